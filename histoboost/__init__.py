@@ -1,0 +1,37 @@
+"""Cell-type composition of every spot on an H&E slide.
+
+The names below are the public API. Each is imported on first use, so that
+``import histoboost`` loads neither torch nor lightgbm.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "featurize": "histoboost.featurize.embed",
+    "EmbeddingStore": "histoboost.cache.store",
+    "CompositionRegressor": "histoboost.regress.model",
+    "MultiTargetLGBM": "histoboost.regress.boosting",
+    "cross_validate": "histoboost.regress.crossval",
+    "ablate": "histoboost.regress.ablate",
+}
+
+__all__ = ["__version__", *_HOME]  # noqa: F822  (PEP 562 attributes)
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'histoboost' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+if TYPE_CHECKING:
+    pass

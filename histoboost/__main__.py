@@ -1,0 +1,3 @@
+from histoboost.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""The only thing the two stages share: what was computed, from what, and is it whole."""

@@ -1,0 +1,21 @@
+"""The command line. Each file holds the commands of one room; none holds logic."""
+
+from __future__ import annotations
+
+import click
+
+from histoboost import __version__
+from histoboost.cli.command import Group
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """Predict the cell-type composition of every spot on an H&E slide.
+
+    \b
+    Try it:        histoboost demo
+    On your data:  histoboost inspect slides.h5
+                   histoboost featurize slides.h5 store.zarr --backbone resnet50 --patch 64,128
+                   histoboost evaluate store.zarr
+    """

@@ -1,0 +1,1 @@
+"""Pixels to embeddings: read slides, crop patches, run a frozen CNN, fill the store."""

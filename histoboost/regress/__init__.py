@@ -1,0 +1,1 @@
+"""Embeddings to composition: features, targets, models and their honest scores."""
