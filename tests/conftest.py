@@ -1,0 +1,16 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The real slides and weights beside the checkout; skips where they are absent."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not (folder / "data" / "mob.h5").exists():
+        pytest.skip(f"real slides and weights are absent: no {folder}/data/mob.h5")
+    return folder
