@@ -1,3 +1,3 @@
 from histoboost.cli import main
 
-main()
+main(prog_name="histoboost")

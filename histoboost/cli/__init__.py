@@ -6,6 +6,7 @@ import click
 
 from histoboost import __version__
 from histoboost.cli.command import Group
+from histoboost.cli.doctor import completion, doctor
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -19,3 +20,7 @@ def main() -> None:
                    histoboost featurize slides.h5 store.zarr --backbone resnet50 --patch 64,128
                    histoboost evaluate store.zarr
     """
+
+
+main.add_command(doctor)
+main.add_command(completion)

@@ -1,0 +1,127 @@
+"""What is installed, what this machine offers, and what is missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from histoboost import __version__
+
+#: Package -> what it is needed for. Core packages have no extra.
+OPTIONAL = {
+    "openvino": ("openvino", "faster embedding on a CPU (--engine openvino)"),
+    "distributed": ("dask", "running on a Dask cluster (--scheduler)"),
+    "obstore": ("cloud", "stores on S3-compatible object storage"),
+    "timm": ("timm", "timm: and hf-hub: backbones"),
+    "spatialdata": ("spatialdata", "reading and writing SpatialData"),
+    "tifffile": ("wsi", "pyramidal whole-slide images"),
+}
+CORE = (
+    "anndata",
+    "click",
+    "h5py",
+    "joblib",
+    "lightgbm",
+    "matplotlib",
+    "numpy",
+    "pandas",
+    "rich",
+    "scikit-learn",
+    "scipy",
+    "torch",
+    "torchvision",
+    "zarr",
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Attributes
+    ----------
+    section : str
+        ``"software"``, ``"optional"``, ``"machine"`` or ``"weights"``.
+    name : str
+        What was looked at.
+    value : str
+        What was found.
+    remedy : str
+        What to do where something is missing; empty where all is well.
+    """
+
+    section: str
+    name: str
+    value: str
+    remedy: str = ""
+
+
+def examine() -> list[Finding]:
+    """Look at this installation and this machine; nothing is changed, nothing is downloaded.
+
+    Returns
+    -------
+    list of Finding
+        In the order in which they read best.
+    """
+    return [*_software(), *_optional(), *_machine(), *_weights()]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _software() -> list[Finding]:
+    rows = [Finding("software", "python", platform.python_version())]
+    rows.append(Finding("software", "histoboost", __version__))
+    for package in CORE:
+        found = _version(package)
+        remedy = "" if found else "pip install histoboost"
+        rows.append(Finding("software", package, found or "not installed", remedy))
+    return rows
+
+
+def _optional() -> list[Finding]:
+    rows = []
+    for package, (extra, purpose) in OPTIONAL.items():
+        found = _version(package)
+        remedy = "" if found else f"for {purpose}: pip install 'histoboost[{extra}]'"
+        rows.append(Finding("optional", package, found or "not installed", remedy))
+    return rows
+
+
+def _machine() -> list[Finding]:
+    import joblib
+    import torch
+
+    allowed = joblib.cpu_count()
+    rows = [
+        Finding("machine", "system", platform.platform()),
+        Finding("machine", "cores this process may use", f"{allowed} of {os.cpu_count()}"),
+    ]
+    for index in range(torch.cuda.device_count()):
+        card = torch.cuda.get_device_properties(index)
+        memory = f"{card.total_memory / 2**30:.0f} GiB"
+        rows.append(Finding("machine", f"cuda:{index}", f"{card.name}, {memory}"))
+    if not torch.cuda.is_available():
+        rows.append(Finding("machine", "cuda", "none; slides are embedded on the CPU"))
+    return rows
+
+
+def _weights() -> list[Finding]:
+    import torch
+
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    files = sorted(folder.glob("*.pth")) if folder.is_dir() else []
+    rows = [Finding("weights", "cache of downloaded weights", str(folder))]
+    rows += [Finding("weights", f.name, f"{f.stat().st_size / 2**20:.0f} MiB") for f in files]
+    if not files:
+        remedy = "'--weights pretrained' downloads them on first use; offline, give --weights PATH"
+        rows.append(Finding("weights", "files", "none yet", remedy))
+    return rows

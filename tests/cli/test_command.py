@@ -1,0 +1,159 @@
+"""The command line as a whole: quick, quiet at import, one line for bad input."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.shell_completion import BashComplete
+from click.testing import CliRunner
+
+from histoboost.cli import main
+from histoboost.cli.command import Command, Group, write_json
+from histoboost.errors import HistoboostError
+
+NO_NETWORK = """
+import socket, sys
+def refuse(*args, **kwargs):
+    raise AssertionError("a socket was opened")
+socket.socket = refuse
+import histoboost, histoboost.cli
+heavy = {"torch", "lightgbm", "zarr", "anndata", "pandas", "plotly"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def every_command(
+    command: click.Command, path: tuple[str, ...] = ()
+) -> list[tuple[tuple[str, ...], click.Command]]:
+    if isinstance(command, click.Group):
+        inner = [every_command(c, (*path, n)) for n, c in sorted(command.commands.items())]
+        return [pair for pairs in inner for pair in pairs]
+    return [(path, command)]
+
+
+COMMANDS = every_command(main)
+IDS = [" ".join(path) for path, _ in COMMANDS]
+
+
+def test_import_opens_no_socket_and_loads_nothing_heavy() -> None:
+    subprocess.run([sys.executable, "-c", NO_NETWORK], check=True)
+
+
+def test_module_and_console_script_are_the_same_command_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "histoboost", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "version" in done.stdout
+
+
+@pytest.mark.parametrize(("path", "command"), COMMANDS, ids=IDS)
+def test_every_command_has_help_with_an_example(
+    path: tuple[str, ...], command: click.Command
+) -> None:
+    result = CliRunner().invoke(main, [*path, "--help"])
+    assert result.exit_code == 0
+    assert "histoboost " + " ".join(path) in (command.help or ""), "no example in the help text"
+
+
+@pytest.mark.parametrize(("path", "command"), COMMANDS, ids=IDS)
+def test_every_option_says_what_it_does(path: tuple[str, ...], command: click.Command) -> None:
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{parameter.name} has no help text"
+
+
+def test_an_unknown_command_is_refused_with_exit_code_2() -> None:
+    result = CliRunner().invoke(main, ["featurise"])
+    assert result.exit_code == 2
+    assert "No such command" in result.output
+
+
+@click.group(cls=Group)
+def toy() -> None:
+    pass
+
+
+@toy.command()
+@click.option("--batch-size", default=1, help="A number.")
+@click.option("--name", default="none", help="A name.")
+def show(batch_size: int, name: str) -> None:
+    click.echo(f"{batch_size} {name}")
+
+
+@toy.command()
+def fail_badly() -> None:
+    raise HistoboostError("slides.h5: no group 'spots';\nis it the challenge's layout?")
+
+
+@toy.command()
+def fail_on_disk() -> None:
+    raise PermissionError(13, "Permission denied", "/store")
+
+
+def test_bad_input_is_one_line_on_stderr_with_exit_code_2() -> None:
+    result = CliRunner().invoke(toy, ["fail-badly"])
+    assert result.exit_code == 2
+    assert result.stderr == "Error: slides.h5: no group 'spots'; is it the challenge's layout?\n"
+
+
+def test_an_error_of_the_file_system_names_the_file() -> None:
+    result = CliRunner().invoke(toy, ["fail-on-disk"])
+    assert result.exit_code == 2
+    assert result.stderr == "Error: /store: Permission denied\n"
+
+
+def test_command_line_beats_config_file_beats_built_in(tmp_path: Path) -> None:
+    config = tmp_path / "histoboost.toml"
+    config.write_text("name = 'bare'\n[show]\nbatch-size = 7\n")
+    run = CliRunner().invoke
+    assert run(toy, ["show"]).output == "1 none\n"
+    assert run(toy, ["show", "--config", str(config)]).output == "7 bare\n"
+    assert run(toy, ["show", "--name", "own", "--config", str(config)]).output == "7 own\n"
+
+
+def test_a_misspelt_option_in_the_config_file_is_named(tmp_path: Path) -> None:
+    config = tmp_path / "histoboost.toml"
+    config.write_text("[show]\nbatchsize = 7\n")
+    result = CliRunner().invoke(toy, ["show", "--config", str(config)])
+    assert result.exit_code == 2
+    assert "'batchsize'" in result.stderr
+    assert "batch-size" in result.stderr
+
+
+def test_a_config_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
+    config = tmp_path / "histoboost.toml"
+    config.write_text("name: x\n")
+    result = CliRunner().invoke(toy, ["show", "--config", str(config)])
+    assert result.exit_code == 2
+    assert "not valid TOML" in result.stderr
+
+
+def test_json_into_a_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(HistoboostError, match="is a directory"):
+        write_json(str(tmp_path), {})
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_name_the_program(shell: str) -> None:
+    result = CliRunner().invoke(main, ["completion", shell])
+    assert result.exit_code == 0
+    assert "_HISTOBOOST_COMPLETE" in result.output
+
+
+def test_completion_completes_a_command() -> None:
+    completer = BashComplete(main, {}, "histoboost", "_HISTOBOOST_COMPLETE")
+    assert [item.value for item in completer.get_completions([], "doc")] == ["doctor"]
+
+
+def test_doctor_names_versions_cores_and_what_is_missing() -> None:
+    result = CliRunner().invoke(main, ["doctor"])
+    assert result.exit_code == 0
+    for part in ("python", "torch", "cores this process may use", "cache of downloaded weights"):
+        assert part in result.output
