@@ -12,7 +12,7 @@ from click.shell_completion import BashComplete
 from click.testing import CliRunner
 
 from histoboost.cli import main
-from histoboost.cli.command import Command, Group, write_json
+from histoboost.cli.command import Group, write_json
 from histoboost.errors import HistoboostError
 
 NO_NETWORK = """
