@@ -1,0 +1,89 @@
+"""One file per input format, and `open_dataset` in front of them all."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, cast
+
+from histoboost.errors import HistoboostError
+from histoboost.featurize.slide import Dataset
+
+
+class Reader(Protocol):
+    """What the module of a format offers."""
+
+    def detect(self, path: Path) -> bool:
+        """Whether `path`, which exists, looks like this format; never raises on other formats."""
+        ...
+
+    def read(self, path: Path) -> Dataset:
+        """The slides of `path`; their images are read later."""
+        ...
+
+
+#: Format name -> module. Formats are tried in this order and the first that says yes reads the
+#: file; ``hdf5`` says yes to any HDF5 file, so it stays last.
+FORMATS = {
+    "hdf5": "histoboost.featurize.readers.hdf5",
+}
+
+
+def open_dataset(path: str | Path, format: str | None = None) -> Dataset:
+    """Open slides of any known format; images are read later, when they are needed.
+
+    Parameters
+    ----------
+    path : str or Path
+        File or folder.
+    format : str, optional
+        One of the names in `FORMATS`; by default the file itself is looked at.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    HistoboostError
+        If `path` does not exist, is of no known format, or is not what its format promises.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise HistoboostError(f"{path}: no such file; check the path")
+    dataset = _reader(path, format).read(path)
+    _check_slides_agree(dataset)
+    return dataset
+
+
+def _reader(path: Path, format: str | None) -> Reader:
+    if format is not None and format not in FORMATS:
+        raise HistoboostError(f"format {format!r}: unknown; known are {', '.join(FORMATS)}")
+    for name, module in FORMATS.items():
+        reader = cast(Reader, import_module(module))
+        if format == name or (format is None and reader.detect(path)):
+            return reader
+    kind = "a folder" if path.is_dir() else "not HDF5"
+    raise HistoboostError(
+        f"{path}: {kind} and no other format that histoboost reads ({', '.join(FORMATS)}); "
+        "check that it is the right file and complete"
+    )
+
+
+def _check_slides_agree(dataset: Dataset) -> None:
+    if not dataset.slides:
+        raise HistoboostError(f"{dataset.path}: holds no slides; check that it is complete")
+    seen: set[str] = set()
+    for slide in dataset.slides:
+        if slide.name in seen:
+            raise HistoboostError(
+                f"{dataset.path}: two slides are called {slide.name!r}; give each its own name"
+            )
+        seen.add(slide.name)
+        if slide.labelled and slide.cell_types != dataset.cell_types:
+            other = sorted(set(slide.cell_types) ^ set(dataset.cell_types))
+            what = f"{other[0]!r} is in one only" if other else "their order differs"
+            raise HistoboostError(
+                f"{dataset.path}: slide {slide.name} has other cell types than the first labelled "
+                f"slide ({what}); give all labelled slides the same columns"
+            )
