@@ -7,6 +7,7 @@ import click
 from histoboost import __version__
 from histoboost.cli.command import Group
 from histoboost.cli.doctor import completion, doctor
+from histoboost.cli.featurize import backbones, inspect
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -24,3 +25,5 @@ def main() -> None:
 
 main.add_command(doctor)
 main.add_command(completion)
+main.add_command(inspect)
+main.add_command(backbones)

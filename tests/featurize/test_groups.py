@@ -1,0 +1,54 @@
+"""Groups: a CSV says which slides belong to one patient."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from histoboost.errors import HistoboostError
+from histoboost.featurize.groups import with_groups
+from histoboost.featurize.slide import ArrayImage, Dataset, Slide
+
+
+@pytest.fixture
+def dataset() -> Dataset:
+    image = ArrayImage(np.zeros((4, 4, 3), np.uint8))
+    slides = tuple(Slide(name, image, np.ones((1, 2)), ("0",)) for name in ("S_1", "S_2"))
+    return Dataset(Path("data.h5"), slides)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "slide,group\nS_1,A\nS_2,B\n",
+        "\ufeffgroup, slide,note\nB,S_2,x\nA,S_1,\nC,S_9,\n",
+    ],
+)
+def test_groups_are_taken_by_name_in_any_order(tmp_path: Path, dataset: Dataset, text: str):
+    (tmp_path / "groups.csv").write_text(text, encoding="utf-8")
+    grouped = with_groups(dataset, tmp_path / "groups.csv")
+    assert [slide.group for slide in grouped.slides] == ["A", "B"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name,group\nS_1,A\n", "no column 'slide'"),
+        ("", "no column 'slide'"),
+        ("slide,patient\nS_1,A\n", "no column 'group'"),
+        ("slide,group\nS_1,A\n", "slide 'S_2' is not listed"),
+        ("slide,group\nS_1,A\nS_2\n", "slide 'S_2' has no group"),
+        ("slide,group\nS_1,A\nS_2,B\nS_1,C\n", "slide 'S_1' is in two groups"),
+    ],
+)
+def test_a_file_that_leaves_doubt_is_refused(tmp_path, dataset, text: str, message: str):
+    (tmp_path / "groups.csv").write_text(text)
+    with pytest.raises(HistoboostError, match=f"groups.csv: {message}"):
+        with_groups(dataset, tmp_path / "groups.csv")
+
+
+def test_a_missing_file_says_so(tmp_path: Path, dataset: Dataset):
+    with pytest.raises(HistoboostError, match="absent.csv: no such file"):
+        with_groups(dataset, tmp_path / "absent.csv")

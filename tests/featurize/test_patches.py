@@ -1,0 +1,95 @@
+"""Patches: where they lie, how they are mirrored, and that every path cuts the same pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from histoboost.featurize import patches
+
+SLIDE = np.random.default_rng(3).integers(0, 256, (37, 29, 3), np.uint8)
+
+
+def padded_patch(slide: np.ndarray, x: float, y: float, px: int) -> np.ndarray:
+    """The plain way: pad the whole slide, then slice."""
+    margin = px + max(slide.shape)
+    padded = np.pad(slide, ((margin, margin), (margin, margin), (0, 0)), mode="symmetric")
+    column = int(np.floor(x - px / 2 + 0.5)) + margin
+    row = int(np.floor(y - px / 2 + 0.5)) + margin
+    return padded[row : row + px, column : column + px]
+
+
+@pytest.mark.parametrize("cut", [patches._crop_by_slices, patches._crop_by_gather])
+@given(
+    xy=st.lists(st.tuples(st.floats(0, 29), st.floats(0, 37)), min_size=1, max_size=4),
+    px=st.integers(1, 90),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_patch_is_a_slice_of_the_symmetrically_padded_slide(cut, xy, px):
+    spots = np.array(xy, np.float64)
+    out = cut(torch.from_numpy(SLIDE), patches.window_starts(spots, px), px, 37, 0)
+    for patch, (x, y) in zip(out, xy, strict=True):
+        np.testing.assert_array_equal(patch.permute(1, 2, 0), padded_patch(SLIDE, x, y, px))
+
+
+@given(
+    xy=st.lists(st.tuples(st.floats(0, 29), st.floats(0, 37)), min_size=1, max_size=4),
+    px=st.integers(1, 90),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_band_of_the_rows_needed_gives_the_same_patches(xy, px):
+    starts = patches.window_starts(np.array(xy, np.float64), px)
+    first, last = patches.rows_needed(starts, px, 37)
+    low, high = int(first.min()), int(last.max())
+    whole = patches.crop(torch.from_numpy(SLIDE), starts, px, height=37)
+    band = torch.from_numpy(SLIDE[low:high])
+    assert torch.equal(patches.crop(band, starts, px, height=37, first_row=low), whole)
+    gathered = patches._crop_by_gather(band, starts, px, 37, low)
+    assert torch.equal(gathered, whole)
+
+
+@pytest.mark.parametrize(("px", "first", "last"), [(5, 8, 12), (4, 8, 11), (1, 10, 10)])
+def test_a_spot_is_the_centre_of_odd_and_even_patches(px, first, last):
+    (column, row) = patches.window_starts(np.array([[10.0, 10.0]]), px)[0]
+    assert (column, row) == (first, first)
+    assert column + px - 1 == last
+
+
+def test_a_mark_at_the_spot_stays_in_the_middle_at_every_border():
+    slide = np.zeros((40, 40, 3), np.uint8)
+    for x, y in [(0, 0), (39, 0), (0, 39), (39, 39), (20, 20)]:
+        slide[:] = 0
+        slide[y, x] = 255
+        starts = patches.window_starts(np.array([[x, y]], float), 9)
+        out = patches.crop(torch.from_numpy(slide), starts, 9, height=40)
+        assert out[0, 0, 4, 4] == 255
+
+
+def test_resize_rounds_as_torchvision_does():
+    from torchvision.transforms.v2 import functional
+
+    batch = torch.from_numpy(SLIDE).permute(2, 0, 1)[None, :, :29]
+    ours = patches.resize(batch, 48)
+    theirs = functional.resize(batch, [48, 48], antialias=True)
+    assert (ours.int() - theirs.int()).abs().max() <= 1
+    assert patches.resize(batch, 29) is batch
+    assert patches.resize(batch, None) is batch
+
+
+def test_normalise_divides_by_255_once():
+    batch = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 4, 4)
+    out = patches.normalise(batch, (0.5, 0.4, 0.3), (0.2, 0.2, 0.1))
+    torch.testing.assert_close(out[0, :, 0, 0], torch.tensor([-2.5, -2.0, -3.0]))
+    torch.testing.assert_close(out[1, :, 0, 0], torch.tensor([2.5, 3.0, 7.0]))
+    assert out.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_flat_patches_are_found_and_textured_ones_are_not():
+    batch = torch.full((3, 3, 8, 8), 200, dtype=torch.uint8)
+    batch[0, 1, 2, 2] = 201
+    batch[1, 2, 4, 4] = 203
+    batch[2] = torch.arange(64, dtype=torch.uint8).view(8, 8)
+    assert patches.flat(batch).tolist() == [True, False, False]
