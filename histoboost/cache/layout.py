@@ -1,0 +1,169 @@
+"""Where everything lies in a store, and what its metadata documents say.
+
+Every document is Zarr's own ``zarr.json``. Ours carry, under ``attributes.histoboost``, a digest
+of the rest of the document, and are written in one canonical way: a reader can tell a document
+in which a single bit has changed. See docs/store.md for the format in prose.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+from histoboost.cache.digests import digest_bytes
+from histoboost.cache.recipe import Recipe
+
+FORMAT_VERSION = 1
+CHUNK_ROWS = 1024
+STAGING = ".staging"
+FOREIGN = ".foreign"
+ROOT_DOCUMENT = "zarr.json"
+SLIDES = "slides"
+
+_CRC_BYTES = 4
+# The crc32c of anything followed by its own crc32c: comparing with it needs no copy of the chunk.
+_CRC_RESIDUE = 0x48674BC7
+# What a row beyond the last spot holds in the last chunk: the array's fill value.
+_FILL = np.float16(np.nan)
+
+
+class Damaged(Exception):
+    """Something in the store is not as it was written; the message says what, in a few words."""
+
+
+def slide_key(slide: str) -> str:
+    """Folder of a slide."""
+    return f"{SLIDES}/{slide}"
+
+
+def unit_key(slide: str, name: str) -> str:
+    """Folder of an embedding of a slide."""
+    return f"{SLIDES}/{slide}/obsm/{name}"
+
+
+def chunk_rows(n_spots: int) -> int:
+    """Rows of a chunk of an embedding with `n_spots` rows."""
+    return min(n_spots, CHUNK_ROWS)
+
+
+def chunk_slices(n_spots: int) -> list[slice]:
+    """Row ranges of the chunks of an embedding with `n_spots` rows, in order."""
+    step = chunk_rows(n_spots)
+    return [slice(start, min(start + step, n_spots)) for start in range(0, n_spots, step)]
+
+
+def encode_chunk(rows: NDArray[np.float16], n_spots: int) -> bytes:
+    """The bytes of a chunk: rows, padding of the last chunk, little-endian crc32c."""
+    height = chunk_rows(n_spots)
+    if len(rows) < height:
+        padding = np.full((height - len(rows), rows.shape[1]), _FILL)
+        rows = np.concatenate([rows, padding])
+    data = np.ascontiguousarray(rows, dtype="<f2").tobytes()
+    crc: int = google_crc32c.value(data)
+    return data + crc.to_bytes(_CRC_BYTES, "little")
+
+
+def decode_chunk(data: bytes | None, shape: tuple[int, int]) -> NDArray[np.float16]:
+    """The full chunk of `shape` in `data`, a view.
+
+    Raises
+    ------
+    Damaged
+        If the chunk is missing, has another length, or does not match its checksum.
+    """
+    if data is None:
+        raise Damaged("is missing")
+    expected = shape[0] * shape[1] * 2 + _CRC_BYTES
+    if len(data) != expected:
+        raise Damaged(f"has {len(data)} bytes, not {expected}")
+    if google_crc32c.value(data) != _CRC_RESIDUE:
+        raise Damaged("does not match its checksum")
+    return np.frombuffer(data, dtype="<f2", count=shape[0] * shape[1]).reshape(shape)
+
+
+def group_document(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Zarr metadata of a group."""
+    return {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+
+
+def root_bytes() -> bytes:
+    """``zarr.json`` of the store itself."""
+    return seal(group_document({"histoboost": {"format_version": FORMAT_VERSION}}))
+
+
+def slides_bytes() -> bytes:
+    """``zarr.json`` of the group that holds the slides."""
+    return seal(group_document({"histoboost": {"format_version": FORMAT_VERSION}}))
+
+
+def slide_document(order: int, n_spots: int, files: dict[str, str]) -> dict[str, Any]:
+    """Metadata of a slide: an AnnData group with the digests of the files of its spot table."""
+    own = {"format_version": FORMAT_VERSION, "order": order, "n_spots": n_spots, "files": files}
+    return group_document(
+        {"encoding-type": "anndata", "encoding-version": "0.1.0", "histoboost": own}
+    )
+
+
+def unit_document(recipe: Recipe, n_spots: int, width: int, chunks: list[str]) -> dict[str, Any]:
+    """Metadata of an embedding: a float16 array with its recipe and the digest of every chunk."""
+    own = {
+        "format_version": FORMAT_VERSION,
+        "recipe": recipe.fields,
+        "recipe_digest": recipe.digest,
+        "chunks": chunks,
+    }
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": [n_spots, width],
+        "data_type": "float16",
+        "chunk_grid": {
+            "name": "regular",
+            "configuration": {"chunk_shape": [chunk_rows(n_spots), width]},
+        },
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": "NaN",
+        "codecs": [
+            {"name": "bytes", "configuration": {"endian": "little"}},
+            {"name": "crc32c"},
+        ],
+        "attributes": {"encoding-type": "array", "encoding-version": "0.2.0", "histoboost": own},
+    }
+
+
+def seal(document: dict[str, Any]) -> bytes:
+    """Write a document with the digest of the rest of it in ``attributes.histoboost.digest``."""
+    own = {k: v for k, v in document["attributes"]["histoboost"].items() if k != "digest"}
+    bare = {**document, "attributes": {**document["attributes"], "histoboost": own}}
+    own = {**own, "digest": digest_bytes(_canonical(bare))}
+    return _canonical({**bare, "attributes": {**bare["attributes"], "histoboost": own}})
+
+
+def unseal(data: bytes | None) -> dict[str, Any]:
+    """Read a document that `seal` wrote.
+
+    Raises
+    ------
+    Damaged
+        If it is missing, not ours, or not byte for byte as written.
+    """
+    if data is None:
+        raise Damaged("zarr.json is missing")
+    try:
+        document = json.loads(data)
+        own = document["attributes"]["histoboost"]
+        intact = seal(document) == data and isinstance(own["format_version"], int)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Damaged("zarr.json is damaged or not of histoboost") from error
+    if not intact:
+        raise Damaged("zarr.json does not match its digest")
+    assert isinstance(document, dict)  # it has keys
+    return document
+
+
+def _canonical(document: dict[str, Any]) -> bytes:
+    return (json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()

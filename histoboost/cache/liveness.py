@@ -1,0 +1,130 @@
+"""Who owns a staging folder: told by the kernel, never by a file whose writer may be dead."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import time
+import weakref
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+#: Windows has no flock: age decides there, see `abandoned`.
+_HAS_LOCKS = find_spec("fcntl") is not None
+if _HAS_LOCKS:
+    import fcntl
+
+_LOCK = "lock"
+# A file system without locks answers with one of these.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
+
+
+class Hold:
+    """A shared claim on a staging folder; ends with `drop`, or with the process.
+
+    Parameters
+    ----------
+    folder : Path
+        The staging folder.
+    descriptor : int
+        Its open and locked file.
+    """
+
+    def __init__(self, folder: Path, descriptor: int) -> None:
+        self._folder = folder
+        self._close = weakref.finalize(self, os.close, descriptor)
+        self._descriptor = descriptor
+
+    def drop(self) -> None:
+        """Give the folder up, and delete it if nobody else holds it."""
+        if not self._close.alive:
+            return
+        if _lock(self._descriptor, exclusive=True):
+            shutil.rmtree(self._folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                self._folder.parent.rmdir()  # only goes where it is empty
+        self._close()
+
+    def release(self) -> None:
+        """Give the folder up and leave its content for a later run."""
+        self._close()
+
+
+def hold(folder: Path) -> Hold:
+    """Make `folder` and claim it, together with others who claim it too."""
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:
+            continue  # deleted between these lines by the last owner: make it anew
+        _lock(descriptor, exclusive=False)
+        if _is_at(descriptor, folder / _LOCK):
+            return Hold(folder, descriptor)
+        os.close(descriptor)  # the last owner deleted it while we waited
+
+
+def abandoned(folder: Path, older_than_s: float) -> Hold | None:
+    """Claim `folder` alone if no live process holds it; None if one does.
+
+    Where the file system knows no locks, a folder counts as held until nothing in it has changed
+    for `older_than_s` seconds.
+    """
+    try:
+        descriptor = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    held = Hold(folder, descriptor)
+    alone = _lock(descriptor, exclusive=True) and _is_at(descriptor, folder / _LOCK)
+    if alone and (_HAS_LOCKS or _age_s(folder) > older_than_s):
+        return held
+    held.release()
+    return None
+
+
+@contextlib.contextmanager
+def sole_owner(folder: Path) -> Iterator[None]:
+    """Be the only process in this block for `folder`; waits for others, who take milliseconds."""
+    if not _HAS_LOCKS:
+        yield  # the rename inside is atomic all the same
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, *, exclusive: bool) -> bool:
+    if not _HAS_LOCKS:
+        return True
+    operation = fcntl.LOCK_EX | fcntl.LOCK_NB if exclusive else fcntl.LOCK_SH
+    try:
+        fcntl.flock(descriptor, operation)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return not exclusive
+    return True
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _age_s(folder: Path) -> float:
+    newest = max(path.stat().st_mtime for path in [folder, *folder.rglob("*")])
+    return time.time() - newest

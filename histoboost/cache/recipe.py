@@ -1,0 +1,104 @@
+"""What identifies an embedding: everything that changes its numbers, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from histoboost.cache.digests import digest_bytes
+from histoboost.errors import HistoboostError
+
+#: Fields that differ from slide to slide within one embedding.
+SLIDE_FIELDS = ("slide_pixels", "spots", "alignment", "array")
+
+
+class Recipe:
+    """The identity of an embedding, as a canonical JSON mapping.
+
+    Two embeddings with the same recipe hold the same numbers (up to the last bits in which
+    devices differ). Batch size, worker count, paths and device index therefore stay out.
+
+    Parameters
+    ----------
+    fields : mapping
+        Names to JSON values: str, int, finite float, bool, None, and lists (or tuples) and
+        mappings of them.
+
+    Raises
+    ------
+    HistoboostError
+        If a value cannot be written as JSON without loss.
+
+    Examples
+    --------
+    >>> a = Recipe({"backbone": "resnet18", "patch_px": 64})
+    >>> b = Recipe({"patch_px": 128, "backbone": "resnet18"})
+    >>> a.differences(b)
+    ['patch_px: 64, not 128']
+    """
+
+    __slots__ = ("_canonical",)
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        try:
+            text = json.dumps(
+                dict(fields),
+                sort_keys=True,
+                separators=(",", ":"),
+                ensure_ascii=False,
+                allow_nan=False,
+            )
+        except (TypeError, ValueError) as error:
+            raise HistoboostError(f"recipe: {error}; fields must be JSON values") from error
+        self._canonical = text
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """A fresh copy of the mapping, as JSON gives it back."""
+        fields: dict[str, Any] = json.loads(self._canonical)
+        return fields
+
+    @property
+    def canonical(self) -> str:
+        """Sorted keys, no space, UTF-8: the text that the digest is taken of."""
+        return self._canonical
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of `canonical`, in hexadecimal."""
+        return digest_bytes(self._canonical.encode())
+
+    def differences(self, other: Recipe) -> list[str]:
+        """One line for each field that is not the same, sorted; empty for equal recipes."""
+        mine, theirs = self.fields, other.fields
+        return [
+            f"{key}: {_show(mine, key)}, not {_show(theirs, key)}"
+            for key in sorted(mine.keys() | theirs.keys())
+            if key not in mine or key not in theirs or _json(mine[key]) != _json(theirs[key])
+        ]
+
+    def without_slide(self) -> Recipe:
+        """The recipe less what differs from slide to slide: what a model compares."""
+        return Recipe({k: v for k, v in self.fields.items() if k not in SLIDE_FIELDS})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Recipe) and self._canonical == other._canonical
+
+    def __hash__(self) -> int:
+        return hash(self._canonical)
+
+    def __repr__(self) -> str:
+        return f"Recipe({self.fields!r})"
+
+
+def _json(value: Any) -> str:
+    # As text, so that 1, 1.0 and true are three values, as they are to the digest.
+    return json.dumps(value, sort_keys=True)
+
+
+def _show(fields: Mapping[str, Any], key: str) -> str:
+    if key not in fields:
+        return "absent"
+    text = _json(fields[key])
+    return text if len(text) <= 60 else text[:57] + "..."

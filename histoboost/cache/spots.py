@@ -1,0 +1,191 @@
+"""The spots of a slide: where they lie and how much of each cell type is under them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histoboost.cache.names import check_slide_name
+from histoboost.errors import HistoboostError
+
+
+@dataclass(frozen=True, eq=False)
+class SpotTable:
+    """All that is known about a slide's spots besides their embeddings.
+
+    Attributes
+    ----------
+    slide : str
+        Name of the slide.
+    xy : ndarray of shape (N, 2), float64
+        x = column and y = row, in pixels of the source image, in the source's order.
+    spot_ids : tuple of str
+        N ids, unique within the slide.
+    abundance : ndarray of shape (N, T), float32, or None
+        None on a slide without labels.
+    cell_types : tuple of str
+        T names.
+    split, group : str or None
+        Part of the data set; patient or animal.
+    um_per_px : float or None
+        Micrometres per pixel.
+    image_shape : tuple of int, or None
+        Height and width of the source image in pixels.
+
+    Raises
+    ------
+    HistoboostError
+        If shapes disagree, a number is not finite, or an id or cell type occurs twice.
+    """
+
+    slide: str
+    xy: NDArray[np.float64]
+    spot_ids: tuple[str, ...]
+    abundance: NDArray[np.float32] | None = None
+    cell_types: tuple[str, ...] = ()
+    split: str | None = None
+    group: str | None = None
+    um_per_px: float | None = None
+    image_shape: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        check_slide_name(self.slide)
+        put = object.__setattr__  # the only way into a frozen dataclass
+        put(self, "xy", np.ascontiguousarray(self.xy, dtype=np.float64))
+        put(self, "spot_ids", tuple(map(str, self.spot_ids)))
+        put(self, "cell_types", tuple(map(str, self.cell_types)))
+        if self.abundance is not None:
+            put(self, "abundance", np.ascontiguousarray(self.abundance, dtype=np.float32))
+        if self.image_shape is not None:
+            put(self, "image_shape", (int(self.image_shape[0]), int(self.image_shape[1])))
+        fault = self._fault()
+        if fault is not None:
+            raise HistoboostError(f"slide {self.slide}: {fault}; correct the source")
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the slide carries abundances."""
+        return self.abundance is not None
+
+    def __len__(self) -> int:
+        return len(self.xy)
+
+    def differences(self, other: SpotTable) -> list[str]:
+        """Names of the attributes in which two tables differ, a few words each."""
+        return [
+            _difference(field.name, getattr(self, field.name), getattr(other, field.name))
+            for field in fields(self)
+            if not _same(getattr(self, field.name), getattr(other, field.name))
+        ]
+
+    def _fault(self) -> str | None:
+        n = len(self.xy)
+        if self.xy.ndim != 2 or self.xy.shape[1] != 2:
+            return f"coordinates have shape {self.xy.shape}, not (N, 2)"
+        if n == 0:
+            return "has no spots"
+        if not np.isfinite(self.xy).all():
+            return "coordinates are not all finite"
+        if len(self.spot_ids) != n:
+            return f"{n} spots but {len(self.spot_ids)} ids"
+        if len(set(self.spot_ids)) != n:
+            return "spot ids are not unique"
+        if len(set(self.cell_types)) != len(self.cell_types):
+            return "cell types are not unique"
+        if self.abundance is None:
+            return None
+        if self.abundance.shape != (n, len(self.cell_types)) or not self.cell_types:
+            return f"abundances have shape {self.abundance.shape}, not {(n, len(self.cell_types))}"
+        if not np.isfinite(self.abundance).all():
+            return "abundances are not all finite"
+        return None
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return bool(np.array_equal(a, b))
+    return type(a) is type(b) and bool(a == b)
+
+
+def _difference(name: str, a: Any, b: Any) -> str:
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.shape != b.shape:
+        return f"{name} has shape {a.shape}, not {b.shape}"
+    if a is None or b is None or isinstance(a, str | float):
+        return f"{name} is {_brief(a)}, not {_brief(b)}"
+    return name
+
+
+def _brief(value: Any) -> str:
+    return "an array" if isinstance(value, np.ndarray) else repr(value)
+
+
+def encode_table(table: SpotTable) -> dict[str, bytes]:
+    """The files of a slide's AnnData group, without any embedding.
+
+    Returns
+    -------
+    dict
+        Paths below ``STORE/slides/<slide>/`` to contents; every array chunk ends in a crc32c.
+    """
+    import anndata
+    import pandas as pd
+    import zarr
+    from zarr.codecs import Crc32cCodec
+    from zarr.storage import MemoryStore
+
+    obsm: dict[str, NDArray[Any]] = {"spatial": table.xy}
+    if table.abundance is not None:
+        obsm["abundance"] = table.abundance
+    known = {
+        "image_shape": None if table.image_shape is None else np.array(table.image_shape),
+        "um_per_px": table.um_per_px,
+        "split": table.split,
+        "group": table.group,
+        "cell_types": np.array(table.cell_types, dtype=object) if table.cell_types else None,
+    }
+    adata = anndata.AnnData(
+        obs=pd.DataFrame(index=pd.Index(table.spot_ids, dtype=object, name="spot")),
+        obsm=obsm,
+        uns={key: value for key, value in known.items() if value is not None},
+    )
+    memory = MemoryStore()
+    group = zarr.open_group(memory, mode="a", zarr_format=3)
+    with anndata.settings.override(zarr_write_format=3), warnings.catch_warnings():
+        # Our tables are far below the size from which anndata would shard.
+        warnings.filterwarnings("ignore", message=".*autosharding.*")
+        anndata.io.write_elem(group, "/", adata, dataset_kwargs={"compressors": [Crc32cCodec()]})
+    return {key: value.to_bytes() for key, value in memory._store_dict.items()}
+
+
+def decode_table(slide: str, files: Mapping[str, bytes]) -> SpotTable:
+    """The table that `encode_table` wrote."""
+    import anndata
+    import zarr
+    from zarr.core.buffer import default_buffer_prototype
+    from zarr.storage import MemoryStore
+
+    buffer = default_buffer_prototype().buffer
+    memory = MemoryStore({key: buffer.from_bytes(data) for key, data in files.items()})
+    adata = anndata.io.read_elem(zarr.open_group(memory, mode="r"))
+    uns = adata.uns
+    shape = uns.get("image_shape")
+    return SpotTable(
+        slide=slide,
+        xy=np.asarray(adata.obsm["spatial"]),
+        spot_ids=tuple(adata.obs_names),
+        abundance=adata.obsm.get("abundance"),
+        cell_types=tuple(map(str, uns.get("cell_types", ()))),
+        split=_text(uns.get("split")),
+        group=_text(uns.get("group")),
+        um_per_px=None if "um_per_px" not in uns else float(uns["um_per_px"]),
+        image_shape=None if shape is None else (int(shape[0]), int(shape[1])),
+    )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)

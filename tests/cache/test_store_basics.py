@@ -1,0 +1,183 @@
+"""The store does what its contract says, on a quiet day."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from histoboost.cache.store import EmbeddingStore, Recipe, SpotTable
+from histoboost.errors import HistoboostError
+
+N, D = 2100, 3
+
+
+def table(slide: str = "S_1", n: int = N, **changes) -> SpotTable:
+    rng = np.random.default_rng(0)
+    fields = {
+        "slide": slide,
+        "xy": rng.random((n, 2)) * 100,
+        "spot_ids": tuple(f"spot-{i}" for i in range(n)),
+        "abundance": rng.random((n, 4)).astype(np.float32),
+        "cell_types": ("a", "bü", "c/d", "e"),
+        "split": "Train",
+        "group": "patient 1",
+        "um_per_px": 4.4,
+        "image_shape": (100, 120),
+    }
+    return SpotTable(**{**fields, **changes})
+
+
+def rows(n: int = N, d: int = D, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((n, d)).astype(np.float16)
+
+
+def put(store: EmbeddingStore, slide: str, name: str, data: np.ndarray, recipe: Recipe) -> None:
+    writer = store.writer(slide, name, recipe, *data.shape)
+    for part in writer.missing:
+        writer.write(part, data[part])
+    assert writer.publish()
+
+
+RECIPE = Recipe({"backbone": "net", "patch_px": 64})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> EmbeddingStore:
+    store = EmbeddingStore(tmp_path / "store")
+    store.write_spots(table())
+    return store
+
+
+def test_what_was_written_is_read(store):
+    put(store, "S_1", "net@64", rows(), RECIPE)
+    again = EmbeddingStore(store.location, mode="r")
+    assert again.embeddings("S_1") == {"net@64": RECIPE}
+    assert again.width("S_1", "net@64") == D
+    np.testing.assert_array_equal(again.read("S_1", "net@64"), rows())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"abundance": None, "cell_types": ()},
+        {"split": None},
+        {"group": None},
+        {"um_per_px": None},
+        {"image_shape": None},
+        {"n": 1},
+        {"split": ""},
+        {"group": None, "split": None, "um_per_px": None, "image_shape": None},
+    ],
+    ids=str,
+)
+def test_spot_tables_roundtrip(tmp_path, changes):
+    store = EmbeddingStore(tmp_path / "store")
+    store.write_spots(table(**changes))
+    assert store.spots("S_1").differences(table(**changes)) == []
+
+
+def test_slides_come_in_the_order_of_writing(tmp_path):
+    store = EmbeddingStore(tmp_path / "store")
+    for slide in ["S_2", "S_10", "S_1", "a b"]:
+        store.write_spots(table(slide, n=5))
+    assert store.slides() == ["S_2", "S_10", "S_1", "a b"]
+
+
+def test_anndata_and_zarr_read_what_our_reader_returns(store):
+    import anndata
+    import zarr
+
+    put(store, "S_1", "net@64", rows(), RECIPE)
+    adata = anndata.read_zarr(Path(store.location) / "slides" / "S_1")
+    np.testing.assert_array_equal(adata.obsm["net@64"], rows())
+    assert adata.obsm["net@64"].dtype == np.float16
+    np.testing.assert_array_equal(adata.obsm["spatial"], table().xy)
+    np.testing.assert_array_equal(adata.obsm["abundance"], table().abundance)
+    assert tuple(adata.obs_names) == table().spot_ids
+    assert list(adata.uns["cell_types"]) == list(table().cell_types)
+    assert (adata.uns["split"], adata.uns["group"]) == ("Train", "patient 1")
+    array = zarr.open_group(store.location, mode="r")["slides/S_1/obsm/net@64"]
+    assert array.chunks == (1024, D)
+    assert array.metadata.zarr_format == 3
+    assert np.isnan(array.fill_value)
+    assert [type(codec).__name__ for codec in array.metadata.codecs] == [
+        "BytesCodec",
+        "Crc32cCodec",
+    ]
+
+
+def test_writing_the_same_spots_again_changes_nothing(store):
+    store.write_spots(table())
+    assert store.slides() == ["S_1"]
+
+
+def test_other_spots_for_a_slide_are_refused_naming_the_difference(store):
+    with pytest.raises(HistoboostError, match="group is 'patient 1', not 'patient 2'"):
+        store.write_spots(table(group="patient 2"))
+
+
+def test_an_embedding_is_visible_only_once_published(store):
+    writer = store.writer("S_1", "net@64", RECIPE, N, D)
+    for part in writer.missing:
+        writer.write(part, rows()[part])
+        assert store.embeddings("S_1") == {}
+    assert not writer.published
+    assert writer.publish()
+    assert writer.published
+    assert list(store.embeddings("S_1")) == ["net@64"]
+    assert not (Path(store.location) / ".staging").exists()
+
+
+def test_a_second_run_finds_what_the_first_has_staged(store):
+    writer = store.writer("S_1", "net@64", RECIPE, N, D)
+    assert writer.missing == [slice(0, 1024), slice(1024, 2048), slice(2048, 2100)]
+    writer.write(slice(1024, 2048), rows()[1024:2048])
+    del writer
+    again = store.writer("S_1", "net@64", RECIPE, N, D)
+    assert again.missing == [slice(0, 1024), slice(2048, 2100)]
+
+
+def test_a_published_embedding_has_nothing_missing(store):
+    put(store, "S_1", "net@64", rows(), RECIPE)
+    writer = store.writer("S_1", "net@64", RECIPE, N, D)
+    assert writer.published
+    assert writer.missing == []
+    assert not writer.publish()
+
+
+def test_another_recipe_under_the_same_name_is_refused_naming_the_field(store):
+    put(store, "S_1", "net@64", rows(), RECIPE)
+    other = Recipe({"backbone": "net", "patch_px": 128})
+    with pytest.raises(HistoboostError, match="patch_px: 64, not 128"):
+        store.writer("S_1", "net@64", other, N, D)
+    store.write_spots(table("S_2"))
+    with pytest.raises(HistoboostError, match="for slide S_1 .patch_px: 64, not 128"):
+        store.writer("S_2", "net@64", other, N, D)
+
+
+def test_values_that_float16_cannot_hold_are_refused(store):
+    writer = store.writer("S_1", "net@64", RECIPE, N, D)
+    with pytest.raises(HistoboostError, match="not finite in float16"):
+        writer.write(slice(0, 1024), np.full((1024, D), 1e6))
+
+
+def test_a_store_that_is_absent_is_not_made_by_reading(tmp_path):
+    with pytest.raises(HistoboostError, match="no store there"):
+        EmbeddingStore(tmp_path / "typo", mode="r")
+    assert not (tmp_path / "typo").exists()
+
+
+def test_a_folder_with_other_things_in_it_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(HistoboostError, match="is not a store"):
+        EmbeddingStore(tmp_path)
+
+
+def test_unknown_slides_and_embeddings_are_named_with_those_there_are(store):
+    with pytest.raises(HistoboostError, match="no slide 'S_9'; there are S_1"):
+        store.spots("S_9")
+    with pytest.raises(HistoboostError, match="no embedding 'x' of slide S_1; there are none"):
+        store.read("S_1", "x")
