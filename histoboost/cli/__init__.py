@@ -8,6 +8,7 @@ from histoboost import __version__
 from histoboost.cli.command import Group
 from histoboost.cli.doctor import completion, doctor
 from histoboost.cli.featurize import backbones, inspect
+from histoboost.cli.report import explore
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -27,3 +28,4 @@ main.add_command(doctor)
 main.add_command(completion)
 main.add_command(inspect)
 main.add_command(backbones)
+main.add_command(explore)

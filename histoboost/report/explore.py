@@ -1,0 +1,115 @@
+"""`histoboost explore`: look at the data before believing it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from histoboost import __version__
+from histoboost.report import statistics
+from histoboost.report.encode import floats, numbers
+from histoboost.report.page import write_page
+from histoboost.report.slides import SlideView
+from histoboost.report.source import Source, open_source
+
+
+def explore(data: str | Path, output: str | Path) -> int:
+    """Write a page that shows the slides, their cell types and their embeddings.
+
+    Parameters
+    ----------
+    data : str or Path
+        Any dataset that `open_dataset` reads, or an embedding store.
+    output : str or Path
+        The HTML file.
+
+    Returns
+    -------
+    int
+        Size of the page in bytes.
+
+    Raises
+    ------
+    HistoboostError
+        If `data` cannot be opened or `output` cannot be written.
+    """
+    source = open_source(data)
+    views = source.views
+    types = next((view.cell_types for view in views if view.abundance is not None), ())
+    slides = []
+    for view in views:
+        abundance = None if view.abundance is None else floats(view.abundance.T)
+        slides.append({**view.payload(), "abundance": abundance})
+    labelled = [view for view in views if view.abundance is not None]
+    kind = "embedding store" if source.is_store else "dataset"
+    page = {
+        "title": Path(data).name,
+        "source": f"{kind} {data}",
+        "made": f"histoboost {__version__}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "types": list(types),
+        "slides": slides,
+        "problems": source.problems,
+        "statistics": _statistics(labelled) if labelled else None,
+        "correlation": _correlation(labelled) if labelled else None,
+        "embeddings": _embeddings(source),
+    }
+    return write_page(output, title=Path(data).name, kind="explore", data=page)
+
+
+def _statistics(labelled: Sequence[SlideView]) -> dict[str, Any]:
+    """Per slide and type: five quantiles, median, sparsity, zeros, Moran's I, mean rank."""
+    each = [view.abundance for view in labelled if view.abundance is not None]
+    graphs = [statistics.adjacent(view.xy) for view in labelled]
+    quantiles = [statistics.boxes(a) for a in each]
+    return {
+        "boxes": numbers(quantiles, 4),
+        "pooled": numbers(statistics.boxes(np.concatenate(each)), 4),
+        "median": numbers([box[:, 2] for box in quantiles], 4),
+        "sparsity": numbers([statistics.sparsity(a) for a in each], 4),
+        "zeros": numbers([(a == 0).mean(axis=0) for a in each], 4),
+        "moran": numbers([statistics.moran(a, g) for a, g in zip(each, graphs, strict=True)], 4),
+        "rank": numbers([statistics.mean_ranks(a) for a in each], 4),
+    }
+
+
+def _correlation(labelled: Sequence[SlideView]) -> dict[str, Any]:
+    """Mean over slides, so that differences between slides play no part."""
+    each = [statistics.spearman_matrix(v.abundance) for v in labelled if v.abundance is not None]
+    known = np.isfinite(each).sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        mean = np.where(known > 0, np.nansum(each, axis=0) / known, np.nan)
+    order = statistics.similar_first(mean)
+    return {"order": order, "values": numbers(mean[np.ix_(order, order)], 3)}
+
+
+def _embeddings(source: Source) -> list[dict[str, Any]]:
+    from histoboost.progress import progress
+    from histoboost.report.projection import project, sample
+
+    out = []
+    index = {view.name: i for i, view in enumerate(source.views)}
+    names = source.embedding_names()
+    with progress("Projecting embeddings", len(names), "embeddings") as advance:
+        for name in names:
+            parts = source.embedding(name)
+            rows = sample([len(matrix) for _, matrix in parts])
+            shown = np.concatenate([m[r] for (_, m), r in zip(parts, rows, strict=True)])
+            views, explained = project(shown)
+            where = [[index[slide]] * len(r) for (slide, _), r in zip(parts, rows, strict=True)]
+            out.append(
+                {
+                    "name": name,
+                    "width": int(shown.shape[1]),
+                    "total": sum(len(matrix) for _, matrix in parts),
+                    "slide": [i for part in where for i in part],
+                    "row": [int(i) for part in rows for i in part],
+                    "projections": {kind: floats(view.T) for kind, view in views.items()},
+                    "explained": numbers(explained, 3),
+                }
+            )
+            advance(1)
+    return out

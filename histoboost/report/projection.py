@@ -1,0 +1,68 @@
+"""Embeddings in two dimensions: PCA, and t-SNE on top of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: t-SNE of more spots takes minutes, and a page that shows more dots shows no more.
+MAX_SPOTS = 3000
+
+#: Components that t-SNE starts from, as its authors do: noise out, neighbours kept.
+COMPONENTS = 50
+
+
+def sample(sizes: list[int], limit: int = MAX_SPOTS, seed: int = 0) -> list[NDArray[np.intp]]:
+    """Rows to show of every slide, in order, at most `limit` in all; slides keep their share.
+
+    Parameters
+    ----------
+    sizes : list of int
+        Number of spots of every slide.
+    limit : int
+        Most rows in all.
+    seed : int
+        Of the choice.
+    """
+    rng = np.random.default_rng(seed)
+    share = min(1.0, limit / max(1, sum(sizes)))
+    return [np.sort(rng.choice(n, int(n * share) or min(n, 1), replace=False)) for n in sizes]
+
+
+def project(
+    embedding: NDArray[np.floating[Any]], seed: int = 0
+) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
+    """Two-dimensional views of an embedding.
+
+    Parameters
+    ----------
+    embedding : ndarray of shape (N, D)
+        Every column is standardised first; constant columns drop out.
+    seed : int
+        Of both projections.
+
+    Returns
+    -------
+    dict
+        Name of the view -> (N, 2) coordinates. t-SNE needs 10 spots at least.
+    ndarray of shape (2,)
+        Share of the variance in the first two principal components.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    x = embedding.astype(np.float32)
+    spread = x.std(axis=0)
+    x = (x - x.mean(axis=0))[:, spread > 0] / spread[spread > 0]
+    n = len(x)
+    if n < 3 or x.shape[1] < 2:
+        return {"PCA": np.zeros((n, 2))}, np.zeros(2)
+    pca = PCA(min(COMPONENTS, n, x.shape[1]), random_state=seed)
+    components = pca.fit_transform(x)
+    views = {"PCA": components[:, :2]}
+    if n >= 10:
+        tsne = TSNE(perplexity=min(30.0, (n - 1) / 3), init="pca", random_state=seed)
+        views["t-SNE"] = tsne.fit_transform(components)
+    return views, pca.explained_variance_ratio_[:2]

@@ -1,0 +1,107 @@
+"""Where the exploration page takes its slides from: a dataset, or a store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histoboost.report.slides import SlideView
+
+#: Long side of the picture behind a map, in pixels.
+PICTURE_PX = 1000
+
+
+@dataclass(frozen=True)
+class Source:
+    """Slides to explore.
+
+    Attributes
+    ----------
+    views : list of SlideView
+    problems : list of dict
+        What `inspect` found: slide, kind and message of each.
+    store : EmbeddingStore or None
+        Where the embeddings are, if anywhere.
+    """
+
+    views: list[SlideView]
+    problems: list[dict[str, Any]] = field(default_factory=list)
+    store: Any = None
+
+    @property
+    def is_store(self) -> bool:
+        """Whether the slides come from a store."""
+        return self.store is not None
+
+    def embedding_names(self) -> list[str]:
+        """Names of all embeddings, in the order of the slides that have them."""
+        if self.store is None:
+            return []
+        return list(dict.fromkeys(n for v in self.views for n in self.store.embeddings(v.name)))
+
+    def embedding(self, name: str) -> list[tuple[str, NDArray[np.float16]]]:
+        """Slide and (N, D) matrix, for the slides that have this embedding."""
+        return [
+            (view.name, self.store.read(view.name, name))
+            for view in self.views
+            if name in self.store.embeddings(view.name)
+        ]
+
+
+def open_source(path: str | Path) -> Source:
+    """Open a dataset or a store.
+
+    Raises
+    ------
+    HistoboostError
+        If `path` is neither.
+    """
+    return _from_dataset(path)
+
+
+def _from_dataset(path: str | Path) -> Source:
+    from histoboost.errors import HistoboostError
+    from histoboost.featurize.inspect import inspect
+    from histoboost.featurize.readers import open_dataset
+    from histoboost.featurize.thumbnail import thumbnail
+    from histoboost.progress import progress
+
+    dataset = open_dataset(path)
+    views = []
+    with progress("Reading slides", len(dataset.slides), "slides") as advance:
+        for slide in dataset.slides:
+            keep = _usable(slide.xy, slide.abundance)
+            try:
+                picture = thumbnail(slide.image, PICTURE_PX)
+            except HistoboostError:
+                picture = None  # `inspect` says what is wrong, at the top of the page
+            if keep.any():
+                abundance = None if slide.abundance is None else slide.abundance[keep]
+                views.append(
+                    SlideView(
+                        name=slide.name,
+                        xy=slide.xy[keep],
+                        spot_ids=tuple(np.array(slide.spot_ids, dtype=object)[keep]),
+                        abundance=abundance,
+                        cell_types=slide.cell_types,
+                        split=slide.split,
+                        group=slide.group,
+                        um_per_px=slide.um_per_px,
+                        shape=slide.image.shape,
+                        picture=picture,
+                    )
+                )
+            advance(1)
+    if not views:
+        raise HistoboostError(f"{path}: no slide has a usable spot; see histoboost inspect {path}")
+    return Source(views, inspect(dataset)["problems"])
+
+
+def _usable(xy: NDArray[np.float64], abundance: NDArray[np.float32] | None) -> NDArray[np.bool_]:
+    """Spots whose numbers are finite: the others cannot be drawn, and `inspect` lists them."""
+    numbers = xy if abundance is None else np.hstack([xy, abundance])
+    return np.asarray(np.isfinite(numbers).all(axis=1))

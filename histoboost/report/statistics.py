@@ -1,0 +1,95 @@
+"""What the exploration page says about cell types, computed once in Python."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.sparse import csr_array
+from scipy.spatial import cKDTree
+from scipy.spatial.distance import squareform
+from scipy.stats import rankdata
+
+from histoboost.featurize.inspect import pitch_px
+
+Matrix = NDArray[np.floating[Any]]
+
+#: A type that makes up less than this share of a spot counts as absent from it.
+ABSENT_SHARE = 0.01
+
+#: The five numbers of a box: whiskers at 5 % and 95 %, quartiles, median.
+BOX = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def boxes(abundance: Matrix) -> Matrix:
+    """The `BOX` quantiles of every type, (T, 5)."""
+    return np.asarray(np.quantile(abundance.astype(float), BOX, axis=0).T)
+
+
+def sparsity(abundance: Matrix) -> Matrix:
+    """Share of the spots in which each type makes up less than `ABSENT_SHARE`, (T,)."""
+    total = abundance.sum(axis=1, keepdims=True, dtype=float)
+    return np.asarray((abundance < ABSENT_SHARE * total).mean(axis=0) + (total <= 0).mean())
+
+
+def mean_ranks(abundance: Matrix) -> Matrix:
+    """Mean over spots of each type's rank within the spot, 1 = most abundant, (T,)."""
+    return np.asarray(rankdata(-abundance, axis=1).mean(axis=0))
+
+
+def adjacent(xy: NDArray[np.float64]) -> csr_array:
+    """Which spots are neighbours on the lattice, (N, N): 1 where they are, 0 elsewhere.
+
+    Within 1.3 pitches lie the 6 neighbours of a hexagonal lattice (the next are 1.73 away) and
+    the 4 of a square one (the next are 1.41 away).
+    """
+    pitch = pitch_px(xy)
+    n = len(xy)
+    if pitch is None:
+        return csr_array((n, n))
+    i, j = cKDTree(xy).query_pairs(1.3 * pitch, output_type="ndarray").T
+    ones = np.ones(2 * len(i))
+    return csr_array((ones, (np.append(i, j), np.append(j, i))), shape=(n, n))
+
+
+def moran(abundance: Matrix, graph: csr_array) -> Matrix:
+    """Moran's I of every type over a spot graph, (T,); NaN where a type is constant.
+
+    With deviations z from the mean and weights w of the graph:
+    ``I = (N / sum(w)) * sum_ij(w_ij z_i z_j) / sum_i(z_i ** 2)`` (Moran 1950).
+
+    Parameters
+    ----------
+    abundance : ndarray of shape (N, T)
+        Abundances of a slide's spots.
+    graph : sparse array of shape (N, N)
+        Weight of every pair of spots; zero on the diagonal.
+    """
+    z = abundance.astype(float) - abundance.mean(axis=0, dtype=float)
+    # Deviations of a constant column are rounding errors, not zeros.
+    spread = (z**2).sum(axis=0)
+    constant = np.ptp(abundance, axis=0) == 0
+    weight = graph.sum()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = len(z) / weight * (z * (graph @ z)).sum(axis=0) / spread
+    return np.where(constant | (weight == 0), np.nan, value)
+
+
+def spearman_matrix(abundance: Matrix) -> Matrix:
+    """Spearman correlation between types over spots, (T, T); NaN for constant types."""
+    ranks = rankdata(abundance, axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.corrcoef(ranks, rowvar=False)).reshape((abundance.shape[1],) * 2)
+
+
+def similar_first(correlation: Matrix) -> list[int]:
+    """An order of the types in which correlated ones are neighbours (average linkage)."""
+    if len(correlation) < 3:
+        return list(range(len(correlation)))
+    distance = 1 - np.nan_to_num(correlation, nan=0.0)
+    distance = np.clip((distance + distance.T) / 2, 0, None)
+    np.fill_diagonal(distance, 0)
+    tree = linkage(squareform(distance, checks=False), "average", optimal_ordering=True)
+    return [int(leaf) for leaf in leaves_list(tree)]

@@ -1,0 +1,62 @@
+"""The shell of a page."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from histoboost.errors import HistoboostError
+from histoboost.report.encode import floats, jpeg, numbers
+from histoboost.report.page import write_page
+
+
+def test_numbers_survive_the_way_through_text():
+    values = np.array([[1e-6, 9.25], [np.pi, -0.0]])
+    back = np.frombuffer(base64.b64decode(floats(values)), "<f4").reshape(2, 2)
+    assert np.array_equal(back, values.astype(np.float32))
+
+
+def test_json_holds_no_nan():
+    assert numbers([[1.23456789, np.nan], [np.inf, 0]], 3) == [[1.23, None], [None, 0.0]]
+
+
+def test_a_picture_comes_back_nearly_the_same():
+    import io
+
+    from PIL import Image
+
+    ramp = np.linspace(0, 255, 64).astype(np.uint8)
+    picture = np.broadcast_to(ramp[:, None, None], (64, 48, 3)).copy()
+    data = base64.b64decode(jpeg(picture).split(",")[1])
+    assert abs(np.asarray(Image.open(io.BytesIO(data))).astype(int) - picture).max() < 8
+
+
+def test_data_that_looks_like_html_cannot_leave_its_element(tmp_path: Path):
+    nasty = "</script><script>alert(1)</script>&<!--"
+    write_page(tmp_path / "p.html", title=nasty, kind="explore", data={"title": nasty})
+    text = (tmp_path / "p.html").read_text(encoding="utf-8")
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
+    assert data is not None
+    assert json.loads(data[1])["title"] == nasty
+    assert "<title>&lt;/script&gt;" in text
+
+
+def test_no_element_of_a_page_points_outside(tmp_path: Path):
+    write_page(tmp_path / "p.html", title="t", kind="explore", data={})
+    text = (tmp_path / "p.html").read_text(encoding="utf-8")
+    markup = re.sub(r"<(script|style)\b.*?</\1>", "", text, flags=re.S)
+    assert re.findall(r"(?:src|href)=\"([^\"]*)", markup) == ["data:,"]
+    assert "default-src 'none'" in markup
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"), [("", "is a directory"), ("no/p.html", "no folder")]
+)
+def test_an_output_that_cannot_be_is_one_clear_line(tmp_path: Path, name: str, complaint: str):
+    with pytest.raises(HistoboostError, match=complaint):
+        write_page(tmp_path / name, title="t", kind="explore", data={})
