@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from histoboost.cache.names import check_slide_name
 from histoboost.errors import HistoboostError
+
+#: Diameter of a spot, as a share of the distance to the next: 55 of 100 um on Visium.
+SPOT_SHARE = 0.55
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +39,8 @@ class SpotTable:
         Micrometres per pixel.
     image_shape : tuple of int, or None
         Height and width of the source image in pixels.
+    thumbnail : ndarray of shape (h, w, 3), uint8, or None
+        The slide in small, for maps. Two tables that differ in it alone are the same table.
 
     Raises
     ------
@@ -52,6 +57,7 @@ class SpotTable:
     group: str | None = None
     um_per_px: float | None = None
     image_shape: tuple[int, int] | None = None
+    thumbnail: NDArray[np.uint8] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         check_slide_name(self.slide)
@@ -78,9 +84,9 @@ class SpotTable:
     def differences(self, other: SpotTable) -> list[str]:
         """Names of the attributes in which two tables differ, a few words each."""
         return [
-            _difference(field.name, getattr(self, field.name), getattr(other, field.name))
-            for field in fields(self)
-            if not _same(getattr(self, field.name), getattr(other, field.name))
+            _difference(part.name, getattr(self, part.name), getattr(other, part.name))
+            for part in fields(self)
+            if part.compare and not _same(getattr(self, part.name), getattr(other, part.name))
         ]
 
     def _fault(self) -> str | None:
@@ -97,6 +103,10 @@ class SpotTable:
             return "spot ids are not unique"
         if len(set(self.cell_types)) != len(self.cell_types):
             return "cell types are not unique"
+        if self.thumbnail is not None and (
+            self.thumbnail.dtype != np.uint8 or self.thumbnail.shape[2:] != (3,)
+        ):
+            return f"thumbnail is {self.thumbnail.dtype} {self.thumbnail.shape}, not uint8 RGB"
         if self.abundance is None:
             return None
         if self.abundance.shape != (n, len(self.cell_types)) or not self.cell_types:
@@ -147,6 +157,7 @@ def encode_table(table: SpotTable) -> dict[str, bytes]:
         "split": table.split,
         "group": table.group,
         "cell_types": np.array(table.cell_types, dtype=object) if table.cell_types else None,
+        "spatial": _spatial(table),
     }
     adata = anndata.AnnData(
         obs=pd.DataFrame(index=pd.Index(table.spot_ids, dtype=object, name="spot")),
@@ -160,6 +171,23 @@ def encode_table(table: SpotTable) -> dict[str, bytes]:
         warnings.filterwarnings("ignore", message=".*autosharding.*")
         anndata.io.write_elem(group, "/", adata, dataset_kwargs={"compressors": [Crc32cCodec()]})
     return {key: value.to_bytes() for key, value in memory._store_dict.items()}
+
+
+def _spatial(table: SpotTable) -> dict[str, Any] | None:
+    """The thumbnail where scanpy and squidpy look for one, so that their plots find it."""
+    if table.thumbnail is None or table.image_shape is None:
+        return None
+    scalefactors = {
+        "tissue_lowres_scalef": table.thumbnail.shape[1] / table.image_shape[1],
+        "spot_diameter_fullres": SPOT_SHARE * _pitch_px(table.xy),
+    }
+    return {table.slide: {"images": {"lowres": table.thumbnail}, "scalefactors": scalefactors}}
+
+
+def _pitch_px(xy: NDArray[np.float64]) -> float:
+    from scipy.spatial import cKDTree
+
+    return float(np.median(cKDTree(xy).query(xy, k=2)[0][:, 1])) if len(xy) > 1 else 1.0
 
 
 def decode_table(slide: str, files: Mapping[str, bytes]) -> SpotTable:
@@ -184,6 +212,7 @@ def decode_table(slide: str, files: Mapping[str, bytes]) -> SpotTable:
         group=_text(uns.get("group")),
         um_per_px=None if "um_per_px" not in uns else float(uns["um_per_px"]),
         image_shape=None if shape is None else (int(shape[0]), int(shape[1])),
+        thumbnail=uns["spatial"][slide]["images"]["lowres"] if "spatial" in uns else None,
     )
 
 
