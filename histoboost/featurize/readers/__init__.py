@@ -25,6 +25,7 @@ class Reader(Protocol):
 #: Format name -> module. Formats are tried in this order and the first that says yes reads the
 #: file; ``hdf5`` says yes to any HDF5 file, so it stays last.
 FORMATS = {
+    "spaceranger": "histoboost.featurize.readers.spaceranger",
     "hdf5": "histoboost.featurize.readers.hdf5",
 }
 
