@@ -104,6 +104,7 @@ def checked_abundances(table: pd.DataFrame, where: str) -> pd.DataFrame:
     Parameters
     ----------
     table : DataFrame
+        One row per spot, the ids in the index.
     where : str
         Name of the table, for the messages.
     """
@@ -126,7 +127,7 @@ def checked_abundances(table: pd.DataFrame, where: str) -> pd.DataFrame:
                 f"(first: spot {table.index[table[name].isna()][0]}); fill them in or remove "
                 "these rows"
             )
-    return table.astype(np.float32).set_axis(cell_type_names(table.columns), axis=1)
+    return table.astype(np.float32).set_axis(cell_type_names(list(table.columns)), axis=1)
 
 
 def cell_type_names(columns: Sequence[object]) -> list[str]:
@@ -146,6 +147,7 @@ def join_abundances(
     Parameters
     ----------
     spot_ids : sequence of N str
+        Ids of the spots, in their order.
     table : DataFrame
         From `read_abundances`.
     where : str
@@ -162,7 +164,9 @@ def join_abundances(
     HistoboostError
         If no id matches at all; the message shows an id of each side.
     """
-    rows = table.index.get_indexer(list(spot_ids))
+    import pandas as pd
+
+    rows = table.index.get_indexer(pd.Index(spot_ids))
     known = rows >= 0
     if len(spot_ids) and not known.any():
         raise HistoboostError(

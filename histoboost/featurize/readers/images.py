@@ -88,9 +88,7 @@ def over_white(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _raster(path: Path) -> RasterImage:
     with _pillow(path) as image:
         if image.mode not in ("RGB", "RGBA", "P"):
-            raise HistoboostError(
-                f"{path}: pixels are of mode {image.mode}; store 8-bit RGB"
-            )
+            raise HistoboostError(f"{path}: pixels are of mode {image.mode}; store 8-bit RGB")
         return RasterImage(path.resolve(), (image.height, image.width))
 
 

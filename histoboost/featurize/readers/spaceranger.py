@@ -112,7 +112,8 @@ def read_outs(
         raise HistoboostError(f"{spatial}: no spot lies on the tissue; check column in_tissue")
     table = abundances or _only_file(outs, "abundances", SUFFIXES)
     xy, ids = pixels(positions) * scale, tuple(positions.index)
-    labels, types = None, ()
+    labels = None
+    types: tuple[str, ...] = ()
     if table is not None:
         frame = read_abundances(table)
         known, labels = join_abundances(ids, frame, f"{outs}: {table.name}")
