@@ -21,6 +21,8 @@ FORMAT_VERSION = 1
 CHUNK_ROWS = 1024
 STAGING = ".staging"
 FOREIGN = ".foreign"
+#: Begins the name of a file that was not finished when its process was killed.
+PARTIAL = ".partial-"
 ROOT_DOCUMENT = "zarr.json"
 SLIDES = "slides"
 
@@ -90,14 +92,10 @@ def group_document(attributes: dict[str, Any]) -> dict[str, Any]:
     return {"zarr_format": 3, "node_type": "group", "attributes": attributes}
 
 
-def root_bytes() -> bytes:
-    """``zarr.json`` of the store itself."""
-    return seal(group_document({"histoboost": {"format_version": FORMAT_VERSION}}))
-
-
-def slides_bytes() -> bytes:
-    """``zarr.json`` of the group that holds the slides."""
-    return seal(group_document({"histoboost": {"format_version": FORMAT_VERSION}}))
+def store_documents() -> dict[str, bytes]:
+    """``zarr.json`` of the store itself and of the group that holds the slides, by key."""
+    data = seal(group_document({"histoboost": {"format_version": FORMAT_VERSION}}))
+    return {ROOT_DOCUMENT: data, f"{SLIDES}/{ROOT_DOCUMENT}": data}
 
 
 def slide_document(order: int, n_spots: int, files: dict[str, str]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ _LOCK = "lock"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
 
 
-class Hold:
+class FolderHold:
     """A shared claim on a staging folder; ends with `drop`, or with the process.
 
     Parameters
@@ -53,7 +53,7 @@ class Hold:
         self._close()
 
 
-def hold(folder: Path) -> Hold:
+def hold(folder: Path) -> FolderHold:
     """Make `folder` and claim it, together with others who claim it too."""
     while True:
         try:
@@ -63,11 +63,11 @@ def hold(folder: Path) -> Hold:
             continue  # deleted between these lines by the last owner: make it anew
         _lock(descriptor, exclusive=False)
         if _is_at(descriptor, folder / _LOCK):
-            return Hold(folder, descriptor)
+            return FolderHold(folder, descriptor)
         os.close(descriptor)  # the last owner deleted it while we waited
 
 
-def abandoned(folder: Path, older_than_s: float) -> Hold | None:
+def abandoned(folder: Path, older_than_s: float) -> FolderHold | None:
     """Claim `folder` alone if no live process holds it; None if one does.
 
     Where the file system knows no locks, a folder counts as held until nothing in it has changed
@@ -77,7 +77,7 @@ def abandoned(folder: Path, older_than_s: float) -> Hold | None:
         descriptor = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    held = Hold(folder, descriptor)
+    held = FolderHold(folder, descriptor)
     alone = _lock(descriptor, exclusive=True) and _is_at(descriptor, folder / _LOCK)
     if alone and (_HAS_LOCKS or _age_s(folder) > older_than_s):
         return held

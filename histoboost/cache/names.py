@@ -17,6 +17,7 @@ _RESERVED = {
 }
 # The feature-set expression gives these a meaning, so a name with one could never be asked for.
 _EXPRESSION = "+:*?[],"
+_SEPARATORS = "/\\"
 
 
 def check_slide_name(name: str) -> str:
@@ -33,7 +34,7 @@ def check_slide_name(name: str) -> str:
     >>> check_slide_name("S_1")
     'S_1'
     """
-    return _check("slide", name, forbidden="/\\")
+    return _check("slide", name, _SEPARATORS)
 
 
 def check_embedding_name(name: str) -> str:
@@ -50,7 +51,17 @@ def check_embedding_name(name: str) -> str:
     >>> check_embedding_name("mobilenet_v2@64")
     'mobilenet_v2@64'
     """
-    return _check("embedding", name, forbidden="/\\" + _EXPRESSION)
+    return _check("embedding", name, _SEPARATORS + _EXPRESSION)
+
+
+def is_slide_name(name: str) -> bool:
+    """Whether `check_slide_name` accepts `name`."""
+    return _fault(name, _RESERVED["slide"], _SEPARATORS) is None
+
+
+def is_embedding_name(name: str) -> bool:
+    """Whether `check_embedding_name` accepts `name`."""
+    return _fault(name, _RESERVED["embedding"], _SEPARATORS + _EXPRESSION) is None
 
 
 def _check(kind: str, name: str, forbidden: str) -> str:

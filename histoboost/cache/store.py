@@ -15,6 +15,8 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from histoboost.cache.gc import OLDER_THAN_S, Collected, collect
+from histoboost.cache.imports import import_recipe, read_arrays
 from histoboost.cache.layout import (
     FOREIGN,
     FORMAT_VERSION,
@@ -22,17 +24,28 @@ from histoboost.cache.layout import (
     SLIDES,
     STAGING,
     Damaged,
-    root_bytes,
     slide_key,
-    slides_bytes,
+    store_documents,
+    unit_key,
 )
-from histoboost.cache.names import check_embedding_name, check_slide_name
-from histoboost.cache.place import LocalPlace
+from histoboost.cache.listing import EmbeddingRow, list_embeddings
+from histoboost.cache.local import LocalPlace
+from histoboost.cache.names import check_embedding_name, check_slide_name, is_slide_name
+from histoboost.cache.objects import open_objects
+from histoboost.cache.place import Place
 from histoboost.cache.recipe import Recipe
 from histoboost.cache.spots import SpotTable
-from histoboost.cache.table import SlideRecord, open_slide, read_table, write_table
+from histoboost.cache.table import (
+    SlideRecord,
+    embedding_names,
+    open_slide,
+    read_table,
+    set_aside,
+    write_table,
+)
 from histoboost.cache.unit import Unit, open_unit, read_unit
-from histoboost.cache.writer import EmbeddingWriter
+from histoboost.cache.verify import Verification, foreign_in_store, verify
+from histoboost.cache.writer import EmbeddingWriter, to_float16
 from histoboost.errors import HistoboostError
 
 __all__ = ["EmbeddingStore", "EmbeddingWriter", "Recipe", "SpotTable"]
@@ -46,7 +59,7 @@ class EmbeddingStore:
     Parameters
     ----------
     location : str or path
-        Folder of the store.
+        Folder of the store, or ``s3://bucket/prefix`` (``gs://``, ``az://``).
     mode : {"a", "r"}
         ``"a"`` reads and writes and makes the store where there is none; ``"r"`` only reads.
 
@@ -57,7 +70,7 @@ class EmbeddingStore:
     """
 
     def __init__(self, location: str | os.PathLike[str], mode: Literal["r", "a"] = "a") -> None:
-        self._place = LocalPlace(Path(location))
+        self._place = _place(os.fspath(location))
         self._mode = mode
         self._check_root()
 
@@ -68,8 +81,7 @@ class EmbeddingStore:
 
     def slides(self) -> list[str]:
         """Names of the slides, in the order in which they were written."""
-        names = [name for name in self._place.children(SLIDES) if name != ROOT_DOCUMENT]
-        records = [(self._slide(name).order, name) for name in names]
+        records = [(self._slide(name).order, name) for name in self._slide_names()]
         return [name for _, name in sorted(records)]
 
     def write_spots(self, table: SpotTable) -> None:
@@ -91,11 +103,10 @@ class EmbeddingStore:
 
     def embeddings(self, slide: str) -> dict[str, Recipe]:
         """Names of the complete embeddings of a slide, sorted, with their recipes."""
-        record = self._slide(slide)
         return {
             name: self._unit(slide, name).recipe
-            for name in self._place.children(f"{slide_key(slide)}/obsm")
-            if not record.owns(f"obsm/{name}")
+            for name in embedding_names(self._place, self._slide(slide))
+            if not self._place.in_progress(unit_key(slide, name))
         }
 
     def width(self, slide: str, name: str) -> int:
@@ -135,8 +146,98 @@ class EmbeddingStore:
         self._check_same_elsewhere(slide, name, recipe)
         return EmbeddingWriter(self._place, slide, name, recipe, n_spots, width)
 
+    def verify(self) -> Verification:
+        """Read every byte and list what is damaged."""
+        return verify(self._place)
+
+    def summary(self) -> list[EmbeddingRow]:
+        """One row for each embedding: slides, shape, size, origin, completeness.
+
+        A damaged slide counts as one that lacks the embedding.
+        """
+        return list_embeddings(self._place, self._slide_names())
+
+    def gc(self, older_than_s: float = OLDER_THAN_S) -> Collected:
+        """Remove what killed runs left staged; see `histoboost.cache.gc.collect`."""
+        self._check_writable()
+        return collect(self._place, older_than_s)
+
+    def remove(self, name: str | None = None, slide: str | None = None) -> list[str]:
+        """Remove an embedding from one slide or all, or a slide with all its embeddings.
+
+        Returns
+        -------
+        list of str
+            Slides from which something was removed.
+
+        Raises
+        ------
+        HistoboostError
+            If neither is given, or nothing is called so.
+        """
+        self._check_writable()
+        if slide is not None and slide not in self._slide_names():
+            self._slide(slide)  # says which there are
+        if name is None and slide is None:
+            raise HistoboostError(f"{self.location}: say which embedding or slide to remove")
+        slides = self._slide_names() if slide is None else [slide]
+        keys = {s: slide_key(s) if name is None else unit_key(s, name) for s in slides}
+        if name is not None:
+            check_embedding_name(name)
+        removed = [s for s, key in keys.items() if self._place.remove_folder(key)]
+        if not removed:
+            known = ", ".join(row.name for row in self.summary()) or "none"
+            raise HistoboostError(f"{self.location}: no embedding {name!r}; there are {known}")
+        return removed
+
+    def import_arrays(self, name: str, directory: str | os.PathLike[str]) -> list[str]:
+        """Store embeddings made elsewhere: ``directory/<slide>.npy``, (N, D), for every slide.
+
+        Returns
+        -------
+        list of str
+            Slides for which an embedding was stored; those that had the same before are left out.
+
+        Raises
+        ------
+        HistoboostError
+            If a file is missing, belongs to no slide, or holds what does not fit; nothing is
+            stored then.
+        """
+        self._check_writable()
+        check_embedding_name(name)
+        tables = {slide: self.spots(slide) for slide in self.slides()}
+        arrays = read_arrays(Path(directory), {s: len(table) for s, table in tables.items()})
+        halves = {
+            slide: to_float16(array, str(Path(directory, f"{slide}.npy")))
+            for slide, array in arrays.items()
+        }
+        writers = {
+            slide: self.writer(slide, name, import_recipe(half, tables[slide]), *half.shape)
+            for slide, half in halves.items()
+        }
+        stored = []
+        for slide, writer in writers.items():
+            for part in writer.missing:
+                writer.write(part, halves[slide][part])
+            if writer.publish():
+                stored.append(slide)
+        return stored
+
+    def _slide_names(self) -> list[str]:
+        """Folders of slides, sorted, less those that another process is publishing."""
+        return [
+            name
+            for name in self._place.folders(SLIDES)
+            if is_slide_name(name) and not self._unfinished(name)
+        ]
+
+    def _unfinished(self, slide: str) -> bool:
+        key = slide_key(slide)
+        return not self._place.exists(f"{key}/{ROOT_DOCUMENT}") and self._place.in_progress(key)
+
     def _check_same_elsewhere(self, slide: str, name: str, recipe: Recipe) -> None:
-        for other in self._place.children(SLIDES):
+        for other in self._slide_names():
             if other == slide:
                 continue
             try:
@@ -152,22 +253,17 @@ class EmbeddingStore:
 
     def _slide(self, slide: str) -> SlideRecord:
         check_slide_name(slide)
-        if not self._place.exists(slide_key(slide)):
-            known = [name for name in self._place.children(SLIDES) if name != ROOT_DOCUMENT]
-            raise HistoboostError(
-                f"{self.location}: no slide {slide!r}; there are {', '.join(known) or 'none'}"
-            )
+        if slide not in self._slide_names():
+            known = ", ".join(self._slide_names()) or "none"
+            raise HistoboostError(f"{self.location}: no slide {slide!r}; there are {known}")
         return self._whole(lambda: open_slide(self._place, slide), slide)
 
     def _unit(self, slide: str, name: str) -> Unit:
         check_embedding_name(name)
-        key = f"{slide_key(slide)}/obsm"
-        if not self._place.exists(f"{key}/{name}"):
-            record = self._slide(slide)
-            names = [n for n in self._place.children(key) if not record.owns(f"obsm/{n}")]
+        if not self._place.exists(unit_key(slide, name)):
+            known = ", ".join(embedding_names(self._place, self._slide(slide))) or "none"
             raise HistoboostError(
-                f"{self.location}: no embedding {name!r} of slide {slide}; "
-                f"there are {', '.join(names) or 'none'}"
+                f"{self.location}: no embedding {name!r} of slide {slide}; there are {known}"
             )
         return self._whole(lambda: open_unit(self._place, slide, name), slide, name)
 
@@ -183,8 +279,6 @@ class EmbeddingStore:
 
     def _check_root(self) -> None:
         place = self._place
-        if isinstance(place, LocalPlace) and place.root.exists() and not place.root.is_dir():
-            raise HistoboostError(f"{place}: is a file, not a store; give the folder of a store")
         data = place.read(ROOT_DOCUMENT)
         version = None if data is None else _format_version(data)
         if version is not None and version > FORMAT_VERSION:
@@ -206,12 +300,19 @@ class EmbeddingStore:
             raise HistoboostError(f"{self.location}: was opened for reading; open it to write")
 
     def _make_root(self) -> None:
-        for key, data in {
-            ROOT_DOCUMENT: root_bytes(),
-            f"{SLIDES}/{ROOT_DOCUMENT}": slides_bytes(),
-        }.items():
+        for key, data in store_documents().items():
             if self._place.read(key) != data:
                 self._place.put(key, data)
+        set_aside(self._place, "", foreign_in_store(self._place))
+
+
+def _place(location: str) -> Place:
+    if "://" in location:
+        return open_objects(location)
+    path = Path(location)
+    if path.exists() and not path.is_dir():
+        raise HistoboostError(f"{path}: is a file, not a store; give the folder of a store")
+    return LocalPlace(path)
 
 
 def _format_version(data: bytes) -> int | None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import uuid
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 from histoboost.cache.digests import digest_bytes
 from histoboost.cache.layout import (
+    FOREIGN,
+    PARTIAL,
     ROOT_DOCUMENT,
     SLIDES,
     Damaged,
@@ -15,9 +19,10 @@ from histoboost.cache.layout import (
     slide_key,
     unseal,
 )
-from histoboost.cache.place import LocalPlace
+from histoboost.cache.names import is_embedding_name
+from histoboost.cache.place import Place
 from histoboost.cache.spots import SpotTable, decode_table, encode_table
-from histoboost.errors import HistoboostError
+from histoboost.errors import HistoboostError, HistoboostWarning
 
 
 @dataclass(frozen=True)
@@ -39,12 +44,12 @@ class SlideRecord:
     n_spots: int
     files: dict[str, str]
 
-    def owns(self, path: str) -> bool:
-        """Whether `path` is a file of the spot table or a folder of such files."""
-        return any(file == path or file.startswith(f"{path}/") for file in self.files)
+    def owns(self, name: str) -> bool:
+        """Whether the array `name` in ``obsm`` belongs to the spot table."""
+        return f"obsm/{name}/{ROOT_DOCUMENT}" in self.files
 
 
-def open_slide(place: LocalPlace, slide: str) -> SlideRecord:
+def open_slide(place: Place, slide: str) -> SlideRecord:
     """Read a slide's metadata.
 
     Raises
@@ -60,7 +65,7 @@ def open_slide(place: LocalPlace, slide: str) -> SlideRecord:
         raise Damaged("zarr.json is not of a slide") from error
 
 
-def read_table(place: LocalPlace, record: SlideRecord) -> SpotTable:
+def read_table(place: Place, record: SlideRecord) -> SpotTable:
     """Read a slide's spots, every byte compared with its digest.
 
     Raises
@@ -76,11 +81,14 @@ def read_table(place: LocalPlace, record: SlideRecord) -> SpotTable:
         if digest_bytes(data) != digest:
             raise Damaged(f"{path} does not match its digest")
         files[path] = data
-    root = place.read(f"{slide_key(record.slide)}/{ROOT_DOCUMENT}")
-    return decode_table(record.slide, {**files, ROOT_DOCUMENT: root or b""})
+    root = place.read(f"{slide_key(record.slide)}/{ROOT_DOCUMENT}") or b""
+    try:
+        return decode_table(record.slide, {**files, ROOT_DOCUMENT: root})
+    except (KeyError, HistoboostError) as error:  # whole, but not written by us
+        raise Damaged(f"spot table cannot be read ({error})") from error
 
 
-def write_table(place: LocalPlace, table: SpotTable) -> None:
+def write_table(place: Place, table: SpotTable) -> None:
     """Store a slide's spots, or put back what of them is damaged.
 
     Raises
@@ -88,36 +96,73 @@ def write_table(place: LocalPlace, table: SpotTable) -> None:
     HistoboostError
         If other spots are stored for the slide.
     """
-    try:
-        record = open_slide(place, table.slide)
-        stored = read_table(place, record)
-    except Damaged:
-        _write(place, table)
+    while True:
+        try:
+            record = open_slide(place, table.slide)
+            stored = read_table(place, record)
+        except Damaged:
+            if _write(place, table):
+                return
+            continue  # another process was quicker: what did it write?
+        differences = stored.differences(table)
+        if differences:
+            raise HistoboostError(
+                f"{place}: slide {table.slide} is stored with other spots "
+                f"({'; '.join(differences)}); use another store or remove the slide"
+            )
+        set_aside(place, slide_key(table.slide), foreign_entries(place, record))
         return
-    differences = stored.differences(table)
-    if differences:
-        raise HistoboostError(
-            f"{place}: slide {table.slide} is stored with other spots "
-            f"({'; '.join(differences)}); use another store or remove the slide"
+
+
+def foreign_entries(place: Place, record: SlideRecord) -> list[str]:
+    """Paths in a slide's folder that belong neither to its table nor to an embedding."""
+    known = {ROOT_DOCUMENT, *record.files}
+    embeddings = tuple(f"obsm/{name}/" for name in embedding_names(place, record))
+    paths = place.walk(slide_key(record.slide))
+    return [path for path in paths if path not in known and not path.startswith(embeddings)]
+
+
+def embedding_names(place: Place, record: SlideRecord) -> list[str]:
+    """Names of the embeddings of a slide, whole or damaged, sorted."""
+    folders = place.folders(f"{slide_key(record.slide)}/obsm")
+    return [name for name in folders if is_embedding_name(name) and not record.owns(name)]
+
+
+def set_aside(place: Place, folder: str, paths: list[str]) -> None:
+    """Move files that are not ours out of the way, to where they can be found."""
+    for path in paths:
+        key = f"{folder}/{path}".strip("/")
+        if PARTIAL in path:
+            place.delete(key)  # ours after all: a killed run was writing it
+        else:
+            place.move(key, f"{FOREIGN}/{uuid.uuid4().hex[:8]}/{key}")
+    if paths:
+        warnings.warn(
+            f"{place}: {len(paths)} files that histoboost has not written were moved to {FOREIGN}",
+            HistoboostWarning,
+            stacklevel=2,
         )
 
 
-def _write(place: LocalPlace, table: SpotTable) -> None:
+def _write(place: Place, table: SpotTable) -> bool:
     folder = slide_key(table.slide)
     files = encode_table(table)
     del files[ROOT_DOCUMENT]  # ours says the same and more
     digests = {path: digest_bytes(data) for path, data in files.items()}
     document = seal(slide_document(_next_order(place, table.slide), len(table), digests))
-    if place.exists(folder):
+    if place.exists(folder) and not place.in_progress(folder):
         _repair(place, folder, files, document)
-        return
+        return True
     staging = f"table-{digest_bytes(document)[:32]}"
     held = place.hold(staging)
-    place.publish(staging, folder, {**files, ROOT_DOCUMENT: document}, superseded=lambda: True)
+    mine = place.publish(
+        staging, folder, {**files, ROOT_DOCUMENT: document}, superseded=lambda: True
+    )
     held.drop()
+    return mine
 
 
-def _repair(place: LocalPlace, folder: str, files: dict[str, bytes], document: bytes) -> None:
+def _repair(place: Place, folder: str, files: dict[str, bytes], document: bytes) -> None:
     # One file at a time, because the folder also holds embeddings; the digests come last.
     for path, data in files.items():
         if place.read(f"{folder}/{path}") != data:
@@ -125,7 +170,7 @@ def _repair(place: LocalPlace, folder: str, files: dict[str, bytes], document: b
     place.put(f"{folder}/{ROOT_DOCUMENT}", document)
 
 
-def _next_order(place: LocalPlace, slide: str) -> int:
+def _next_order(place: Place, slide: str) -> int:
     """Where `slide` stands among the slides.
 
     A new slide comes last. One that is there but damaged gets the first number that is free, its

@@ -18,7 +18,7 @@ from histoboost.cache.layout import (
     unit_key,
     unseal,
 )
-from histoboost.cache.place import LocalPlace
+from histoboost.cache.place import Place
 from histoboost.cache.recipe import Recipe
 
 
@@ -52,7 +52,7 @@ def chunk_path(index: int) -> str:
     return f"c/{index}/0"
 
 
-def open_unit(place: LocalPlace, slide: str, name: str) -> Unit:
+def open_unit(place: Place, slide: str, name: str) -> Unit:
     """Read a unit's metadata.
 
     Raises
@@ -73,7 +73,7 @@ def open_unit(place: LocalPlace, slide: str, name: str) -> Unit:
     return unit
 
 
-def read_unit(place: LocalPlace, unit: Unit) -> NDArray[np.float16]:
+def read_unit(place: Place, unit: Unit) -> NDArray[np.float16]:
     """All rows, (N, D) float16, each chunk compared with its checksum.
 
     Raises
@@ -83,21 +83,22 @@ def read_unit(place: LocalPlace, unit: Unit) -> NDArray[np.float16]:
     """
     n_spots, width = unit.shape
     rows = np.empty(unit.shape, dtype=np.float16)
-    for index, part in enumerate(chunk_slices(n_spots)):
+    stored = place.read_many(unit.chunk_key(index) for index in range(len(unit.chunks)))
+    for index, (part, data) in enumerate(zip(chunk_slices(n_spots), stored, strict=True)):
         try:
-            chunk = decode_chunk(place.read(unit.chunk_key(index)), (chunk_rows(n_spots), width))
+            chunk = decode_chunk(data, (chunk_rows(n_spots), width))
         except Damaged as damage:
             raise Damaged(f"chunk {index} {damage}") from None
         rows[part] = chunk[: part.stop - part.start]
     return rows
 
 
-def damaged_chunks(place: LocalPlace, unit: Unit) -> dict[int, str]:
+def damaged_chunks(place: Place, unit: Unit) -> dict[int, str]:
     """Index of every chunk that is not byte for byte as written, to what is wrong with it."""
     shape = (chunk_rows(unit.shape[0]), unit.shape[1])
     found = {}
-    for index, digest in enumerate(unit.chunks):
-        data = place.read(unit.chunk_key(index))
+    stored = place.read_many(unit.chunk_key(index) for index in range(len(unit.chunks)))
+    for index, (digest, data) in enumerate(zip(unit.chunks, stored, strict=True)):
         if data is not None and digest_bytes(data) == digest:
             continue
         try:
@@ -108,7 +109,7 @@ def damaged_chunks(place: LocalPlace, unit: Unit) -> dict[int, str]:
     return found
 
 
-def foreign_files(place: LocalPlace, unit: Unit) -> list[str]:
+def foreign_files(place: Place, unit: Unit) -> list[str]:
     """Paths within the unit's folder that do not belong there."""
     own = {ROOT_DOCUMENT, *(chunk_path(index) for index in range(len(unit.chunks)))}
     return [path for path in place.walk(unit.key) if path not in own and path.rstrip("/") != "c"]

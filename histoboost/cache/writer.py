@@ -3,13 +3,16 @@
 A staged chunk is one file, ``chunks/<index>.<sha256>``: its name is its digest, so it needs no
 record that could disagree with it, and processes that compute the same chunk with last bits of
 their own do not clobber each other. Publication picks one file for every chunk, reads it back,
-and links them into a folder of its own, which becomes visible by one rename. So a published unit
-is always consistent with itself, whoever wins.
+and makes a folder of them visible in one step (see `place`). So a published unit is always
+consistent with itself, whoever wins.
 
 Precondition: whoever writes under a recipe computes what that recipe says.
 """
 
 from __future__ import annotations
+
+import json
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +28,7 @@ from histoboost.cache.layout import (
     unit_document,
     unit_key,
 )
-from histoboost.cache.place import LocalPlace
+from histoboost.cache.place import Hold, Place
 from histoboost.cache.recipe import Recipe
 from histoboost.cache.unit import (
     Unit,
@@ -36,13 +39,16 @@ from histoboost.cache.unit import (
 )
 from histoboost.errors import HistoboostError
 
+#: In a staging folder of a unit: which unit it is.
+OWNER = "unit.json"
+
 
 class EmbeddingWriter:
     """Writes one unit: one embedding of one slide. Made by `EmbeddingStore.writer`.
 
     Parameters
     ----------
-    place : LocalPlace
+    place : Place
     slide, name : str
     recipe : Recipe
         Identity of what is written.
@@ -56,24 +62,29 @@ class EmbeddingWriter:
     """
 
     def __init__(
-        self, place: LocalPlace, slide: str, name: str, recipe: Recipe, n_spots: int, width: int
+        self, place: Place, slide: str, name: str, recipe: Recipe, n_spots: int, width: int
     ) -> None:
         self._place = place
         self._slide, self._name, self._recipe = slide, name, recipe
         self._shape = (n_spots, width)
+        self._key = unit_key(slide, name)
         self._slices = chunk_slices(n_spots)
         self._verified: dict[int, str] = {}
+        self._staging = _staging_name(slide, name, recipe, self._shape)
+        self._hold: Hold | None = None
+        self._seen: bytes | None = None
         self._published = self._is_intact()
         if self._published:
-            return
-        self._staging = staging_name(slide, name, recipe, n_spots, width)
-        self._hold = place.hold(self._staging)
-        self._stage_what_is_left()
+            self._drop_leftovers()
+        else:
+            self._hold = place.hold(self._staging)
+            self._label_staging()
+            self._stage_what_is_left()
 
     @property
     def published(self) -> bool:
         """Whether the unit is complete and visible, by this process or another."""
-        if not self._published and self._damage is None and self._exists():
+        if not self._published and self._read_document() != self._seen:
             self._published = self._is_intact()
         return self._published
 
@@ -85,7 +96,7 @@ class EmbeddingWriter:
         self._verify_staged()
         return [part for i, part in enumerate(self._slices) if i not in self._verified]
 
-    def write(self, rows: slice, array: NDArray[np.floating]) -> None:
+    def write(self, rows: slice, array: NDArray[np.floating[Any]]) -> None:
         """Store one chunk durably.
 
         Parameters
@@ -130,22 +141,21 @@ class EmbeddingWriter:
         HistoboostError
             If chunks are missing.
         """
-        if self.published:
+        self._verified = {}  # read everything back, also what this process wrote
+        missing = len(self.missing)
+        if self._published:
             self.close()
             return False
-        self._verified = {}  # read everything back, also what this process wrote
-        if self.missing:
+        if missing:
             raise HistoboostError(
-                f"{self._what}: {len(self.missing)} chunks are missing; compute them first"
+                f"{self._place}: {self._what}: {missing} chunks are missing; "
+                "run the same command again"
             )
         chunks = [self._verified[index] for index in range(len(self._slices))]
         document = seal(unit_document(self._recipe, *self._shape, chunks))
         content = {chunk_path(i): self._chunk_key(i, digest) for i, digest in enumerate(chunks)}
         mine = self._place.publish(
-            self._staging,
-            unit_key(self._slide, self._name),
-            {**content, ROOT_DOCUMENT: document},
-            superseded=self._is_intact,
+            self._staging, self._key, {**content, ROOT_DOCUMENT: document}, self._is_intact
         )
         self._published = True
         self.close()
@@ -153,7 +163,7 @@ class EmbeddingWriter:
 
     def close(self) -> None:
         """Give the staging folder up; what is staged but not published stays for a later run."""
-        if not hasattr(self, "_hold"):
+        if self._hold is None:
             return
         if self._published:
             self._hold.drop()
@@ -164,48 +174,57 @@ class EmbeddingWriter:
     def _what(self) -> str:
         return f"slide {self._slide}, embedding {self._name}"
 
-    def _exists(self) -> bool:
-        return self._place.exists(f"{unit_key(self._slide, self._name)}/{ROOT_DOCUMENT}")
+    def _read_document(self) -> bytes | None:
+        return self._place.read(f"{self._key}/{ROOT_DOCUMENT}")
 
     def _is_intact(self) -> bool:
-        """Whether the unit is there, whole, and of this recipe; notes in `_damage` if damaged."""
-        self._damage: Unit | str | None = None
+        """Whether the unit is there, whole, and of this recipe; else `_left` is what is left."""
+        self._left: Unit | None = None
+        self._seen = self._read_document()
         try:
             unit = open_unit(self._place, self._slide, self._name)
-        except Damaged as damage:
-            self._damage = str(damage) if self._place.exists(self._key) else None
+        except Damaged:
             return False
         if unit.recipe != self._recipe:
+            differences = "; ".join(unit.recipe.differences(self._recipe)[:3])
+        elif unit.shape != self._shape:
+            differences = f"shape: {unit.shape}, not {self._shape}"
+        else:
+            differences = ""
+        if differences:
             raise HistoboostError(
-                f"{self._place}: {self._what} is stored with another recipe "
-                f"({'; '.join(unit.recipe.differences(self._recipe)[:3])}); "
+                f"{self._place}: {self._what} is stored with another recipe ({differences}); "
                 "choose another name or remove it first"
             )
-        if unit.shape != self._shape:
-            raise HistoboostError(
-                f"{self._place}: {self._what} is stored with shape {unit.shape}, "
-                f"not {self._shape}; choose another name or remove it first"
-            )
         if damaged_chunks(self._place, unit) or foreign_files(self._place, unit):
-            self._damage = unit
+            self._left = unit
             return False
         return True
 
-    @property
-    def _key(self) -> str:
-        return unit_key(self._slide, self._name)
+    def _stage_what_is_left(self) -> None:
+        """Take over the whole chunks of a damaged unit, so that only the others are computed."""
+        if self._left is None:
+            return
+        for index, digest in enumerate(self._left.chunks):
+            data = self._place.read(self._left.chunk_key(index))
+            if data is not None and digest_bytes(data) == digest:
+                self._place.put(self._chunk_key(index, digest), data)
+
+    def _drop_leftovers(self) -> None:
+        """Delete what a run staged that was killed right after it had published."""
+        if self._place.children(f"{STAGING}/{self._staging}"):
+            held = self._place.abandoned(self._staging, older_than_s=0)
+            if held is not None:
+                held.drop()
+
+    def _label_staging(self) -> None:
+        key = f"{STAGING}/{self._staging}/{OWNER}"
+        if self._place.read(key) is None:
+            label = {"slide": self._slide, "embedding": self._name, "shape": self._shape}
+            self._place.put(key, json.dumps(label).encode())
 
     def _chunk_key(self, index: int, digest: str) -> str:
         return f"{STAGING}/{self._staging}/chunks/{index:06d}.{digest}"
-
-    def _stage_what_is_left(self) -> None:
-        """Take over the whole chunks of a damaged unit, so that only the others are computed."""
-        if not isinstance(self._damage, Unit):
-            return
-        for index, digest in enumerate(self._damage.chunks):
-            data = self._place.read(self._damage.chunk_key(index))
-            if data is not None and digest_bytes(data) == digest:
-                self._place.put(self._chunk_key(index, digest), data)
 
     def _verify_staged(self) -> None:
         """Compare staged chunks that were not looked at yet with their digests."""
@@ -221,13 +240,7 @@ class EmbeddingWriter:
                 self._place.delete(key)
 
 
-def staging_name(slide: str, name: str, recipe: Recipe, n_spots: int, width: int) -> str:
-    """Staging folder that only this unit under this recipe uses."""
-    identity = "\n".join([slide, name, recipe.digest, str(n_spots), str(width)])
-    return f"unit-{digest_bytes(identity.encode())[:32]}"
-
-
-def to_float16(array: NDArray[np.floating], what: str) -> NDArray[np.float16]:
+def to_float16(array: NDArray[np.floating[Any]], what: str) -> NDArray[np.float16]:
     """`array` as float16; a value that does not fit is an error."""
     with np.errstate(over="ignore"):
         half = np.asarray(array).astype(np.float16)
@@ -236,3 +249,9 @@ def to_float16(array: NDArray[np.floating], what: str) -> NDArray[np.float16]:
             f"{what}: holds values that are not finite in float16; look at input and weights"
         )
     return half
+
+
+def _staging_name(slide: str, name: str, recipe: Recipe, shape: tuple[int, int]) -> str:
+    """Staging folder that only this unit under this recipe uses."""
+    identity = "\n".join([slide, name, recipe.digest, f"{shape[0]} {shape[1]}"])
+    return f"unit-{digest_bytes(identity.encode())[:32]}"

@@ -1,0 +1,113 @@
+"""What a store holds, one row for each embedding."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from histoboost.cache.layout import STAGING, Damaged, chunk_slices, unit_key
+from histoboost.cache.place import Place
+from histoboost.cache.recipe import Recipe
+from histoboost.cache.table import embedding_names, open_slide
+from histoboost.cache.unit import open_unit
+from histoboost.cache.writer import OWNER
+
+
+@dataclass
+class EmbeddingRow:
+    """One embedding, over all slides.
+
+    Attributes
+    ----------
+    name : str
+    slides : list of str
+        Slides that have it.
+    lacking : list of str
+        Slides of the store that do not, or whose copy has damaged metadata.
+    staged : dict
+        Slide to ``[chunks staged, chunks in all]`` of runs that are not finished.
+    spots : int
+        Rows over all slides.
+    width : int or None
+        D; None while nothing is published.
+    bytes : int
+        Size on disk.
+    backbone, weights : str or None
+        From the recipe.
+    """
+
+    name: str
+    slides: list[str] = field(default_factory=list)
+    lacking: list[str] = field(default_factory=list)
+    staged: dict[str, list[int]] = field(default_factory=dict)
+    spots: int = 0
+    width: int | None = None
+    bytes: int = 0
+    backbone: str | None = None
+    weights: str | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every slide has it."""
+        return not self.lacking
+
+    def to_json(self) -> dict[str, Any]:
+        """All attributes, and ``complete``."""
+        return {**asdict(self), "complete": self.complete}
+
+
+def list_embeddings(place: Place, slides: Sequence[str]) -> list[EmbeddingRow]:
+    """One row for each embedding of `slides`, sorted by name; metadata are read, no chunk is."""
+    rows: dict[str, EmbeddingRow] = {}
+    for slide in slides:
+        try:
+            names = embedding_names(place, open_slide(place, slide))
+        except Damaged:
+            continue
+        for name in names:
+            _add(place, rows.setdefault(name, EmbeddingRow(name)), slide)
+    _add_staged(place, rows)
+    for row in rows.values():
+        row.lacking = [slide for slide in slides if slide not in row.slides]
+    return [rows[name] for name in sorted(rows)]
+
+
+def _add(place: Place, row: EmbeddingRow, slide: str) -> None:
+    try:
+        unit = open_unit(place, slide, row.name)
+    except Damaged:
+        return  # it is lacking there; `verify` says why
+    row.slides.append(slide)
+    row.spots += unit.shape[0]
+    row.width = unit.shape[1]
+    row.bytes += sum(place.walk(unit_key(slide, row.name)).values())
+    row.backbone, row.weights = _origin(unit.recipe)
+
+
+def _origin(recipe: Recipe) -> tuple[str | None, str | None]:
+    fields = recipe.fields
+    backbone = fields.get("backbone", fields.get("source"))
+    weights = fields.get("weights_digest", fields.get("weights"))
+    return (
+        None if backbone is None else str(backbone),
+        None if weights is None else str(weights),
+    )
+
+
+def _add_staged(place: Place, rows: dict[str, EmbeddingRow]) -> None:
+    for staging in place.folders(STAGING):
+        label = place.read(f"{STAGING}/{staging}/{OWNER}")
+        if label is None:
+            continue
+        try:
+            owner = json.loads(label)
+            slide, name, n_spots = owner["slide"], owner["embedding"], owner["shape"][0]
+        except (ValueError, KeyError, TypeError, IndexError):
+            continue  # cut off by a crash: nothing to show, and `gc` removes it
+        row = rows.setdefault(name, EmbeddingRow(name))
+        if slide not in row.slides:
+            chunks = place.children(f"{STAGING}/{staging}/chunks")
+            done = {file.partition(".")[0] for file in chunks} - {""}
+            row.staged[slide] = [len(done), len(chunk_slices(n_spots))]

@@ -1,0 +1,207 @@
+"""Bytes on a local file system: durable writes, and publication in one atomic rename.
+
+Two ideas. What is visible is whole: files are built in a staging folder that only one process
+touches, synced, and renamed into place. What is staged has an owner that the kernel knows: a
+process holds a shared ``flock`` on its staging folder, and the kernel releases it when the
+process ends in whatever way, so nothing dead ever blocks or is kept.
+
+Precondition: the store lies on one file system, whose rename of a folder is atomic.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+from histoboost.cache import liveness
+from histoboost.cache.layout import PARTIAL, STAGING
+from histoboost.cache.place import Source, plain_errors
+from histoboost.errors import HistoboostError
+
+_NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
+
+
+class LocalPlace:
+    """A folder of a local file system; see `Place` for the methods.
+
+    Parameters
+    ----------
+    root : Path
+        The store's folder; need not exist yet.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    def read(self, key: str) -> bytes | None:
+        """Content of a file, None where there is none."""
+        try:
+            return (self.root / key).read_bytes()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return None
+
+    def read_many(self, keys: Iterable[str]) -> Iterator[bytes | None]:
+        """Content of several files, in order."""
+        return map(self.read, keys)
+
+    def children(self, key: str) -> list[str]:
+        """Names of files and folders directly below `key`, sorted."""
+        try:
+            return sorted(os.listdir(self.root / key))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def folders(self, key: str) -> list[str]:
+        """Names of the folders directly below `key`, sorted."""
+        return [name for name in self.children(key) if (self.root / key / name).is_dir()]
+
+    def walk(self, key: str) -> dict[str, int]:
+        """Paths below `key` of all files, with their bytes; empty folders end in a slash."""
+        top = self.root / key
+        found = {}
+        for folder, folders, files in os.walk(top):
+            base = Path(folder)
+            for name in files:
+                with contextlib.suppress(FileNotFoundError):  # gone meanwhile: not there
+                    size = (base / name).lstat().st_size
+                    found[(base / name).relative_to(top).as_posix()] = size
+            if not folders and not files and base != top:
+                found[f"{base.relative_to(top).as_posix()}/"] = 0
+        return dict(sorted(found.items()))
+
+    def exists(self, key: str) -> bool:
+        """Whether there is a file or folder."""
+        return (self.root / key).exists()
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write a file durably: after a crash it is whole or as it was before."""
+        target = self.root / key
+        with plain_errors(self):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = target.parent / f"{PARTIAL}{uuid.uuid4().hex}"
+            try:
+                _write(partial, data)
+                # Only a closed and synced file is renamed, else a crash could leave a hole.
+                os.replace(partial, target)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    partial.unlink(missing_ok=True)
+                raise
+            _sync_folder(target.parent)
+
+    def delete(self, key: str) -> None:
+        """Delete a file, if there is one."""
+        with plain_errors(self):
+            (self.root / key).unlink(missing_ok=True)
+
+    def move(self, source: str, target: str) -> None:
+        """Move a file or folder to where nothing is."""
+        with plain_errors(self):
+            (self.root / target).parent.mkdir(parents=True, exist_ok=True)
+            os.rename(self.root / source, self.root / target)
+
+    def remove_folder(self, key: str) -> bool:
+        """Take a folder away in one atomic step; False where there is none."""
+        if not self.exists(key):
+            return False
+        trash = f"trash-{uuid.uuid4().hex}"
+        with plain_errors(self):
+            held = self.hold(trash)
+            try:
+                os.rename(self.root / key, self.root / STAGING / trash / "old")
+            except FileNotFoundError:
+                return False  # another process was quicker
+            finally:
+                held.drop()
+        return True
+
+    def hold(self, staging: str) -> liveness.FolderHold:
+        """Make a staging folder and own it, together with others who hold it too."""
+        with plain_errors(self):
+            return liveness.hold(self.root / STAGING / staging)
+
+    def abandoned(self, staging: str, older_than_s: float) -> liveness.FolderHold | None:
+        """Own a staging folder alone if no live process holds it; None if one does."""
+        with plain_errors(self):
+            return liveness.abandoned(self.root / STAGING / staging, older_than_s)
+
+    def publish(
+        self,
+        staging: str,
+        target: str,
+        content: Mapping[str, Source],
+        superseded: Callable[[], bool],
+    ) -> bool:
+        """Build the folder beside, read it back, rename it into place."""
+        built = self.root / STAGING / staging / f"built-{uuid.uuid4().hex}"
+        with plain_errors(self):
+            try:
+                for key, source in content.items():
+                    self._build(built / key, source)
+                for folder, _, _ in os.walk(built, topdown=False):
+                    _sync_folder(Path(folder))
+                return self._swap(built, self.root / target, superseded)
+            finally:
+                shutil.rmtree(built, ignore_errors=True)
+
+    def in_progress(self, target: str) -> bool:
+        """Never: a folder appears whole."""
+        return False
+
+    def _build(self, path: Path, source: Source) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(source, str):
+            try:
+                # The caller has read the staged file back: the link is the same bytes on disk.
+                os.link(self.root / source, path)
+                return
+            except OSError as error:
+                if error.errno not in _NO_HARD_LINKS:
+                    raise
+                source = (self.root / source).read_bytes()
+        _write(path, source)
+        if path.read_bytes() != source:
+            raise HistoboostError(f"{path}: reads back otherwise than written; check the disk")
+
+    def _swap(self, built: Path, target: Path, superseded: Callable[[], bool]) -> bool:
+        with liveness.sole_owner(target.parent):
+            if target.exists():
+                if superseded():
+                    return False
+                os.rename(target, built.parent / f"old-{uuid.uuid4().hex}")
+            try:
+                os.rename(built, target)
+            except OSError as error:
+                if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                    return False
+                raise
+            _sync_folder(target.parent)
+        return True
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+        if hasattr(os, "posix_fadvise"):
+            # So that reading back reads the disk, not the memory it was written from.
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _sync_folder(path: Path) -> None:
+    if os.name == "nt":
+        return  # folders cannot be opened there, and their entries need no sync
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,277 @@
+"""Bytes in an object store (S3, GCS, Azure), where there is no rename and no lock.
+
+A folder is published in four steps: the content is staged under names that end in its digest; a
+*claim*, put only where none is, fixes which staged objects make up the folder; these are copied;
+and ``zarr.json`` is put last, only where none is. Readers see nothing without it. A claim is not a
+lock: whoever meets one carries out what it says, so that it never matters whether its owner lives.
+All who carry out a claim copy the same bytes, so it never matters who is first.
+
+Precondition: the object store honours conditional puts (``If-None-Match``, ``If-Match``) and shows
+an object to everybody as soon as it is put, as S3, GCS and Azure do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+from histoboost.cache.digests import digest_bytes
+from histoboost.cache.layout import ROOT_DOCUMENT, STAGING
+from histoboost.cache.place import Source
+from histoboost.errors import HistoboostError
+
+SCHEMES = ("s3", "gs", "az")
+
+_PARALLEL_READS = 8
+
+
+class ObjectPlace:
+    """A prefix in a bucket; see `Place` for the methods.
+
+    Parameters
+    ----------
+    url : str
+        Such as ``s3://bucket/prefix``. Credentials, region and endpoint come from the usual
+        environment variables (``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL`` and so on).
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            import obstore
+        except ImportError as error:
+            raise HistoboostError(
+                f"{url}: object stores need obstore; pip install 'histoboost[cloud]'"
+            ) from error
+        self._url = url.rstrip("/")
+        self._obs: Any = obstore
+        self._store: Any = obstore.store.from_url(self._url)
+
+    def __str__(self) -> str:
+        return self._url
+
+    def read(self, key: str) -> bytes | None:
+        """Content of an object, None where there is none."""
+        found = self._get(key)
+        return None if found is None else found[0]
+
+    def read_many(self, keys: Iterable[str]) -> Iterator[bytes | None]:
+        """Content of several objects, in order, some at a time."""
+        with ThreadPoolExecutor(_PARALLEL_READS) as pool:
+            yield from pool.map(self.read, keys)
+
+    def children(self, key: str) -> list[str]:
+        """Names of objects and folders directly below `key`, sorted."""
+        folders, objects = self._list(key)
+        return sorted(folders | objects)
+
+    def folders(self, key: str) -> list[str]:
+        """Names of the folders directly below `key`, sorted."""
+        return sorted(self._list(key)[0])
+
+    def walk(self, key: str) -> dict[str, int]:
+        """Paths below `key` of all objects, with their bytes."""
+        start = len(key) + 1 if key else 0
+        return {meta["path"][start:]: meta["size"] for meta in self._metas(key)}
+
+    def exists(self, key: str) -> bool:
+        """Whether there is an object or a folder."""
+        with self._plain_errors():
+            try:
+                self._obs.head(self._store, key)
+            except FileNotFoundError:
+                return bool(self.children(key))
+            return True
+
+    def put(self, key: str, data: bytes) -> None:
+        """Put an object; it appears whole or not at all."""
+        with self._plain_errors():
+            self._obs.put(self._store, key, data)
+
+    def delete(self, key: str) -> None:
+        """Delete an object, if there is one."""
+        # Some stores report a missing object, others do not.
+        with self._plain_errors(), contextlib.suppress(FileNotFoundError):
+            self._obs.delete(self._store, key)
+
+    def move(self, source: str, target: str) -> None:
+        """Copy an object or folder, then delete it."""
+        for path in self.walk(source) or {"": 0}:
+            key = f"{source}/{path}" if path else source
+            self._copy(key, f"{target}/{path}" if path else target)
+            self.delete(key)
+
+    def remove_folder(self, key: str) -> bool:
+        """Delete a folder, ``zarr.json`` first, so that readers see nothing of it at once."""
+        paths = self.walk(key)
+        self.delete(f"{key}/{ROOT_DOCUMENT}")
+        self.delete(_claim_key(key))
+        for path in paths:
+            self.delete(f"{key}/{path}")
+        return bool(paths)
+
+    def hold(self, staging: str) -> ObjectHold:
+        """Own nothing: what is staged here is never touched while it is young."""
+        return ObjectHold(self, staging)
+
+    def abandoned(self, staging: str, older_than_s: float) -> ObjectHold | None:
+        """A staging folder in which nothing has changed for `older_than_s` seconds."""
+        newest = max(meta["last_modified"] for meta in self._metas(f"{STAGING}/{staging}"))
+        age_s = (datetime.now(UTC) - newest).total_seconds()
+        return ObjectHold(self, staging) if age_s > older_than_s else None
+
+    def publish(
+        self,
+        staging: str,
+        target: str,
+        content: Mapping[str, Source],
+        superseded: Callable[[], bool],
+    ) -> bool:
+        """Claim, copy, and put ``zarr.json`` last."""
+        staged = {path: self._stage(staging, source) for path, source in content.items()}
+        own = json.dumps(staged, sort_keys=True).encode()
+        while True:
+            mine = self._create(_claim_key(target), own)
+            claim = own if mine else self.read(_claim_key(target))
+            if claim is None:
+                continue  # it was carried out between the two lines
+            done = self._carry_out(json.loads(claim), target, superseded)
+            self.delete(_claim_key(target))
+            if mine and done:
+                return True
+            if done is not None and superseded():
+                return False
+            if mine and done is None:
+                raise HistoboostError(
+                    f"{self}: what was staged for {target} is gone; run the same command again"
+                )
+
+    def in_progress(self, target: str) -> bool:
+        """Whether a claim for `target` is waiting to be carried out."""
+        return self.read(_claim_key(target)) is not None
+
+    def _carry_out(
+        self, claim: dict[str, str], target: str, superseded: Callable[[], bool]
+    ) -> bool | None:
+        """Publish what a claim says: True if this call did, None if its content is gone."""
+        found = self._get(f"{target}/{ROOT_DOCUMENT}")
+        if found is not None and superseded():
+            return False
+        document = self.read(claim[ROOT_DOCUMENT])
+        if document is None:
+            return None
+        for path, key in claim.items():
+            if path == ROOT_DOCUMENT:
+                continue
+            if not self._copy(key, f"{target}/{path}"):
+                return None
+            data = self.read(f"{target}/{path}")
+            if data is None or not key.endswith(digest_bytes(data)):
+                raise HistoboostError(f"{self}/{target}/{path}: reads back otherwise than written")
+        if found is None:
+            return self._create(f"{target}/{ROOT_DOCUMENT}", document)
+        for path in self.walk(target):
+            if path not in claim:
+                self.delete(f"{target}/{path}")
+        return self._replace(f"{target}/{ROOT_DOCUMENT}", document, found[1])
+
+    def _stage(self, staging: str, source: Source) -> str:
+        if isinstance(source, str):
+            return source
+        key = f"{STAGING}/{staging}/files/{digest_bytes(source)}"
+        self.put(key, source)
+        return key
+
+    def _get(self, key: str) -> tuple[bytes, str | None] | None:
+        with self._plain_errors():
+            try:
+                answer = self._obs.get(self._store, key)
+            except FileNotFoundError:
+                return None
+            return bytes(answer.bytes()), answer.meta["e_tag"]
+
+    def _create(self, key: str, data: bytes) -> bool:
+        with self._plain_errors():
+            try:
+                self._obs.put(self._store, key, data, mode="create")
+            except self._obs.exceptions.AlreadyExistsError:
+                return False
+            return True
+
+    def _replace(self, key: str, data: bytes, e_tag: str | None) -> bool:
+        with self._plain_errors():
+            try:
+                self._obs.put(self._store, key, data, mode={"e_tag": e_tag})
+            except self._obs.exceptions.PreconditionError:
+                return False
+            return True
+
+    def _copy(self, source: str, target: str) -> bool:
+        with self._plain_errors():
+            try:
+                self._obs.copy(self._store, source, target)
+            except FileNotFoundError:
+                return False
+            return True
+
+    def _list(self, key: str) -> tuple[set[str], set[str]]:
+        with self._plain_errors():
+            listing = self._obs.list_with_delimiter(self._store, key or None)
+            folders = {path.rstrip("/").rsplit("/", 1)[-1] for path in listing["common_prefixes"]}
+            return folders, {meta["path"].rsplit("/", 1)[-1] for meta in listing["objects"]}
+
+    def _metas(self, key: str) -> list[Any]:
+        with self._plain_errors():
+            prefix = f"{key}/" if key else None
+            return [meta for batch in self._obs.list(self._store, prefix) for meta in batch]
+
+    @contextlib.contextmanager
+    def _plain_errors(self) -> Iterator[None]:
+        """Turn what the object store refuses into one line."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except self._obs.exceptions.BaseError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise HistoboostError(
+                f"{self}: {reason}; check bucket, credentials and endpoint, "
+                "and run the same command again, what is stored is kept"
+            ) from error
+
+
+class ObjectHold:
+    """A staging folder in an object store."""
+
+    def __init__(self, place: ObjectPlace, staging: str) -> None:
+        self._place, self._staging = place, staging
+
+    def release(self) -> None:
+        """Leave what is staged for a later run."""
+
+    def drop(self) -> None:
+        """Delete what is staged."""
+        folder = f"{STAGING}/{self._staging}"
+        for path in self._place.walk(folder):
+            self._place.delete(f"{folder}/{path}")
+
+
+def open_objects(location: str) -> ObjectPlace:
+    """The place at a URL.
+
+    Raises
+    ------
+    HistoboostError
+        If its scheme is not known.
+    """
+    scheme = location.split("://", 1)[0]
+    if scheme not in SCHEMES:
+        raise HistoboostError(f"{location}: unknown scheme {scheme!r}; use {', '.join(SCHEMES)}")
+    return ObjectPlace(location)
+
+
+def _claim_key(target: str) -> str:
+    return f"{STAGING}/claim-{digest_bytes(target.encode())[:32]}/claim.json"

@@ -1,0 +1,153 @@
+"""`histoboost cache`: look after an embedding store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from histoboost.cli.command import Group, json_option, write_json
+
+_STORE = click.argument("store")
+
+
+@click.group(cls=Group)
+def cache() -> None:
+    """List, verify, clean, and fill an embedding store."""
+
+
+@cache.command("list")
+@_STORE
+@json_option()
+def list_(store: str, json_path: str | None) -> None:
+    """Show every embedding in STORE: slides, shape, size, backbone, weights, completeness.
+
+    \b
+    Example:  histoboost cache list store.zarr
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from histoboost.cache.store import EmbeddingStore
+
+    opened = EmbeddingStore(store, mode="r")
+    rows = opened.summary()
+    write_json(json_path, {"embeddings": [row.to_json() for row in rows]})
+    table = Table(box=None, pad_edge=False)
+    for title in ["embedding", "slides", "shape", "size", "backbone", "weights", "complete"]:
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        shape = "-" if row.width is None else f"{row.spots:,} x {row.width:,}"
+        state = "yes" if row.complete else f"no: {_lacking(row)}"
+        weights = (row.weights or "-")[:12]
+        cells = [row.name, str(len(row.slides)), shape, _size(row.bytes), row.backbone or "-"]
+        table.add_row(*cells, weights, state)
+    if rows:
+        Console().print(table, highlight=False, markup=False)
+    else:
+        click.echo(f"{store}: no embeddings yet")
+
+
+def _lacking(row: Any) -> str:
+    parts = []
+    for slide in row.lacking:
+        staged = row.staged.get(slide)
+        parts.append(slide if staged is None else f"{slide} ({staged[0]}/{staged[1]} chunks)")
+    return ", ".join(parts)
+
+
+@cache.command()
+@_STORE
+@json_option()
+@click.pass_context
+def verify(ctx: click.Context, store: str, json_path: str | None) -> None:
+    """Read every byte of STORE and compare it with its digest; exit code 1 if any is damaged.
+
+    Run the same `featurize` again to repair what is listed.
+
+    \b
+    Example:  histoboost cache verify store.zarr
+    """
+    from histoboost.cache.store import EmbeddingStore
+
+    found = EmbeddingStore(store, mode="r").verify()
+    write_json(json_path, found.to_json())
+    for damage in found.damaged:
+        where = [f"slide {damage.slide}"] if damage.slide else []
+        where += [f"embedding {damage.embedding}"] if damage.embedding else []
+        click.echo(f"{', '.join(where) or store}: {damage.reason}")
+    if found.damaged:
+        click.echo(f"{store}: {found.checked} units read, {len(found.damaged)} things damaged")
+        ctx.exit(1)
+    click.echo(f"{store}: {found.checked} units read, all whole")
+
+
+@cache.command()
+@_STORE
+@click.argument("name", required=False)
+@click.option("--slide", metavar="S", help="Only from this slide; without NAME, the slide itself.")
+def remove(store: str, name: str | None, slide: str | None) -> None:
+    """Remove the embedding NAME, or a slide, from STORE.
+
+    \b
+    Example:  histoboost cache remove store.zarr resnet50@64
+              histoboost cache remove store.zarr resnet50@64 --slide S_1
+    """
+    from histoboost.cache.store import EmbeddingStore
+
+    EmbeddingStore(store, mode="r")  # a mistyped path is no empty store
+    slides = EmbeddingStore(store).remove(name, slide)
+    click.echo(f"{store}: removed {name or 'everything'} of {', '.join(slides)}")
+
+
+@cache.command("import")
+@_STORE
+@click.argument("name")
+@click.argument("directory")
+def import_(store: str, name: str, directory: str) -> None:
+    """Import DIRECTORY/<slide>.npy, shape (spots, features), into STORE as embedding NAME.
+
+    \b
+    Example:  histoboost cache import store.zarr uni2 embeddings/
+    """
+    from histoboost.cache.store import EmbeddingStore
+
+    EmbeddingStore(store, mode="r")  # a mistyped path is no empty store
+    slides = EmbeddingStore(store).import_arrays(name, directory)
+    done = f"stored for {', '.join(slides)}" if slides else "was stored already"
+    click.echo(f"{store}: {name} {done}")
+
+
+@cache.command()
+@_STORE
+@click.option(
+    "--older-than",
+    type=click.FloatRange(min=0),
+    default=24.0,
+    show_default=True,
+    metavar="HOURS",
+    help="On object stores, where nobody knows which run lives: keep what is younger.",
+)
+def gc(store: str, older_than: float) -> None:
+    """Remove what killed runs left staged in STORE; what a live run owns is kept.
+
+    \b
+    Example:  histoboost cache gc store.zarr
+    """
+    from histoboost.cache.store import EmbeddingStore
+
+    EmbeddingStore(store, mode="r")  # a mistyped path is no empty store
+    found = EmbeddingStore(store).gc(older_than * 3600)
+    click.echo(
+        f"{store}: removed {found.removed} staging areas ({_size(found.removed_bytes)}), "
+        f"kept {found.kept} that may be in use"
+    )
+
+
+def _size(n: int) -> str:
+    size = float(n)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
