@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from histoboost import __version__
+from histoboost.cli.cache import cache
 from histoboost.cli.command import Group
 from histoboost.cli.doctor import completion, doctor
 from histoboost.cli.featurize import backbones, inspect
@@ -26,6 +27,7 @@ def main() -> None:
 
 main.add_command(doctor)
 main.add_command(completion)
+main.add_command(cache)
 main.add_command(inspect)
 main.add_command(backbones)
 main.add_command(explore)
