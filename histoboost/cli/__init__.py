@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from histoboost import __version__
+from histoboost.cli.align import align
 from histoboost.cli.cache import cache
 from histoboost.cli.command import Group
 from histoboost.cli.doctor import completion, doctor
@@ -31,3 +32,4 @@ main.add_command(cache)
 main.add_command(inspect)
 main.add_command(backbones)
 main.add_command(explore)
+main.add_command(align)

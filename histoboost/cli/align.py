@@ -1,0 +1,66 @@
+"""`histoboost align`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from histoboost.cli.command import Command, json_option, write_json
+
+
+@click.command(cls=Command)
+@click.argument("data", type=click.Path())
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(),
+    default="alignment.csv",
+    show_default=True,
+    metavar="FILE",
+    help="Table of shifts and scales, for `featurize --alignment FILE`.",
+)
+@click.option(
+    "--overlays",
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    help="Folder of the pictures before and after  [default: beside FILE, named after it]",
+)
+@json_option(help="Also write the result, with reasons and estimates, as JSON.")
+def align(data: str, output: str, overlays: str | None, json_path: str | None) -> None:
+    """Check that the spots lie on the tissue; estimate shift and scale where they do not.
+
+    The spots of a Visium table are those under tissue, so the image alone says where they belong.
+    Where it does not say so clearly, nothing is changed (dx = 0, dy = 0, scale = 1).
+
+    A spot moves to x' = scale * (x - cx) + cx + dx and y' = scale * (y - cy) + cy + dy, in pixels;
+    (cx, cy) is the centre of the image.
+
+    \b
+    Example:  histoboost align slides.h5 -o alignment.csv
+              histoboost featurize slides.h5 store.zarr --alignment alignment.csv ...
+    """
+    from histoboost.featurize.align import align as align_slide
+    from histoboost.featurize.align import as_json, write_table
+    from histoboost.featurize.overlay import write_overlay
+    from histoboost.featurize.readers import open_dataset
+    from histoboost.progress import progress
+
+    dataset = open_dataset(data)
+    folder = Path(overlays) if overlays else Path(output).with_name(f"{Path(output).stem}_overlays")
+    with open(output, "a"):  # a path that cannot be written shows before the work, not after
+        pass
+    found = []
+    with progress("Aligning", len(dataset.slides), "slides") as advance:
+        for slide in dataset.slides:
+            found.append(align_slide(slide))
+            write_overlay(slide, found[-1], folder)
+            advance(1)
+    write_table(output, found)
+    write_json(json_path, as_json(found))
+    for one in found:
+        click.echo(
+            f"{one.slide}: dx {one.dx:+.1f}, dy {one.dy:+.1f} px, scale {one.scale:.4f}, "
+            f"{'confident' if one.confident else 'not confident'}: {one.reason}"
+        )
+    click.echo(f"{output}, pictures in {folder}")
