@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from histoboost.errors import HistoboostError
 from histoboost.report.slides import SlideView
+
+if TYPE_CHECKING:
+    from histoboost.cache.store import EmbeddingStore
 
 #: Long side of the picture behind a map, in pixels.
 PICTURE_PX = 1000
@@ -30,7 +34,7 @@ class Source:
 
     views: list[SlideView]
     problems: list[dict[str, Any]] = field(default_factory=list)
-    store: Any = None
+    store: EmbeddingStore | None = None
 
     @property
     def is_store(self) -> bool:
@@ -45,6 +49,8 @@ class Source:
 
     def embedding(self, name: str) -> list[tuple[str, NDArray[np.float16]]]:
         """Slide and (N, D) matrix, for the slides that have this embedding."""
+        if self.store is None:
+            return []
         return [
             (view.name, self.store.read(view.name, name))
             for view in self.views
@@ -60,11 +66,55 @@ def open_source(path: str | Path) -> Source:
     HistoboostError
         If `path` is neither.
     """
-    return _from_dataset(path)
+    return _from_store(path) if _is_store(path) else _from_dataset(path)
+
+
+def _is_store(path: str | Path) -> bool:
+    if str(path).startswith("s3://"):
+        return True
+    root = Path(path) / "zarr.json"
+    return root.is_file() and '"histoboost"' in root.read_text(encoding="utf-8", errors="replace")
+
+
+def store_views(store: EmbeddingStore) -> list[SlideView]:
+    """The slides of a store, each with the small picture that it holds."""
+    views = []
+    for name in store.slides():
+        spots = store.spots(name)
+        views.append(
+            SlideView(
+                name=name,
+                xy=spots.xy,
+                spot_ids=spots.spot_ids,
+                abundance=spots.abundance,
+                cell_types=spots.cell_types,
+                split=spots.split,
+                group=spots.group,
+                um_per_px=spots.um_per_px,
+                shape=spots.image_shape or _around(spots.xy),
+                picture=spots.thumbnail,
+            )
+        )
+    return views
+
+
+def _around(xy: NDArray[np.float64]) -> tuple[int, int]:
+    """Height and width of an image, at least, that has spots there."""
+    width, height = np.ceil(xy.max(axis=0)).astype(int)
+    return max(1, int(height)), max(1, int(width))
+
+
+def _from_store(path: str | Path) -> Source:
+    from histoboost.cache.store import EmbeddingStore
+
+    store = EmbeddingStore(path, mode="r")
+    views = store_views(store)
+    if not views:
+        raise HistoboostError(f"{path}: the store holds no slides; featurize some first")
+    return Source(views, store=store)
 
 
 def _from_dataset(path: str | Path) -> Source:
-    from histoboost.errors import HistoboostError
     from histoboost.featurize.inspect import inspect
     from histoboost.featurize.readers import open_dataset
     from histoboost.featurize.thumbnail import thumbnail
