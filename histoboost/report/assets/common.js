@@ -32,7 +32,8 @@ function format(value, digits = 3) {
     ? String(Number(value.toPrecision(digits)))
     : value.toExponential(digits - 1);
 }
-const score = (value) => value === null || value === undefined ? "–" : value.toFixed(3);
+const score = (value) => value === null || value === undefined ? "–"
+  : value.toFixed(3).replace("-", "\u2212");
 const count = (value) => value.toLocaleString("en");
 
 function element(tag, attributes = {}, ...children) {

@@ -52,7 +52,7 @@ const drawSlide = figure(() => {
   const i = state.slide;
   const slide = DATA.slides[i];
   const text = spotText(i);
-  const view = { text, picture: state.picture, whole: true, bar: null,
+  const view = { text, picture: state.picture, whole: true,
     pick: (k) => { $("readout").textContent = text[k].replace(/<br>/g, " · ").replace(/<.*?>/g, ""); } };
   let title = `${slide.name}: ${count(slide.n)} spots`;
   if (coloured() && state.type === "dominant") {
@@ -268,9 +268,10 @@ function start() {
   }
   const total = DATA.slides.reduce((sum, slide) => sum + slide.n, 0);
   const pitches = DATA.slides.map((slide) => slide.pitch);
+  const embedded = DATA.embeddings.length ? [[count(DATA.embeddings.length), "embeddings"]] : [];
   tiles($("tiles"), [[count(DATA.slides.length), `slides, ${labelled.length} with labels`], [count(total), "spots"],
     [count(TYPES.length), "cell types"],
-    [[...new Set([Math.min(...pitches), Math.max(...pitches)].map((p) => p.toFixed(1)))].join(" – "), "px between spots"]]);
+    [[...new Set([Math.min(...pitches), Math.max(...pitches)].map((p) => p.toFixed(1)))].join(" – "), "px between spots"], ...embedded]);
   choices($("slide"), DATA.slides.map((slide, i) => [i, slide.labelled ? slide.name : `${slide.name} (no labels)`]), state.slide,
     (value) => { state.slide = +value; drawSlide(); drawAside(); drawGallery(); });
   choices($("type"), [["spots", "spots only"], ...(labelled.length ? [["dominant", "most abundant type"],

@@ -43,8 +43,9 @@ function scaleBar(slide, range) {
 
 /**
  * Draw slide `i` into `id`.
- * view: {values, colours, text, range, scale, bar, picture (0..1), whole, mark, pick, link}
- *   values: number per spot (colour scale) | colours: colour per spot; text: hover line per spot;
+ * view: {values, colours, text, range, bar, noBar, room, picture (0..1), whole, mark, pick, link}
+ *   values: number per spot (colour scale, with the title `bar`, or `noBar`) | colours: colour per
+ *   spot; room: keep room for a colour bar anyway; text: hover line per spot;
  *   mark: index of a spot to ring; pick: called with the index of a spot that is pointed at;
  *   link: id of a second map that zooms and hovers along.
  */
@@ -55,7 +56,7 @@ function drawMap(id, i, view) {
   if (node._fullLayout) Plotly.Fx.unhover(node); // its label would outlive its spot
   const range = extent(i, view.whole);
   const ratio = Math.abs((range.y[1] - range.y[0]) / (range.x[1] - range.x[0]));
-  const barWidth = view.values && view.bar !== null ? 70 : 0;
+  const barWidth = view.values || view.room ? 70 : 0;
   const wide = node.clientWidth;
   const height = Math.round(Math.min(Math.max(260, window.innerHeight * 0.78), (wide - barWidth) * ratio + 30));
   const perPixel = () => {
@@ -66,8 +67,8 @@ function drawMap(id, i, view) {
   };
   const size = () => Math.max(2.5, 0.74 * slide.pitch / perPixel());
   const marker = view.values
-    ? { color: view.values, cmin: view.range[0], cmax: view.range[1], colorscale: view.scale || "Viridis",
-      showscale: view.bar !== null, colorbar: colourbar(view.bar) }
+    ? { color: view.values, cmin: view.range[0], cmax: view.range[1], colorscale: "Viridis",
+      showscale: !view.noBar, colorbar: colourbar(view.bar) }
     : { color: view.colours };
   const trace = { type: slide.n > 6000 ? "scattergl" : "scatter", mode: "markers", x, y, text: view.text,
     hovertemplate: "%{text}<extra></extra>",

@@ -82,31 +82,27 @@ const drawMaps = figure(async () => {
   $("truth-title").textContent = slide.truth ? "Truth" : "Slide";
   $("predicted-title").textContent = byScore ? "Per-spot Spearman" : "Prediction";
   $("readout").textContent = "";
-  const reverse = state.values === "rank";
-  const show = (own, ranked) => {
-    const values = state.values === "rank" ? ranked.column(t) : own.column(t);
-    return { ...base, values, scale: reverse ? VIRIDIS_REVERSED : "Viridis" };
-  };
+  const show = (own, ranked) => ({ ...base,
+    values: state.values === "rank" ? ranked.column(t).map((r) => 1 - (r - 1) / TYPES.length) : own.column(t) });
   let left;
-  if (!slide.truth) left = { ...base, colours: "rgba(0,0,0,0)", picture: Math.max(state.picture, 0.9), bar: null };
-  else if (byScore) left = { ...base, colours: Array.from({ length: slide.n }, (_, k) => COLOURS[topType(r.truth, k) % COLOURS.length]), bar: null };
+  if (!slide.truth) left = { ...base, colours: "rgba(0,0,0,0)", picture: Math.max(state.picture, 0.9) };
+  else if (byScore) left = { ...base, colours: Array.from({ length: slide.n }, (_, k) => COLOURS[topType(r.truth, k) % COLOURS.length]) };
   else left = show(r.truth, r.truthRank);
   let right;
-  if (byScore && r.score) right = { ...base, values: Array.from(r.score, (v) => Number.isNaN(v) ? null : v), range: [Math.min(0, quantile(r.score, 0.02)), 1], scale: "Viridis", bar: "" };
-  else if (byScore) right = { ...base, colours: Array.from({ length: slide.n }, (_, k) => COLOURS[topType(r.predicted, k) % COLOURS.length]), bar: null };
+  if (byScore && r.score) right = { ...base, values: Array.from(r.score, (v) => Number.isNaN(v) ? null : v), range: [Math.min(0, quantile(r.score, 0.02)), 1], bar: "" };
+  else if (byScore) right = { ...base, colours: Array.from({ length: slide.n }, (_, k) => COLOURS[topType(r.predicted, k) % COLOURS.length]) };
   else right = show(r.predicted, r.predictedRank);
   // Ranks of truth and prediction share one scale; outputs of a model and abundances do not.
-  if (!byScore) {
-    const both = state.values === "rank";
-    for (const view of [left, right]) {
-      if (view.values) { view.range = both ? [1, TYPES.length] : rangeOf(view.values); view.bar = both ? "rank" : ""; }
-    }
-    if (both && !narrow() && left.values) left.bar = null;
+  const shared = state.values === "rank";
+  for (const view of byScore ? [] : [left, right].filter((v) => v.values)) {
+    view.range = shared ? [0, 1] : rangeOf(view.values);
+    view.bar = shared ? "rank, 1 = highest" : "";
+    view.noBar = shared && !narrow() && view === left && right.values;
   }
+  left.room = right.room = !narrow() || undefined; // maps side by side are of one size
   await drawMap("truth", i, { ...left, link: "predicted" });
   await drawMap("predicted", i, { ...right, link: "truth" });
 });
-const VIRIDIS_REVERSED = viridis.map((colour, k) => [k / (viridis.length - 1), viridis[viridis.length - 1 - k]]);
 
 const SYMBOLS = ["diamond-open", "square-open", "triangle-up-open", "x-thin-open", "cross-thin-open"];
 const drawFolds = figure(() => {
