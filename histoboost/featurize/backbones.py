@@ -255,3 +255,18 @@ def mobilenet_v3_large() -> Architecture:
 def convnext_tiny() -> Architecture:
     """ConvNeXt-Tiny (Liu et al. 2022), 768 numbers after pooling and its last layer norm."""
     return _torchvision("convnext_tiny", "classifier.2", "classifier.1")
+
+
+@register("stain-texture")
+def stain_texture() -> Architecture:
+    """Colour, stain and texture statistics; no weights, no download; 107 numbers."""
+    from histoboost.featurize.stain_texture import StainTexture
+
+    return Architecture(
+        module=StainTexture(),
+        head="",
+        layer="statistics",
+        input_px=None,
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+    )
