@@ -9,7 +9,7 @@ from histoboost.cli.align import align
 from histoboost.cli.cache import cache
 from histoboost.cli.command import Group
 from histoboost.cli.doctor import completion, doctor
-from histoboost.cli.featurize import backbones, inspect
+from histoboost.cli.featurize import backbones, featurize, inspect
 from histoboost.cli.report import explore
 
 
@@ -30,6 +30,7 @@ main.add_command(doctor)
 main.add_command(completion)
 main.add_command(cache)
 main.add_command(inspect)
+main.add_command(featurize)
 main.add_command(backbones)
 main.add_command(explore)
 main.add_command(align)

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from histoboost.cli.command import Command, json_option, write_json
+from histoboost.cli.command import CommaList, Command, json_option, write_json
+from histoboost.errors import HistoboostError
 
 
 @click.command(cls=Command)
@@ -53,6 +54,56 @@ def _print_slides(slides: list[dict[str, Any]]) -> None:
         )
     # Off a terminal rich assumes 80 columns and would break the lines.
     Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+@click.command(cls=Command)
+@click.argument("data", type=click.Path())
+@click.argument("store", type=click.Path())
+@click.option(
+    "--backbone",
+    required=True,
+    metavar="NAME",
+    help="A name that `histoboost backbones` lists; none stores spots and abundances only.",
+)
+@click.option(
+    "--patch", type=CommaList(), default=(), metavar="PX[,PX...]", help="Sides of the patches."
+)
+@click.option(
+    "--weights",
+    default="pretrained",
+    show_default=True,
+    metavar="pretrained|random|PATH",
+    help="Where the weights come from; random is for tests.",
+)
+@click.option(
+    "--groups",
+    type=click.Path(),
+    metavar="FILE.csv",
+    help="Columns slide and group: slides of one patient are held out together.",
+)
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N")
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), metavar="N", help="Patches per forward pass."
+)
+@click.option("--name", metavar="NAME", help="Instead of <backbone>@<px>.")
+def featurize(data: str, store: str, patch: list[str], **options: Any) -> None:
+    """Embed patches around every spot of DATA, once, into STORE.
+
+    A run that was interrupted goes on where it stopped; a second run computes nothing.
+
+    \b
+    Example:  histoboost featurize slides.h5 store.zarr --backbone resnet50 --patch 64,128
+    """
+    from histoboost.featurize.embed import featurize as embed
+
+    click.echo(str(embed(data, store, patch=_sizes(patch), **options)))
+
+
+def _sizes(patch: list[str]) -> list[int]:
+    for text in patch:
+        if not text.isdecimal():
+            raise HistoboostError(f"--patch: {text!r} is no size in pixels; for example 64,128")
+    return [int(text) for text in patch]
 
 
 @click.command(cls=Command)

@@ -259,7 +259,7 @@ def convnext_tiny() -> Architecture:
 
 @register("stain-texture")
 def stain_texture() -> Architecture:
-    """Colour, stain and texture statistics; no weights, no download; 107 numbers."""
+    """Colour, stain and texture statistics; no weights, no download; 105 numbers."""
     from histoboost.featurize.stain_texture import StainTexture
 
     return Architecture(

@@ -73,7 +73,7 @@ def _distribution(maps: Tensor) -> Tensor:
 
 def _texture(maps: Tensor) -> Tensor:
     columns = []
-    for octave in range(OCTAVES):
+    for _octave in range(OCTAVES):
         if min(maps.shape[2:]) < 3:  # too small to have texture: keep the number of columns
             width = 4 * maps.shape[1] + 2 + 2
             columns.append(maps.new_zeros(len(maps), width))
