@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from histoboost.errors import HistoboostError
 from histoboost.featurize.slide import Dataset, Slide
 
+#: Problems under which nothing can be said about where the spots belong.
+UNPLACED = ("no-spots", "coordinates", "pixels", "flat-image")
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -111,6 +114,8 @@ def inspect(dataset: Dataset) -> dict[str, Any]:
     slides, problems = [], []
     for slide in dataset.slides:
         found = [*spot_problems(slide), *_image_problems(slide), *_label_problems(slide)]
+        if not any(problem.kind in UNPLACED for problem in found):
+            found += _alignment_problems(slide)
         problems += [asdict(problem) for problem in found]
         pitch = pitch_px(slide.xy)
         slides.append(
@@ -133,6 +138,13 @@ def inspect(dataset: Dataset) -> dict[str, Any]:
 def _range(slide: Slide) -> list[float] | None:
     finite = slide.abundance[np.isfinite(slide.abundance)] if slide.abundance is not None else ()
     return [float(np.min(finite)), float(np.max(finite))] if len(finite) else None
+
+
+def _alignment_problems(slide: Slide) -> list[Problem]:
+    from histoboost.featurize.align import align, misalignment
+
+    message = misalignment(slide, align(slide))
+    return [Problem(slide.name, "misaligned", message)] if message else []
 
 
 def _image_problems(slide: Slide) -> list[Problem]:

@@ -19,7 +19,7 @@ from histoboost.featurize.align import (
     resolve_alignment,
     write_table,
 )
-from histoboost.featurize.inspect import pitch_px
+from histoboost.featurize.inspect import inspect, pitch_px
 from histoboost.featurize.placement import Transform
 from histoboost.featurize.readers import open_dataset
 from histoboost.featurize.slide import ArrayImage, Dataset
@@ -217,6 +217,15 @@ def test_auto_moves_what_it_is_confident_of_and_says_what_it_is_not():
         resolved = resolve_alignment(data, "auto")
     assert error_in_pitches(data.slides[0], resolved["S_1"], good.xy) < 0.5
     assert not resolved["S_2"].changes
+
+
+def test_inspect_names_a_misaligned_slide():
+    slide = phantom_slide("S_1", seed=8000)
+    found = inspect(
+        Dataset(Path("x.h5"), [slide, displace(replace(slide, name="S_2"), 70, -40, 1)])
+    )
+    problems = [one for one in found["problems"] if one["kind"] == "misaligned"]
+    assert [one["slide"] for one in problems] == ["S_2"]
 
 
 def test_the_command_writes_table_pictures_and_json(tmp_path, phantom_h5):
