@@ -98,9 +98,17 @@ def store_documents() -> dict[str, bytes]:
     return {ROOT_DOCUMENT: data, f"{SLIDES}/{ROOT_DOCUMENT}": data}
 
 
-def slide_document(order: int, n_spots: int, files: dict[str, str]) -> dict[str, Any]:
+def slide_document(
+    order: int, n_spots: int, table_digest: str, files: dict[str, str]
+) -> dict[str, Any]:
     """Metadata of a slide: an AnnData group with the digests of the files of its spot table."""
-    own = {"format_version": FORMAT_VERSION, "order": order, "n_spots": n_spots, "files": files}
+    own = {
+        "format_version": FORMAT_VERSION,
+        "order": order,
+        "n_spots": n_spots,
+        "table_digest": table_digest,
+        "files": files,
+    }
     return group_document(
         {"encoding-type": "anndata", "encoding-version": "0.1.0", "histoboost": own}
     )

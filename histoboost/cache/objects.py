@@ -26,7 +26,7 @@ from histoboost.errors import HistoboostError
 
 SCHEMES = ("s3", "gs", "az")
 
-_PARALLEL_READS = 8
+_PARALLEL = 8
 
 
 class ObjectPlace:
@@ -60,7 +60,7 @@ class ObjectPlace:
 
     def read_many(self, keys: Iterable[str]) -> Iterator[bytes | None]:
         """Content of several objects, in order, some at a time."""
-        with ThreadPoolExecutor(_PARALLEL_READS) as pool:
+        with ThreadPoolExecutor(_PARALLEL) as pool:
             yield from pool.map(self.read, keys)
 
     def children(self, key: str) -> list[str]:
@@ -97,6 +97,11 @@ class ObjectPlace:
         with self._plain_errors(), contextlib.suppress(FileNotFoundError):
             self._obs.delete(self._store, key)
 
+    def delete_all(self, keys: Iterable[str]) -> None:
+        """Delete several objects; those that are gone do not matter."""
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            list(pool.map(self.delete, keys))
+
     def move(self, source: str, target: str) -> None:
         """Copy an object or folder, then delete it."""
         for path in self.walk(source) or {"": 0}:
@@ -109,8 +114,7 @@ class ObjectPlace:
         paths = self.walk(key)
         self.delete(f"{key}/{ROOT_DOCUMENT}")
         self.delete(_claim_key(key))
-        for path in paths:
-            self.delete(f"{key}/{path}")
+        self.delete_all(f"{key}/{path}" for path in paths if path != ROOT_DOCUMENT)
         return bool(paths)
 
     def hold(self, staging: str) -> ObjectHold:
@@ -131,7 +135,9 @@ class ObjectPlace:
         superseded: Callable[[], bool],
     ) -> bool:
         """Claim, copy, and put ``zarr.json`` last."""
-        staged = {path: self._stage(staging, source) for path, source in content.items()}
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            keys = pool.map(lambda source: self._stage(staging, source), content.values())
+            staged = dict(zip(content, keys, strict=True))
         own = json.dumps(staged, sort_keys=True).encode()
         while True:
             mine = self._create(_claim_key(target), own)
@@ -163,19 +169,14 @@ class ObjectPlace:
         document = self.read(claim[ROOT_DOCUMENT])
         if document is None:
             return None
-        for path, key in claim.items():
-            if path == ROOT_DOCUMENT:
-                continue
-            if not self._copy(key, f"{target}/{path}"):
+        copies = {f"{target}/{path}": key for path, key in claim.items() if path != ROOT_DOCUMENT}
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            if not all(pool.map(self._copy_whole, copies.values(), copies)):
                 return None
-            data = self.read(f"{target}/{path}")
-            if data is None or not key.endswith(digest_bytes(data)):
-                raise HistoboostError(f"{self}/{target}/{path}: reads back otherwise than written")
+        strangers = [path for path in self.walk(target) if path not in claim]
+        self.delete_all(f"{target}/{path}" for path in strangers)
         if found is None:
             return self._create(f"{target}/{ROOT_DOCUMENT}", document)
-        for path in self.walk(target):
-            if path not in claim:
-                self.delete(f"{target}/{path}")
         return self._replace(f"{target}/{ROOT_DOCUMENT}", document, found[1])
 
     def _stage(self, staging: str, source: Source) -> str:
@@ -208,6 +209,15 @@ class ObjectPlace:
             except self._obs.exceptions.PreconditionError:
                 return False
             return True
+
+    def _copy_whole(self, source: str, target: str) -> bool:
+        """Copy a staged object and read it back; False if it is gone."""
+        if not self._copy(source, target):
+            return False
+        data = self.read(target)
+        if data is None or not source.endswith(digest_bytes(data)):
+            raise HistoboostError(f"{self}/{target}: reads back otherwise than written; try again")
+        return True
 
     def _copy(self, source: str, target: str) -> bool:
         with self._plain_errors():
@@ -255,8 +265,7 @@ class ObjectHold:
     def drop(self) -> None:
         """Delete what is staged."""
         folder = f"{STAGING}/{self._staging}"
-        for path in self._place.walk(folder):
-            self._place.delete(f"{folder}/{path}")
+        self._place.delete_all(f"{folder}/{path}" for path in self._place.walk(folder))
 
 
 def open_objects(location: str) -> ObjectPlace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from histoboost.cache.digests import digest_array, digest_bytes
 from histoboost.cache.names import check_slide_name
 from histoboost.errors import HistoboostError
 
@@ -88,6 +90,13 @@ class SpotTable:
             for part in fields(self)
             if part.compare and not _same(getattr(self, part.name), getattr(other, part.name))
         ]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over everything that `differences` compares."""
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.compare}
+        plain = {k: digest_array(v) if isinstance(v, np.ndarray) else v for k, v in values.items()}
+        return digest_bytes(json.dumps(plain, sort_keys=True).encode())
 
     def _fault(self) -> str | None:
         n = len(self.xy)

@@ -259,6 +259,7 @@ class EmbeddingStore:
         return self._whole(lambda: open_slide(self._place, slide), slide)
 
     def _unit(self, slide: str, name: str) -> Unit:
+        check_slide_name(slide)
         check_embedding_name(name)
         if not self._place.exists(unit_key(slide, name)):
             known = ", ".join(embedding_names(self._place, self._slide(slide))) or "none"

@@ -35,6 +35,8 @@ class SlideRecord:
     order : int
         Slides are listed by it.
     n_spots : int
+    table_digest : str
+        SHA-256 over everything in the table.
     files : dict
         Path below the slide's folder of every file of the spot table, to its SHA-256.
     """
@@ -42,6 +44,7 @@ class SlideRecord:
     slide: str
     order: int
     n_spots: int
+    table_digest: str
     files: dict[str, str]
 
     def owns(self, name: str) -> bool:
@@ -60,32 +63,42 @@ def open_slide(place: Place, slide: str) -> SlideRecord:
     document = unseal(place.read(f"{slide_key(slide)}/{ROOT_DOCUMENT}"))
     own: dict[str, Any] = document["attributes"]["histoboost"]
     try:
-        return SlideRecord(slide, int(own["order"]), int(own["n_spots"]), dict(own["files"]))
+        numbers = int(own["order"]), int(own["n_spots"])
+        return SlideRecord(slide, *numbers, str(own["table_digest"]), dict(own["files"]))
     except (KeyError, TypeError, ValueError) as error:
         raise Damaged("zarr.json is not of a slide") from error
 
 
-def read_table(place: Place, record: SlideRecord) -> SpotTable:
-    """Read a slide's spots, every byte compared with its digest.
+def read_files(place: Place, record: SlideRecord) -> dict[str, bytes]:
+    """The files of a slide's spot table, every byte compared with its digest.
 
     Raises
     ------
     Damaged
         If a file is missing or not as written.
     """
+    keys = [f"{slide_key(record.slide)}/{path}" for path in record.files]
     files = {}
-    for path, digest in record.files.items():
-        data = place.read(f"{slide_key(record.slide)}/{path}")
+    for (path, digest), data in zip(record.files.items(), place.read_many(keys), strict=True):
         if data is None:
             raise Damaged(f"{path} is missing")
         if digest_bytes(data) != digest:
             raise Damaged(f"{path} does not match its digest")
         files[path] = data
+    return files
+
+
+def read_table(place: Place, record: SlideRecord) -> SpotTable:
+    """A slide's spots.
+
+    Raises
+    ------
+    Damaged
+        If a file is missing or not as written.
+    """
+    files = read_files(place, record)
     root = place.read(f"{slide_key(record.slide)}/{ROOT_DOCUMENT}") or b""
-    try:
-        return decode_table(record.slide, {**files, ROOT_DOCUMENT: root})
-    except (KeyError, HistoboostError) as error:  # whole, but not written by us
-        raise Damaged(f"spot table cannot be read ({error})") from error
+    return decode_table(record.slide, {**files, ROOT_DOCUMENT: root})
 
 
 def write_table(place: Place, table: SpotTable) -> None:
@@ -99,13 +112,13 @@ def write_table(place: Place, table: SpotTable) -> None:
     while True:
         try:
             record = open_slide(place, table.slide)
-            stored = read_table(place, record)
+            read_files(place, record)
         except Damaged:
             if _write(place, table):
                 return
             continue  # another process was quicker: what did it write?
-        differences = stored.differences(table)
-        if differences:
+        if record.table_digest != table.digest:
+            differences = read_table(place, record).differences(table)
             raise HistoboostError(
                 f"{place}: slide {table.slide} is stored with other spots "
                 f"({'; '.join(differences)}); use another store or remove the slide"
@@ -149,7 +162,9 @@ def _write(place: Place, table: SpotTable) -> bool:
     files = encode_table(table)
     del files[ROOT_DOCUMENT]  # ours says the same and more
     digests = {path: digest_bytes(data) for path, data in files.items()}
-    document = seal(slide_document(_next_order(place, table.slide), len(table), digests))
+    document = seal(
+        slide_document(_next_order(place, table.slide), len(table), table.digest, digests)
+    )
     if place.exists(folder) and not place.in_progress(folder):
         _repair(place, folder, files, document)
         return True

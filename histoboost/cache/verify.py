@@ -23,7 +23,7 @@ from histoboost.cache.table import (
     embedding_names,
     foreign_entries,
     open_slide,
-    read_table,
+    read_files,
 )
 from histoboost.cache.unit import damaged_chunks, foreign_files, open_unit
 from histoboost.progress import progress
@@ -110,7 +110,7 @@ def _check_slide(place: Place, slide: str) -> Iterator[Damage]:
         if place.in_progress(slide_key(slide)):
             return
         yield Damage(slide, None, str(damage))
-        record = SlideRecord(slide, 0, 0, {})
+        record = SlideRecord(slide, 0, 0, "", {})
     else:
         yield Damage(slide, None, _check_table(place, record))
     for name in embedding_names(place, record):
@@ -120,7 +120,7 @@ def _check_slide(place: Place, slide: str) -> Iterator[Damage]:
 
 def _check_table(place: Place, record: SlideRecord) -> str:
     try:
-        read_table(place, record)
+        read_files(place, record)
     except Damaged as damage:
         return str(damage)
     return _brief([f"{path} is foreign" for path in foreign_entries(place, record)])

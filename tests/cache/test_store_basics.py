@@ -7,53 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from histoboost.cache.store import EmbeddingStore, Recipe, SpotTable
+from histoboost.cache.store import EmbeddingStore, Recipe
 from histoboost.errors import HistoboostError
 
 N, D = 2100, 3
 
 
-def table(slide: str = "S_1", n: int = N, **changes) -> SpotTable:
-    rng = np.random.default_rng(0)
-    fields = {
-        "slide": slide,
-        "xy": rng.random((n, 2)) * 100,
-        "spot_ids": tuple(f"spot-{i}" for i in range(n)),
-        "abundance": rng.random((n, 4)).astype(np.float32),
-        "cell_types": ("a", "bü", "c/d", "e"),
-        "split": "Train",
-        "group": "patient 1",
-        "um_per_px": 4.4,
-        "image_shape": (100, 120),
-    }
-    return SpotTable(**{**fields, **changes})
-
-
-def rows(n: int = N, d: int = D, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal((n, d)).astype(np.float16)
-
-
-def put(store: EmbeddingStore, slide: str, name: str, data: np.ndarray, recipe: Recipe) -> None:
-    writer = store.writer(slide, name, recipe, *data.shape)
-    for part in writer.missing:
-        writer.write(part, data[part])
-    assert writer.publish()
-
-
-RECIPE = Recipe({"backbone": "net", "patch_px": 64})
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> EmbeddingStore:
-    store = EmbeddingStore(tmp_path / "store")
-    store.write_spots(table())
-    return store
-
-
-def test_what_was_written_is_read(store):
-    put(store, "S_1", "net@64", rows(), RECIPE)
+def test_what_was_written_is_read(store, rows, recipe, put):
+    put(store, "S_1", "net@64", rows(), recipe())
     again = EmbeddingStore(store.location, mode="r")
-    assert again.embeddings("S_1") == {"net@64": RECIPE}
+    assert again.embeddings("S_1") == {"net@64": recipe()}
     assert again.width("S_1", "net@64") == D
     np.testing.assert_array_equal(again.read("S_1", "net@64"), rows())
 
@@ -73,24 +36,24 @@ def test_what_was_written_is_read(store):
     ],
     ids=str,
 )
-def test_spot_tables_roundtrip(tmp_path, changes):
+def test_spot_tables_roundtrip(tmp_path, changes, table):
     store = EmbeddingStore(tmp_path / "store")
     store.write_spots(table(**changes))
     assert store.spots("S_1").differences(table(**changes)) == []
 
 
-def test_slides_come_in_the_order_of_writing(tmp_path):
+def test_slides_come_in_the_order_of_writing(tmp_path, table):
     store = EmbeddingStore(tmp_path / "store")
     for slide in ["S_2", "S_10", "S_1", "a b"]:
         store.write_spots(table(slide, n=5))
     assert store.slides() == ["S_2", "S_10", "S_1", "a b"]
 
 
-def test_anndata_and_zarr_read_what_our_reader_returns(store):
+def test_anndata_and_zarr_read_what_our_reader_returns(store, table, rows, recipe, put):
     import anndata
     import zarr
 
-    put(store, "S_1", "net@64", rows(), RECIPE)
+    put(store, "S_1", "net@64", rows(), recipe())
     adata = anndata.read_zarr(Path(store.location) / "slides" / "S_1")
     np.testing.assert_array_equal(adata.obsm["net@64"], rows())
     assert adata.obsm["net@64"].dtype == np.float16
@@ -109,18 +72,18 @@ def test_anndata_and_zarr_read_what_our_reader_returns(store):
     ]
 
 
-def test_writing_the_same_spots_again_changes_nothing(store):
+def test_writing_the_same_spots_again_changes_nothing(store, table):
     store.write_spots(table())
     assert store.slides() == ["S_1"]
 
 
-def test_other_spots_for_a_slide_are_refused_naming_the_difference(store):
+def test_other_spots_for_a_slide_are_refused_naming_the_difference(store, table):
     with pytest.raises(HistoboostError, match="group is 'patient 1', not 'patient 2'"):
         store.write_spots(table(group="patient 2"))
 
 
-def test_an_embedding_is_visible_only_once_published(store):
-    writer = store.writer("S_1", "net@64", RECIPE, N, D)
+def test_an_embedding_is_visible_only_once_published(store, rows, recipe):
+    writer = store.writer("S_1", "net@64", recipe(), N, D)
     for part in writer.missing:
         writer.write(part, rows()[part])
         assert store.embeddings("S_1") == {}
@@ -131,25 +94,27 @@ def test_an_embedding_is_visible_only_once_published(store):
     assert not (Path(store.location) / ".staging").exists()
 
 
-def test_a_second_run_finds_what_the_first_has_staged(store):
-    writer = store.writer("S_1", "net@64", RECIPE, N, D)
+def test_a_second_run_finds_what_the_first_has_staged(store, rows, recipe):
+    writer = store.writer("S_1", "net@64", recipe(), N, D)
     assert writer.missing == [slice(0, 1024), slice(1024, 2048), slice(2048, 2100)]
     writer.write(slice(1024, 2048), rows()[1024:2048])
     del writer
-    again = store.writer("S_1", "net@64", RECIPE, N, D)
+    again = store.writer("S_1", "net@64", recipe(), N, D)
     assert again.missing == [slice(0, 1024), slice(2048, 2100)]
 
 
-def test_a_published_embedding_has_nothing_missing(store):
-    put(store, "S_1", "net@64", rows(), RECIPE)
-    writer = store.writer("S_1", "net@64", RECIPE, N, D)
+def test_a_published_embedding_has_nothing_missing(store, rows, recipe, put):
+    put(store, "S_1", "net@64", rows(), recipe())
+    writer = store.writer("S_1", "net@64", recipe(), N, D)
     assert writer.published
     assert writer.missing == []
     assert not writer.publish()
 
 
-def test_another_recipe_under_the_same_name_is_refused_naming_the_field(store):
-    put(store, "S_1", "net@64", rows(), RECIPE)
+def test_another_recipe_under_the_same_name_is_refused_naming_the_field(
+    store, table, rows, recipe, put
+):
+    put(store, "S_1", "net@64", rows(), recipe())
     other = Recipe({"backbone": "net", "patch_px": 128})
     with pytest.raises(HistoboostError, match="patch_px: 64, not 128"):
         store.writer("S_1", "net@64", other, N, D)
@@ -158,8 +123,8 @@ def test_another_recipe_under_the_same_name_is_refused_naming_the_field(store):
         store.writer("S_2", "net@64", other, N, D)
 
 
-def test_values_that_float16_cannot_hold_are_refused(store):
-    writer = store.writer("S_1", "net@64", RECIPE, N, D)
+def test_values_that_float16_cannot_hold_are_refused(store, recipe):
+    writer = store.writer("S_1", "net@64", recipe(), N, D)
     with pytest.raises(HistoboostError, match="not finite in float16"):
         writer.write(slice(0, 1024), np.full((1024, D), 1e6))
 

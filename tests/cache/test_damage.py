@@ -1,0 +1,204 @@
+"""Whatever breaks in a store is found, named, and repaired, and nothing else is touched."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from histoboost.cache.store import EmbeddingStore
+from histoboost.errors import HistoboostError
+
+N, D = 1500, 2  # two chunks, the second one padded
+SLIDES, NAMES = ["S_2", "S_1"], ["net@64", "net@128"]
+
+
+@pytest.fixture
+def featurize(table, rows, recipe, put):
+    """What the `featurize` command asks of a store; returns the units it wrote to."""
+
+    def run(store: EmbeddingStore) -> dict[tuple[str, str], int]:
+        computed = {}
+        for slide in SLIDES:
+            store.write_spots(table(slide, N))
+            for seed, name in enumerate(NAMES):
+                chunks = put(store, slide, name, rows(N, D, seed), recipe(name=name))
+                if chunks:
+                    computed[slide, name] = chunks
+        return computed
+
+    return run
+
+
+@pytest.fixture
+def whole(tmp_path, featurize) -> EmbeddingStore:
+    store = EmbeddingStore(tmp_path / "store")
+    featurize(store)
+    return store
+
+
+def flip_a_bit(rng, file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[rng.integers(len(data))] ^= 1 << int(rng.integers(8))
+    file.write_bytes(data)
+
+
+def truncate(rng, file: Path) -> None:
+    data = file.read_bytes()
+    file.write_bytes(data[: rng.integers(len(data))])
+
+
+def lengthen(rng, file: Path) -> None:
+    file.write_bytes(file.read_bytes() + b"\0")
+
+
+def delete(rng, file: Path) -> None:
+    file.unlink()
+
+
+def leave_a_file_beside(rng, file: Path) -> None:
+    file.with_name(f"leftover-{rng.integers(1000)}.tmp").write_bytes(b"left")
+
+
+def leave_a_half_written_file(rng, file: Path) -> None:
+    file.with_name(".partial-0123").write_bytes(b"half")
+
+
+def zero_a_page(rng, file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[: len(data) // 2 + 1] = bytes(len(data) // 2 + 1)
+    file.write_bytes(data)
+
+
+KINDS = [
+    flip_a_bit,
+    truncate,
+    lengthen,
+    delete,
+    leave_a_file_beside,
+    leave_a_half_written_file,
+    zero_a_page,
+]
+
+
+def unit_of(path: str) -> tuple[str | None, str | None]:
+    """Slide and embedding that a file of the store belongs to."""
+    parts = path.split("/")
+    if parts[0] != "slides" or len(parts) == 2:
+        return None, None
+    in_unit = len(parts) > 4 and parts[2] == "obsm" and parts[3] in NAMES
+    return parts[1], parts[3] if in_unit else None
+
+
+def stamps(store: EmbeddingStore) -> dict[str, tuple[int, int]]:
+    top = Path(store.location)
+    found = {}
+    for path in top.rglob("*"):
+        if path.is_file() and ".staging" not in path.parts and ".foreign" not in path.parts:
+            stat = path.stat()
+            found[path.relative_to(top).as_posix()] = (stat.st_ino, stat.st_mtime_ns)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_damage_at_random_places_is_found_and_repaired(whole, featurize, files, seed):
+    rng = np.random.default_rng(seed)
+    pristine = files(whole.location)
+    for _ in range(25):
+        path = sorted(pristine)[rng.integers(len(pristine))]
+        kind = KINDS[rng.integers(len(KINDS))]
+        slide, name = unit_of(path)
+        before = stamps(whole)
+        kind(rng, Path(whole.location) / path)
+
+        found = EmbeddingStore(whole.location, mode="r").verify().damaged
+        assert [(d.slide, d.embedding) for d in found] == [(slide, name)], (kind, path, found)
+
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*has not written were moved")
+            computed = featurize(EmbeddingStore(whole.location))
+        assert set(computed) <= {(slide, name)}, (kind, path)
+        shutil.rmtree(Path(whole.location) / ".foreign", ignore_errors=True)
+        assert files(whole.location) == pristine, (kind, path)
+        assert not whole.verify().damaged
+
+        after = stamps(whole)
+        touched = {unit_of(p) for p in after if after[p] != before[p]}
+        assert touched <= {(slide, name)}, (kind, path)
+
+
+def test_only_the_damaged_chunk_is_computed_again(whole, featurize):
+    Path(whole.location, "slides/S_1/obsm/net@64/c/1/0").unlink()
+    assert featurize(whole) == {("S_1", "net@64"): 1}
+
+
+def test_reading_a_damaged_chunk_is_an_error_that_names_it(whole):
+    Path(whole.location, "slides/S_1/obsm/net@64/c/1/0").unlink()
+    with pytest.raises(HistoboostError, match="S_1, embedding net@64: chunk 1 is missing"):
+        whole.read("S_1", "net@64")
+
+
+@pytest.mark.parametrize("kind", [flip_a_bit, truncate, delete, zero_a_page])
+def test_reading_never_gives_wrong_numbers(whole, rows, kind):
+    kind(np.random.default_rng(0), Path(whole.location, "slides/S_1/obsm/net@64/c/0/0"))
+    with pytest.raises(HistoboostError, match="chunk 0"):
+        whole.read("S_1", "net@64")
+    np.testing.assert_array_equal(whole.read("S_2", "net@64"), rows(N, D, 0))
+
+
+@pytest.mark.parametrize("kind", [flip_a_bit, truncate, delete, zero_a_page])
+@pytest.mark.parametrize("path", ["obsm/abundance/c/0/0", "obs/spot/c/0", "zarr.json"])
+def test_spot_tables_are_compared_with_their_digests_when_read(whole, kind, path):
+    kind(np.random.default_rng(0), Path(whole.location, "slides/S_1", path))
+    with pytest.raises(HistoboostError, match="slide S_1: .*run the same featurize again"):
+        whole.spots("S_1")
+
+
+def test_a_slide_with_damaged_metadata_is_never_left_out_silently(whole):
+    Path(whole.location, "slides/S_1/zarr.json").unlink()
+    with pytest.raises(HistoboostError, match="slide S_1: zarr.json is missing"):
+        whole.slides()
+
+
+@pytest.mark.parametrize("path", ["slides/S_1/zarr.json", "slides/S_2/zarr.json"])
+def test_repaired_slides_keep_their_place(whole, featurize, path):
+    Path(whole.location, path).unlink()
+    featurize(whole)
+    assert whole.slides() == SLIDES
+
+
+def test_two_damaged_slides_keep_their_places(whole, featurize):
+    for slide in SLIDES:
+        Path(whole.location, "slides", slide, "zarr.json").write_bytes(b"{")
+    featurize(whole)
+    assert whole.slides() == SLIDES
+
+
+def test_foreign_files_are_moved_aside_and_not_deleted(whole, featurize):
+    Path(whole.location, "slides/S_1/notes.txt").write_text("mine")
+    with pytest.warns(UserWarning, match="1 files that histoboost has not written were moved"):
+        featurize(whole)
+    (kept,) = Path(whole.location, ".foreign").rglob("notes.txt")
+    assert kept.read_text() == "mine"
+    assert not whole.verify().damaged
+
+
+def test_a_folder_that_anndata_added_is_reported_as_foreign(whole):
+    import anndata
+    import zarr
+
+    group = zarr.open_group(Path(whole.location, "slides/S_1"), mode="r+")
+    anndata.io.write_elem(group["obsm"], "X_umap", np.zeros((N, 2)))
+    (damage,) = whole.verify().damaged
+    assert (damage.slide, damage.embedding) == ("S_1", "X_umap")
+
+
+def test_listing_works_in_a_damaged_store(whole):
+    Path(whole.location, "slides/S_1/zarr.json").unlink()
+    Path(whole.location, "slides/S_2/obsm/net@128/zarr.json").unlink()
+    rows = {row.name: row for row in whole.summary()}
+    assert rows["net@64"].lacking == ["S_1"]
+    assert not rows["net@128"].complete

@@ -1,0 +1,88 @@
+"""A recipe is equal exactly when the numbers are."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from histoboost.cache.recipe import Recipe
+from histoboost.errors import HistoboostError
+
+FIELDS = {
+    "slide_pixels": "p" * 64,
+    "spots": "s" * 64,
+    "alignment": [0.0, 0.0, 1.0],
+    "backbone": "mobilenet_v2",
+    "layer": "avgpool",
+    "weights": "w" * 64,
+    "patch_px": 64,
+    "mean": [0.485, 0.456, 0.406],
+    "stain": "none",
+    "views": 1,
+}
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_each_field_changes_the_identity_and_is_named(field):
+    changed = Recipe({**FIELDS, field: "other"})
+    assert changed.digest != Recipe(FIELDS).digest
+    (difference,) = Recipe(FIELDS).differences(changed)
+    assert difference.startswith(f"{field}: ")
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_an_absent_field_is_another_recipe(field):
+    less = Recipe({k: v for k, v in FIELDS.items() if k != field})
+    assert less != Recipe(FIELDS)
+    assert Recipe(FIELDS).differences(less)[0].endswith("not absent")
+
+
+def test_the_order_of_fields_does_not_matter():
+    assert Recipe(dict(reversed(FIELDS.items()))).digest == Recipe(FIELDS).digest
+
+
+def test_lists_and_tuples_are_the_same():
+    assert Recipe({"mean": (1.0, 2.0)}) == Recipe({"mean": [1.0, 2.0]})
+
+
+@pytest.mark.parametrize(("a", "b"), [(1, 1.0), (1, True), (0, False), (0, None), ("1", 1)])
+def test_values_that_python_takes_for_equal_are_not(a, b):
+    assert Recipe({"x": a}) != Recipe({"x": b})
+    assert Recipe({"x": a}).differences(Recipe({"x": b}))
+
+
+def test_models_compare_all_but_what_belongs_to_the_slide():
+    other = {**FIELDS, "slide_pixels": "q", "spots": "t", "alignment": [1.0, 0.0, 1.0]}
+    assert Recipe(FIELDS).without_slide() == Recipe(other).without_slide()
+    assert Recipe(FIELDS).without_slide() != Recipe({**FIELDS, "views": 8}).without_slide()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), b"bytes", {1, 2}, object()])
+def test_what_json_cannot_say_is_refused(value):
+    with pytest.raises(HistoboostError, match="must be JSON values"):
+        Recipe({"x": value})
+
+
+@given(st.dictionaries(st.text(), JSON, max_size=4))
+def test_a_recipe_survives_the_way_through_json(fields):
+    recipe = Recipe(fields)
+    assert Recipe(recipe.fields) == recipe
+    assert Recipe(recipe.fields).digest == recipe.digest
+    assert recipe.differences(Recipe(recipe.fields)) == []
+
+
+@given(st.dictionaries(st.text(), JSON, max_size=4), st.dictionaries(st.text(), JSON, max_size=4))
+def test_recipes_are_equal_exactly_when_no_field_differs(a, b):
+    assert (Recipe(a) == Recipe(b)) == (Recipe(a).differences(Recipe(b)) == [])
+    assert (Recipe(a).digest == Recipe(b).digest) == (Recipe(a) == Recipe(b))
