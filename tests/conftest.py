@@ -22,3 +22,33 @@ def phantom_h5(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from histoboost.phantom import write_phantom
 
     return write_phantom(tmp_path_factory.mktemp("phantom") / "phantom.h5")
+
+
+@pytest.fixture(scope="session")
+def tiny_net() -> str:
+    """Name of a backbone that trains in a second: two convolutions with batch norm."""
+    from torch import nn
+
+    from histoboost.featurize import backbones
+
+    name = "tiny-net-of-the-tests"
+    if name not in backbones.backbone_names():
+
+        @backbones.register(name)
+        def tiny_net() -> backbones.Architecture:
+            """Two convolutions, 16 numbers."""
+            module = nn.Sequential(
+                nn.Conv2d(3, 8, 3, stride=2),
+                nn.BatchNorm2d(8),
+                nn.ReLU(),
+                nn.Conv2d(8, 16, 3, stride=2),
+                nn.BatchNorm2d(16),
+                nn.ReLU(),
+                nn.AdaptiveAvgPool2d(1),
+                nn.Flatten(),
+            )
+            return backbones.Architecture(
+                module=module, head="head", layer="pool", input_px=32, pretrained=module.state_dict
+            )
+
+    return name

@@ -73,6 +73,8 @@ class Backbone:
         Where the weights came from, for people to read.
     weights_digest : str
         SHA-256 of the weights' content.
+    tuned_on : tuple of dict
+        Slides whose abundances shaped the weights, see `weights.Tuning`.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Backbone:
     layer: str
     weights: str
     weights_digest: str
+    tuned_on: tuple[dict[str, str], ...] = ()
 
 
 _REGISTRY: dict[str, Callable[[], Architecture]] = {}
@@ -158,6 +161,7 @@ def load_backbone(name: str, weights: str = "pretrained", seed: int = 0) -> Back
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = architecture(name)
+    tuning = weight_files.Tuning()
     if net.pretrained is None:
         if weights != "pretrained":
             raise HistoboostError(f"backbone {name}: has no weights; leave --weights away")
@@ -169,6 +173,7 @@ def load_backbone(name: str, weights: str = "pretrained", seed: int = 0) -> Back
             source, state = "pretrained", net.pretrained()
         else:
             source, state = str(weights), weight_files.read_weights(weights)
+            tuning = weight_files.read_tuning(weights)
         weight_files.fit_weights(net.module, state, head=net.head, source=source, backbone=name)
     module = net.module.eval().requires_grad_(False)
     digest = weight_files.weights_digest(module)
@@ -178,12 +183,13 @@ def load_backbone(name: str, weights: str = "pretrained", seed: int = 0) -> Back
     return Backbone(
         name=name,
         module=module,
-        input_px=net.input_px,
+        input_px=tuning.input_px or net.input_px,
         mean=net.mean,
         std=net.std,
         layer=net.layer,
         weights=source,
         weights_digest=digest,
+        tuned_on=tuning.slides,
     )
 
 

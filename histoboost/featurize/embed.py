@@ -184,26 +184,31 @@ def _check_sizes(patch: Sequence[int], backbone: str) -> list[int]:
 
 def recipe(net: Backbone, px: int, pixels_digest: str, xy: NDArray[np.float64]) -> Recipe:
     """Everything that changes the numbers of an embedding, and nothing else."""
-    return Recipe(
-        {
-            "format": 1,
-            "slide_pixels": pixels_digest,
-            "spots": hashlib.sha256(np.ascontiguousarray(xy, "<f8").tobytes()).hexdigest(),
-            "alignment": "none",
-            "backbone": net.name,
-            "layer": net.layer,
-            "weights": net.weights_digest,
-            "patch_px": px,
-            "input_px": net.input_px or px,
-            "resize": patches.RESIZE,
-            "border": patches.BORDER,
-            "normalisation": {"mean": list(net.mean), "std": list(net.std)},
-            "stain": "none",
-            "views": 1,
-            "precision": "fp32",
-            "dtype": "float16",
-        }
-    )
+    fields = {
+        "format": 1,
+        "slide_pixels": pixels_digest,
+        "spots": spots_digest(xy),
+        "alignment": "none",
+        "backbone": net.name,
+        "layer": net.layer,
+        "weights": net.weights_digest,
+        "patch_px": px,
+        "input_px": net.input_px or px,
+        "resize": patches.RESIZE,
+        "border": patches.BORDER,
+        "normalisation": {"mean": list(net.mean), "std": list(net.std)},
+        "stain": "none",
+        "views": 1,
+        "precision": "fp32",
+        "dtype": "float16",
+    }
+    # Not for the numbers, which the weights' digest covers: `evaluate` must know.
+    return Recipe({**fields, "tuned_on": list(net.tuned_on)} if net.tuned_on else fields)
+
+
+def spots_digest(xy: NDArray[np.float64]) -> str:
+    """SHA-256 of spot centres (N, 2), in their order."""
+    return hashlib.sha256(np.ascontiguousarray(xy, "<f8").tobytes()).hexdigest()
 
 
 def read_slide(slide: Slide) -> tuple[NDArray[np.uint8], str]:

@@ -9,6 +9,7 @@ import pickle
 import sys
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,21 +33,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     HistoboostError
         If the file is missing, is no torch file, needs code to be unpickled, or holds no tensors.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise HistoboostError(
-            f"{path}: no such weights file; give a file, or --weights pretrained|random"
-        )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        reason = str(error).split("\n")[0].split(". ")[0]
-        raise HistoboostError(
-            f"{path}: not a file of plain weights ({reason}); "
-            "save the network's state_dict() with torch.save"
-        ) from error
+    content = _load(Path(path))
     for wrapper in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
@@ -59,6 +46,54 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             f"{path}: holds no weights; save the network's state_dict() with torch.save"
         )
     return _without_prefixes(content)
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What `finetune` notes beside the weights that it writes.
+
+    Attributes
+    ----------
+    slides : tuple of dict
+        ``slide`` (the name), ``pixels`` and ``spots`` (digests as in recipes) of every slide
+        whose abundances shaped the weights; empty for weights from elsewhere.
+    input_px : int or None
+        Side of the patches that the network was tuned on.
+    """
+
+    slides: tuple[dict[str, str], ...] = ()
+    input_px: int | None = None
+
+
+def read_tuning(path: str | Path) -> Tuning:
+    """What the weights file says of its own tuning.
+
+    Raises
+    ------
+    HistoboostError
+        If the file is missing, or no torch file.
+    """
+    content = _load(Path(path))
+    if not isinstance(content, dict) or not isinstance(content.get("tuned_on"), list):
+        return Tuning()
+    return Tuning(tuple(content["tuned_on"]), content["input_px"])
+
+
+def _load(path: Path) -> Any:
+    if not path.is_file():
+        raise HistoboostError(
+            f"{path}: no such weights file; give a file, or --weights pretrained|random"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        reason = str(error).split("\n")[0].split(". ")[0]
+        raise HistoboostError(
+            f"{path}: not a file of plain weights ({reason}); "
+            "save the network's state_dict() with torch.save"
+        ) from error
 
 
 def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,76 @@
+"""What a prediction costs; all losses take (B, T) predictions and targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+#: Keeps the correlation of a constant row finite.
+EPSILON = 1e-6
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def loss_function(name: str, temperature: float) -> Loss:
+    """The loss called `name`.
+
+    Parameters
+    ----------
+    name : {"mse", "mae", "soft-spearman"}
+        Squared error, absolute error, or `soft_spearman_loss`.
+    temperature : float
+        See `soft_ranks`; of use to ``"soft-spearman"`` alone.
+    """
+    losses: dict[str, Loss] = {
+        "mse": nn.functional.mse_loss,
+        "mae": nn.functional.l1_loss,
+        "soft-spearman": lambda p, t: soft_spearman_loss(p, t, temperature),
+    }
+    return losses[name]
+
+
+def soft_ranks(values: Tensor, temperature: float) -> Tensor:
+    """Ranks along the last axis in which a step is replaced by a sigmoid.
+
+    The rank of a value is 1/2 plus the number of values below it, where equal values count one
+    half; the sigmoid of the scaled difference takes the place of "below". Values are first
+    scaled to unit variance, so that the result depends on their order and spacing only.
+
+    Parameters
+    ----------
+    values : Tensor of shape (B, T)
+        Larger values get larger ranks.
+    temperature : float
+        In standard deviations of a row; towards 0 the ranks become the exact ones.
+
+    Returns
+    -------
+    Tensor of shape (B, T)
+        Between 1 and T.
+    """
+    spread = values.std(-1, keepdim=True, correction=0) + EPSILON
+    scaled = values / spread
+    difference = scaled.unsqueeze(-1) - scaled.unsqueeze(-2)
+    return 0.5 + torch.sigmoid(difference / temperature).sum(-1)
+
+
+def exact_ranks(values: Tensor) -> Tensor:
+    """Ranks 1 to T along the last axis; equal values share their mean rank."""
+    difference = values.unsqueeze(-1) - values.unsqueeze(-2)
+    return 0.5 + (0.5 + 0.5 * difference.sign()).sum(-1)
+
+
+def soft_spearman_loss(prediction: Tensor, target: Tensor, temperature: float) -> Tensor:
+    """One minus the mean per-spot correlation of soft predicted and exact target ranks.
+
+    A spot whose target is constant has no order to learn and costs exactly 1.
+    """
+    soft = soft_ranks(prediction, temperature)
+    ranks = exact_ranks(target)
+    soft = soft - soft.mean(-1, keepdim=True)
+    ranks = ranks - ranks.mean(-1, keepdim=True)
+    norm = soft.norm(dim=-1) * ranks.norm(dim=-1)
+    correlation: Tensor = (soft * ranks).sum(-1) / (norm + EPSILON)
+    return 1.0 - correlation.mean()

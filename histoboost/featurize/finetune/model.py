@@ -1,0 +1,119 @@
+"""The network: one trunk for all fields of view, coordinates beside it, dense layers on top."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from histoboost.errors import HistoboostError
+from histoboost.featurize.backbones import Backbone, load_backbone
+from histoboost.featurize.finetune.presets import Settings
+
+
+class CompositionNet(nn.Module):
+    """Predicts the abundance of all cell types of a spot at once.
+
+    Parameters
+    ----------
+    trunk : nn.Module
+        (B, 3, px, px) to (B, D); it embeds every field of view by itself.
+    width : int
+        D.
+    settings : Settings
+    n_types : int
+        T.
+    """
+
+    def __init__(self, trunk: nn.Module, width: int, settings: Settings, n_types: int) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.freeze_batch_norm = settings.batch_norm == "frozen"
+        fused = width * len(settings.patch)
+        self.coords: nn.Module | None = None
+        if settings.coords:
+            self.coords = nn.Sequential(
+                nn.Linear(2, settings.coords),
+                nn.ReLU(),
+                nn.Linear(settings.coords, settings.coords),
+                nn.ReLU(),
+            )
+            fused += settings.coords
+        layers: list[nn.Module] = []
+        for hidden in settings.hidden:
+            layers += [nn.Dropout(settings.dropout), nn.Linear(fused, hidden), nn.ReLU()]
+            fused = hidden
+        layers += [nn.Dropout(settings.dropout), nn.Linear(fused, n_types)]
+        self.head = nn.Sequential(*layers)
+
+    def forward(self, views: Tensor, coords: Tensor) -> Tensor:
+        """Predict a batch.
+
+        Parameters
+        ----------
+        views : Tensor of shape (B, S, 3, px, px), float32
+            S fields of view of every spot, normalised.
+        coords : Tensor of shape (B, 2), float32
+            x and y, scaled to 0..1 within the slide.
+
+        Returns
+        -------
+        Tensor of shape (B, T)
+        """
+        batch, scales = views.shape[:2]
+        patches = views.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        parts = [self.trunk(patches).view(batch, -1)]
+        assert parts[0].shape[1] % scales == 0
+        if self.coords is not None:
+            parts.append(self.coords(coords))
+        return cast(Tensor, self.head(torch.cat(parts, dim=1)))
+
+    def train(self, mode: bool = True) -> CompositionNet:
+        """Switch to training; frozen batch norm stays in evaluation."""
+        super().train(mode)
+        if self.freeze_batch_norm:
+            for layer in self.trunk.modules():
+                if isinstance(layer, nn.BatchNorm2d):
+                    layer.eval()
+        return self
+
+
+def build(settings: Settings, member: int, n_types: int) -> tuple[CompositionNet, Backbone]:
+    """A member of the ensemble before training, on the CPU.
+
+    Returns
+    -------
+    net : CompositionNet
+    backbone : Backbone
+        The trunk and how its patches are made; its module is `net.trunk`.
+
+    Raises
+    ------
+    HistoboostError
+        If the weights cannot be had or do not fit.
+    """
+    seed = settings.seed + member
+    backbone = load_backbone(
+        settings.backbones[member],
+        _weights_file(settings.weights_of(member), settings.backbones[member]),
+        seed=seed,
+    )
+    if not any(True for _ in backbone.module.parameters()):
+        raise HistoboostError(
+            f"backbone {backbone.name}: has nothing to train; give a network with weights"
+        )
+    backbone.module.requires_grad_(True)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        width = backbone.module(torch.zeros(1, 3, 64, 64)).shape[1]
+        net = CompositionNet(backbone.module, width, settings, n_types)
+    return net.to(memory_format=torch.channels_last), backbone
+
+
+def _weights_file(weights: str, backbone: str) -> str:
+    """A folder of weights holds one file per backbone, called after it."""
+    if weights in ("pretrained", "random") or not Path(weights).is_dir():
+        return weights
+    return str(Path(weights) / f"{backbone}.pth")
