@@ -26,6 +26,9 @@ class Reader(Protocol):
 #: file; ``hdf5`` says yes to any HDF5 file, so it stays last.
 FORMATS = {
     "spaceranger": "histoboost.featurize.readers.spaceranger",
+    "spatialdata": "histoboost.featurize.readers.spatialdata",
+    "anndata": "histoboost.featurize.readers.anndata",
+    "manifest": "histoboost.featurize.readers.manifest",
     "hdf5": "histoboost.featurize.readers.hdf5",
 }
 

@@ -23,7 +23,9 @@ CELL2LOCATION_PREFIXES = tuple(
 )
 
 
-def read_table(path: Path, *, index: bool = False, header: bool = True) -> pd.DataFrame:
+def read_table(
+    path: Path, *, index: bool = False, header: bool = True, text: bool = False
+) -> pd.DataFrame:
     """Read a CSV, TSV or parquet file.
 
     Parameters
@@ -34,6 +36,8 @@ def read_table(path: Path, *, index: bool = False, header: bool = True) -> pd.Da
         Whether the first column of a text file holds the row names.
     header : bool
         Whether a text file begins with column names.
+    text : bool
+        Whether to leave all values as text, empty ones as ``""``.
 
     Raises
     ------
@@ -58,6 +62,8 @@ def read_table(path: Path, *, index: bool = False, header: bool = True) -> pd.Da
             header=0 if header else None,
             # The first column as text: an id such as 007 or 1e5 is a name, not a number.
             converters={0: str} if index else None,
+            dtype=str if text else None,
+            keep_default_na=not text,
             encoding="utf-8-sig",
         )
         # R's write.table leaves the header one name short; pandas then makes the index itself.
@@ -95,7 +101,13 @@ def read_abundances(path: Path) -> pd.DataFrame:
         text = [name for name in table if not _numeric(table[name])]
         if text:
             table = table.set_index(text[0])
-    return checked_abundances(table, str(path))
+    table = checked_abundances(table, str(path))
+    repeated = table.index[table.index.duplicated()]
+    if len(repeated):
+        raise HistoboostError(
+            f"{path}: spot {repeated[0]!r} comes more than once; give each spot one row"
+        )
+    return table
 
 
 def checked_abundances(table: pd.DataFrame, where: str) -> pd.DataFrame:
@@ -111,11 +123,6 @@ def checked_abundances(table: pd.DataFrame, where: str) -> pd.DataFrame:
     table = table.set_axis(table.index.astype(str), axis=0)
     if table.empty:
         raise HistoboostError(f"{where}: holds no abundances; give one column per cell type")
-    repeated = table.index[table.index.duplicated()]
-    if len(repeated):
-        raise HistoboostError(
-            f"{where}: spot {repeated[0]!r} comes more than once; give each spot one row"
-        )
     for name in table:
         if not _numeric(table[name]):
             raise HistoboostError(

@@ -12,20 +12,17 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.errors import HistoboostError, HistoboostWarning
+from histoboost.featurize.readers.stored import band_rows, to_uint8
 from histoboost.featurize.slide import Dataset, Slide
 
 #: Fields of a spot table that are no cell types.
 NOT_CELL_TYPES = ("x", "y", "Test_Set")
-
-#: Decoded bytes of a band, or one row of chunks where that is more.
-BAND_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -59,21 +56,9 @@ class Hdf5Image:
                         f"{self.path}: {self.dataset}: pixels cannot be read ({error}); "
                         "the file is damaged, fetch it again"
                     ) from error
-                out[row - start : end - start] = self._to_uint8(pixels)
+                out[row - start : end - start] = to_uint8(pixels, f"{self.path}: {self.dataset}")
                 row = end
         return out
-
-    def _to_uint8(self, pixels: NDArray[Any]) -> NDArray[np.uint8]:
-        if pixels.dtype == np.uint8:
-            return pixels
-        low, high = float(np.min(pixels)), float(np.max(pixels))
-        if not (low >= 0.0 and high <= 1.0):  # true for NaN as well
-            raise HistoboostError(
-                f"{self.path}: {self.dataset}: float pixels must lie in 0..1 but reach from "
-                f"{low:g} to {high:g}; divide them by their maximum, or store uint8"
-            )
-        scaled = np.rint(pixels.astype(np.float32, copy=False) * np.float32(255))
-        return cast(NDArray[np.uint8], scaled.astype(np.uint8))
 
 
 def detect(path: Path) -> bool:
@@ -176,21 +161,31 @@ def _image(path: Path, file: h5py.File, place: str) -> Hdf5Image:
         raise HistoboostError(
             f"{path}: spots/{place} has no image; add images/{place} or remove the spot table"
         )
+    return hdf5_image(path, image)
+
+
+def hdf5_image(path: Path, image: h5py.Dataset) -> Hdf5Image:
+    """The image in one dataset of the HDF5 file at `path`.
+
+    Raises
+    ------
+    HistoboostError
+        If it is not (H, W, 3), uint8 or float.
+    """
+    name = image.name.strip("/")
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise HistoboostError(
-            f"{path}: images/{place} has shape {image.shape}; an image must be (H, W, 3)"
-        )
+        raise HistoboostError(f"{path}: {name} has shape {image.shape}; an image must be (H, W, 3)")
     if image.dtype != np.uint8 and image.dtype.kind != "f":
         raise HistoboostError(
-            f"{path}: images/{place} has type {image.dtype}; store uint8, or floats in 0..1"
+            f"{path}: {name} has type {image.dtype}; store uint8, or floats in 0..1"
         )
-    row_bytes = image.shape[1] * 3 * image.dtype.itemsize
-    chunk = image.chunks[0] if image.chunks else 1
-    rows = chunk * max(1, BAND_BYTES // (row_bytes * chunk))
+    height, width, _ = image.shape
     return Hdf5Image(
         path=path.resolve(),
-        dataset=f"images/{place}",
-        shape=(int(image.shape[0]), int(image.shape[1])),
+        dataset=name,
+        shape=(int(height), int(width)),
         source_dtype=str(image.dtype),
-        band_rows=min(rows, image.shape[0]),
+        band_rows=band_rows(
+            height, image.chunks[0] if image.chunks else 1, width * 3 * image.dtype.itemsize
+        ),
     )

@@ -103,7 +103,7 @@ def read_outs(
         By default ``abundances.csv``, ``.tsv`` or ``.parquet`` in `outs`.
     """
     spatial = outs / "spatial"
-    scales = _scales(spatial / SCALES)
+    scales = read_scales(spatial / SCALES)
     positions = read_positions(positions_file(spatial))
     file, scale = _image_and_scale(spatial, scales, image)
     um = um_per_px(scales, pixels(positions), f"{outs}", visium=True)
@@ -189,7 +189,8 @@ def _has_header(path: Path) -> bool:
         raise HistoboostError(f"{path}: cannot be read as a table ({error})") from error
 
 
-def _scales(path: Path) -> dict[str, Any]:
+def read_scales(path: Path) -> dict[str, Any]:
+    """Read ``scalefactors_json.json``: one number for each name."""
     try:
         scales = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

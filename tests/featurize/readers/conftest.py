@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
@@ -120,3 +121,43 @@ def same_slide(source: Slide) -> Callable[[Slide], None]:
             assert slide.um_per_px == pytest.approx(source.um_per_px, rel=1e-3)
 
     return check
+
+
+@pytest.fixture
+def make_anndata(
+    source: Slide, pixels: np.ndarray, abundances: pd.DataFrame
+) -> Callable[..., anndata.AnnData]:
+    """The phantom as squidpy's reader lays out a Visium slide, one spot more off the tissue."""
+
+    def make(labels: str = "obsm", float_pixels: bool = False) -> anndata.AnnData:
+        order = np.random.default_rng(5).permutation(len(source.xy))
+        ids = [*(source.spot_ids[i] for i in order), "OFF-1"]
+        obs = pd.DataFrame({"in_tissue": [1] * len(order) + [0]}, index=ids)
+        adata = anndata.AnnData(np.ones((len(ids), 3), np.float32), obs=obs)
+        adata.obsm["spatial"] = np.vstack([source.xy[order], [[1.0, 1.0]]]) / HIRES
+        adata.obsm["X_pca"] = np.zeros((len(ids), 2))
+        table = abundances.reindex(ids).fillna(0.0)
+        if labels == "obsm":
+            adata.obsm["cell_types"] = table
+        elif labels == "cell2location":
+            for statistic in ("means", "q05"):
+                name = f"{statistic}_cell_abundance_w_sf"
+                prefixed = table.add_prefix(f"{statistic}cell_abundance_w_sf_")
+                adata.obsm[name] = prefixed if statistic == "q05" else prefixed * 2
+        elif labels == "obs":
+            adata.obs[table.columns] = table
+            adata.uns["mod"] = {"factor_names": np.array(table.columns, dtype=str)}
+        image = pixels.astype(np.float32) / 255 if float_pixels else pixels
+        adata.uns["spatial"] = {
+            "P_1": {
+                "images": {"hires": image, "lowres": image[::4, ::4]},
+                "scalefactors": {
+                    "tissue_hires_scalef": HIRES,
+                    "tissue_lowres_scalef": HIRES / 4,
+                    "spot_diameter_fullres": 65.0 / (source.um_per_px * HIRES),
+                },
+            }
+        }
+        return adata
+
+    return make
