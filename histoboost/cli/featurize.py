@@ -81,6 +81,13 @@ def _print_slides(slides: list[dict[str, Any]]) -> None:
     metavar="FILE.csv",
     help="Columns slide and group: slides of one patient are held out together.",
 )
+@click.option(
+    "--alignment",
+    default="none",
+    show_default=True,
+    metavar="none|auto|FILE.csv",
+    help="Move the spots: as the image says, or as a table of `histoboost align` says.",
+)
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N")
 @click.option(
     "--batch-size", type=click.IntRange(min=1), metavar="N", help="Patches per forward pass."

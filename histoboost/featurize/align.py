@@ -26,6 +26,9 @@ WORTH_MOVING = 0.25
 #: From this many pitches on, `inspect` and `featurize` call a slide misaligned.
 MISALIGNED = 0.5
 
+#: With more than this share of spots on tissue `featurize` looks no further for misalignment.
+SURELY_PLACED = 0.97
+
 #: What an answer must show before it is trusted (see `placement.Placement`).
 MIN_SPOTS = 20
 MIN_CONTRAST = 2.0
@@ -86,21 +89,22 @@ class Alignment:
         return self.transform != Transform()
 
 
-def align(slide: Slide) -> Alignment:
+def align(slide: Slide, *, unless_on_tissue: float = 1.0) -> Alignment:
     """Estimate where the spots of a slide belong, from its image alone.
 
     Parameters
     ----------
     slide : Slide
         Its spots are those under tissue, as in a Visium table.
+    unless_on_tissue : float
+        Save the search where more than this share of the spots lie on tissue as they are.
 
     Returns
     -------
     Alignment
         Without confidence it changes nothing and says why.
     """
-    finite = np.isfinite(slide.xy).all(axis=1)
-    xy = slide.xy[finite]
+    xy = slide.xy[np.isfinite(slide.xy).all(axis=1)]
     pitch = pitch_px(xy)
     if len(xy) < MIN_SPOTS or not pitch:
         return Alignment(slide.name, reason=f"fewer than {MIN_SPOTS} spots with distinct places")
@@ -110,6 +114,8 @@ def align(slide: Slide) -> Alignment:
     unchanged = Alignment(slide.name, tissue_before=before, tissue_after=before)
     if contrast(density, block, pitch) < MIN_CONTRAST:
         return replace(unchanged, reason="the image does not show tissue beside glass")
+    if before > unless_on_tissue:
+        return replace(unchanged, reason="nearly all spots lie on tissue, not looked at further")
     found = place(xy, slide.image.shape, pitch, density, block)
     best = Transform(
         dx=round(found.transform.dx, 2),
@@ -182,6 +188,8 @@ def misalignment(slide: Slide, alignment: Alignment) -> str | None:
 
 def move_spots(slide: Slide, alignment: Alignment) -> Slide:
     """The same slide with its spots where the alignment puts them."""
+    if not alignment.changes:
+        return slide  # to the last bit
     return replace(slide, xy=alignment.transform.apply(slide.xy, slide.image.shape))
 
 
@@ -216,17 +224,17 @@ def resolve_alignment(dataset: Dataset, alignment: str | Path) -> dict[str, Alig
                     "add one (dx = 0, dy = 0, scale = 1 leaves it as it is)"
                 )
         return {slide.name: table[slide.name] for slide in dataset.slides}
-    found = {slide.name: align(slide) for slide in dataset.slides}
     if str(alignment) == "auto":
+        found = {slide.name: align(slide) for slide in dataset.slides}
         for one in found.values():
             if not one.confident:
                 _warn(f"slide {one.slide}: alignment leaves the spots as they are: {one.reason}")
         return found
     for slide in dataset.slides:
-        message = misalignment(slide, found[slide.name])
+        message = misalignment(slide, align(slide, unless_on_tissue=SURELY_PLACED))
         if message:
             _warn(f"slide {slide.name}: {message}")
-    return {name: Alignment(name) for name in found}
+    return {slide.name: Alignment(slide.name) for slide in dataset.slides}
 
 
 def _warn(message: str) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from histoboost.cache.recipe import Recipe
 from histoboost.cache.store import EmbeddingStore, EmbeddingWriter, SpotTable
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.featurize import patches
+from histoboost.featurize.align import Alignment, move_spots, resolve_alignment
 from histoboost.featurize.backbones import Backbone, load_backbone
 from histoboost.featurize.engines import Engine, TorchEngine, pick_device
 from histoboost.featurize.groups import with_groups
@@ -82,6 +83,7 @@ def featurize(
     backbone: str,
     patch: Sequence[int] = (),
     weights: str = "pretrained",
+    alignment: str | Path = "none",
     device: str = "auto",
     batch_size: int | None = None,
     name: str | None = None,
@@ -104,6 +106,10 @@ def featurize(
         Sides of the patches in pixels; each becomes an embedding of its own.
     weights : str
         ``"pretrained"``, ``"random"`` or the path of a file.
+    alignment : str or path
+        ``"none"``, ``"auto"`` (estimate from the image where the spots belong, see
+        `histoboost.featurize.align`) or the path of a table of shifts and scales. Patches are cut
+        where the alignment puts the spots; the store keeps the source's coordinates.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     batch_size : int, optional
@@ -127,8 +133,9 @@ def featurize(
     dataset = data if isinstance(data, Dataset) else open_dataset(data)
     if groups is not None:
         dataset = with_groups(dataset, groups)
-    check_spots(dataset)
     sizes = _check_sizes(patch, backbone)
+    placed = resolve_alignment(dataset, alignment)
+    check_spots(Dataset(dataset.path, [move_spots(s, placed[s.name]) for s in dataset.slides]))
     summary = FeaturizeSummary(slides=[slide.name for slide in dataset.slides])
     engine: Engine | None = None
     net: Backbone | None = None
@@ -145,7 +152,8 @@ def featurize(
         total = len(sizes) * sum(len(slide.xy) for slide in dataset.slides)
         with progress("embedding", total, "patches") as advance:
             for slide in dataset.slides:
-                advance(_embed_slide(slide, target, net, engine, jobs, batch_size, summary))
+                where = placed[slide.name]
+                advance(_embed_slide(slide, where, target, net, engine, jobs, batch_size, summary))
     summary.wall_seconds = time.perf_counter() - start
     return summary
 
@@ -182,13 +190,15 @@ def _check_sizes(patch: Sequence[int], backbone: str) -> list[int]:
     return sizes
 
 
-def recipe(net: Backbone, px: int, pixels_digest: str, xy: NDArray[np.float64]) -> Recipe:
+def recipe(
+    net: Backbone, px: int, pixels_digest: str, xy: NDArray[np.float64], alignment: Alignment
+) -> Recipe:
     """Everything that changes the numbers of an embedding, and nothing else."""
     fields = {
         "format": 1,
         "slide_pixels": pixels_digest,
         "spots": spots_digest(xy),
-        "alignment": "none",
+        "alignment": asdict(alignment.transform) if alignment.changes else "none",
         "backbone": net.name,
         "layer": net.layer,
         "weights": net.weights_digest,
@@ -225,6 +235,7 @@ def read_slide(slide: Slide) -> tuple[NDArray[np.uint8], str]:
 
 def _embed_slide(
     slide: Slide,
+    alignment: Alignment,
     store: EmbeddingStore,
     net: Backbone,
     engine: Engine,
@@ -239,11 +250,12 @@ def _embed_slide(
     height, n = len(pixels), len(slide.xy)
     rows = torch.from_numpy(pixels)
     for px, name in jobs.items():
-        starts = patches.window_starts(slide.xy, px)
+        starts = patches.window_starts(move_spots(slide, alignment).xy, px)
         writer: EmbeddingWriter | None = None
         flat = np.zeros(n, bool)
         width = _width(net, engine, px)
-        writer = store.writer(slide.name, name, recipe(net, px, digest, slide.xy), n, width)
+        identity = recipe(net, px, digest, slide.xy, alignment)
+        writer = store.writer(slide.name, name, identity, n, width)
         if writer.published:
             summary.kept += n
             continue

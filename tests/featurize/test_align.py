@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from histoboost.cache.store import EmbeddingStore
 from histoboost.cli import main
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.featurize.align import (
@@ -19,6 +20,7 @@ from histoboost.featurize.align import (
     resolve_alignment,
     write_table,
 )
+from histoboost.featurize.embed import featurize
 from histoboost.featurize.inspect import inspect, pitch_px
 from histoboost.featurize.placement import Transform
 from histoboost.featurize.readers import open_dataset
@@ -226,6 +228,23 @@ def test_inspect_names_a_misaligned_slide():
     )
     problems = [one for one in found["problems"] if one["kind"] == "misaligned"]
     assert [one["slide"] for one in problems] == ["S_2"]
+
+
+def test_featurize_cuts_patches_where_the_alignment_puts_the_spots(tmp_path):
+    true = phantom_slide("S_1", seed=8000, spots=40)
+    shifted = replace(true, xy=true.xy - [6, -4])
+    table = tmp_path / "a.csv"
+    table.write_text("slide,dx,dy,scale\nS_1,6,-4,1\n")
+    options = {"backbone": "stain-texture", "patch": [32]}
+    for name, slide, alignment in (("true", true, "none"), ("moved", shifted, table)):
+        data = Dataset(tmp_path / "x.h5", [slide])
+        featurize(data, tmp_path / name, alignment=alignment, **options)
+    stores = [EmbeddingStore(tmp_path / name, mode="r") for name in ("true", "moved")]
+    one, other = (store.read("S_1", "stain-texture@32") for store in stores)
+    assert np.array_equal(one, other)
+    assert np.array_equal(stores[1].spots("S_1").xy, shifted.xy)
+    with pytest.raises(HistoboostError, match="alignment"):
+        featurize(Dataset(tmp_path / "x.h5", [shifted]), tmp_path / "moved", **options)
 
 
 def test_the_command_writes_table_pictures_and_json(tmp_path, phantom_h5):
