@@ -42,10 +42,11 @@ class Source:
         return self.store is not None
 
     def embedding_names(self) -> list[str]:
-        """Names of all embeddings, in the order of the slides that have them."""
+        """Names of all embeddings, `net@64` before `net@128`."""
         if self.store is None:
             return []
-        return list(dict.fromkeys(n for v in self.views for n in self.store.embeddings(v.name)))
+        names = {name for view in self.views for name in self.store.embeddings(view.name)}
+        return sorted(names, key=lambda name: (name.rsplit("@", 1)[0], len(name), name))
 
     def embedding(self, name: str) -> list[tuple[str, NDArray[np.float16]]]:
         """Slide and (N, D) matrix, for the slides that have this embedding."""

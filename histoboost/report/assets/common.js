@@ -8,7 +8,7 @@ const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const narrow = () => window.innerWidth < 760;
 
 // Okabe and Ito's colours, legible with every common colour blindness, then softer ones.
-const COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8a900",
+const COLOURS = ["#1a7fc1", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8a900",
   "#8d6cc9", "#7f5539", "#4d908e", "#f2849e", "#3f6b2a"];
 const OTHER = "#9a93a6";
 

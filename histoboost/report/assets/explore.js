@@ -215,7 +215,7 @@ const drawEmbeddings = figure(() => {
     + (state.projection === "PCA" ? `The first two components hold ${(100 * e.explained[0]).toFixed(0)} % and ${(100 * e.explained[1]).toFixed(0)} % of the variance. ` : "t-SNE keeps neighbours together; distances between clusters mean little. ")
     + "Slides that form islands of their own are a batch effect: stain or scanner, not biology.";
   const groups = new Map();
-  const marker = { size: 5, opacity: 0.8, line: { width: 0 } };
+  const marker = { size: narrow() ? 3.5 : 5, opacity: 0.8, line: { width: 0 } };
   const kind = "scatter";
   let traces;
   if (state.colour === "slide" || state.colour === "dominant") {
@@ -243,7 +243,7 @@ const drawEmbeddings = figure(() => {
   }
   const axis = { showticklabels: false, zeroline: false };
   return plot("embeddings", traces, { height: narrow() ? 420 : 560, showlegend: traces.length > 1,
-    legend: { orientation: "h", y: 1.02, yanchor: "bottom", itemsizing: "constant" },
+    legend: { orientation: "h", y: -0.08, yanchor: "top", itemsizing: "constant" }, margin: { l: 8, r: 8, t: 30, b: 8 },
     xaxis: { ...axis, title: { text: `${state.projection} 1` } }, yaxis: { ...axis, title: { text: `${state.projection} 2` } } }, ZOOMABLE);
 });
 
