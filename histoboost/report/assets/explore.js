@@ -107,14 +107,24 @@ const drawAside = figure(() => {
     ["Moran's I", format(s.moran[j][t], 2)], ["mean rank", `${format(s.rank[j][t])} of ${TYPES.length}`]]
     .flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)])));
   return plot("aside", box, { height: 90 + 40 * names.length, bargap: 0.4,
-    xaxis: { type: "log", title: { text: "abundance" }, ...decades }, yaxis: { autorange: "reversed", showgrid: false } });
+    xaxis: { type: "log", title: { text: "abundance" }, ...decades(labelled.map((_, k) => s.boxes[k][t])) }, yaxis: { autorange: "reversed", showgrid: false } });
 });
 
-const decades = { dtick: 1, exponentformat: "power" };
+/** Ticks of a logarithmic axis: whole powers of ten, and 2 and 5 where those would be few. */
+function decades(quantiles) {
+  const high = Math.max(...quantiles.map((box) => box[4]));
+  const low = Math.min(...quantiles.map((box) => Math.max(FLOOR, box[0])));
+  if (high / low > 300) return { dtick: 1, exponentformat: "power" };
+  const ticks = [];
+  for (let p = Math.floor(Math.log10(low)); p <= Math.log10(high) + 1; p++) {
+    for (const digit of [1, 2, 5]) ticks.push(Number(`${digit}e${p}`));
+  }
+  return { tickvals: ticks, ticktext: ticks.map(String) };
+}
+const FLOOR = 1e-6;
 /** Boxes from five quantiles each; a logarithmic axis cannot show zero, so it is clipped there. */
 function boxTrace(names, quantiles, colours) {
-  const floor = 1e-6;
-  const at = (q) => quantiles.map((box) => Math.max(floor, box[q]));
+  const at = (q) => quantiles.map((box) => Math.max(FLOOR, box[q]));
   const colour = (k) => Array.isArray(colours) ? colours[k] : colours;
   return names.map((name, k) => ({ type: "box", orientation: "h", y: [name], name,
     lowerfence: [at(0)[k]], q1: [at(1)[k]], median: [at(2)[k]], q3: [at(3)[k]], upperfence: [at(4)[k]],
@@ -147,7 +157,7 @@ const drawBoxes = figure(() => {
   const order = [...TYPES.keys()].sort((a, b) => s.pooled[b][2] - s.pooled[a][2]);
   return plot("boxes", boxTrace(order.map((t) => TYPES[t]), order.map((t) => quantiles[t]), css("--accent")), {
     height: 80 + 21 * TYPES.length, bargap: 0.3,
-    xaxis: { type: "log", title: { text: "abundance" }, side: "top", ...decades },
+    xaxis: { type: "log", title: { text: "abundance" }, side: "top", ...decades(quantiles) },
     yaxis: { autorange: "reversed", showgrid: false, tickfont: { size: 12 } } });
 });
 
