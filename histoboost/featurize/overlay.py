@@ -37,15 +37,17 @@ def write_overlay(slide: Slide, alignment: Alignment, folder: str | Path) -> Pat
     # A spot of Visium is 0.55 pitches wide.
     diameter = 0.55 * (pitch_px(slide.xy) or 0.02 * width)
     before, after = (one.xy for one in (slide, move_spots(slide, alignment)))
-    titles = [f"{slide.name} before", f"{slide.name} after"]
+    titles = ["before", "after" if alignment.changes else "after: unchanged"]
     if not np.isnan(alignment.tissue_before):
-        titles[0] += f": {alignment.tissue_before:.0%} of spots on tissue"
-        titles[1] += f": {alignment.tissue_after:.0%}"
-    shift = f"dx = {alignment.dx:+.1f}, dy = {alignment.dy:+.1f} px, scale = {alignment.scale:.4f}"
-    titles[1] += f"\n{shift if alignment.changes else 'unchanged'}"
-    titles[0] += "\n" + ("confident" if alignment.confident else "not confident")
-    figure = Figure(figsize=(14, 7.6 * height / width + 0.7), layout="constrained")
-    for axes, xy, title in zip(figure.subplots(1, 2), (before, after), titles, strict=True):
+        titles[0] += f": {alignment.tissue_before:.0%} of the spots on tissue"
+    if alignment.changes:
+        titles[1] += (
+            f": {alignment.tissue_after:.0%}, dx = {alignment.dx:+.1f}, "
+            f"dy = {alignment.dy:+.1f} px, scale = {alignment.scale:.4f}"
+        )
+    figure = Figure(figsize=(14, 7.2 * height / width + 0.8), layout="constrained")
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    for axes, xy, title in zip(panels, (before, after), titles, strict=True):
         axes.imshow(picture, extent=(0, width, height, 0))
         sizes = np.full(len(xy), diameter)
         axes.add_collection(
@@ -63,7 +65,8 @@ def write_overlay(slide: Slide, alignment: Alignment, folder: str | Path) -> Pat
         )
         axes.set_title(title, fontsize=11, loc="left")
         axes.set_axis_off()
-    figure.suptitle(alignment.reason, fontsize=11)
+    trust = "confident" if alignment.confident else "not confident"
+    figure.suptitle(f"{slide.name}, {trust}: {alignment.reason}", fontsize=12)
     path = Path(folder) / f"{slide.name.replace('/', '_')}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
