@@ -12,6 +12,9 @@ from histoboost.featurize.slide import SlideImage
 #: Optical density of every pixel value (decadic, one level added so that black is finite).
 DENSITY_OF = -np.log10((np.arange(256, dtype=np.float32) + 1) / 256)
 
+#: Pixels darker than this in all channels are padding or the slide's rim, not stain.
+BLACK = 8
+
 
 def stain_density(image: SlideImage, block: int) -> NDArray[np.float32]:
     """How much stain lies in every block of an image, read in bands.
@@ -36,8 +39,9 @@ def stain_density(image: SlideImage, block: int) -> NDArray[np.float32]:
     band = max(1, image.band_rows // block) * block
     out = []
     for top in range(0, height, band):
-        green = image.read_rows(top, min(top + band, height))[..., 1]
-        density = DENSITY_OF[green]
+        rows = image.read_rows(top, min(top + band, height))
+        density = DENSITY_OF[rows[..., 1]]
+        density[rows.max(axis=2) < BLACK] = 0
         mean = block_mean(density, block)
         out.append(mean + np.sqrt(np.maximum(block_mean(density**2, block) - mean**2, 0)))
     return cast(NDArray[np.float32], np.concatenate(out))

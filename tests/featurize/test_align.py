@@ -164,6 +164,15 @@ def test_where_the_image_does_not_tell_nothing_is_changed(make):
     assert found.reason
 
 
+def test_black_padding_is_no_tissue():
+    slide = phantom_slide(seed=8000)
+    padded = np.pad(slide.image.pixels, ((40, 40), (40, 40), (0, 0)))
+    moved = replace(slide, image=ArrayImage(padded), xy=slide.xy + 40 - [30, -25])
+    found = align(moved)
+    assert found.confident
+    assert error_in_pitches(moved, found, slide.xy + 40) < 0.5
+
+
 def test_the_same_slide_gives_the_same_answer():
     _, moved = random_case(3)
     assert align(moved) == align(moved)
