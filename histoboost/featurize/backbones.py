@@ -125,15 +125,32 @@ def describe_backbones() -> dict[str, str]:
 def architecture(name: str) -> Architecture:
     """The network called `name`, with its initial weights.
 
+    Parameters
+    ----------
+    name : str
+        One of `backbone_names`, ``timm:<name>``, ``hf-hub:<owner>/<repository>``, or a function
+        of one's own, ``<module>:<function>``, that returns an `Architecture`.
+
     Raises
     ------
     HistoboostError
         If there is none; the message suggests close names and lists those there are.
     """
+    if name.startswith(("timm:", "hf-hub:")):
+        from histoboost.featurize.timm_backbones import timm_architecture
+
+        return timm_architecture(name)
+    if ":" in name:
+        from histoboost.featurize.factory import factory_architecture
+
+        return factory_architecture(name)
     if name not in _REGISTRY:
         close = difflib.get_close_matches(name, _REGISTRY, n=1)
         hint = f"did you mean {close[0]}? known are" if close else "known are"
-        raise HistoboostError(f"backbone {name!r}: unknown; {hint} {', '.join(backbone_names())}")
+        raise HistoboostError(
+            f"backbone {name!r}: unknown; {hint} {', '.join(backbone_names())}, timm:<name>, "
+            "hf-hub:<repository> and <module>:<function>"
+        )
     return _REGISTRY[name]()
 
 
@@ -143,7 +160,7 @@ def load_backbone(name: str, weights: str = "pretrained", seed: int = 0) -> Back
     Parameters
     ----------
     name : str
-        One of `backbone_names`.
+        As `architecture` takes it.
     weights : str
         ``"pretrained"``, ``"random"`` (initialised with `seed`: for tests) or the path of a file.
     seed : int

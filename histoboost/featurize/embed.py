@@ -161,7 +161,8 @@ def featurize(
 def embedding_name(name: str | None, backbone: str, px: int, sizes: int) -> str:
     """``<backbone>@<px>``, or the name asked for."""
     if name is None:
-        return f"{backbone}@{px}"
+        # A colon or slash, as in hf-hub:MahmoodLab/UNI, has a meaning in feature sets and paths.
+        return f"{backbone.replace(':', '-').replace('/', '-')}@{px}"
     return name if sizes == 1 else f"{name}@{px}"
 
 

@@ -84,6 +84,8 @@ def _load(path: Path) -> Any:
         raise HistoboostError(
             f"{path}: no such weights file; give a file, or --weights pretrained|random"
         )
+    if path.suffix == ".safetensors":
+        return _load_safetensors(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -93,6 +95,22 @@ def _load(path: Path) -> Any:
         raise HistoboostError(
             f"{path}: not a file of plain weights ({reason}); "
             "save the network's state_dict() with torch.save"
+        ) from error
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise HistoboostError(
+            f"{path}: reading it needs safetensors; pip install 'histoboost[timm]'"
+        ) from error
+    try:
+        return dict(load_file(path))
+    except SafetensorError as error:
+        raise HistoboostError(
+            f"{path}: not a safetensors file ({error}); fetch it again"
         ) from error
 
 
@@ -193,6 +211,8 @@ def calibrate_batch_norm(module: nn.Module, seed: int) -> None:
     EfficientNet down to 1e-14, which float16 cannot hold.
     """
     norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
+    if not norms:
+        return  # a transformer, which may take no other size than its own
     noise = torch.Generator().manual_seed(seed)
     patches = torch.zeros(8, 3, 64, 64)
     for side in (2, 8, 64):  # smooth as well as rough, as tissue is

@@ -1,0 +1,63 @@
+"""A user's own network, by the name of the function that makes it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from histoboost.errors import HistoboostError
+from histoboost.featurize.backbones import load_backbone
+
+SOURCE = """
+import torch
+from torch import nn
+from histoboost.featurize.backbones import Architecture
+
+def net():
+    module = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 5))
+    return Architecture(module=module, head="none", layer="2", input_px=32, mean=(0.5,) * 3)
+
+def wrong():
+    return nn.Identity()
+
+def broken():
+    raise OSError("no checkpoint\\nhere")
+"""
+
+
+@pytest.fixture(autouse=True)
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_net.py").write_text(SOURCE)
+    monkeypatch.chdir(tmp_path)
+    yield
+    sys.modules.pop("own_net", None)
+
+
+def test_a_factory_in_the_current_folder_is_found_and_its_weights_are_known():
+    path = list(sys.path)
+    net = load_backbone("own_net:net")
+    assert sys.path == path
+    assert (net.name, net.input_px, net.mean) == ("own_net:net", 32, (0.5, 0.5, 0.5))
+    assert net.module(torch.zeros(2, 3, 32, 32)).shape == (2, 5)
+    assert not net.module.training
+    assert net.weights_digest == load_backbone("own_net:net").weights_digest
+    assert net.weights_digest != load_backbone("own_net:net", seed=1).weights_digest
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("absent_net:net", "ModuleNotFoundError: No module named 'absent_net'"),
+        ("own_net:absent", "AttributeError"),
+        ("own_net:wrong", "returned Identity; return a histoboost"),
+        ("own_net:broken", "OSError: no checkpoint here"),
+        ("own net:x y", "unknown; give a registered name"),
+    ],
+)
+def test_what_is_wrong_with_a_factory_is_one_clear_line(name: str, message: str):
+    with pytest.raises(HistoboostError, match=message) as error:
+        load_backbone(name)
+    assert "\n" not in str(error.value)

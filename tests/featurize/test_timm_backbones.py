@@ -1,0 +1,194 @@
+"""Networks of timm and huggingface.co, and the line that says why one cannot be had."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from histoboost.errors import HistoboostError, HistoboostWarning
+from histoboost.featurize import foundation
+from histoboost.featurize.backbones import load_backbone
+from histoboost.featurize.timm_backbones import timm_architecture
+
+timm = pytest.importorskip("timm", reason="pip install 'histoboost[timm]'")
+
+#: Architecture that each foundation model's repository names, by its backbone.
+ARCHITECTURES = {
+    "hf-hub:MahmoodLab/UNI": "vit_large_patch16_224",
+    "hf-hub:MahmoodLab/UNI2-h": "vit_giant_patch14_224",
+    "hf-hub:paige-ai/Virchow2": "vit_huge_patch14_224",
+    "hf-hub:bioptimus/H-optimus-0": "vit_giant_patch14_reg4_dinov2",
+    "hf-hub:bioptimus/H-optimus-1": "vit_giant_patch14_reg4_dinov2",
+    "hf-hub:1aurent/vit_base_patch16_224.owkin_pancancer": "vit_base_patch16_224",
+}
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """An offline cache of huggingface.co; call it to put a repository there."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+    def put(repository: str, config: dict) -> Path:
+        folder = tmp_path / f"models--{repository.replace('/', '--')}"
+        snapshot = folder / "snapshots" / "0123abc"
+        snapshot.mkdir(parents=True)
+        (folder / "refs").mkdir()
+        (folder / "refs" / "main").write_text("0123abc")
+        (snapshot / "config.json").write_text(json.dumps(config))
+        return snapshot
+
+    return put
+
+
+@pytest.mark.parametrize("name", ["timm:test_vit.r160_in1k", "timm:test_resnet.r160_in1k"])
+def test_a_network_of_timm_brings_its_size_and_normalisation(name: str):
+    net = load_backbone(name, "random")
+    config = timm.get_pretrained_cfg(name.removeprefix("timm:"))
+    assert net.input_px == config.input_size[-1]
+    assert (net.mean, net.std) == (tuple(config.mean), tuple(config.std))
+    with torch.inference_mode():
+        rows = net.module(torch.randn(2, 3, net.input_px, net.input_px))
+    assert rows.ndim == 2
+    assert torch.isfinite(rows).all()
+    assert not torch.equal(rows[0], rows[1])
+    assert net.weights_digest == load_backbone(name, "random").weights_digest
+
+
+def test_timm_and_torchvision_weights_of_one_network_give_the_same_rows(tmp_path: Path):
+    torch.manual_seed(0)
+    state = timm.create_model("resnet18", pretrained=False).state_dict()
+    torch.save(state, tmp_path / "resnet18.pth")
+    here = load_backbone("resnet18", str(tmp_path / "resnet18.pth"))
+    there = load_backbone("timm:resnet18", str(tmp_path / "resnet18.pth"))
+    pixels = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(here.module(pixels), there.module(pixels))
+
+
+def test_safetensors_are_read(tmp_path: Path):
+    from safetensors.torch import save_file
+
+    state = timm.create_model("test_vit", pretrained=False).state_dict()
+    save_file(state, tmp_path / "model.safetensors")
+    torch.save(state, tmp_path / "model.pth")
+    nets = [
+        load_backbone("timm:test_vit", str(tmp_path / name))
+        for name in ("model.safetensors", "model.pth")
+    ]
+    assert nets[0].weights_digest == nets[1].weights_digest
+    (tmp_path / "bad.safetensors").write_bytes(b"not this")
+    with pytest.raises(HistoboostError, match="bad.safetensors: not a safetensors file"):
+        load_backbone("timm:test_vit", str(tmp_path / "bad.safetensors"))
+
+
+def test_a_repository_in_the_cache_needs_no_network(hub: Callable):
+    from safetensors.torch import save_file
+
+    config = {
+        "architecture": "test_vit",
+        "num_classes": 0,
+        "pretrained_cfg": {
+            "input_size": [3, 160, 160],
+            "mean": [0.7, 0.6, 0.7],
+            "std": [0.2, 0.2, 0.2],
+            "classifier": "head",
+        },
+    }
+    snapshot = hub("me/tiny", config)
+    torch.manual_seed(3)
+    state = timm.create_model("test_vit", pretrained=False, num_classes=0).state_dict()
+    save_file(state, snapshot / "model.safetensors")
+    net = load_backbone("hf-hub:me/tiny")
+    assert (net.mean, net.input_px, net.weights) == ((0.7, 0.6, 0.7), 160, "pretrained")
+    torch.testing.assert_close(net.module.state_dict()["norm.bias"], state["norm.bias"])
+
+
+@pytest.mark.parametrize(
+    "model",
+    [model for model in foundation.MODELS if model.backbone in ARCHITECTURES],
+    ids=lambda model: model.title,
+)
+def test_every_foundation_model_is_built_as_its_card_says(
+    hub: Callable, model: foundation.FoundationModel
+):
+    architecture = ARCHITECTURES[model.backbone]
+    repository = model.backbone.removeprefix("hf-hub:")
+    hub(repository, {"architecture": architecture, "num_classes": 0})
+    with torch.device("meta"):  # shapes only: some hold a billion weights
+        net = timm_architecture(model.backbone)
+        rows = net.module.eval()(torch.zeros(1, 3, model.input_px, model.input_px))
+    assert rows.shape == (1, model.width)
+
+
+def test_class_and_mean_leave_the_registers_out():
+    from histoboost.featurize.timm_backbones import ClassAndMean
+
+    torch.manual_seed(0)
+    network = timm.create_model("test_vit", pretrained=False, num_classes=0, reg_tokens=2).eval()
+    pixels = torch.randn(2, 3, 160, 160)
+    tokens = network.forward_features(pixels)
+    assert network.num_prefix_tokens == 3
+    expected = torch.cat([tokens[:, 0], tokens[:, 3:].mean(1)], 1)
+    torch.testing.assert_close(ClassAndMean(network)(pixels), expected)
+
+
+def test_without_a_network_one_line_says_where_the_weights_belong(hub: Callable, tmp_path: Path):
+    for name in ("hf-hub:MahmoodLab/UNI", "timm:test_vit.r160_in1k"):
+        with pytest.raises(HistoboostError, match="could not be had from huggingface.co") as error:
+            load_backbone(name)
+        assert str(error.value).startswith(f"backbone {name}: ")
+        assert str(tmp_path) in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("GatedRepoError", "licence must be accepted first; do so on https://.*/me/gated"),
+        ("RepositoryNotFoundError", "no such repository, or a private one"),
+        ("HfHubHTTPError", "could not be had from huggingface.co"),
+    ],
+)
+def test_a_refusal_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, kind: str, message: str):
+    from huggingface_hub import errors
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        error = getattr(errors, kind)
+        raise error.__new__(error, "403 Client Error\nCannot access gated repo")
+
+    monkeypatch.setattr(timm, "create_model", refuse)
+    with pytest.raises(HistoboostError, match=message) as caught:
+        load_backbone("hf-hub:me/gated")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_name_suggests_a_close_one():
+    with pytest.raises(HistoboostError, match="did you mean timm:resnet50"):
+        load_backbone("timm:resnet_50", "random")
+
+
+def test_a_slide_far_from_a_models_magnification_is_named():
+    def warned(patch_px: int, um_per_px: float | None, backbone: str = "hf-hub:MahmoodLab/UNI"):
+        foundation.warn_if_far(backbone, 224, patch_px, um_per_px, "S_1")
+
+    with pytest.warns(HistoboostWarning, match="would see 4 um per pixel where it expects 0.5"):
+        warned(224, 4.0)
+    with pytest.warns(HistoboostWarning, match="--patch 112um"):
+        warned(16, 0.5)
+    with pytest.warns(HistoboostWarning, match="lack the detail"):
+        warned(28, 4.0)
+    with pytest.warns(HistoboostWarning, match="scale is unknown"):
+        warned(224, None)
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warned(224, 0.5)
+        warned(200, 0.5)
+        warned(224, 4.0, "resnet18")
