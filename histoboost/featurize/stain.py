@@ -1,0 +1,214 @@
+"""Stain normalisation: make slides of different laboratories look as if stained in one.
+
+torchstain estimates the stains of each slide, once, from pixels of tissue alone. The estimate is
+then applied to the slide in bands of rows, as a lookup, an affine map and a lookup back, so that
+patches of one slide all see the same colours. Background stays as it is.
+
+- ``macenko``: optical density is a mixture of two stains; the slide's stains and their strength
+  are replaced by the reference's. Macenko et al., "A method for normalizing histology slides for
+  quantitative analysis", ISBI 2009.
+- ``reinhard``: mean and spread of each CIELAB channel become the reference's. Reinhard et al.,
+  "Color transfer between images", IEEE CG&A 2001.
+
+Both aim at the reference stains that torchstain publishes, so no target slide is needed and none
+leaks into another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histoboost.errors import HistoboostError
+from histoboost.featurize.slide import SlideImage
+
+METHODS = ("none", "macenko", "reinhard")
+
+#: Intensity of unstained glass, and the optical density above which a pixel counts as stained:
+#: the values of Macenko et al., which torchstain takes over.
+GLASS = 240
+DENSITY = 0.15
+
+#: Pixels that are darker than this in every channel are padding, pen or folds, not stain.
+BLACK = 20
+
+#: Pixels that are looked at to estimate the stains, and how many of them must be tissue.
+SAMPLE = 1_000_000
+LEAST = 1000
+
+#: Optical density of every pixel value, as torchstain computes it.
+DENSITY_OF = -np.log((np.arange(256, dtype=np.float32) + 1) / GLASS)
+
+
+@dataclass(frozen=True)
+class NormalisedImage:
+    """An image whose pixels are normalised as they are read.
+
+    Attributes
+    ----------
+    image : SlideImage
+        The source.
+    method : str
+        ``"macenko"`` or ``"reinhard"``.
+    matrix : tuple of 3 tuples of 3 floats
+        Applied to the optical density (macenko) or the CIELAB values (reinhard) of a pixel.
+    offset : tuple of 3 floats
+        Added after it.
+    """
+
+    image: SlideImage
+    method: str
+    matrix: tuple[tuple[float, ...], ...]
+    offset: tuple[float, ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.image.shape
+
+    @property
+    def source_dtype(self) -> str:
+        """Type of the pixels in the source."""
+        return self.image.source_dtype
+
+    @property
+    def band_rows(self) -> int:
+        """Rows that the source stores together."""
+        return self.image.band_rows
+
+    def read_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Rows `start` to `stop` (exclusive) as (stop - start, W, 3) uint8, normalised."""
+        rows = np.array(self.image.read_rows(start, stop))
+        step = max(1, 2**20 // max(1, rows.shape[1]))  # floats take many times the bytes
+        for top in range(0, len(rows), step):
+            part = rows[top : top + step]
+            tissue = is_tissue(part)
+            part[tissue] = self._mapped(part[tissue])
+        return rows
+
+    def _mapped(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(n, 3) pixels of tissue, normalised."""
+        matrix = np.array(self.matrix, np.float32)
+        offset = np.array(self.offset, np.float32)
+        if self.method == "macenko":
+            density = DENSITY_OF[pixels] @ matrix.T + offset
+            return np.clip(GLASS * np.exp(-density), 0, 255).astype(np.uint8)
+        from torchstain.numpy.utils.lab2rgb import lab2rgb
+        from torchstain.numpy.utils.rgb2lab import rgb2lab
+        from torchstain.numpy.utils.split import lab_merge, lab_split
+
+        lab = np.stack(lab_split(rgb2lab(pixels[:, None].astype(np.float32) / 255)), axis=-1)
+        rgb = lab2rgb(lab_merge(*np.moveaxis(lab @ matrix.T + offset, -1, 0)))
+        return cast(NDArray[np.uint8], (rgb[:, 0] * 255).astype(np.uint8))
+
+
+def normalised(image: SlideImage, method: str, name: str) -> SlideImage:
+    """`image` with its stains normalised; reads it once to estimate them.
+
+    Parameters
+    ----------
+    image : SlideImage
+        The slide.
+    method : str
+        One of `METHODS`; ``"none"`` returns `image` itself.
+    name : str
+        Name of the slide, for messages.
+
+    Raises
+    ------
+    HistoboostError
+        If the method is unknown, torchstain is not installed, or the slide shows too little
+        tissue, or one stain only.
+    """
+    if method == "none":
+        return image
+    if method not in METHODS:
+        raise HistoboostError(f"--stain {method}: unknown; give {', '.join(METHODS)}")
+    try:
+        from torchstain.base.normalizers import MacenkoNormalizer, ReinhardNormalizer
+    except ImportError as error:
+        raise HistoboostError(
+            f"--stain {method}: needs torchstain; pip install 'histoboost[stain]'"
+        ) from error
+    tissue = _tissue_sample(image)
+    stained = (DENSITY_OF[tissue] >= DENSITY).all(axis=1)
+    if int(stained.sum()) < LEAST:
+        raise HistoboostError(
+            f"slide {name}: {int(stained.sum())} of the pixels looked at are stained tissue, "
+            "too few to estimate the stains; leave --stain away"
+        )
+    estimate = _macenko if method == "macenko" else _reinhard
+    factory = MacenkoNormalizer if method == "macenko" else ReinhardNormalizer
+    matrix, offset = estimate(factory, tissue[:, None], name)
+    # Rounded, so that the last bits in which machines differ do not change the recipe.
+    return NormalisedImage(
+        image=image,
+        method=method,
+        matrix=tuple(tuple(round(float(v), 5) for v in row) for row in matrix),
+        offset=tuple(round(float(v), 4) for v in offset),
+    )
+
+
+def is_tissue(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which of (..., 3) pixels are stained: dense in green, which both stains absorb, not black."""
+    dense = DENSITY_OF[pixels[..., 1]] >= DENSITY
+    return np.asarray(dense & (pixels.max(axis=-1) >= BLACK))
+
+
+def _tissue_sample(image: SlideImage) -> NDArray[np.uint8]:
+    """Pixels of tissue on a regular grid over the slide, (n, 3)."""
+    height, width = image.shape
+    step = max(1, int(np.sqrt(height * width / SAMPLE)))
+    found = []
+    for start in range(0, height, image.band_rows):
+        rows = image.read_rows(start, min(start + image.band_rows, height))
+        # The grid is the slide's, not the band's: another band size gives the same sample.
+        grid = rows[-start % step :: step, ::step].reshape(-1, 3)
+        found.append(grid[is_tissue(grid)])
+    return np.concatenate(found)
+
+
+def _macenko(
+    factory: Callable[..., Any], tissue: NDArray[np.uint8], name: str
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Concentrations in the slide's stains, scaled, mixed again with the reference's: linear."""
+    reference, source = factory(backend="numpy"), factory(backend="numpy")
+    source.fit(tissue, Io=GLASS, beta=DENSITY)
+    angle = np.linalg.svd(source.HERef, compute_uv=False)
+    if angle[-1] < 0.05 or not np.all(source.maxCRef > 0.01):
+        raise HistoboostError(
+            f"slide {name}: shows one stain where Macenko's method needs two; "
+            "use --stain reinhard or leave it away"
+        )
+    strength = np.diag(reference.maxCRef / source.maxCRef)
+    return reference.HERef @ strength @ np.linalg.pinv(source.HERef), np.zeros(3)
+
+
+def _reinhard(
+    factory: Callable[..., Any], tissue: NDArray[np.uint8], name: str
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Standardise each CIELAB channel, then give it the reference's mean and spread."""
+    reference, source = factory(backend="numpy"), factory(backend="numpy")
+    reference.fit(_reference_tissue())
+    source.fit(tissue)
+    if not np.all(source.target_stds > 1e-3):
+        raise HistoboostError(f"slide {name}: its tissue has one colour only; leave --stain away")
+    scale = reference.target_stds / source.target_stds
+    return np.diag(scale), reference.target_means - scale * source.target_means
+
+
+def _reference_tissue() -> NDArray[np.uint8]:
+    """Every mixture of torchstain's reference stains, from none to their 99th percentile."""
+    from torchstain.base.normalizers import MacenkoNormalizer
+
+    reference = MacenkoNormalizer(backend="numpy")
+    levels = np.linspace(0, 1, 50)
+    haematoxylin, eosin = np.meshgrid(levels, levels)
+    shares = np.stack([haematoxylin.ravel(), eosin.ravel()])
+    density = reference.HERef @ (reference.maxCRef[:, None] * shares)
+    pixels = np.clip(GLASS * np.exp(-density.T), 0, 255).astype(np.uint8)
+    return pixels[is_tissue(pixels)][:, None]
