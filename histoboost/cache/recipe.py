@@ -10,7 +10,7 @@ from histoboost.cache.digests import digest_bytes
 from histoboost.errors import HistoboostError
 
 #: Fields that differ from slide to slide within one embedding.
-SLIDE_FIELDS = ("slide_pixels", "spots", "alignment", "array")
+SLIDE_FIELDS = ("slide_pixels", "slide_scale", "spots", "alignment", "array")
 
 
 class Recipe:

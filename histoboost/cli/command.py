@@ -128,6 +128,16 @@ def json_option(help: str = "Also write the result as JSON.") -> Callable[[F], F
     return click.option("--json", "json_path", type=click.Path(), metavar="FILE", help=help)
 
 
+def format_option() -> Callable[[F], F]:
+    """`--format NAME` of a command that reads DATA, the same everywhere."""
+    return click.option(
+        "--format",
+        metavar="NAME",
+        help="Format of DATA (hdf5, spaceranger, spatialdata, anndata, manifest) instead of what "
+        "the path looks like.",
+    )
+
+
 def jobs_option() -> Callable[[F], F]:
     """`--jobs N`, the same everywhere."""
     return click.option(

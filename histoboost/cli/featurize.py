@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-from histoboost.cli.command import CommaList, Command, json_option, write_json
-from histoboost.errors import HistoboostError
+from histoboost.cli.command import CommaList, Command, format_option, json_option, write_json
 
 
 @click.command(cls=Command)
 @click.argument("data", type=click.Path())
+@format_option()
 @json_option()
-def inspect(data: str, json_path: str | None) -> None:
+def inspect(data: str, format: str | None, json_path: str | None) -> None:
     """Show the slides, spots and cell types in DATA, and what is wrong with them.
 
     \b
@@ -23,7 +23,7 @@ def inspect(data: str, json_path: str | None) -> None:
     from histoboost.featurize.inspect import inspect as inspect_dataset
     from histoboost.featurize.readers import open_dataset
 
-    found = inspect_dataset(open_dataset(data))
+    found = inspect_dataset(open_dataset(data, format))
     write_json(json_path, found)
     _print_slides(found["slides"])
     types = found["cell_types"]
@@ -66,7 +66,11 @@ def _print_slides(slides: list[dict[str, Any]]) -> None:
     help="A name that `histoboost backbones` lists; none stores spots and abundances only.",
 )
 @click.option(
-    "--patch", type=CommaList(), default=(), metavar="PX[,PX...]", help="Sides of the patches."
+    "--patch",
+    type=CommaList(),
+    default=(),
+    metavar="SIDE[,SIDE...]",
+    help="Sides of the patches in pixels, or in micrometres: 64,128 or 55um,110um.",
 )
 @click.option(
     "--weights",
@@ -88,29 +92,32 @@ def _print_slides(slides: list[dict[str, Any]]) -> None:
     metavar="none|auto|FILE.csv",
     help="Move the spots: as the image says, or as a table of `histoboost align` says.",
 )
+@click.option(
+    "--stain",
+    default="none",
+    show_default=True,
+    metavar="none|macenko|reinhard",
+    help="Normalise the stains of each slide.",
+)
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N")
 @click.option(
     "--batch-size", type=click.IntRange(min=1), metavar="N", help="Patches per forward pass."
 )
-@click.option("--name", metavar="NAME", help="Instead of <backbone>@<px>.")
-def featurize(data: str, store: str, patch: list[str], **options: Any) -> None:
+@click.option("--name", metavar="NAME", help="Instead of <backbone>@<side>.")
+@format_option()
+def featurize(data: str, store: str, format: str | None, patch: list[str], **options: Any) -> None:
     """Embed patches around every spot of DATA, once, into STORE.
 
     A run that was interrupted goes on where it stopped; a second run computes nothing.
 
     \b
     Example:  histoboost featurize slides.h5 store.zarr --backbone resnet50 --patch 64,128
+              histoboost featurize sample/outs store.zarr --backbone resnet50 --patch 55um,110um
     """
     from histoboost.featurize.embed import featurize as embed
+    from histoboost.featurize.readers import open_dataset
 
-    click.echo(str(embed(data, store, patch=_sizes(patch), **options)))
-
-
-def _sizes(patch: list[str]) -> list[int]:
-    for text in patch:
-        if not text.isdecimal():
-            raise HistoboostError(f"--patch: {text!r} is no size in pixels; for example 64,128")
-    return [int(text) for text in patch]
+    click.echo(str(embed(open_dataset(data, format), store, patch=patch, **options)))
 
 
 @click.command(cls=Command)

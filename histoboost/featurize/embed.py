@@ -6,7 +6,7 @@ import hashlib
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +20,14 @@ from histoboost.featurize import patches
 from histoboost.featurize.align import Alignment, move_spots, resolve_alignment
 from histoboost.featurize.backbones import Backbone, load_backbone
 from histoboost.featurize.engines import Engine, TorchEngine, pick_device
+from histoboost.featurize.foundation import warn_if_far
 from histoboost.featurize.groups import with_groups
 from histoboost.featurize.inspect import check_spots
 from histoboost.featurize.readers import open_dataset
+from histoboost.featurize.scale import PatchSize, parse_sizes
 from histoboost.featurize.slide import Dataset, Slide
+from histoboost.featurize.stain import RECIPES as STAIN_RECIPES
+from histoboost.featurize.stain import normalised
 from histoboost.featurize.thumbnail import thumbnail
 from histoboost.progress import progress
 
@@ -81,9 +85,10 @@ def featurize(
     store: str | Path | EmbeddingStore,
     *,
     backbone: str,
-    patch: Sequence[int] = (),
+    patch: Sequence[int | str | PatchSize] = (),
     weights: str = "pretrained",
     alignment: str | Path = "none",
+    stain: str = "none",
     device: str = "auto",
     batch_size: int | None = None,
     name: str | None = None,
@@ -102,21 +107,24 @@ def featurize(
         Created where it does not exist.
     backbone : str
         A name of `backbone_names`, or ``"none"`` to store spots and abundances only.
-    patch : sequence of int
-        Sides of the patches in pixels; each becomes an embedding of its own.
+    patch : sequence of int or str
+        Sides of the patches in pixels (``64``) or in micrometres (``"55um"``) where the slides'
+        scale is known; each becomes an embedding of its own.
     weights : str
         ``"pretrained"``, ``"random"`` or the path of a file.
     alignment : str or path
         ``"none"``, ``"auto"`` (estimate from the image where the spots belong, see
         `histoboost.featurize.align`) or the path of a table of shifts and scales. Patches are cut
         where the alignment puts the spots; the store keeps the source's coordinates.
+    stain : str
+        ``"none"``, ``"macenko"`` or ``"reinhard"``, see `histoboost.featurize.stain`.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     batch_size : int, optional
         Patches per forward pass; changes no result.
     name : str, optional
-        Name of the embedding instead of ``<backbone>@<px>``; with several patch sizes
-        ``<name>@<px>``.
+        Name of the embedding instead of ``<backbone>@<side>``; with several patch sizes
+        ``<name>@<side>``.
     groups : path, optional
         CSV with the columns slide and group.
 
@@ -133,7 +141,9 @@ def featurize(
     dataset = data if isinstance(data, Dataset) else open_dataset(data)
     if groups is not None:
         dataset = with_groups(dataset, groups)
-    sizes = _check_sizes(patch, backbone)
+    sizes = parse_sizes(patch, dataset.slides)
+    if backbone != "none" and not sizes:
+        raise HistoboostError("--patch: no patch size given; for example --patch 64,128")
     placed = resolve_alignment(dataset, alignment)
     check_spots(Dataset(dataset.path, [move_spots(s, placed[s.name]) for s in dataset.slides]))
     summary = FeaturizeSummary(slides=[slide.name for slide in dataset.slides])
@@ -143,7 +153,7 @@ def featurize(
         net = load_backbone(backbone, weights)
         engine = TorchEngine(net, pick_device(device))
         summary.engine, summary.device = engine.name, str(engine.device)
-        summary.embeddings = [embedding_name(name, backbone, px, len(sizes)) for px in sizes]
+        summary.embeddings = [embedding_name(name, backbone, side, len(sizes)) for side in sizes]
     target = store if isinstance(store, EmbeddingStore) else EmbeddingStore(store)
     for slide in dataset.slides:
         target.write_spots(spot_table(slide))
@@ -152,18 +162,33 @@ def featurize(
         total = len(sizes) * sum(len(slide.xy) for slide in dataset.slides)
         with progress("embedding", total, "patches") as advance:
             for slide in dataset.slides:
-                where = placed[slide.name]
-                advance(_embed_slide(slide, where, target, net, engine, jobs, batch_size, summary))
+                for side in sizes:
+                    px, scale = side.pixels(slide), slide.um_per_px
+                    warn_if_far(backbone, net.input_px, px, scale, slide.name)
+                stained = replace(slide, image=normalised(slide.image, stain, slide.name))
+                advance(
+                    _embed_slide(
+                        stained,
+                        placed[slide.name],
+                        stain,
+                        target,
+                        net,
+                        engine,
+                        jobs,
+                        batch_size,
+                        summary,
+                    )
+                )
     summary.wall_seconds = time.perf_counter() - start
     return summary
 
 
-def embedding_name(name: str | None, backbone: str, px: int, sizes: int) -> str:
-    """``<backbone>@<px>``, or the name asked for."""
+def embedding_name(name: str | None, backbone: str, side: PatchSize, sizes: int) -> str:
+    """``<backbone>@<side>``, or the name asked for."""
     if name is None:
         # A colon or slash, as in hf-hub:MahmoodLab/UNI, has a meaning in feature sets and paths.
-        return f"{backbone.replace(':', '-').replace('/', '-')}@{px}"
-    return name if sizes == 1 else f"{name}@{px}"
+        return f"{backbone.replace(':', '-').replace('/', '-')}@{side}"
+    return name if sizes == 1 else f"{name}@{side}"
 
 
 def spot_table(slide: Slide) -> SpotTable:
@@ -182,33 +207,30 @@ def spot_table(slide: Slide) -> SpotTable:
     )
 
 
-def _check_sizes(patch: Sequence[int], backbone: str) -> list[int]:
-    sizes = list(dict.fromkeys(int(px) for px in patch))
-    if backbone != "none" and not sizes:
-        raise HistoboostError("--patch: no patch size given; for example --patch 64,128")
-    if any(px < 1 for px in sizes):
-        raise HistoboostError(f"--patch: {min(sizes)} is no size in pixels; give 1 or more")
-    return sizes
-
-
 def recipe(
-    net: Backbone, px: int, pixels_digest: str, xy: NDArray[np.float64], alignment: Alignment
+    net: Backbone,
+    side: PatchSize,
+    slide: Slide,
+    pixels_digest: str,
+    alignment: Alignment,
+    stain: str = "none",
 ) -> Recipe:
     """Everything that changes the numbers of an embedding, and nothing else."""
     fields = {
         "format": 1,
         "slide_pixels": pixels_digest,
-        "spots": spots_digest(xy),
+        "spots": spots_digest(slide.xy),
         "alignment": asdict(alignment.transform) if alignment.changes else "none",
         "backbone": net.name,
         "layer": net.layer,
         "weights": net.weights_digest,
-        "patch_px": px,
-        "input_px": net.input_px or px,
+        **side.recipe(slide),
+        # A network without a size of its own takes the patch as it is.
+        "input_px": net.input_px or ("patch" if side.unit == "um" else side.pixels(slide)),
         "resize": patches.RESIZE,
         "border": patches.BORDER,
         "normalisation": {"mean": list(net.mean), "std": list(net.std)},
-        "stain": "none",
+        "stain": STAIN_RECIPES[stain],
         "views": 1,
         "precision": "fp32",
         "dtype": "float16",
@@ -237,10 +259,11 @@ def read_slide(slide: Slide) -> tuple[NDArray[np.uint8], str]:
 def _embed_slide(
     slide: Slide,
     alignment: Alignment,
+    stain: str,
     store: EmbeddingStore,
     net: Backbone,
     engine: Engine,
-    jobs: dict[int, str],
+    jobs: dict[PatchSize, str],
     batch_size: int | None,
     summary: FeaturizeSummary,
 ) -> int:
@@ -250,12 +273,13 @@ def _embed_slide(
     seconds["read"] = seconds.get("read", 0.0) + time.perf_counter() - begin
     height, n = len(pixels), len(slide.xy)
     rows = torch.from_numpy(pixels)
-    for px, name in jobs.items():
+    for side, name in jobs.items():
+        px = side.pixels(slide)
         starts = patches.window_starts(move_spots(slide, alignment).xy, px)
         writer: EmbeddingWriter | None = None
         flat = np.zeros(n, bool)
         width = _width(net, engine, px)
-        identity = recipe(net, px, digest, slide.xy, alignment)
+        identity = recipe(net, side, slide, digest, alignment, stain)
         writer = store.writer(slide.name, name, identity, n, width)
         if writer.published:
             summary.kept += n

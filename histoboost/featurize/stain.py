@@ -26,7 +26,12 @@ from numpy.typing import NDArray
 from histoboost.errors import HistoboostError
 from histoboost.featurize.slide import SlideImage
 
-METHODS = ("none", "macenko", "reinhard")
+#: Method -> what a recipe says of it. What is estimated of a slide shows in its pixels' digest.
+RECIPES = {
+    "none": "none",
+    "macenko": "macenko, torchstain's reference, tissue only",
+    "reinhard": "reinhard, torchstain's reference, tissue only",
+}
 
 #: Intensity of unstained glass, and the optical density above which a pixel counts as stained:
 #: the values of Macenko et al., which torchstain takes over.
@@ -96,7 +101,8 @@ class NormalisedImage:
         offset = np.array(self.offset, np.float32)
         if self.method == "macenko":
             density = DENSITY_OF[pixels] @ matrix.T + offset
-            return np.clip(GLASS * np.exp(-density), 0, 255).astype(np.uint8)
+            stained = np.clip(GLASS * np.exp(-density), 0, 255)
+            return cast(NDArray[np.uint8], stained.astype(np.uint8))
         from torchstain.numpy.utils.lab2rgb import lab2rgb
         from torchstain.numpy.utils.rgb2lab import rgb2lab
         from torchstain.numpy.utils.split import lab_merge, lab_split
@@ -114,7 +120,7 @@ def normalised(image: SlideImage, method: str, name: str) -> SlideImage:
     image : SlideImage
         The slide.
     method : str
-        One of `METHODS`; ``"none"`` returns `image` itself.
+        One of `RECIPES`; ``"none"`` returns `image` itself.
     name : str
         Name of the slide, for messages.
 
@@ -126,8 +132,8 @@ def normalised(image: SlideImage, method: str, name: str) -> SlideImage:
     """
     if method == "none":
         return image
-    if method not in METHODS:
-        raise HistoboostError(f"--stain {method}: unknown; give {', '.join(METHODS)}")
+    if method not in RECIPES:
+        raise HistoboostError(f"--stain {method}: unknown; give {', '.join(RECIPES)}")
     try:
         from torchstain.base.normalizers import MacenkoNormalizer, ReinhardNormalizer
     except ImportError as error:
@@ -211,4 +217,4 @@ def _reference_tissue() -> NDArray[np.uint8]:
     shares = np.stack([haematoxylin.ravel(), eosin.ravel()])
     density = reference.HERef @ (reference.maxCRef[:, None] * shares)
     pixels = np.clip(GLASS * np.exp(-density.T), 0, 255).astype(np.uint8)
-    return pixels[is_tissue(pixels)][:, None]
+    return cast(NDArray[np.uint8], pixels[is_tissue(pixels)][:, None])
