@@ -99,7 +99,13 @@ def _print_slides(slides: list[dict[str, Any]]) -> None:
     metavar="none|macenko|reinhard",
     help="Normalise the stains of each slide.",
 )
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N")
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="auto|cpu|cuda|cuda:N",
+    help="Where the backbone runs.",
+)
 @click.option(
     "--batch-size", type=click.IntRange(min=1), metavar="N", help="Patches per forward pass."
 )

@@ -103,7 +103,6 @@ def _parse(one: int | str | PatchSize) -> PatchSize:
         amount = 0.0
     if not (0 < amount < 1e9 and (unit == "um" or amount.is_integer())):
         raise HistoboostError(
-            f"--patch: {one} is no size; give whole pixels such as 64, or micrometres such "
-            "as 55um"
+            f"--patch: {one} is no size; give whole pixels such as 64, or micrometres such as 55um"
         )
     return PatchSize(amount, unit)
