@@ -1,0 +1,163 @@
+"""The feature-set expression: what it means, and which embeddings it names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from histoboost.errors import HistoboostError
+
+#: What is used where no expression is given: every embedding and its neighbourhood.
+DEFAULT_FEATURES = "*+*:ring1"
+COORDS = "coords"
+_RING = re.compile(r"(?P<name>.+):ring(?P<rings>[1-9]\d?)")
+_PCA = re.compile(r"pca:(?P<components>[1-9]\d{0,4})\((?P<inner>.*)\)", re.DOTALL)
+_FORBIDDEN = set(":,()")
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of a feature-set expression.
+
+    Attributes
+    ----------
+    name : str
+        Name or shell glob of an embedding, or ``"coords"``; empty for a ``pca`` term.
+    rings : int
+        0 for the spot itself, K for the mean over the spots at graph distance 1..K.
+    components : int
+        Principal components to reduce `inner` to; 0 for a term that is not ``pca``.
+    inner : tuple of Term
+        What a ``pca`` term reduces, all columns together.
+    """
+
+    name: str
+    rings: int = 0
+    components: int = 0
+    inner: tuple[Term, ...] = ()
+
+    def __str__(self) -> str:
+        if self.components:
+            return f"pca:{self.components}({'+'.join(map(str, self.inner))})"
+        return f"{self.name}:ring{self.rings}" if self.rings else self.name
+
+
+def parse_features(spec: str) -> tuple[Term, ...]:
+    """Parse a feature-set expression.
+
+    Parameters
+    ----------
+    spec : str
+        ``TERM+TERM+...`` where a term is an embedding name or shell glob, the same with
+        ``:ringK``, ``coords``, or ``pca:K(TERM+...)``.
+
+    Returns
+    -------
+    tuple of Term
+
+    Raises
+    ------
+    HistoboostError
+        If the expression is empty or a term is malformed.
+
+    Examples
+    --------
+    >>> [str(term) for term in parse_features("resnet50@64 + pca:32(resnet50@*:ring1) + coords")]
+    ['resnet50@64', 'pca:32(resnet50@*:ring1)', 'coords']
+    """
+    return _parse(spec, spec)
+
+
+def _parse(text: str, spec: str) -> tuple[Term, ...]:
+    return tuple(_parse_term(part.strip(), spec) for part in _split(text, spec))
+
+
+def _split(text: str, spec: str) -> list[str]:
+    """Parts between the plus signs that lie outside all parentheses."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if depth < 0:
+            break
+        if character == "+" and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    if depth != 0:
+        raise HistoboostError(f"features {spec!r}: parentheses do not match; write pca:64(NAME)")
+    return parts
+
+
+def _parse_term(text: str, spec: str) -> Term:
+    if not text:
+        raise HistoboostError(
+            f"features {spec!r}: a term is empty; write NAME, NAME:ring1 or coords, joined by +"
+        )
+    pca = _PCA.fullmatch(text)
+    if pca:
+        inner = _parse(pca["inner"], spec)
+        if any(term.components for term in inner):
+            raise HistoboostError(f"features {spec!r}: pca inside pca; reduce once")
+        return Term("", components=int(pca["components"]), inner=inner)
+    ring = _RING.fullmatch(text)
+    name, rings = (ring["name"], int(ring["rings"])) if ring else (text, 0)
+    if _FORBIDDEN & set(name):
+        raise HistoboostError(
+            f"features {spec!r}: cannot read {text!r}; write NAME, NAME:ring1, coords or "
+            "pca:64(NAME)"
+        )
+    if name == COORDS and rings:
+        raise HistoboostError(f"features {spec!r}: coords have no neighbourhood; write coords")
+    return Term(name, rings)
+
+
+def resolve(terms: Sequence[Term], known: Sequence[str], where: str) -> tuple[Term, ...]:
+    """Replace globs by the embeddings they match; each (embedding, rings) enters once.
+
+    Parameters
+    ----------
+    terms : sequence of Term
+    known : sequence of str
+        Names of the embeddings that every slide in question has.
+    where : str
+        What to call the store in an error.
+
+    Raises
+    ------
+    HistoboostError
+        If a name or glob matches nothing; the message lists what there is.
+
+    Examples
+    --------
+    >>> terms = parse_features("resnet18@*+resnet18@64")
+    >>> [str(term) for term in resolve(terms, ["resnet18@64", "resnet18@128"], "store")]
+    ['resnet18@64', 'resnet18@128']
+    """
+    found: dict[Term, None] = {}
+    for term in terms:
+        if term.components:
+            inner = resolve(term.inner, known, where)
+            found.setdefault(Term("", components=term.components, inner=inner))
+            continue
+        for name in _matches(term, known, where):
+            found.setdefault(Term(name, term.rings))
+    return tuple(found)
+
+
+def _matches(term: Term, known: Sequence[str], where: str) -> list[str]:
+    if term.name == COORDS:
+        return [COORDS]
+    names = [name for name in _natural(known) if fnmatchcase(name, term.name)]
+    if not names:
+        there = ", ".join(_natural(known)) or "none; run histoboost featurize first"
+        raise HistoboostError(f"{where}: no embedding matches {term.name!r}; there are {there}")
+    return names
+
+
+def _natural(names: Sequence[str]) -> list[str]:
+    """Sorted with numbers by value, so that @64 comes before @128."""
+    return sorted(
+        names, key=lambda name: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", name)]
+    )

@@ -1,0 +1,265 @@
+"""Feature-set expression to matrix: float16 in, one float32 matrix out, no copy in between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histoboost.errors import HistoboostError
+from histoboost.regress.expression import (
+    COORDS,
+    DEFAULT_FEATURES,
+    Term,
+    parse_features,
+    resolve,
+)
+from histoboost.regress.neighbors import ring_mean
+
+if TYPE_CHECKING:
+    from histoboost.cache.spots import SpotTable
+    from histoboost.cache.store import EmbeddingStore
+
+__all__ = [
+    "DEFAULT_FEATURES",
+    "Columns",
+    "FeatureMatrix",
+    "Term",
+    "assemble",
+    "parse_features",
+]
+
+STANDARDIZE = ("slide", "none")
+
+#: Added to a variance before dividing, as in batch normalisation: a unit that hardly ever fires
+#: must not be blown up to unit variance.
+EPSILON = 1e-6
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns `start` to `stop` of the matrix, which belong to one plain term.
+
+    `block` numbers the term of the expression they came in with, so that a ``pca`` term finds
+    all of its columns; `components` is that term's, 0 where it is not ``pca``.
+    """
+
+    term: Term
+    start: int
+    stop: int
+    block: int
+    components: int
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureMatrix:
+    """The features of some slides, one row per spot.
+
+    Attributes
+    ----------
+    values : ndarray of shape (N, F), float32
+        Slides one after the other, in the order of `spots`; before any PCA.
+    columns : tuple of Columns
+        What the columns are.
+    spots : tuple of SpotTable
+        One per slide.
+    recipes : dict
+        Embedding name to the fields of its recipe that do not depend on the slide.
+    standardize : str
+        ``"slide"`` or ``"none"``.
+    """
+
+    values: NDArray[np.float32]
+    columns: tuple[Columns, ...]
+    spots: tuple[SpotTable, ...]
+    recipes: dict[str, dict[str, Any]]
+    standardize: str
+
+    @cached_property
+    def starts(self) -> NDArray[np.int64]:
+        """First row of every slide, and the number of rows at the end."""
+        return np.concatenate([[0], np.cumsum([len(table.xy) for table in self.spots])])
+
+    @property
+    def slides(self) -> tuple[str, ...]:
+        """Names of the slides."""
+        return tuple(table.slide for table in self.spots)
+
+    @property
+    def features(self) -> str:
+        """The expression with globs resolved and the slides' order of embeddings."""
+        blocks: dict[int, list[Columns]] = {}
+        for column in self.columns:
+            blocks.setdefault(column.block, []).append(column)
+        parts = []
+        for columns in blocks.values():
+            inner = "+".join(str(column.term) for column in columns)
+            components = columns[0].components
+            parts.append(f"pca:{components}({inner})" if components else inner)
+        return "+".join(parts)
+
+    def block(self, slide: int) -> NDArray[np.float32]:
+        """Rows of one slide, a view."""
+        return self.values[self.starts[slide] : self.starts[slide + 1]]
+
+    def blocks(self, slides: Sequence[int]) -> list[NDArray[np.float32]]:
+        """Rows of several slides, views."""
+        return [self.block(slide) for slide in slides]
+
+    def abundance(self, slide: int) -> NDArray[np.float32]:
+        """Abundances (N, T) of one slide."""
+        table = self.spots[slide]
+        if table.abundance is None:
+            raise HistoboostError(f"slide {table.slide}: has no abundances; choose labelled slides")
+        return table.abundance
+
+
+def assemble(
+    store: EmbeddingStore,
+    slides: Sequence[str],
+    spec: str | Sequence[Term] = DEFAULT_FEATURES,
+    standardize: str = "slide",
+) -> FeatureMatrix:
+    """Read the features that `spec` names into one matrix.
+
+    Parameters
+    ----------
+    store : EmbeddingStore
+    slides : sequence of str
+        Names of the slides, in the order of the rows.
+    spec : str or sequence of Term
+        Feature-set expression.
+    standardize : str
+        ``"slide"`` brings every embedding column to mean 0 and variance 1 within each slide,
+        which takes away differences of stain and scanner and uses no labels; ``"none"``.
+
+    Returns
+    -------
+    FeatureMatrix
+
+    Raises
+    ------
+    HistoboostError
+        If a slide or embedding is missing, an embedding was made in different ways on two of
+        the slides, or holds numbers that are not finite.
+    """
+    if standardize not in STANDARDIZE:
+        raise HistoboostError(f"standardize {standardize!r}: unknown; there are slide and none")
+    if not slides:
+        raise HistoboostError("slides: none chosen; name at least one")
+    terms = parse_features(spec) if isinstance(spec, str) else tuple(spec)
+    _check_slides(store, slides)
+    present = [store.embeddings(slide) for slide in slides]
+    common = [name for name in present[0] if all(name in others for others in present)]
+    _explain_missing(terms, slides, [list(names) for names in present])
+    terms = resolve(terms, common, str(store.location))
+    names = dict.fromkeys(t.name for t in _plain(terms) if t.name != COORDS)
+    recipes = {name: _one_recipe(name, slides, present) for name in names}
+    tables = tuple(store.spots(slide) for slide in slides)
+    columns = _lay_out(terms, {name: store.width(slides[0], name) for name in names})
+    rows = np.concatenate([[0], np.cumsum([len(table.xy) for table in tables])])
+    values = np.empty((int(rows[-1]), columns[-1].stop), dtype=np.float32)
+    for table, start, stop in zip(tables, rows[:-1], rows[1:], strict=True):
+        _fill(values[start:stop], store, table, columns, standardize)
+    return FeatureMatrix(values, columns, tables, recipes, standardize)
+
+
+def _check_slides(store: EmbeddingStore, slides: Sequence[str]) -> None:
+    there = store.slides()
+    missing = [slide for slide in slides if slide not in there]
+    if missing:
+        known = ", ".join(there) or "none"
+        raise HistoboostError(f"{store.location}: no slide {missing[0]!r}; there are {known}")
+
+
+def _explain_missing(
+    terms: Sequence[Term], slides: Sequence[str], present: Sequence[Sequence[str]]
+) -> None:
+    """A name that some slides have and others lack deserves a better word than "no match"."""
+    for term in _plain(terms):
+        lacking = [s for s, names in zip(slides, present, strict=True) if term.name not in names]
+        if lacking and len(lacking) < len(slides) and term.name != COORDS:
+            raise HistoboostError(
+                f"embedding {term.name}: missing on slide {lacking[0]}; featurize that slide too "
+                "or choose others with --slides"
+            )
+
+
+def _plain(terms: Sequence[Term]) -> Iterator[Term]:
+    for term in terms:
+        yield from (term.inner if term.components else (term,))
+
+
+def _one_recipe(name: str, slides: Sequence[str], present: Sequence[Any]) -> dict[str, Any]:
+    recipes = [names[name].without_slide() for names in present]
+    for slide, recipe in zip(slides, recipes, strict=True):
+        different = recipes[0].differences(recipe)
+        if different:
+            raise HistoboostError(
+                f"embedding {name}: made differently on {slides[0]} and {slide} "
+                f"({'; '.join(different)}); featurize them alike"
+            )
+    fields: dict[str, Any] = recipes[0].fields
+    return fields
+
+
+def _lay_out(terms: Sequence[Term], widths: dict[str, int]) -> tuple[Columns, ...]:
+    columns: list[Columns] = []
+    for block, term in enumerate(terms):
+        for plain in _plain([term]):
+            start = columns[-1].stop if columns else 0
+            width = 2 if plain.name == COORDS else widths[plain.name]
+            columns.append(Columns(plain, start, start + width, block, term.components))
+    return tuple(columns)
+
+
+def _fill(
+    rows: NDArray[np.float32],
+    store: EmbeddingStore,
+    table: SpotTable,
+    columns: Sequence[Columns],
+    standardize: str,
+) -> None:
+    """Write the features of one slide; each embedding is read once, each graph built once."""
+    means = {
+        rings: ring_mean(table.xy, rings) for rings in {c.term.rings for c in columns} - {0}
+    }
+    for name in dict.fromkeys(c.term.name for c in columns):
+        own = [c for c in columns if c.term.name == name]
+        if name == COORDS:
+            for c in own:
+                rows[:, c.start : c.stop] = unit_coords(table.xy)
+            continue
+        embedding = store.read(table.slide, name).astype(np.float32)
+        if embedding.shape != (len(rows), own[0].stop - own[0].start):
+            raise HistoboostError(
+                f"embedding {name}: shape {embedding.shape} on slide {table.slide}, expected "
+                f"{(len(rows), own[0].stop - own[0].start)}; run histoboost cache verify"
+            )
+        if not np.isfinite(embedding).all():
+            raise HistoboostError(
+                f"embedding {name}: not finite on slide {table.slide}; remove it with histoboost "
+                "cache remove and featurize again"
+            )
+        for c in own:
+            part = rows[:, c.start : c.stop]
+            part[...] = means[c.term.rings] @ embedding if c.term.rings else embedding
+            if standardize == "slide":
+                standardize_columns(part)
+
+
+def standardize_columns(part: NDArray[np.float32]) -> None:
+    """Bring every column to mean 0 and variance ``v / (v + EPSILON)``, in place."""
+    part -= part.mean(axis=0, dtype=np.float64).astype(np.float32)
+    variance = np.einsum("ij,ij->j", part, part, dtype=np.float32) / max(len(part), 1)
+    part /= np.sqrt(variance + EPSILON)
+
+
+def unit_coords(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+    """x and y scaled to 0..1 within the slide; 0.5 where a slide has no extent."""
+    low, extent = xy.min(axis=0), np.ptp(xy, axis=0)
+    return np.divide(xy - low, extent, out=np.full_like(xy, 0.5), where=extent > 0)

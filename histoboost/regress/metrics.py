@@ -1,0 +1,79 @@
+"""Spearman correlations, per spot and per cell type."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
+
+from histoboost.errors import HistoboostError
+
+
+def spearman(a: ArrayLike, b: ArrayLike, axis: int) -> NDArray[np.float64]:
+    """Spearman correlation of `a` and `b` along `axis`, ties with their average rank.
+
+    Parameters
+    ----------
+    a, b : array-like of shape (N, T)
+        Predicted and true abundances, in any unit.
+    axis : int
+        1 compares cell types within each spot, 0 compares spots within each cell type.
+
+    Returns
+    -------
+    ndarray of shape (N,) or (T,)
+        0 where one of the two is constant: the correlation is undefined there, and a prediction
+        that says nothing earns nothing.
+
+    Raises
+    ------
+    HistoboostError
+        If the shapes differ or a value is not finite.
+    """
+    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if first.shape != second.shape or first.ndim != 2:
+        raise HistoboostError(
+            f"spearman: shapes {first.shape} and {second.shape}; give two equal (spots, types)"
+        )
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        raise HistoboostError("spearman: some values are not finite; remove those spots first")
+    x, y = _centred_ranks(first, axis), _centred_ranks(second, axis)
+    scale = np.sqrt((x * x).sum(axis) * (y * y).sum(axis))
+    product: NDArray[np.float64] = (x * y).sum(axis)
+    return np.divide(product, scale, out=np.zeros_like(product), where=scale > 0)
+
+
+def _centred_ranks(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    ranks: NDArray[np.float64] = rankdata(values, axis=axis)
+    centred: NDArray[np.float64] = ranks - (values.shape[axis] + 1) / 2
+    return centred
+
+
+def spot_spearman(predicted: ArrayLike, true: ArrayLike) -> float:
+    """Mean over spots of the Spearman correlation across cell types, the field's score.
+
+    Parameters
+    ----------
+    predicted, true : array-like of shape (N, T)
+
+    Returns
+    -------
+    float
+        Between -1 and 1; spots where either is constant count as 0.
+    """
+    return float(spearman(predicted, true, axis=1).mean())
+
+
+def type_spearman(predicted: ArrayLike, true: ArrayLike) -> float:
+    """Mean over cell types of the Spearman correlation across the spots of one slide.
+
+    Parameters
+    ----------
+    predicted, true : array-like of shape (N, T)
+
+    Returns
+    -------
+    float
+        Between -1 and 1; types where either is constant count as 0.
+    """
+    return float(spearman(predicted, true, axis=0).mean())

@@ -1,0 +1,92 @@
+"""Spot graph and sparse neighbour means, slide by slide."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from histoboost.errors import HistoboostError
+
+#: Spots closer than this many pitches are neighbours: 4 of a square, 6 of a hexagonal lattice
+#: (whose next spots lie at 1.41 and 1.73 pitches), with room for jitter.
+REACH = 1.25
+
+
+def lattice_pitch(xy: NDArray[np.float64]) -> float:
+    """Distance of neighbouring spots, in the units of `xy`; 0 where there are none.
+
+    The median distance to the nearest spot is too small on a jittered lattice (the nearest of
+    four is nearer than the typical one), so it is refined once by the median over all pairs
+    within reach.
+    """
+    sites = np.unique(xy, axis=0)
+    if len(sites) < 2:
+        return 0.0
+    tree = cKDTree(sites)
+    nearest = tree.query(sites, k=2)[0][:, 1]
+    pairs = tree.sparse_distance_matrix(tree, REACH * float(np.median(nearest)), output_type="coo_matrix")
+    distances = pairs.data[pairs.row < pairs.col]
+    return float(np.median(distances))
+
+
+def spot_graph(xy: NDArray[np.float64]) -> sp.csr_array:
+    """Which spots of one slide are neighbours on its lattice.
+
+    Parameters
+    ----------
+    xy : ndarray of shape (N, 2)
+        Spot centres, in any unit.
+
+    Returns
+    -------
+    csr_array of shape (N, N), bool
+        Symmetric, without a diagonal.
+
+    Raises
+    ------
+    HistoboostError
+        If a coordinate is not finite.
+    """
+    if not np.isfinite(xy).all():
+        raise HistoboostError("spot coordinates: some are not finite; remove those spots")
+    n = len(xy)
+    pitch = lattice_pitch(xy)
+    pairs = cKDTree(xy).query_pairs(REACH * pitch, output_type="ndarray")
+    ends = np.concatenate([pairs, pairs[:, ::-1]])
+    edges = (np.ones(len(ends), dtype=bool), (ends[:, 0], ends[:, 1]))
+    return sp.csr_array(edges, shape=(n, n))
+
+
+def ring_mean(xy: NDArray[np.float64], rings: int) -> sp.csr_array:
+    """Operator that averages over the spots at graph distance 1 to `rings`, the spot excluded.
+
+    Parameters
+    ----------
+    xy : ndarray of shape (N, 2)
+        Spot centres of one slide.
+    rings : int
+        Largest graph distance, at least 1.
+
+    Returns
+    -------
+    csr_array of shape (N, N), float32
+        Every row sums to 1, so constants stay constant; the row of a spot without neighbours
+        is that of the identity.
+    """
+    if rings < 1:
+        raise HistoboostError(f"ring{rings}: the number of rings must be 1 or more")
+    graph = spot_graph(xy).astype(np.int32)
+    reach = graph
+    for _ in range(rings - 1):
+        reach = reach + reach @ graph
+        reach.data[:] = 1  # only whether, not how often: paths are many
+    reach = sp.csr_array(reach)
+    reach.setdiag(0)
+    reach.eliminate_zeros()
+    degree = np.diff(reach.indptr)
+    reach = sp.csr_array(reach + sp.diags_array((degree == 0).astype(np.int32)))
+    reach.eliminate_zeros()
+    weights = np.repeat(1.0 / np.maximum(degree, 1), np.diff(reach.indptr))
+    return sp.csr_array((weights.astype(np.float32), reach.indices, reach.indptr), shape=reach.shape)

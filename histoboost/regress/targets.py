@@ -1,0 +1,138 @@
+"""What the models learn (targets) and the units in which predictions are handed out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from histoboost.errors import HistoboostError
+
+TARGETS = ("rank", "log", "raw")
+NORMALIZATIONS = ("rank", "rank-slide", "softmax", "minmax", "abundance", "none")
+
+#: The log target is ``log(abundance + LOG_FLOOR * mean training abundance)``: below a few percent
+#: of the mean, deconvolution estimates are noise whose logarithm would swamp the rest.
+LOG_FLOOR = 0.03
+
+
+@dataclass(frozen=True)
+class Target:
+    """A transform of abundances, fitted on the training spots.
+
+    Attributes
+    ----------
+    name : str
+        ``"rank"``: ranks across cell types within each spot, scaled to 0..1;
+        ``"log"``: logarithm above a floor, negative abundances counting as 0; ``"raw"``.
+    floor : float
+        Added before the logarithm, in units of abundance.
+    profile : tuple of T floats
+        Mean over the training spots of the k-th smallest abundance: the way back from ranks.
+    """
+
+    name: str
+    floor: float
+    profile: tuple[float, ...]
+
+    def forward(self, abundance: NDArray[Any]) -> NDArray[np.float64]:
+        """Abundances (N, T) to what the models learn, (N, T)."""
+        values = np.asarray(abundance, dtype=np.float64)
+        if self.name == "rank":
+            return _ranks_to_unit(values)
+        if self.name == "log":
+            return np.log(np.maximum(values, 0.0) + self.floor)
+        return values
+
+    def to_abundance(self, predicted: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Predictions (N, T) back to training units; ranks by way of the mean sorted profile."""
+        if self.name == "rank":
+            return np.interp(predicted, np.linspace(0, 1, len(self.profile)), self.profile)
+        if self.name == "log":
+            return np.maximum(np.exp(np.minimum(predicted, 700.0)) - self.floor, 0.0)
+        return predicted
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` takes."""
+        return {"name": self.name, "floor": self.floor, "profile": list(self.profile)}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Target:
+        """Inverse of `to_json`; a KeyError, TypeError or ValueError where something is off."""
+        target = cls(
+            str(fields["name"]), float(fields["floor"]), tuple(float(v) for v in fields["profile"])
+        )
+        _check_name(target.name)
+        return target
+
+
+def fit_target(name: str, abundance: NDArray[Any]) -> Target:
+    """The target called `name`, fitted on the training spots' abundances (N, T).
+
+    Raises
+    ------
+    HistoboostError
+        If the name is unknown or an abundance is not finite.
+    """
+    _check_name(name)
+    values = np.asarray(abundance, dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise HistoboostError("abundances: some are not finite; remove those spots first")
+    floor = LOG_FLOOR * float(np.maximum(values, 0.0).mean())
+    profile = np.sort(values, axis=1).mean(axis=0)
+    return Target(name, floor if floor > 0 else 1.0, tuple(float(v) for v in profile))
+
+
+def _check_name(name: str) -> None:
+    if name not in TARGETS:
+        raise HistoboostError(f"target {name!r}: unknown; there are {', '.join(TARGETS)}")
+
+
+def _ranks_to_unit(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    ranks: NDArray[np.float64] = rankdata(values, axis=1) - 1.0
+    return ranks / max(values.shape[1] - 1, 1)
+
+
+def normalize(predicted: NDArray[np.float64], how: str, target: Target) -> NDArray[np.float64]:
+    """Bring the predictions for one slide into the units asked for.
+
+    Parameters
+    ----------
+    predicted : ndarray of shape (N, T)
+        In units of `target`.
+    how : str
+        ``"rank"``: ranks within each spot, in (0, 1]; ``"rank-slide"``: ranks of each type over
+        the slide, in (0, 1]; ``"softmax"`` and ``"minmax"`` within each spot (0.5 where all are
+        equal); ``"abundance"``: training units; ``"none"``: as predicted.
+    target : Target
+        What the model learned.
+
+    Returns
+    -------
+    ndarray of shape (N, T)
+
+    Raises
+    ------
+    HistoboostError
+        If `how` is unknown.
+    """
+    if how == "rank":
+        return np.asarray(rankdata(predicted, axis=1) / predicted.shape[1])
+    if how == "rank-slide":
+        return np.asarray(rankdata(predicted, axis=0) / max(len(predicted), 1))
+    if how == "softmax":
+        powers = np.exp(predicted - predicted.max(axis=1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+    if how == "minmax":
+        low, high = predicted.min(axis=1, keepdims=True), predicted.max(axis=1, keepdims=True)
+        half = np.full_like(predicted, 0.5)
+        return np.divide(predicted - low, high - low, out=half, where=high > low)
+    if how == "abundance":
+        return target.to_abundance(predicted)
+    if how == "none":
+        return predicted
+    raise HistoboostError(f"normalize {how!r}: unknown; there are {', '.join(NORMALIZATIONS)}")

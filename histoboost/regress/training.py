@@ -1,0 +1,174 @@
+"""Many targets, one binned dataset: the inner loop of LightGBM training.
+
+Binning a few thousand dense columns costs as much as growing hundreds of small trees, so it is
+done once and each target only sets its label. Workers are forked after the binning: they share the
+binned pages with their parent and copy only what `set_label` writes. Threads could not share them,
+because LightGBM's objective keeps a pointer to the dataset's one label array.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histoboost.errors import HistoboostError
+from histoboost.regress.budget import Budget
+
+if TYPE_CHECKING:
+    import lightgbm as lgb
+
+Blocks = Sequence[NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class TypeResult:
+    """One trained model.
+
+    Attributes
+    ----------
+    text : str
+        LightGBM's text format, which keeps every number exactly.
+    rounds : int
+        Trees used; fewer than asked for after early stopping.
+    """
+
+    text: str
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the workers share; nothing in it is pickled where they are forked.
+
+    Attributes
+    ----------
+    data : lightgbm.Dataset
+        Binned features of the training spots, with weights.
+    targets : ndarray of shape (N, T)
+    params : mapping
+        LightGBM parameters without seed and threads.
+    rounds : int
+        Boosting rounds, at most.
+    seeds : sequence of int
+        One for each target.
+    inner : lightgbm.Dataset or None
+        Binned features of the inner held-out spots that decide when to stop.
+    inner_targets : ndarray of shape (M, T) or None
+    patience : int
+        Rounds without improvement after which to stop.
+    """
+
+    data: lgb.Dataset
+    targets: NDArray[np.float64]
+    params: Mapping[str, Any]
+    rounds: int
+    seeds: Sequence[int]
+    inner: lgb.Dataset | None = None
+    inner_targets: NDArray[np.float64] | None = None
+    patience: int = 0
+
+
+def bin_features(
+    blocks: Blocks,
+    params: Mapping[str, Any],
+    threads: int,
+    weight: NDArray[np.float64] | None = None,
+    reference: lgb.Dataset | None = None,
+) -> lgb.Dataset:
+    """Bin the rows of `blocks`, which LightGBM reads where they lie.
+
+    Parameters
+    ----------
+    blocks : sequence of ndarray of shape (n, F), float32, C-contiguous
+    params : mapping
+        LightGBM parameters.
+    threads : int
+    weight : ndarray of shape (N,), optional
+    reference : lightgbm.Dataset, optional
+        Take the bins of this one.
+    """
+    import lightgbm as lgb
+
+    rows = sum(len(block) for block in blocks)
+    data = lgb.Dataset(
+        list(blocks),
+        label=np.zeros(rows),
+        weight=weight,
+        reference=reference,
+        params={**params, "num_threads": threads},
+        free_raw_data=True,
+    )
+    return data.construct()
+
+
+def train_one(task: Task, index: int, threads: int) -> TypeResult:
+    """Train the model of target `index`.
+
+    The result equals that of ``lightgbm.train`` on a dataset of its own, to the last bit.
+    """
+    import lightgbm as lgb
+
+    params = {**task.params, "seed": task.seeds[index], "num_threads": threads}
+    task.data.set_label(task.targets[:, index])
+    if task.inner is None or task.inner_targets is None:
+        booster = lgb.train(params, task.data, task.rounds)
+    else:
+        task.inner.set_label(task.inner_targets[:, index])
+        stop = lgb.early_stopping(task.patience, first_metric_only=True, verbose=False)
+        booster = lgb.train(
+            params, task.data, task.rounds, valid_sets=[task.inner], callbacks=[stop]
+        )
+    rounds = booster.best_iteration if booster.best_iteration > 0 else booster.current_iteration()
+    return TypeResult(booster.model_to_string(num_iteration=rounds), rounds)
+
+
+# Read by forked workers; set only while `train_all` runs.
+_task: Task | None = None
+
+
+def _use_one_thread() -> None:
+    """Keep LightGBM in a forked worker from opening a parallel region.
+
+    The OpenMP threads of the parent do not survive the fork, and a region that waits for them
+    hangs. `num_threads` does not reach `set_label`, hence LightGBM's global limit.
+    """
+    import lightgbm as lgb
+
+    lgb.basic._LIB.LGBM_SetMaxThreads(ctypes.c_int(1))
+
+
+def _worker(index: int) -> TypeResult:
+    assert _task is not None  # inherited through fork
+    return train_one(_task, index, threads=1)
+
+
+def train_all(task: Task, budget: Budget) -> list[TypeResult]:
+    """Train the models of all targets, `budget.jobs` side by side.
+
+    Raises
+    ------
+    HistoboostError
+        If a worker was killed from outside.
+    """
+    global _task
+    count = task.targets.shape[1]
+    if budget.jobs == 1 or count == 1:
+        return [train_one(task, index, budget.threads) for index in range(count)]
+    _task = task
+    try:
+        with ProcessPoolExecutor(budget.jobs, multiprocessing.get_context("fork"), _use_one_thread) as pool:
+            return list(pool.map(_worker, range(count)))
+    except BrokenProcessPool as error:
+        raise HistoboostError(
+            "training: a worker was killed, most likely for want of memory; use fewer --jobs"
+        ) from error
+    finally:
+        _task = None
