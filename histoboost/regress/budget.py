@@ -19,7 +19,7 @@ class Budget:
     Attributes
     ----------
     cores : int
-        Cores that this process may use (affinity and cgroup limits count).
+        Cores that this run may use (affinity, cgroup limits and ``--jobs`` count).
     jobs : int
         Processes side by side.
     threads : int
@@ -31,7 +31,7 @@ class Budget:
     threads: int
 
     def __str__(self) -> str:
-        return f"{self.cores} cores: {self.jobs} jobs x {self.threads} threads"
+        return f"{self.jobs} jobs x {self.threads} threads on {self.cores} cores"
 
 
 def plan(tasks: int, jobs: int | None = None) -> Budget:
@@ -42,12 +42,14 @@ def plan(tasks: int, jobs: int | None = None) -> Budget:
     tasks : int
         Tasks that could run side by side.
     jobs : int, optional
-        Most processes side by side; as many as there are cores by default.
+        Cores to use at most; all that this process may use by default.
 
     Returns
     -------
     Budget
-        One process with all threads where this process cannot fork safely.
+        Processes of one thread each: growing small trees with several threads waits at barriers
+        more than it gains, and many times as long where another program wants the cores. One
+        process where this one cannot fork.
     """
     cores = int(joblib.cpu_count())
     if jobs is not None and jobs > cores:
@@ -56,12 +58,8 @@ def plan(tasks: int, jobs: int | None = None) -> Budget:
             HistoboostWarning,
             stacklevel=3,
         )
-    wanted = min(cores, cores if jobs is None else jobs)
-    if not can_fork():
-        return Budget(cores, 1, wanted)
-    side_by_side = max(1, min(wanted, tasks))
-    # Asked for fewer jobs than cores, the user wants the rest of the machine for something else.
-    return Budget(cores, side_by_side, max(1, wanted // side_by_side))
+    cores = cores if jobs is None else max(1, min(jobs, cores))
+    return Budget(cores, max(1, min(cores, tasks)) if can_fork() else 1, 1)
 
 
 def can_fork() -> bool:

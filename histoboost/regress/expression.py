@@ -119,6 +119,7 @@ def resolve(terms: Sequence[Term], known: Sequence[str], where: str) -> tuple[Te
     Parameters
     ----------
     terms : sequence of Term
+        As parsed.
     known : sequence of str
         Names of the embeddings that every slide in question has.
     where : str

@@ -28,12 +28,13 @@ __all__ = [
     "DEFAULT_FEATURES",
     "Columns",
     "FeatureMatrix",
+    "Layout",
     "Term",
     "assemble",
+    "describe",
     "parse_features",
 ]
 
-STANDARDIZE = ("slide", "none")
 
 #: Added to a variance before dividing, as in batch normalisation: a unit that hardly ever fires
 #: must not be blown up to unit variance.
@@ -56,33 +57,25 @@ class Columns:
 
 
 @dataclass(frozen=True, eq=False)
-class FeatureMatrix:
-    """The features of some slides, one row per spot.
+class Layout:
+    """What a feature matrix consists of.
 
     Attributes
     ----------
-    values : ndarray of shape (N, F), float32
-        Slides one after the other, in the order of `spots`; before any PCA.
     columns : tuple of Columns
         What the columns are.
     spots : tuple of SpotTable
-        One per slide.
+        One per slide, in the order of the rows.
     recipes : dict
         Embedding name to the fields of its recipe that do not depend on the slide.
-    standardize : str
-        ``"slide"`` or ``"none"``.
+    digests : dict
+        Slide to embedding name to the digest of the whole recipe.
     """
 
-    values: NDArray[np.float32]
     columns: tuple[Columns, ...]
     spots: tuple[SpotTable, ...]
     recipes: dict[str, dict[str, Any]]
-    standardize: str
-
-    @cached_property
-    def starts(self) -> NDArray[np.int64]:
-        """First row of every slide, and the number of rows at the end."""
-        return np.concatenate([[0], np.cumsum([len(table.xy) for table in self.spots])])
+    digests: dict[str, dict[str, str]]
 
     @property
     def slides(self) -> tuple[str, ...]:
@@ -91,7 +84,7 @@ class FeatureMatrix:
 
     @property
     def features(self) -> str:
-        """The expression with globs resolved and the slides' order of embeddings."""
+        """The feature-set expression with its globs resolved."""
         blocks: dict[int, list[Columns]] = {}
         for column in self.columns:
             blocks.setdefault(column.block, []).append(column)
@@ -102,17 +95,37 @@ class FeatureMatrix:
             parts.append(f"pca:{components}({inner})" if components else inner)
         return "+".join(parts)
 
+
+@dataclass(frozen=True, eq=False)
+class FeatureMatrix:
+    """The features of some slides, one row per spot.
+
+    Attributes
+    ----------
+    values : ndarray of shape (N, F), float32
+        Slides one after the other, in the order of the layout's spots; before any PCA.
+    layout : Layout
+        What rows and columns are.
+    standardize : str
+        ``"slide"`` or ``"none"``.
+    """
+
+    values: NDArray[np.float32]
+    layout: Layout
+    standardize: str
+
+    @cached_property
+    def starts(self) -> NDArray[np.int64]:
+        """First row of every slide, and the number of rows at the end."""
+        return np.concatenate([[0], np.cumsum([len(table.xy) for table in self.layout.spots])])
+
     def block(self, slide: int) -> NDArray[np.float32]:
         """Rows of one slide, a view."""
         return self.values[self.starts[slide] : self.starts[slide + 1]]
 
-    def blocks(self, slides: Sequence[int]) -> list[NDArray[np.float32]]:
-        """Rows of several slides, views."""
-        return [self.block(slide) for slide in slides]
-
     def abundance(self, slide: int) -> NDArray[np.float32]:
         """Abundances (N, T) of one slide."""
-        table = self.spots[slide]
+        table = self.layout.spots[slide]
         if table.abundance is None:
             raise HistoboostError(f"slide {table.slide}: has no abundances; choose labelled slides")
         return table.abundance
@@ -129,6 +142,7 @@ def assemble(
     Parameters
     ----------
     store : EmbeddingStore
+        Embeddings and spot tables.
     slides : sequence of str
         Names of the slides, in the order of the rows.
     spec : str or sequence of Term
@@ -147,8 +161,26 @@ def assemble(
         If a slide or embedding is missing, an embedding was made in different ways on two of
         the slides, or holds numbers that are not finite.
     """
-    if standardize not in STANDARDIZE:
+    layout = describe(store, slides, spec)
+    if standardize not in ("slide", "none"):
         raise HistoboostError(f"standardize {standardize!r}: unknown; there are slide and none")
+    rows = np.concatenate([[0], np.cumsum([len(table.xy) for table in layout.spots])])
+    values = np.empty((int(rows[-1]), layout.columns[-1].stop), dtype=np.float32)
+    for table, start, stop in zip(layout.spots, rows[:-1], rows[1:], strict=True):
+        _fill(values[start:stop], store, table, layout.columns, standardize)
+    return FeatureMatrix(values, layout, standardize)
+
+
+def describe(
+    store: EmbeddingStore, slides: Sequence[str], spec: str | Sequence[Term] = DEFAULT_FEATURES
+) -> Layout:
+    """What `assemble` would read, without reading any embedding.
+
+    Raises
+    ------
+    HistoboostError
+        As `assemble`, apart from faults of the numbers.
+    """
     if not slides:
         raise HistoboostError("slides: none chosen; name at least one")
     terms = parse_features(spec) if isinstance(spec, str) else tuple(spec)
@@ -161,11 +193,11 @@ def assemble(
     recipes = {name: _one_recipe(name, slides, present) for name in names}
     tables = tuple(store.spots(slide) for slide in slides)
     columns = _lay_out(terms, {name: store.width(slides[0], name) for name in names})
-    rows = np.concatenate([[0], np.cumsum([len(table.xy) for table in tables])])
-    values = np.empty((int(rows[-1]), columns[-1].stop), dtype=np.float32)
-    for table, start, stop in zip(tables, rows[:-1], rows[1:], strict=True):
-        _fill(values[start:stop], store, table, columns, standardize)
-    return FeatureMatrix(values, columns, tables, recipes, standardize)
+    digests = {
+        slide: {name: there[name].digest for name in names}
+        for slide, there in zip(slides, present, strict=True)
+    }
+    return Layout(columns, tables, recipes, digests)
 
 
 def _check_slides(store: EmbeddingStore, slides: Sequence[str]) -> None:
@@ -225,9 +257,7 @@ def _fill(
     standardize: str,
 ) -> None:
     """Write the features of one slide; each embedding is read once, each graph built once."""
-    means = {
-        rings: ring_mean(table.xy, rings) for rings in {c.term.rings for c in columns} - {0}
-    }
+    means = {rings: ring_mean(table.xy, rings) for rings in {c.term.rings for c in columns} - {0}}
     for name in dict.fromkeys(c.term.name for c in columns):
         own = [c for c in columns if c.term.name == name]
         if name == COORDS:
@@ -262,4 +292,5 @@ def standardize_columns(part: NDArray[np.float32]) -> None:
 def unit_coords(xy: NDArray[np.float64]) -> NDArray[np.float64]:
     """x and y scaled to 0..1 within the slide; 0.5 where a slide has no extent."""
     low, extent = xy.min(axis=0), np.ptp(xy, axis=0)
-    return np.divide(xy - low, extent, out=np.full_like(xy, 0.5), where=extent > 0)
+    half = np.full_like(xy, 0.5)
+    return np.asarray(np.divide(xy - low, extent, out=half, where=extent > 0))

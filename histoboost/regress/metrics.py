@@ -40,7 +40,7 @@ def spearman(a: ArrayLike, b: ArrayLike, axis: int) -> NDArray[np.float64]:
     x, y = _centred_ranks(first, axis), _centred_ranks(second, axis)
     scale = np.sqrt((x * x).sum(axis) * (y * y).sum(axis))
     product: NDArray[np.float64] = (x * y).sum(axis)
-    return np.divide(product, scale, out=np.zeros_like(product), where=scale > 0)
+    return np.asarray(np.divide(product, scale, out=np.zeros_like(product), where=scale > 0))
 
 
 def _centred_ranks(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
@@ -55,6 +55,7 @@ def spot_spearman(predicted: ArrayLike, true: ArrayLike) -> float:
     Parameters
     ----------
     predicted, true : array-like of shape (N, T)
+        Abundances, in any unit.
 
     Returns
     -------
@@ -70,6 +71,7 @@ def type_spearman(predicted: ArrayLike, true: ArrayLike) -> float:
     Parameters
     ----------
     predicted, true : array-like of shape (N, T)
+        Abundances, in any unit.
 
     Returns
     -------

@@ -26,7 +26,9 @@ def lattice_pitch(xy: NDArray[np.float64]) -> float:
         return 0.0
     tree = cKDTree(sites)
     nearest = tree.query(sites, k=2)[0][:, 1]
-    pairs = tree.sparse_distance_matrix(tree, REACH * float(np.median(nearest)), output_type="coo_matrix")
+    pairs = tree.sparse_distance_matrix(
+        tree, REACH * float(np.median(nearest)), output_type="coo_matrix"
+    )
     distances = pairs.data[pairs.row < pairs.col]
     return float(np.median(distances))
 
@@ -86,7 +88,9 @@ def ring_mean(xy: NDArray[np.float64], rings: int) -> sp.csr_array:
     reach.setdiag(0)
     reach.eliminate_zeros()
     degree = np.diff(reach.indptr)
-    reach = sp.csr_array(reach + sp.diags_array((degree == 0).astype(np.int32)))
-    reach.eliminate_zeros()
-    weights = np.repeat(1.0 / np.maximum(degree, 1), np.diff(reach.indptr))
-    return sp.csr_array((weights.astype(np.float32), reach.indices, reach.indptr), shape=reach.shape)
+    alone = np.flatnonzero(degree == 0)
+    itself = sp.csr_array((np.ones(len(alone), np.int32), (alone, alone)), shape=reach.shape)
+    reach = sp.csr_array(reach + itself)
+    shares = 1.0 / np.maximum(degree, 1)
+    weights = np.repeat(shares, np.diff(reach.indptr)).astype(np.float32)
+    return sp.csr_array((weights, reach.indices, reach.indptr), shape=reach.shape)

@@ -45,15 +45,17 @@ class Target:
         if self.name == "rank":
             return _ranks_to_unit(values)
         if self.name == "log":
-            return np.log(np.maximum(values, 0.0) + self.floor)
+            return np.asarray(np.log(np.maximum(values, 0.0) + self.floor))
         return values
 
     def to_abundance(self, predicted: NDArray[np.float64]) -> NDArray[np.float64]:
         """Predictions (N, T) back to training units; ranks by way of the mean sorted profile."""
         if self.name == "rank":
-            return np.interp(predicted, np.linspace(0, 1, len(self.profile)), self.profile)
+            grid = np.linspace(0, 1, len(self.profile))
+            return np.asarray(np.interp(predicted, grid, self.profile))
         if self.name == "log":
-            return np.maximum(np.exp(np.minimum(predicted, 700.0)) - self.floor, 0.0)
+            above = np.exp(np.minimum(predicted, 700.0)) - self.floor
+            return np.asarray(np.maximum(above, 0.0))
         return predicted
 
     def to_json(self) -> dict[str, Any]:
@@ -63,9 +65,8 @@ class Target:
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Target:
         """Inverse of `to_json`; a KeyError, TypeError or ValueError where something is off."""
-        target = cls(
-            str(fields["name"]), float(fields["floor"]), tuple(float(v) for v in fields["profile"])
-        )
+        profile = tuple(float(v) for v in fields["profile"])
+        target = cls(str(fields["name"]), float(fields["floor"]), profile)
         _check_name(target.name)
         return target
 
@@ -94,7 +95,7 @@ def _check_name(name: str) -> None:
 
 def _ranks_to_unit(values: NDArray[np.float64]) -> NDArray[np.float64]:
     ranks: NDArray[np.float64] = rankdata(values, axis=1) - 1.0
-    return ranks / max(values.shape[1] - 1, 1)
+    return np.asarray(ranks / max(values.shape[1] - 1, 1))
 
 
 def normalize(predicted: NDArray[np.float64], how: str, target: Target) -> NDArray[np.float64]:
@@ -130,7 +131,7 @@ def normalize(predicted: NDArray[np.float64], how: str, target: Target) -> NDArr
     if how == "minmax":
         low, high = predicted.min(axis=1, keepdims=True), predicted.max(axis=1, keepdims=True)
         half = np.full_like(predicted, 0.5)
-        return np.divide(predicted - low, high - low, out=half, where=high > low)
+        return np.asarray(np.divide(predicted - low, high - low, out=half, where=high > low))
     if how == "abundance":
         return target.to_abundance(predicted)
     if how == "none":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import multiprocessing
+import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -88,10 +89,13 @@ def bin_features(
     Parameters
     ----------
     blocks : sequence of ndarray of shape (n, F), float32, C-contiguous
+        Features.
     params : mapping
         LightGBM parameters.
     threads : int
+        Threads that may bin.
     weight : ndarray of shape (N,), optional
+        Sample weights.
     reference : lightgbm.Dataset, optional
         Take the bins of this one.
     """
@@ -142,7 +146,8 @@ def _use_one_thread() -> None:
     """
     import lightgbm as lgb
 
-    lgb.basic._LIB.LGBM_SetMaxThreads(ctypes.c_int(1))
+    library: Any = lgb.basic
+    library._LIB.LGBM_SetMaxThreads(ctypes.c_int(1))
 
 
 def _worker(index: int) -> TypeResult:
@@ -162,9 +167,14 @@ def train_all(task: Task, budget: Budget) -> list[TypeResult]:
     count = task.targets.shape[1]
     if budget.jobs == 1 or count == 1:
         return [train_one(task, index, budget.threads) for index in range(count)]
+    fork = multiprocessing.get_context("fork")
     _task = task
     try:
-        with ProcessPoolExecutor(budget.jobs, multiprocessing.get_context("fork"), _use_one_thread) as pool:
+        # Python warns of forking beside other threads; the workers touch nothing of theirs.
+        with (
+            warnings.catch_warnings(action="ignore", category=DeprecationWarning),
+            ProcessPoolExecutor(budget.jobs, fork, _use_one_thread) as pool,
+        ):
             return list(pool.map(_worker, range(count)))
     except BrokenProcessPool as error:
         raise HistoboostError(

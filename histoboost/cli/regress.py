@@ -1,0 +1,263 @@
+"""`histoboost evaluate`, `ablate`, `train` and `predict`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from histoboost.cli.command import CommaList, Command, jobs_option, json_option, write_json
+
+if TYPE_CHECKING:
+    from histoboost.regress.crossval import CrossValidation
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+MODELS = ("lightgbm", "ridge", "kernel", "blend", "coords", "mean", "mean-rank")
+
+
+class Option(click.ParamType[tuple[str, float]]):
+    """``NAME=NUMBER``, a parameter of LightGBM."""
+
+    name = "NAME=NUMBER"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, float]:
+        """Whole numbers stay whole."""
+        if isinstance(value, tuple):
+            return value
+        name, sign, number = str(value).partition("=")
+        try:
+            parsed = float(number)
+        except ValueError:
+            self.fail(f"{value!r} is not NAME=NUMBER, such as n_estimators=200", param, ctx)
+        if not sign or parsed != parsed or abs(parsed) == float("inf"):
+            self.fail(f"{value!r} is not NAME=NUMBER, such as n_estimators=200", param, ctx)
+        return name.strip(), int(parsed) if parsed.is_integer() and "." not in number else parsed
+
+
+def setup_options(command: F) -> F:
+    """The options that determine a model, the same for evaluate, ablate and train."""
+    options = [
+        click.option("--model", type=click.Choice(MODELS), help="What learns."),
+        click.option(
+            "--target",
+            type=click.Choice(["rank", "log", "raw"]),
+            help="Learn ranks within each spot, logarithms, or abundances as they are.",
+        ),
+        click.option(
+            "--group-by",
+            type=click.Choice(["slide", "group"]),
+            help="Hold out whole slides, or whole groups (patients).",
+        ),
+        click.option(
+            "--standardize",
+            type=click.Choice(["slide", "none"]),
+            help="Bring embeddings to mean 0 and variance 1 within each slide.",
+        ),
+        click.option(
+            "--balance",
+            type=click.Choice(["slide", "none"]),
+            help="Let every training slide count the same, or every spot.",
+        ),
+        click.option(
+            "--smooth",
+            type=click.FloatRange(0, 1),
+            metavar="SHARE",
+            help="Take this share of each prediction from the neighbouring spots'.",
+        ),
+        click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Seed."),
+        click.option(
+            "--set",
+            "options",
+            type=Option(),
+            multiple=True,
+            help="Parameter of LightGBM, such as n_estimators=200 or early_stopping=50.",
+        ),
+        click.option(
+            "--slides",
+            type=CommaList(),
+            metavar="A,B",
+            help="Labelled slides to use; all by default.",
+        ),
+        jobs_option(),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _setup_fields(options: tuple[tuple[str, float], ...], **given: Any) -> dict[str, Any]:
+    """What was said on the command line; the rest keeps the defaults of `Setup`."""
+    fields = {key: value for key, value in given.items() if value is not None}
+    return {**fields, "options": dict(options)} if options else fields
+
+
+@click.command(cls=Command)
+@click.argument("store", type=click.Path())
+@click.option("--features", metavar="SPEC", help="Feature-set expression; see the manual.")
+@setup_options
+@click.option("--seeds", type=click.IntRange(min=1), default=1, metavar="N", help="Average seeds.")
+@click.option("--held-out", type=CommaList(), metavar="A,B", help="Score only these slides' folds.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="LEVEL",
+    help="Also report how many spots intervals of this level really hold.",
+)
+@click.option("--verbose", is_flag=True, help="Also print jobs, threads and seconds.")
+@json_option()
+def evaluate(
+    store: str,
+    slides: list[str] | None,
+    jobs: int | None,
+    seeds: int,
+    held_out: list[str] | None,
+    interval: float | None,
+    verbose: bool,
+    json_path: str | None,
+    **given: Any,
+) -> None:
+    """Score a model on every labelled slide in STORE, trained on the others.
+
+    \b
+    Example:  histoboost evaluate store.zarr --features "resnet50@*+resnet50@64:ring1"
+    """
+    from histoboost.cache.store import EmbeddingStore
+    from histoboost.regress.crossval import run_folds
+    from histoboost.regress.setup import Setup
+
+    setup = Setup(**_setup_fields(**given))
+    opened = EmbeddingStore(store, mode="r")
+    scores = run_folds(opened, setup, seeds=seeds, slides=slides, held_out=held_out, jobs=jobs)
+    result = scores.to_json()
+    if interval is not None:
+        result["interval"] = {"level": interval, "coverage": scores.coverage(opened, interval)}
+    write_json(json_path, result)
+    _print_scores(scores, result)
+    if verbose:
+        _print_resources(result, jobs)
+
+
+def _print_scores(scores: CrossValidation, result: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    click.echo(f"features  {result['features']}")
+    click.echo(f"model     {result['model']}, target {result['target']}")
+    table = Table("held out", "spots", "per-spot", "per-type", "mean", "mean-rank")
+    for fold in scores.folds:
+        name = ", ".join(fold.held_out) + (f" (seed {fold.seed})" if len(scores.seeds) > 1 else "")
+        values = (fold.spot_spearman, fold.type_spearman, *fold.baselines.values())
+        table.add_row(name, f"{fold.n_spots:,}", *(f"{value:.3f}" for value in values))
+    table.add_section()
+    mean = result["mean"]
+    constants = [entry["spot_spearman"] for entry in result["baselines"].values()]
+    values = (mean["spot_spearman"], mean["type_spearman"], *constants)
+    table.add_row("mean", "", *(f"{value:.3f}" for value in values))
+    Console(width=100).print(table)
+    gain = mean["spot_spearman"] - max(constants)
+    click.echo(
+        f"Spearman correlations. {gain:+.3f} per spot against the better constant profile (columns "
+        "mean and mean-rank); constants score 0 per type."
+    )
+    if "interval" in result:
+        held = result["interval"]
+        click.echo(f"Intervals of {held['level']:.0%} held {held['coverage']['mean']:.1%}.")
+
+
+def _print_resources(result: dict[str, Any], jobs: int | None) -> None:
+    from histoboost.regress.budget import plan
+
+    click.echo(f"used      {plan(len(result['folds']) * 1000, jobs)}")
+    seconds = ", ".join(f"{name} {value:.1f} s" for name, value in result["seconds"].items())
+    click.echo(f"seconds   {seconds}")
+
+
+@click.command(cls=Command)
+@click.argument("store", type=click.Path())
+@click.argument("model_path", metavar="MODEL", type=click.Path())
+@click.option("--features", metavar="SPEC", help="Feature-set expression; see the manual.")
+@setup_options
+@click.option(
+    "--intervals",
+    is_flag=True,
+    help="Also hold out each slide once, so that predict can give intervals.",
+)
+def train(
+    store: str,
+    model_path: str,
+    slides: list[str] | None,
+    jobs: int | None,
+    intervals: bool,
+    **given: Any,
+) -> None:
+    """Train on the labelled slides in STORE and write the directory MODEL.
+
+    \b
+    Example:  histoboost train store.zarr model --slides S_1,S_2,S_3
+    """
+    from histoboost.cache.store import EmbeddingStore
+    from histoboost.regress.bundle import check_target
+    from histoboost.regress.model import CompositionRegressor
+
+    check_target(Path(model_path))
+    model = CompositionRegressor(**_setup_fields(**given))
+    model.fit(EmbeddingStore(store, mode="r"), slides, jobs=jobs, intervals=intervals)
+    model.save(model_path)
+    click.echo(f"features  {model.setup.features}")
+    for name, share in model.importances().items():
+        click.echo(f"  {share:6.1%}  {name}")
+    types, names = len(model.cell_types), ", ".join(model.training_slides)
+    click.echo(f"Wrote {model_path}: {model.setup.model} for {types} types, from {names}.")
+
+
+@click.command(cls=Command)
+@click.argument("store", type=click.Path())
+@click.argument("model_path", metavar="MODEL", type=click.Path())
+@click.option("-o", "--output", required=True, type=click.Path(), help="CSV file to write.")
+@click.option("--slides", type=CommaList(), metavar="A,B", help="All without labels by default.")
+@click.option(
+    "--normalize",
+    type=click.Choice(["rank", "rank-slide", "softmax", "minmax", "abundance", "none"]),
+    default="rank",
+    show_default=True,
+    help="Units of the predictions.",
+)
+@click.option(
+    "--interval",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="LEVEL",
+    help="Add lower and upper bounds per type; needs a model trained with --intervals.",
+)
+def predict(
+    store: str,
+    model_path: str,
+    output: str,
+    slides: list[str] | None,
+    normalize: str,
+    interval: float | None,
+) -> None:
+    """Predict slides of STORE with MODEL and write a CSV in the challenge's layout.
+
+    \b
+    Example:  histoboost predict store.zarr model -o submission.csv --slides S_7
+    """
+    from histoboost.cache.store import EmbeddingStore
+    from histoboost.regress.model import CompositionRegressor
+    from histoboost.regress.submission import check_output, write_submission
+
+    check_output(Path(output))
+    model = CompositionRegressor.load(model_path)
+    opened = EmbeddingStore(store, mode="r")
+    predictions = model.predict(opened, slides, normalize_to=normalize, interval=interval)
+    write_submission(Path(output), model.cell_types, predictions)
+    first = 0
+    for prediction in predictions:
+        last = first + len(prediction.values) - 1
+        click.echo(f"IDs {first} to {last}: {prediction.slide}")
+        first = last + 1
+    click.echo(f"Wrote {output}: {first} rows, {len(model.cell_types)} types, {normalize}.")

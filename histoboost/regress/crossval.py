@@ -1,0 +1,367 @@
+"""Cross-validation that holds out whole slides or groups, beside the constant baselines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histoboost.errors import HistoboostError
+from histoboost.progress import progress
+from histoboost.regress.baselines import target_of
+from histoboost.regress.expression import DEFAULT_FEATURES
+from histoboost.regress.features import FeatureMatrix, Layout, assemble, describe
+from histoboost.regress.fitting import fit_predictor, group_names, warn_if_constant
+from histoboost.regress.intervals import Residuals, coverage
+from histoboost.regress.metrics import spearman, type_spearman
+from histoboost.regress.setup import Setup
+from histoboost.regress.targets import fit_target
+
+if TYPE_CHECKING:
+    from histoboost.cache.store import EmbeddingStore
+
+Array = NDArray[np.float64]
+BASELINES = ("mean", "mean-rank")
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Indices of the slides that are held out, and of those that train."""
+
+    held_out: tuple[int, ...]
+    training: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class FoldResult:
+    """Scores of one fold.
+
+    Attributes
+    ----------
+    held_out : tuple of str
+        Names of the held-out slides.
+    seed : int
+    n_spots : int
+    spot_spearman : float
+        Mean over the held-out spots.
+    type_spearman : float
+        Mean over cell types within each held-out slide, then over slides.
+    fit_seconds, predict_seconds : float
+    baselines : dict
+        Per-spot Spearman of the constant profiles on the same spots.
+    predictions : dict
+        Slide name to predictions (N, T) in units of the target; empty where the fold was kept
+        from an earlier run.
+    """
+
+    held_out: tuple[str, ...]
+    seed: int
+    n_spots: int
+    spot_spearman: float
+    type_spearman: float
+    fit_seconds: float
+    predict_seconds: float
+    baselines: dict[str, float]
+    predictions: dict[str, Array]
+
+
+@dataclass(frozen=True, eq=False)
+class CrossValidation:
+    """Folds and what they say.
+
+    Attributes
+    ----------
+    setup : Setup
+        With globs in its features resolved.
+    folds : tuple of FoldResult
+        One for every held-out group and seed.
+    load_seconds : float
+    seeds : tuple of int
+    """
+
+    setup: Setup
+    folds: tuple[FoldResult, ...]
+    load_seconds: float
+    seeds: tuple[int, ...]
+
+    def by_fold(self, score: str) -> Array:
+        """`score` of every held-out group, averaged over seeds."""
+        values: dict[tuple[str, ...], list[float]] = {}
+        for fold in self.folds:
+            values.setdefault(fold.held_out, []).append(getattr(fold, score))
+        return np.array([np.mean(each) for each in values.values()])
+
+    def mean(self, score: str) -> float:
+        """Mean of `score` over the held-out groups."""
+        return float(self.by_fold(score).mean())
+
+    def baseline(self, name: str) -> float:
+        """Per-spot Spearman of a constant profile, mean over folds."""
+        return float(np.mean([fold.baselines[name] for fold in self.folds]))
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields of `evaluate --json`."""
+        result: dict[str, Any] = {
+            **self.setup.to_json(),
+            "seeds": list(self.seeds),
+            "folds": [
+                {
+                    "held_out": list(fold.held_out),
+                    "seed": fold.seed,
+                    "n_spots": fold.n_spots,
+                    "spot_spearman": fold.spot_spearman,
+                    "type_spearman": fold.type_spearman,
+                    "fit_seconds": fold.fit_seconds,
+                    "baselines": fold.baselines,
+                }
+                for fold in self.folds
+            ],
+            "mean": {name: self.mean(name) for name in ("spot_spearman", "type_spearman")},
+            "baselines": {name: {"spot_spearman": self.baseline(name)} for name in BASELINES},
+            "seconds": {
+                "load": self.load_seconds,
+                "fit": sum(fold.fit_seconds for fold in self.folds),
+                "predict": sum(fold.predict_seconds for fold in self.folds),
+            },
+        }
+        if len(self.seeds) > 1:
+            result["seed_spread"] = {
+                name: self._seed_spread(name) for name in ("spot_spearman", "type_spearman")
+            }
+        return result
+
+    def residuals(self, store: EmbeddingStore) -> Residuals:
+        """Held-out predictions of the first seed beside the truth."""
+        folds = self._residuals_by_fold(store)
+        return Residuals(
+            tuple(p for fold in folds for p in fold.predicted),
+            tuple(t for fold in folds for t in fold.true),
+        )
+
+    def coverage(self, store: EmbeddingStore, level: float, how: str = "rank") -> dict[str, Any]:
+        """Share of spots and types that intervals of `level` hold, by fold and on average.
+
+        Parameters
+        ----------
+        store : EmbeddingStore
+            Where the truth is.
+        level : float
+            Share that the intervals are to hold.
+        how : str
+            Normalisation, see `normalize`.
+        """
+        folds = self._residuals_by_fold(store)
+        if len(folds) < 2:
+            raise HistoboostError("interval: coverage needs two folds; hold out more slides")
+        name = target_of(self.setup.model, self.setup.target)
+        target = fit_target(name, np.concatenate([t for fold in folds for t in fold.true]))
+        shares = coverage(folds, level, how, target)
+        return {"folds": shares, "mean": float(np.mean(shares))}
+
+    def _residuals_by_fold(self, store: EmbeddingStore) -> list[Residuals]:
+        found = []
+        for fold in self.folds:
+            if fold.seed == self.seeds[0]:
+                tables = [store.spots(slide) for slide in fold.held_out]
+                true = [np.asarray(table.abundance, dtype=np.float64) for table in tables]
+                found.append(Residuals(tuple(fold.predictions.values()), tuple(true)))
+        return found
+
+    def _seed_spread(self, score: str) -> float:
+        """Standard deviation over seeds of the mean over folds."""
+        means = [
+            np.mean([getattr(fold, score) for fold in self.folds if fold.seed == seed])
+            for seed in self.seeds
+        ]
+        return float(np.std(means, ddof=1))
+
+
+def cross_validate(
+    store: EmbeddingStore,
+    features: str = DEFAULT_FEATURES,
+    model: str = "lightgbm",
+    target: str = "rank",
+    *,
+    group_by: str = "slide",
+    seed: int = 0,
+    seeds: int = 1,
+    slides: Sequence[str] | None = None,
+    held_out: Sequence[str] | None = None,
+    jobs: int | None = None,
+    **more: Any,
+) -> CrossValidation:
+    """Score a model on every labelled slide (or group), trained on the others.
+
+    Parameters
+    ----------
+    store : EmbeddingStore
+        Embeddings, coordinates and abundances.
+    features, model, target, group_by, seed, **more
+        See `Setup`.
+    seeds : int
+        Number of seeds, counted up from `seed`; scores are averaged over them.
+    slides : sequence of str, optional
+        Labelled slides to use; all by default.
+    held_out : sequence of str, optional
+        Score only the folds that hold out one of these slides; all by default.
+    jobs : int, optional
+        Cores to use at most.
+
+    Returns
+    -------
+    CrossValidation
+
+    Raises
+    ------
+    HistoboostError
+        If there are fewer than two labelled slides (or groups), or the input does not fit.
+    """
+    setup = Setup(features, model, target, group_by, seed=seed, **more)
+    return run_folds(store, setup, seeds=seeds, slides=slides, held_out=held_out, jobs=jobs)
+
+
+def run_folds(
+    store: EmbeddingStore,
+    setup: Setup,
+    *,
+    seeds: int = 1,
+    slides: Sequence[str] | None = None,
+    held_out: Sequence[str] | None = None,
+    jobs: int | None = None,
+) -> CrossValidation:
+    """`cross_validate` with the setup in one piece."""
+    if seeds < 1:
+        raise HistoboostError(f"seeds {seeds}: must be 1 or more")
+    chosen = labelled_slides(store, slides)
+    start = time.perf_counter()
+    layout = describe(store, chosen, setup.features)
+    setup = replace(setup, features=layout.features)
+    folds = make_folds(layout, setup.group_by, held_out)
+    matrix = assemble(store, chosen, setup.features, setup.standardize)
+    loaded = time.perf_counter() - start
+    numbers = tuple(range(setup.seed, setup.seed + seeds))
+    results = []
+    with progress(f"evaluate {setup.model}", len(folds) * seeds, "folds") as advance:
+        for number in numbers:
+            for fold in folds:
+                results.append(run_fold(matrix, fold, replace(setup, seed=number), jobs))
+                advance(1)
+    return CrossValidation(setup, tuple(results), loaded, numbers)
+
+
+def labelled_slides(store: EmbeddingStore, slides: Sequence[str] | None) -> list[str]:
+    """The labelled ones among `slides`, or all labelled slides of the store.
+
+    Raises
+    ------
+    HistoboostError
+        If one that was named is not there or has no labels, or cell types differ.
+    """
+    there = store.slides()
+    for slide in slides or ():
+        if slide not in there:
+            raise HistoboostError(
+                f"{store.location}: no slide {slide!r}; there are {', '.join(there) or 'none'}"
+            )
+    tables = [store.spots(slide) for slide in (there if slides is None else slides)]
+    for table in tables:
+        if slides is not None and not table.labelled:
+            raise HistoboostError(f"slide {table.slide}: has no abundances; choose labelled slides")
+    labelled = [table for table in tables if table.labelled]
+    if not labelled:
+        raise HistoboostError(f"{store.location}: no labelled slide; featurize slides with labels")
+    for table in labelled:
+        if table.cell_types != labelled[0].cell_types:
+            raise HistoboostError(
+                f"slide {table.slide}: has other cell types than {labelled[0].slide}; train on "
+                "slides that share them, chosen with --slides"
+            )
+    return list(dict.fromkeys(table.slide for table in labelled))
+
+
+def make_folds(layout: Layout, group_by: str, held_out: Sequence[str] | None) -> list[Fold]:
+    """One fold for every group, in the order of the slides.
+
+    Raises
+    ------
+    HistoboostError
+        If there are fewer than two groups, or `held_out` names a slide that is not there.
+    """
+    everything = range(len(layout.spots))
+    groups = group_names(layout, everything, group_by)
+    if len(set(groups)) < 2:
+        raise HistoboostError(
+            f"cross-validation: needs two labelled {group_by}s, one to hold out; there is only "
+            f"{groups[0]}"
+        )
+    for slide in held_out or ():
+        if slide not in layout.slides:
+            raise HistoboostError(
+                f"held-out slide {slide!r}: is not one of {', '.join(layout.slides)}"
+            )
+    wanted = {
+        group
+        for group, slide in zip(groups, layout.slides, strict=True)
+        if held_out is None or slide in held_out
+    }
+    return [
+        Fold(
+            tuple(i for i in everything if groups[i] == name),
+            tuple(i for i in everything if groups[i] != name),
+        )
+        for name in dict.fromkeys(groups)
+        if name in wanted
+    ]
+
+
+def run_fold(
+    matrix: FeatureMatrix, fold: Fold, setup: Setup, jobs: int | None = None
+) -> FoldResult:
+    """Train on a fold's training slides and score its held-out ones."""
+    start = time.perf_counter()
+    predictor = fit_predictor(matrix, fold.training, setup, jobs)
+    fitted = time.perf_counter()
+    tables = [matrix.layout.spots[slide] for slide in fold.held_out]
+    predictions = {
+        table.slide: predictor.predict(matrix.block(slide), table.xy)
+        for slide, table in zip(fold.held_out, tables, strict=True)
+    }
+    predicted = time.perf_counter()
+    if setup.model not in BASELINES:
+        for table in tables:
+            warn_if_constant(predictions[table.slide], f"slide {table.slide}")
+    true = [matrix.abundance(slide) for slide in fold.held_out]
+    parts = list(predictions.values())
+    by_slide = [type_spearman(p, t) for p, t in zip(parts, true, strict=True)]
+    return FoldResult(
+        held_out=tuple(table.slide for table in tables),
+        seed=setup.seed,
+        n_spots=sum(map(len, true)),
+        spot_spearman=_over_spots(parts, true),
+        type_spearman=float(
+            np.mean([type_spearman(*pair) for pair in zip(parts, true, strict=True)])
+        ),
+        fit_seconds=fitted - start,
+        predict_seconds=predicted - fitted,
+        baselines={name: _baseline(matrix, fold, name, setup, true) for name in BASELINES},
+        predictions=predictions,
+    )
+
+
+def _over_spots(predicted: Sequence[NDArray[Any]], true: Sequence[NDArray[Any]]) -> float:
+    pairs = zip(predicted, true, strict=True)
+    return float(np.concatenate([spearman(p, t, axis=1) for p, t in pairs]).mean())
+
+
+def _baseline(
+    matrix: FeatureMatrix, fold: Fold, name: str, setup: Setup, true: Sequence[NDArray[Any]]
+) -> float:
+    constant = replace(setup, model=name, smooth=0.0, options={})
+    predictor = fit_predictor(matrix, fold.training, constant)
+    one = matrix.block(fold.held_out[0])[:1]
+    profile = predictor.fitted.predict(one)[0]
+    return _over_spots([np.tile(profile, (len(part), 1)) for part in true], true)

@@ -1,0 +1,115 @@
+"""Training one model on some slides, and predicting others with it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histoboost.errors import HistoboostError, HistoboostWarning
+from histoboost.regress.baselines import target_of
+from histoboost.regress.features import FeatureMatrix, Layout
+from histoboost.regress.heads import Fitted, Training, make_head
+from histoboost.regress.reduce import Reduction, fit_reduction
+from histoboost.regress.setup import Setup
+from histoboost.regress.smoothing import smooth
+from histoboost.regress.targets import Target, fit_target
+
+Array = NDArray[np.float64]
+
+#: Share of the variance of predictions that lies between spots, below which they count as one
+#: profile for all.
+HARDLY_VARIES = 1e-3
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A trained model together with what was fitted before and is done after it."""
+
+    target: Target
+    reduction: Reduction
+    fitted: Fitted
+    smooth: float
+
+    def predict(self, values: NDArray[np.float32], xy: Array) -> Array:
+        """Features (N, F) and centres (N, 2) of one slide to predictions (N, T), target units."""
+        predicted = self.fitted.predict(self.reduction.apply(values))
+        return smooth(predicted, xy, self.smooth)
+
+
+def fit_predictor(
+    matrix: FeatureMatrix, slides: Sequence[int], setup: Setup, jobs: int | None = None
+) -> Predictor:
+    """Train on the slides with these indices; the rest of the matrix is not looked at.
+
+    Parameters
+    ----------
+    matrix : FeatureMatrix
+        Features of these and perhaps other slides.
+    slides : sequence of int
+        Indices of training slides, all labelled.
+    setup : Setup
+        What to learn and how.
+    jobs : int, optional
+        Cores to use at most.
+    """
+    abundances = [matrix.abundance(slide) for slide in slides]
+    target = fit_target(target_of(setup.model, setup.target), np.concatenate(abundances))
+    blocks = [matrix.block(slide) for slide in slides]
+    reduction = fit_reduction(matrix.layout.columns, blocks, setup.seed)
+    training = Training(
+        blocks=[reduction.apply(block) for block in blocks],
+        targets=[target.forward(abundance) for abundance in abundances],
+        weights=_weights([len(block) for block in blocks], setup.balance),
+        groups=group_names(matrix.layout, slides, setup.group_by),
+        seed=setup.seed,
+        jobs=jobs,
+        options=setup.options,
+    )
+    return Predictor(target, reduction, make_head(setup.model).fit(training), setup.smooth)
+
+
+def group_names(layout: Layout, slides: Sequence[int], group_by: str) -> list[str]:
+    """What each slide is held out with.
+
+    Raises
+    ------
+    HistoboostError
+        If groups are asked for and a slide has none.
+    """
+    tables = [layout.spots[slide] for slide in slides]
+    if group_by == "slide":
+        return [table.slide for table in tables]
+    names = []
+    for table in tables:
+        if table.group is None:
+            raise HistoboostError(
+                f"slide {table.slide}: has no group; give groups with histoboost featurize "
+                "--groups FILE.csv, or use --group-by slide"
+            )
+        names.append(table.group)
+    return names
+
+
+def _weights(sizes: Sequence[int], balance: str) -> list[Array]:
+    """Sample weights, mean 1 over all spots; all slides alike in sum where `balance` says so."""
+    if balance == "none":
+        return [np.ones(size) for size in sizes]
+    each = sum(sizes) / len(sizes)
+    return [np.full(size, each / size) for size in sizes]
+
+
+def warn_if_constant(predicted: Array, what: str) -> None:
+    """Warn where the predictions for one slide hardly differ between spots."""
+    total = float(np.var(predicted))
+    between = float(np.var(predicted, axis=0).mean())
+    if len(predicted) > 1 and between <= HARDLY_VARIES * total:
+        warnings.warn(
+            f"{what}: predictions hardly vary across spots; this is close to one constant "
+            "profile, whatever its per-spot score",
+            HistoboostWarning,
+            stacklevel=2,
+        )

@@ -1,0 +1,129 @@
+"""The models that can learn composition from features, behind one protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histoboost.errors import HistoboostError
+
+Array = NDArray[np.float64]
+Matrix = NDArray[np.float32]
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """What a head learns from: one entry per training slide.
+
+    Attributes
+    ----------
+    blocks : sequence of ndarray of shape (n, F), float32
+        Features.
+    targets : sequence of ndarray of shape (n, T)
+        Targets, such as ranks.
+    weights : sequence of ndarray of shape (n,)
+        Sample weights, mean 1 over all spots.
+    groups : sequence of str
+        Slides of one group are held out together by inner folds.
+    seed : int
+    jobs : int or None
+        Cores to use at most.
+    """
+
+    blocks: Sequence[Matrix]
+    targets: Sequence[Array]
+    weights: Sequence[Array]
+    groups: Sequence[str]
+    seed: int = 0
+    jobs: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def inner_folds(self) -> list[tuple[Training, list[int]]]:
+        """For every group: the training data without it, and the indices of its slides."""
+        return [
+            (self.subset([i for i, g in enumerate(self.groups) if g != name]), held)
+            for name in dict.fromkeys(self.groups)
+            if (held := [i for i, g in enumerate(self.groups) if g == name])
+        ]
+
+    def subset(self, slides: Sequence[int]) -> Training:
+        """The same with some of the slides."""
+        return replace(
+            self,
+            blocks=[self.blocks[i] for i in slides],
+            targets=[self.targets[i] for i in slides],
+            weights=[self.weights[i] for i in slides],
+            groups=[self.groups[i] for i in slides],
+        )
+
+
+class Fitted(Protocol):
+    """A trained model."""
+
+    def predict(self, values: Matrix) -> Array:
+        """Features (n, F) to targets (n, T)."""
+        ...
+
+    def importance(self) -> Array | None:
+        """Share of every feature (F,), summing to 1; None where the model cannot tell."""
+        ...
+
+    def to_files(self) -> tuple[dict[str, Any], dict[str, str], Arrays]:
+        """What the bundle keeps: JSON fields, texts and arrays, by name."""
+        ...
+
+
+class Head(Protocol):
+    """A way to train one; `load` is the inverse of `Fitted.to_files`."""
+
+    def fit(self, training: Training) -> Fitted:
+        """Learn from the training slides and from nothing else."""
+        ...
+
+    def load(self, fields: Mapping[str, Any], texts: Mapping[str, str], arrays: Arrays) -> Fitted:
+        """Rebuild a trained model; KeyError or ValueError where something is off."""
+        ...
+
+
+_HEADS: dict[str, Callable[[], Head]] = {}
+
+
+def register(name: str) -> Callable[[Callable[[], Head]], Callable[[], Head]]:
+    """Enter a head under `name`; a second one of the same name is an error."""
+
+    def enter(make: Callable[[], Head]) -> Callable[[], Head]:
+        if name in _HEADS:
+            raise ValueError(f"head {name!r} is registered twice")
+        _HEADS[name] = make
+        return make
+
+    return enter
+
+
+def head_names() -> list[str]:
+    """Names of all heads, in the order in which they were entered."""
+    _import_all()
+    return list(_HEADS)
+
+
+def make_head(name: str) -> Head:
+    """The head called `name`.
+
+    Raises
+    ------
+    HistoboostError
+        If there is none; the message lists those there are.
+    """
+    _import_all()
+    if name not in _HEADS:
+        raise HistoboostError(f"model {name!r}: unknown; there are {', '.join(_HEADS)}")
+    return _HEADS[name]()
+
+
+def _import_all() -> None:
+    from histoboost.regress import baselines, blend, head_lightgbm, head_ridge  # noqa: F401

@@ -1,0 +1,73 @@
+"""Predictions as CSV, in the challenge's layout."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from histoboost.errors import HistoboostError
+
+if TYPE_CHECKING:
+    from histoboost.regress.model import Prediction
+
+
+def check_output(path: Path) -> None:
+    """Say now rather than after the work that `path` cannot be written.
+
+    Raises
+    ------
+    HistoboostError
+        If it is a directory, or its directory does not exist or cannot be written to.
+    """
+    if path.is_dir():
+        raise HistoboostError(f"{path}: is a directory; give the name of a file")
+    if not path.parent.is_dir():
+        raise HistoboostError(f"{path.parent}: no such directory; create it first")
+    if not os.access(path.parent, os.W_OK):
+        raise HistoboostError(f"{path.parent}: cannot be written to; choose another place")
+
+
+def write_submission(
+    path: Path, cell_types: Sequence[str], predictions: Sequence[Prediction]
+) -> None:
+    """Write ``ID,<types>``: IDs count from 0 through the slides in order, no row left out.
+
+    Bounds of intervals follow as ``<type>_lower`` and ``<type>_upper``. Numbers keep seven
+    significant digits. The file appears whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    cell_types : sequence of str
+        T names.
+    predictions : sequence of Prediction
+        Values (N, T) of one or more slides, all finite.
+    """
+    columns = list(cell_types)
+    values = np.concatenate([each.values for each in predictions])
+    bounds = [(each.low, each.high) for each in predictions if each.low is not None]
+    if bounds:
+        columns += [f"{name}_{end}" for name in cell_types for end in ("lower", "upper")]
+        pairs = np.concatenate([np.stack([low, high], axis=2) for low, high in bounds])
+        values = np.concatenate([values, pairs.reshape(len(pairs), -1)], axis=1)
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["ID", *columns])
+    writer.writerows([at, *(f"{v:.7g}" for v in row)] for at, row in enumerate(values))
+    handle, staging = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(buffer.getvalue())
+        os.chmod(staging, 0o644)  # mkstemp's own is for the owner only
+        os.replace(staging, path)
+    except BaseException:
+        os.unlink(staging)
+        raise
