@@ -10,6 +10,7 @@ from histoboost.cli.cache import cache
 from histoboost.cli.command import Group
 from histoboost.cli.doctor import completion, doctor
 from histoboost.cli.featurize import backbones, featurize, inspect
+from histoboost.cli.regress import evaluate, predict, train
 from histoboost.cli.report import explore
 
 
@@ -34,3 +35,6 @@ main.add_command(featurize)
 main.add_command(backbones)
 main.add_command(explore)
 main.add_command(align)
+main.add_command(evaluate)
+main.add_command(train)
+main.add_command(predict)

@@ -86,8 +86,8 @@ class CompositionRegressor:
         target: str | None = None,
         **more: Any,
     ) -> None:
-        given = {"features": features, "model": model, "target": target}
-        self.setup = Setup(**{k: v for k, v in given.items() if v is not None}, **more)
+        given: dict[str, Any] = {"features": features, "model": model, "target": target, **more}
+        self.setup = Setup(**{key: value for key, value in given.items() if value is not None})
         self.cell_types: tuple[str, ...] = ()
         self.training_slides: tuple[str, ...] = ()
         self.recipes: dict[str, dict[str, Any]] = {}

@@ -53,10 +53,14 @@ def write_submission(
     """
     columns = list(cell_types)
     values = np.concatenate([each.values for each in predictions])
-    bounds = [(each.low, each.high) for each in predictions if each.low is not None]
+    bounds = [
+        np.stack([each.low, each.high], axis=2)
+        for each in predictions
+        if each.low is not None and each.high is not None
+    ]
     if bounds:
         columns += [f"{name}_{end}" for name in cell_types for end in ("lower", "upper")]
-        pairs = np.concatenate([np.stack([low, high], axis=2) for low, high in bounds])
+        pairs = np.concatenate(bounds)
         values = np.concatenate([values, pairs.reshape(len(pairs), -1)], axis=1)
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")

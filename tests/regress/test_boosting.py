@@ -1,0 +1,132 @@
+"""Many targets on one binned dataset: the same models as one by one."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightgbm as lgb
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from histoboost.errors import HistoboostError, HistoboostWarning
+from histoboost.regress.boosting import MultiTargetLGBM
+from histoboost.regress.budget import plan
+
+Array = NDArray[Any]
+
+
+@parametrize_with_checks([MultiTargetLGBM(n_estimators=20, n_jobs=1)])
+def test_it_is_an_sklearn_estimator(estimator: Any, check: Any) -> None:
+    with warnings.catch_warnings(action="ignore"):
+        check(estimator)
+
+
+@pytest.fixture(scope="module")
+def data() -> tuple[Array, Array, Array]:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 40)).astype(np.float32)
+    y = np.column_stack([X[:, 0] * X[:, 1], np.abs(X[:, 2]), X[:, 3] + rng.normal(size=300)])
+    return X, y, rng.uniform(0.5, 2, size=300)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_models_equal_separately_binned_ones_exactly(
+    data: tuple[Array, Array, Array], jobs: int, weighted: bool
+) -> None:
+    X, y, weight = data
+    weight = weight if weighted else None
+    blocks = [X[:100], X[100:130], X[130:]]
+    with warnings.catch_warnings(action="ignore", category=HistoboostWarning):
+        model = MultiTargetLGBM(n_estimators=30, n_jobs=jobs).fit_blocks(blocks, y, weight)
+        predicted = model.predict(X)
+    seeds = [
+        int(line.split("[seed: ")[1].split("]")[0]) for line in model.texts_ for line in [line]
+    ]
+    for target in range(y.shape[1]):
+        alone = lgb.train(
+            {**model.lightgbm_params(40), "seed": seeds[target], "num_threads": 1},
+            lgb.Dataset(X, label=y[:, target], weight=weight),
+            num_boost_round=30,
+        )
+        np.testing.assert_array_equal(predicted[:, target], alone.predict(X))
+
+
+def test_the_seed_decides_everything(data: tuple[Array, Array, Array]) -> None:
+    X, y, _ = data
+    first, again, other = (
+        MultiTargetLGBM(n_estimators=10, n_jobs=1, random_state=seed).fit(X, y).predict(X)
+        for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_inner_rows_stop_the_training_and_train_nothing(data: tuple[Array, Array, Array]) -> None:
+    X, y, _ = data
+    inner = np.arange(300) < 100
+    settings = {"n_estimators": 200, "learning_rate": 0.3, "n_jobs": 1}
+    model = MultiTargetLGBM(early_stopping_rounds=5, **settings).fit(X, y, inner=inner)
+    assert (model.rounds_ < 200).any()
+    fixed = MultiTargetLGBM(**{**settings, "n_estimators": int(model.rounds_[0])})
+    fixed.fit(X[~inner], y[~inner])
+    np.testing.assert_allclose(model.predict(X)[:, 0], fixed.predict(X)[:, 0])
+
+
+def test_early_stopping_without_inner_rows_is_refused(data: tuple[Array, Array, Array]) -> None:
+    X, y, _ = data
+    with pytest.raises(HistoboostError, match="needs an inner slide"):
+        MultiTargetLGBM(early_stopping_rounds=5, n_jobs=1).fit(X, y)
+
+
+def test_importances_sum_to_one_and_add_up_by_group(data: tuple[Array, Array, Array]) -> None:
+    X, y, _ = data
+    model = MultiTargetLGBM(n_estimators=30, n_jobs=1).fit(X, y)
+    assert model.feature_importances_.sum() == pytest.approx(1)
+    shares = model.importances_by_group({"told": (0, 4), "noise": (4, 40)})
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares["told"] > shares["noise"]
+
+
+def test_saved_models_predict_the_same(data: tuple[Array, Array, Array], tmp_path: Path) -> None:
+    X, y, _ = data
+    model = MultiTargetLGBM(n_estimators=10, n_jobs=1).fit(X, y)
+    model.save(tmp_path / "m")
+    loaded = MultiTargetLGBM.load(tmp_path / "m")
+    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
+    with pytest.raises(HistoboostError, match="not empty"):
+        model.save(tmp_path / "m")
+    with pytest.raises(HistoboostError, match="holds no target_000"):
+        MultiTargetLGBM.load(tmp_path)
+
+
+@pytest.mark.parametrize("cut", [0, 10, 400, -60])
+def test_a_text_that_is_cut_short_is_refused(data: tuple[Array, Array, Array], cut: int) -> None:
+    X, y, _ = data
+    model = MultiTargetLGBM(n_estimators=10, n_jobs=1).fit(X, y)
+    text = model.texts_[0]
+    text = text[: text.index("end of trees")] if cut == -60 else text[:cut]
+    with pytest.raises(HistoboostError, match="cut short"):
+        MultiTargetLGBM.from_texts([text], "here")
+
+
+def test_jobs_times_threads_never_exceed_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("joblib.cpu_count", lambda: 4)
+    for tasks in (1, 3, 50):
+        for jobs in (None, 1, 2, 4):
+            budget = plan(tasks, jobs)
+            assert budget.jobs * budget.threads <= min(4, jobs or 4)
+    with pytest.warns(HistoboostWarning, match="may use 4 cores"):
+        assert plan(50, 9).jobs <= 4
+
+
+def test_verbose_says_how_many_are_used(
+    data: tuple[Array, Array, Array], capsys: pytest.CaptureFixture[str]
+) -> None:
+    X, y, _ = data
+    MultiTargetLGBM(n_estimators=1, n_jobs=1, verbose=True).fit(X, y)
+    assert "1 jobs x 1 threads" in capsys.readouterr().out
