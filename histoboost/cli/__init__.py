@@ -8,6 +8,7 @@ from histoboost import __version__
 from histoboost.cli.align import align
 from histoboost.cli.cache import cache
 from histoboost.cli.command import Group
+from histoboost.cli.demo import demo
 from histoboost.cli.doctor import completion, doctor
 from histoboost.cli.featurize import backbones, featurize, inspect
 from histoboost.cli.regress import evaluate, predict, train
@@ -27,6 +28,7 @@ def main() -> None:
     """
 
 
+main.add_command(demo)
 main.add_command(doctor)
 main.add_command(completion)
 main.add_command(cache)

@@ -1,0 +1,62 @@
+"""The demo: the whole main job, on made-up slides, without a download."""
+
+import csv
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from histoboost.cache.store import EmbeddingStore
+from histoboost.cli import main
+from histoboost.regress.model import CompositionRegressor
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    out = tmp_path_factory.mktemp("demo") / "new" / "folder"
+    result = CliRunner().invoke(main, ["demo", "--out", str(out), "--spots", "40"])
+    assert result.exit_code == 0, result.output
+    return out, result.output
+
+
+def test_the_demo_beats_the_constant_baselines_clearly(demo):
+    out, _ = demo
+    rows = {row["model"]: row for row in json.loads((out / "scores.json").read_text())["rows"]}
+    best_constant = max(rows[name]["spot_spearman"] for name in ("mean", "mean-rank"))
+    assert rows["lightgbm"]["spot_spearman"] > best_constant + 0.05
+    assert rows["lightgbm"]["type_spearman"] > 0.15
+
+
+def test_the_demo_says_which_backbone_and_weights_it_used(demo):
+    _, output = demo
+    assert "stain-texture, which has no weights" in output
+    assert "made up" in output
+
+
+def test_the_demo_ends_with_the_scores_and_the_paths_of_what_it_wrote(demo):
+    out, output = demo
+    table = output[output.index("Spearman, held-out slides") :]
+    assert "constant: mean-rank profile" in table
+    assert "LightGBM" in table
+    for path in json.loads((out / "scores.json").read_text())["paths"].values():
+        assert path in table.replace("\n", "")
+
+
+def test_what_the_demo_wrote_can_be_used_again(demo):
+    out, _ = demo
+    store = EmbeddingStore(out / "store.zarr", mode="r")
+    spots = len(store.spots("S_5").xy)
+    with open(out / "submission.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["ID"] for row in rows] == [str(i) for i in range(spots)]
+    [prediction] = CompositionRegressor.load(out / "model").predict(store)
+    assert prediction.values.shape == (spots, 14)
+
+
+def test_a_demo_that_cannot_be_written_is_one_clear_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    result = CliRunner().invoke(main, ["demo", "--out", str(tmp_path / "file")])
+    assert result.exit_code == 2
+    result = CliRunner().invoke(main, ["demo", "--out", str(tmp_path), "--spots", "20", "--backbone", "resnet"])
+    assert result.exit_code == 2
+    assert "resnet18" in result.output
