@@ -57,6 +57,8 @@ def test_a_demo_that_cannot_be_written_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("")
     result = CliRunner().invoke(main, ["demo", "--out", str(tmp_path / "file")])
     assert result.exit_code == 2
-    result = CliRunner().invoke(main, ["demo", "--out", str(tmp_path), "--spots", "20", "--backbone", "resnet"])
+    result = CliRunner().invoke(
+        main, ["demo", "--out", str(tmp_path), "--spots", "20", "--backbone", "resnet"]
+    )
     assert result.exit_code == 2
     assert "resnet18" in result.output
