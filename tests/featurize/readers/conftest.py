@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anndata
 import numpy as np
@@ -159,5 +160,53 @@ def make_anndata(
             }
         }
         return adata
+
+    return make
+
+
+@pytest.fixture
+def make_sdata(pixels: np.ndarray, make_anndata: Callable) -> Callable[..., Any]:
+    """The phantom as spatialdata-io lays out a Visium slide: circles in full-resolution pixels."""
+    pytest.importorskip(
+        "spatialdata", reason="pip install 'histoboost[spatialdata]'", exc_type=ImportError
+    )
+    from spatialdata import SpatialData
+    from spatialdata.models import Image2DModel, ShapesModel, TableModel
+    from spatialdata.transformations import Identity, Scale
+
+    def make(pyramid: bool = False, labels: str = "obsm") -> SpatialData:
+        adata = make_anndata(labels)
+        adata.obs["instance"] = np.arange(100, 100 + len(adata))
+        adata.obs["region"] = "P_1"
+        scalefactors = adata.uns["spatial"]["P_1"]["scalefactors"]
+        hires = scalefactors["tissue_hires_scalef"]
+        to_full = Scale([1 / hires, 1 / hires], axes=("x", "y"))
+        # The circles lie in another order than the table.
+        order = np.random.default_rng(2).permutation(len(adata))
+        circles = ShapesModel.parse(
+            adata.obsm["spatial"][order],
+            geometry=0,
+            radius=scalefactors["spot_diameter_fullres"] / 2,
+            index=adata.obs["instance"].to_numpy()[order],
+            transformations={"P_1": Identity()},
+        )
+        image = Image2DModel.parse(
+            pixels,
+            dims=("y", "x", "c"),
+            scale_factors=[2] if pyramid else None,
+            transformations={"P_1": to_full},
+        )
+        small = Image2DModel.parse(
+            pixels[::4, ::4],
+            dims=("y", "x", "c"),
+            transformations={"P_1": Scale([4 / hires, 4 / hires], axes=("x", "y"))},
+        )
+        del adata.uns["spatial"]
+        table = TableModel.parse(adata, region="P_1", region_key="region", instance_key="instance")
+        return SpatialData(
+            images={"P_1_lowres": small, "P_1_hires": image},
+            shapes={"P_1": circles},
+            tables={"table": table},
+        )
 
     return make
