@@ -15,7 +15,7 @@ from histoboost.progress import progress
 from histoboost.regress.baselines import target_of
 from histoboost.regress.expression import DEFAULT_FEATURES
 from histoboost.regress.features import FeatureMatrix, Layout, assemble, describe
-from histoboost.regress.fitting import fit_predictor, group_names, warn_if_constant
+from histoboost.regress.fitting import Predictor, fit_predictor, group_names, warn_if_constant
 from histoboost.regress.intervals import Residuals, coverage
 from histoboost.regress.metrics import spearman, type_spearman
 from histoboost.regress.setup import Setup
@@ -324,6 +324,13 @@ def run_fold(
     """Train on a fold's training slides and score its held-out ones."""
     start = time.perf_counter()
     predictor = fit_predictor(matrix, fold.training, setup, jobs)
+    return score_fold(matrix, fold, setup, predictor, time.perf_counter() - start)
+
+
+def score_fold(
+    matrix: FeatureMatrix, fold: Fold, setup: Setup, predictor: Predictor, fit_seconds: float
+) -> FoldResult:
+    """Score a model that was trained on a fold's training slides on its held-out ones."""
     fitted = time.perf_counter()
     tables = [matrix.layout.spots[slide] for slide in fold.held_out]
     predictions = {
@@ -343,7 +350,7 @@ def run_fold(
         n_spots=sum(map(len, true)),
         spot_spearman=_over_spots(parts, true),
         type_spearman=float(np.mean(by_slide)),
-        fit_seconds=fitted - start,
+        fit_seconds=fit_seconds,
         predict_seconds=predicted - fitted,
         baselines={name: _baseline(matrix, fold, name, setup, true) for name in BASELINES},
         predictions=predictions,

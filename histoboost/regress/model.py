@@ -192,6 +192,11 @@ class CompositionRegressor:
             found.append(Prediction(slide, values, values - half, values + half))
         return found
 
+    @property
+    def target(self) -> Target:
+        """What its predictions are in units of before they are normalised."""
+        return self._trained().target
+
     def importances(self) -> dict[str, float]:
         """Share of each term of the features in the model; empty where the head cannot tell.
 
