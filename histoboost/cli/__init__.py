@@ -12,7 +12,7 @@ from histoboost.cli.demo import demo
 from histoboost.cli.doctor import completion, doctor
 from histoboost.cli.featurize import backbones, featurize, inspect
 from histoboost.cli.regress import evaluate, predict, train
-from histoboost.cli.report import explore
+from histoboost.cli.report import explore, report
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -36,6 +36,7 @@ main.add_command(inspect)
 main.add_command(featurize)
 main.add_command(backbones)
 main.add_command(explore)
+main.add_command(report)
 main.add_command(align)
 main.add_command(evaluate)
 main.add_command(train)

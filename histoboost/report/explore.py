@@ -12,7 +12,7 @@ import numpy as np
 from histoboost import __version__
 from histoboost.report import statistics
 from histoboost.report.encode import floats, numbers
-from histoboost.report.page import write_page
+from histoboost.report.page import check_output, write_page
 from histoboost.report.slides import SlideView
 from histoboost.report.source import Source, open_source
 
@@ -37,6 +37,7 @@ def explore(data: str | Path, output: str | Path) -> int:
     HistoboostError
         If `data` cannot be opened or `output` cannot be written.
     """
+    check_output(output)
     source = open_source(data)
     views = source.views
     types = next((view.cell_types for view in views if view.abundance is not None), ())
@@ -62,8 +63,10 @@ def explore(data: str | Path, output: str | Path) -> int:
 
 def _statistics(labelled: Sequence[SlideView]) -> dict[str, Any]:
     """Per slide and type: five quantiles, median, sparsity, zeros, Moran's I, mean rank."""
+    from histoboost.regress.neighbors import spot_graph
+
     each = [view.abundance for view in labelled if view.abundance is not None]
-    graphs = [statistics.adjacent(view.xy) for view in labelled]
+    graphs = [spot_graph(view.xy) for view in labelled]
     quantiles = [statistics.boxes(a) for a in each]
     return {
         "boxes": numbers(quantiles, 4),

@@ -69,11 +69,7 @@ def write_page(path: str | Path, *, title: str, kind: str, data: dict[str, Any])
     HistoboostError
         If `path` is a directory, or its folder does not exist.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise HistoboostError(f"{path}: is a directory; give the name of an HTML file")
-    if not path.parent.is_dir():
-        raise HistoboostError(f"{path}: no folder {path.parent}; create it first")
+    path = check_output(path)
     from plotly.offline import get_plotlyjs
 
     text = _SHELL.format(
@@ -91,6 +87,22 @@ def write_page(path: str | Path, *, title: str, kind: str, data: dict[str, Any])
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
     return path.stat().st_size
+
+
+def check_output(path: str | Path) -> Path:
+    """Say before the work, and not after it, that a page cannot be written to `path`.
+
+    Raises
+    ------
+    HistoboostError
+        If `path` is a directory, or its folder does not exist.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise HistoboostError(f"{path}: is a directory; give the name of an HTML file")
+    if not path.parent.is_dir():
+        raise HistoboostError(f"{path}: no folder {path.parent}; create it first")
+    return path
 
 
 def _asset(name: str) -> str:

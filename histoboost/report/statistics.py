@@ -8,11 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.sparse import csr_array
-from scipy.spatial import cKDTree
 from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
-
-from histoboost.featurize.inspect import pitch_px
 
 Matrix = NDArray[np.floating[Any]]
 
@@ -37,21 +34,6 @@ def sparsity(abundance: Matrix) -> Matrix:
 def mean_ranks(abundance: Matrix) -> Matrix:
     """Mean over spots of each type's rank within the spot, 1 = most abundant, (T,)."""
     return np.asarray(rankdata(-abundance, axis=1).mean(axis=0))
-
-
-def adjacent(xy: NDArray[np.float64]) -> csr_array:
-    """Which spots are neighbours on the lattice, (N, N): 1 where they are, 0 elsewhere.
-
-    Within 1.3 pitches lie the 6 neighbours of a hexagonal lattice (the next are 1.73 away) and
-    the 4 of a square one (the next are 1.41 away).
-    """
-    pitch = pitch_px(xy)
-    n = len(xy)
-    if pitch is None:
-        return csr_array((n, n))
-    i, j = cKDTree(xy).query_pairs(1.3 * pitch, output_type="ndarray").T
-    ones = np.ones(2 * len(i))
-    return csr_array((ones, (np.append(i, j), np.append(j, i))), shape=(n, n))
 
 
 def moran(abundance: Matrix, graph: csr_array) -> Matrix:

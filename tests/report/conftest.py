@@ -1,4 +1,4 @@
-"""One headless Chromium for all tests of the pages."""
+"""A small store and model to report on, and one headless Chromium for all pages."""
 
 from __future__ import annotations
 
@@ -87,6 +87,28 @@ class Page:
             if e["method"] == "Network.requestWillBeSent"
         ]
         return [url for url in urls if not url.startswith(("file:", "data:", "blob:", "about:"))]
+
+
+@pytest.fixture(scope="session")
+def store_path(tmp_path_factory: pytest.TempPathFactory, phantom_h5: Path) -> Path:
+    """The phantom slides with a small embedding of two sizes."""
+    from histoboost.featurize.embed import featurize
+
+    path = tmp_path_factory.mktemp("report") / "store.zarr"
+    featurize(phantom_h5, path, backbone="stain-texture", patch=[16, 32])
+    return path
+
+
+@pytest.fixture(scope="session")
+def model_path(tmp_path_factory: pytest.TempPathFactory, store_path: Path) -> Path:
+    """A small LightGBM model of S_1 and S_2; S_3 is labelled but was not trained on."""
+    from histoboost.cache.store import EmbeddingStore
+    from histoboost.regress.model import CompositionRegressor
+
+    path = tmp_path_factory.mktemp("report") / "model"
+    model = CompositionRegressor("*+*:ring1", options={"n_estimators": 40})
+    model.fit(EmbeddingStore(store_path, mode="r"), ["S_1", "S_2"]).save(path)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
+from histoboost.regress.neighbors import spot_graph
 from histoboost.report import statistics
 
 
@@ -19,22 +20,9 @@ def square(side: int) -> np.ndarray:
     return np.stack([x.ravel(), y.ravel()], axis=1) * 20.0
 
 
-def hexagonal(side: int) -> np.ndarray:
-    y, x = np.mgrid[:side, :side].astype(float)
-    return np.stack([(x + y % 2 / 2).ravel(), (y * np.sqrt(3) / 2).ravel()], axis=1) * 20.0
-
-
-def test_inner_spots_have_four_neighbours_on_a_square_lattice_and_six_on_a_hexagonal_one():
-    for lattice, neighbours in ((square(7), 4), (hexagonal(7), 6)):
-        graph = statistics.adjacent(lattice)
-        assert graph.sum(axis=1).max() == neighbours
-        assert graph.sum(axis=1).reshape(7, 7)[1:-1, 1:-1].min() == neighbours
-        assert abs(graph - graph.T).max() == 0
-
-
 def test_moran_agrees_with_its_formula_written_as_loops(abundance):
     xy = np.random.default_rng(1).permutation(square(8))[:60]
-    graph = statistics.adjacent(xy)
+    graph = spot_graph(xy)
     weights = graph.toarray()
     for column, value in zip(abundance.T, statistics.moran(abundance, graph), strict=True):
         z = column.astype(float) - column.astype(float).mean()
@@ -46,7 +34,7 @@ def test_moran_is_high_for_a_gradient_minus_one_for_a_chessboard_and_unknown_for
     xy = square(10)
     gradient = xy[:, 0]
     chess = (xy.sum(axis=1) / 20) % 2
-    graph = statistics.adjacent(xy)
+    graph = spot_graph(xy)
     values = statistics.moran(np.stack([gradient, chess, np.full(100, 0.1)], axis=1), graph)
     assert values[0] > 0.8
     assert values[1] == pytest.approx(-1)
@@ -54,7 +42,7 @@ def test_moran_is_high_for_a_gradient_minus_one_for_a_chessboard_and_unknown_for
 
 
 def test_moran_of_a_lone_spot_is_unknown():
-    assert np.isnan(statistics.moran(np.ones((1, 2)), statistics.adjacent(np.zeros((1, 2))))).all()
+    assert np.isnan(statistics.moran(np.ones((1, 2)), spot_graph(np.zeros((1, 2))))).all()
 
 
 def test_sparsity_counts_spots_where_a_type_is_below_one_percent():

@@ -56,7 +56,7 @@ function drawMap(id, i, view) {
   if (node._fullLayout) Plotly.Fx.unhover(node); // its label would outlive its spot
   const range = extent(i, view.whole);
   const ratio = Math.abs((range.y[1] - range.y[0]) / (range.x[1] - range.x[0]));
-  const barWidth = view.values || view.room ? 70 : 0;
+  const barWidth = view.values || view.room ? (narrow() ? 70 : 86) : 0;
   const wide = node.clientWidth;
   const height = Math.round(Math.min(Math.max(260, window.innerHeight * 0.78), (wide - barWidth) * ratio + 30));
   const perPixel = () => {

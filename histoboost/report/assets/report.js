@@ -1,7 +1,7 @@
 "use strict";
 const TYPES = DATA.types;
 const SCORE = "score";
-const state = { slide: Math.max(0, DATA.slides.findIndex((slide) => slide.truth)), type: "0", values: "rank", picture: 0.45, mark: null };
+const state = { slide: Math.max(0, DATA.slides.findIndex((slide) => slide.truth)), type: "0", values: "rank", picture: 0.45, mark: null, way: "feature" };
 
 const decoded = new Map();
 /** Truth, prediction, their ranks within each spot, and each spot's score, of slide `i`. */
@@ -11,9 +11,26 @@ function results(i) {
     const truth = matrix(slide.truth, slide.n);
     const predicted = matrix(slide.predicted, slide.n);
     decoded.set(i, { truth, predicted, truthRank: truth && ranks(truth, slide.n), predictedRank: ranks(predicted, slide.n),
+      predictedAbundance: toAbundance(predicted, slide.target),
       score: slide.score ? floats(slide.score) : null });
   }
   return decoded.get(i);
+}
+
+/** A model's output in units of abundance, the inverse of its target (see regress/targets.py). */
+function toAbundance(values, target) {
+  const { name, floor, profile } = target;
+  const last = profile.length - 1;
+  const back = {
+    rank: (v) => {
+      const at = Math.min(1, Math.max(0, v)) * last;
+      const k = Math.min(last, Math.floor(at));
+      return profile[k] + (at - k) * (profile[Math.min(last, k + 1)] - profile[k]);
+    },
+    log: (v) => Math.max(0, Math.exp(v) - floor),
+    raw: (v) => v,
+  }[name];
+  return { column: (t) => values.column(t).map(back) };
 }
 
 /** Rank of every type within every spot, 1 = most abundant; ties share their mean rank. */
@@ -45,6 +62,7 @@ const rank = (value) => `${format(value)} of ${TYPES.length}`;
 function spotText(i) {
   const r = results(i);
   const { id } = spots(i);
+  const guess = state.type === SCORE ? null : r.predictedAbundance.column(+state.type);
   return Array.from({ length: DATA.slides[i].n }, (_, k) => {
     let line = `<b>spot ${id(k)}</b>`;
     if (state.type === SCORE) {
@@ -54,7 +72,7 @@ function spotText(i) {
       const t = +state.type;
       line += `<br>${TYPES[t]}`;
       if (r.truth) line += `<br>truth: rank ${rank(r.truthRank.column(t)[k])}, abundance ${format(r.truth.column(t)[k])}`;
-      line += `<br>prediction: rank ${rank(r.predictedRank.column(t)[k])}, output ${format(r.predicted.column(t)[k])}`;
+      line += `<br>prediction: rank ${rank(r.predictedRank.column(t)[k])}, abundance ${format(guess[k])}`;
     }
     if (r.score) line += `<br>per-spot Spearman ${score(Number.isNaN(r.score[k]) ? null : r.score[k])}`;
     return line;
@@ -91,8 +109,8 @@ const drawMaps = figure(async () => {
   let right;
   if (byScore && r.score) right = { ...base, values: Array.from(r.score, (v) => Number.isNaN(v) ? null : v), range: [Math.min(0, quantile(r.score, 0.02)), 1], bar: "" };
   else if (byScore) right = { ...base, colours: Array.from({ length: slide.n }, (_, k) => COLOURS[topType(r.predicted, k) % COLOURS.length]) };
-  else right = show(r.predicted, r.predictedRank);
-  // Ranks of truth and prediction share one scale; outputs of a model and abundances do not.
+  else right = show(r.predictedAbundance, r.predictedRank);
+  // Ranks share one scale. Predicted abundances spread less than true ones, so each has its own.
   const shared = state.values === "rank";
   for (const view of byScore ? [] : [left, right].filter((v) => v.values)) {
     view.range = shared ? [0, 1] : rangeOf(view.values);
@@ -183,10 +201,12 @@ const drawImportance = figure(async () => {
   const m = DATA.importance;
   $("importance-section").hidden = !m;
   if (!m) return;
-  $("importance-hint").textContent = m.note;
-  $("gain-title").textContent = m.gain_name;
-  await bars("gain", m.groups, "gain", ".1%");
-  await bars("permutation", m.groups, "permutation", ".4f");
+  const groups = m.ways[state.way];
+  for (const key of ["gain", "permutation"]) {
+    const known = groups.some((group) => group[key] !== null);
+    $(key).parentElement.hidden = !known;
+    if (known) await bars(key, groups, key, key === "gain" ? ".1%" : ".4f");
+  }
 });
 
 function lines(id, curve, title) {
@@ -224,8 +244,10 @@ function start() {
   tiles($("tiles"), [[score(s.mean.spot_spearman), "per-spot Spearman, held out", true], [score(best[1]), `best baseline (${best[0]})`],
     [(ahead >= 0 ? "+" : "−") + Math.abs(ahead).toFixed(3), "ahead of it"], [score(s.mean.type_spearman), "per-type Spearman, held out"],
     [String(s.folds.length), `folds, ${count(s.folds.reduce((sum, fold) => sum + fold.n_spots, 0))} spots`]]);
-  $("verdict").textContent = DATA.verdict;
-  $("folds-hint").textContent = DATA.folds_hint;
+  const behind = s.folds.filter((fold) => fold.spot_spearman <= Math.max(...Object.values(fold.baselines)));
+  $("verdict").textContent = behind.length
+    ? `On ${behind.map((fold) => fold.held_out.join(", ")).join("; ")} a constant profile does as well or better: there the model has learned nothing that carries over.`
+    : "Ahead of both constant profiles on every held-out slide.";
   const baselines = Object.keys(s.baselines);
   table($("folds-table"), ["held out", "spots", "per-spot Spearman", ...baselines, "per-type Spearman", "fit, s"], [
     ...s.folds.map((fold) => ({ cells: [fold.held_out.join(", "), count(fold.n_spots), score(fold.spot_spearman),
@@ -234,12 +256,18 @@ function start() {
   choices($("slide"), DATA.slides.map((slide, i) => [i, slide.truth ? slide.name : `${slide.name} (no labels)`]), state.slide,
     (value) => { state.slide = +value; state.mark = null; drawMaps(); });
   choices($("type"), [...TYPES.map((name, t) => [t, name]), [SCORE, "score of every spot"]], state.type, (value) => choose(value, false));
-  choices($("values"), [["rank", "rank within the spot"], ["own", "own units"]], "rank", (value) => { state.values = value; drawMaps(); });
+  choices($("values"), [["rank", "rank within the spot"], ["abundance", "abundance"]], "rank", (value) => { state.values = value; drawMaps(); });
   $("picture").addEventListener("input", () => { state.picture = $("picture").value / 100; drawMaps(); });
   $("picture").closest("label").hidden = !DATA.slides.some((slide) => slide.image);
   $("provenance").replaceChildren(...DATA.provenance.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]));
   $("recipes").replaceChildren(...DATA.recipes.map((recipe) => element("details", {}, element("summary", {}, `Recipe of ${recipe.name}`),
     element("dl", {}, ...recipe.fields.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, element("code", {}, value))])))));
+  if (DATA.importance) {
+    const ways = Object.keys(DATA.importance.ways);
+    $("gain-title").textContent = DATA.importance.gain_name;
+    $("way").closest(".controls").hidden = ways.length < 2;
+    choices($("way"), ways.map((way) => [way, way]), "feature", (value) => { state.way = value; drawImportance(); });
+  }
   drawWorst();
   drawAll();
 }

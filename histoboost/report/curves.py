@@ -1,0 +1,87 @@
+"""Learning curves: would more boosting rounds, or more slides, help?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from histoboost.regress.crossval import Fold
+from histoboost.regress.fitting import Predictor, fit_predictor
+from histoboost.regress.head_lightgbm import FittedLightGBM
+from histoboost.regress.metrics import spearman
+
+if TYPE_CHECKING:
+    from histoboost.regress.features import FeatureMatrix
+    from histoboost.regress.setup import Setup
+
+#: Shares of the rounds, and of the training slides, that are scored.
+STEPS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
+SIZES = (0.34, 0.67)
+
+
+def held_out_score(matrix: FeatureMatrix, fold: Fold, predictor: Predictor) -> float:
+    """Per-spot Spearman over all held-out spots of a fold."""
+    scores = [
+        spearman(
+            predictor.predict(matrix.block(slide), matrix.layout.spots[slide].xy),
+            matrix.abundance(slide),
+            axis=1,
+        )
+        for slide in fold.held_out
+    ]
+    return float(np.concatenate(scores).mean())
+
+
+def round_counts(rounds: Sequence[int]) -> list[int]:
+    """The numbers of rounds to score, the last of them all rounds; empty without rounds."""
+    most = max(rounds, default=0)
+    return sorted({max(1, round(most * step)) for step in STEPS}) if most else []
+
+
+def by_rounds(
+    matrix: FeatureMatrix, fold: Fold, predictor: Predictor, counts: Sequence[int]
+) -> list[float]:
+    """Score with the first trees of every boosted model; one score for each count.
+
+    Parameters
+    ----------
+    matrix : FeatureMatrix
+        Features of all slides.
+    fold : Fold
+        Says which of them are held out.
+    predictor : Predictor
+        Trained on the fold; its model must be LightGBM's.
+    counts : sequence of int
+        Numbers of trees.
+    """
+    import lightgbm as lgb
+
+    from histoboost.regress.boosting import MultiTargetLGBM
+
+    assert isinstance(predictor.fitted, FittedLightGBM)
+    boosters = [lgb.Booster(model_str=text) for text in predictor.fitted.model.texts_]
+    scores = []
+    for count in counts:
+        texts = [booster.model_to_string(num_iteration=count) for booster in boosters]
+        fitted = FittedLightGBM(MultiTargetLGBM.from_texts(texts, "model"))
+        scores.append(held_out_score(matrix, fold, replace(predictor, fitted=fitted)))
+    return scores
+
+
+def slide_counts(training: int, setup: Setup) -> list[int]:
+    """The numbers of training slides to score, fewer than all of them."""
+    least = 2 if "early_stopping" in setup.options else 1  # one of them says when to stop
+    counts = {max(least, round(training * size)) for size in SIZES}
+    return sorted(count for count in counts if count < training)
+
+
+def with_slides(
+    matrix: FeatureMatrix, fold: Fold, setup: Setup, count: int, jobs: int | None
+) -> float:
+    """Score when only `count` of the training slides are used, chosen by the setup's seed."""
+    rng = np.random.default_rng([setup.seed, count, *fold.held_out])
+    chosen = sorted(int(i) for i in rng.permutation(fold.training)[:count])
+    return held_out_score(matrix, fold, fit_predictor(matrix, chosen, setup, jobs))

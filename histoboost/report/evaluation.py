@@ -1,0 +1,168 @@
+"""Cross-validation that keeps what a report needs: predictions, importances, learning curves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histoboost.progress import progress
+from histoboost.regress.crossval import Fold, FoldResult, make_folds, score_fold
+from histoboost.regress.features import FeatureMatrix, assemble
+from histoboost.regress.fitting import Predictor, fit_predictor
+from histoboost.regress.head_lightgbm import FittedLightGBM
+from histoboost.regress.targets import Target
+from histoboost.report import curves
+from histoboost.report.importance import column_groups, gain, permutation
+
+if TYPE_CHECKING:
+    from histoboost.cache.store import EmbeddingStore
+    from histoboost.regress.setup import Setup
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What cross-validation says about a model's settings.
+
+    Attributes
+    ----------
+    matrix : FeatureMatrix
+        Features of all slides that take part.
+    results : list of FoldResult
+        Scores and predictions, one for every fold.
+    targets : list of Target
+        What the predictions of each fold are in units of.
+    ways : dict
+        Way to divide the features -> group -> ``{"gain", "permutation", "spread"}``.
+    rounds, sizes : tuple of list, or None
+        Numbers of rounds or of training slides, and for every fold the scores there.
+    """
+
+    matrix: FeatureMatrix
+    results: list[FoldResult]
+    targets: list[Target]
+    ways: dict[str, dict[str, dict[str, float | None]]]
+    rounds: tuple[list[int], list[list[float]]] | None
+    sizes: tuple[list[int], list[list[float]]] | None
+
+
+def evaluate(
+    store: EmbeddingStore, slides: Sequence[str], setup: Setup, jobs: int | None = None
+) -> Evaluation:
+    """Cross-validate `setup` on `slides` and look inside the models.
+
+    Parameters
+    ----------
+    store : EmbeddingStore
+        Where the embeddings are.
+    slides : sequence of str
+        Labelled slides, in two groups at least.
+    setup : Setup
+        What to learn, from what, and how.
+    jobs : int, optional
+        Cores to use at most.
+    """
+    matrix = assemble(store, slides, setup.features, setup.standardize)
+    folds = make_folds(matrix.layout, setup.group_by, None)
+    sizes = curves.slide_counts(min(len(fold.training) for fold in folds), setup)
+    predictors, results, size_scores = [], [], []
+    with progress("cross-validating", len(folds) * (1 + len(sizes)), "models") as advance:
+        for fold in folds:
+            predictor, result = _fit_and_score(matrix, fold, setup, jobs)
+            predictors.append(predictor)
+            results.append(result)
+            advance(1)
+            scores = []
+            for count in sizes:
+                scores.append(curves.with_slides(matrix, fold, setup, count, jobs))
+                advance(1)
+            size_scores.append([*scores, result.spot_spearman])
+    with progress("looking inside the models", len(folds), "models") as advance:
+        ways = _importances(matrix, folds, predictors, setup.seed)
+        rounds = _rounds(matrix, folds, predictors)
+        advance(len(folds))
+    all_slides = min(len(fold.training) for fold in folds)
+    return Evaluation(
+        matrix=matrix,
+        results=results,
+        targets=[predictor.target for predictor in predictors],
+        ways=ways,
+        rounds=rounds,
+        sizes=([*sizes, all_slides], size_scores) if sizes else None,
+    )
+
+
+def _fit_and_score(
+    matrix: FeatureMatrix, fold: Fold, setup: Setup, jobs: int | None
+) -> tuple[Predictor, FoldResult]:
+    start = time.perf_counter()
+    predictor = fit_predictor(matrix, fold.training, setup, jobs)
+    seconds = time.perf_counter() - start
+    return predictor, score_fold(matrix, fold, setup, predictor, seconds)
+
+
+def _importances(
+    matrix: FeatureMatrix, folds: Sequence[Fold], predictors: Sequence[Predictor], seed: int
+) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Gain and loss by permutation, mean over folds; the spread is that of the mean."""
+    ways = column_groups(matrix.layout.columns)
+    gains = [gain(predictor) for predictor in predictors]
+    lost: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+    for fold, predictor in zip(folds, predictors, strict=True):
+        for way, groups in ways.items():
+            lost[way].append(_lost_in_fold(matrix, fold, predictor, groups, seed))
+    return {
+        way: {
+            group: {
+                "gain": None
+                if any(each is None for each in gains)
+                else float(np.mean([each[columns].sum() for each in gains if each is not None])),
+                "permutation": float(np.mean([each[group] for each in lost[way]])),
+                "spread": float(
+                    np.std([each[group] for each in lost[way]]) / np.sqrt(max(1, len(folds) - 1))
+                ),
+            }
+            for group, columns in groups.items()
+        }
+        for way, groups in ways.items()
+    }
+
+
+def _lost_in_fold(
+    matrix: FeatureMatrix,
+    fold: Fold,
+    predictor: Predictor,
+    groups: dict[str, NDArray[np.intp]],
+    seed: int,
+) -> dict[str, float]:
+    """Loss by permutation, mean over the held-out spots of a fold."""
+    total: dict[str, float] = dict.fromkeys(groups, 0.0)
+    spots = sum(len(matrix.block(slide)) for slide in fold.held_out)
+    for slide in fold.held_out:
+        xy = matrix.layout.spots[slide].xy
+        block = matrix.block(slide)
+        lost = permutation(
+            lambda values, xy=xy: predictor.predict(values, xy),  # type: ignore[misc]
+            block,
+            matrix.abundance(slide),
+            groups,
+            seed,
+        )
+        for group, value in lost.items():
+            total[group] += value * len(block) / spots
+    return total
+
+
+def _rounds(
+    matrix: FeatureMatrix, folds: Sequence[Fold], predictors: Sequence[Predictor]
+) -> tuple[list[int], list[list[float]]] | None:
+    models = [p.fitted.model for p in predictors if isinstance(p.fitted, FittedLightGBM)]
+    if len(models) < len(predictors):
+        return None
+    counts = curves.round_counts([int(model.rounds_.max()) for model in models])
+    pairs = zip(folds, predictors, strict=True)
+    return counts, [curves.by_rounds(matrix, fold, p, counts) for fold, p in pairs]

@@ -1,0 +1,198 @@
+"""`histoboost report`: what a trained model can do, and where it fails."""
+
+from __future__ import annotations
+
+import shlex
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histoboost import __version__
+from histoboost.report.encode import floats, numbers
+from histoboost.report.page import check_output, write_page
+from histoboost.report.source import store_views
+
+if TYPE_CHECKING:
+    from histoboost.cache.store import EmbeddingStore
+    from histoboost.regress.model import CompositionRegressor
+    from histoboost.regress.targets import Target
+    from histoboost.report.evaluation import Evaluation
+
+
+def report(
+    store: str | Path, model: str | Path, output: str | Path, *, jobs: int | None = None
+) -> int:
+    """Cross-validate a model's settings and write what comes out as a page.
+
+    The slides that the model was trained on are held out in turn (with their group, if the model
+    groups slides) and predicted by models that were trained on the others with the same settings.
+    All other slides of the store are predicted by the model itself.
+
+    Parameters
+    ----------
+    store : str or Path
+        The embedding store.
+    model : str or Path
+        Folder of a trained model.
+    output : str or Path
+        The HTML file.
+    jobs : int, optional
+        Cores to use at most.
+
+    Returns
+    -------
+    int
+        Size of the page in bytes.
+
+    Raises
+    ------
+    HistoboostError
+        If the store lacks what the model was trained on, the model was trained on one slide (or
+        group) only, or `output` cannot be written.
+    """
+    from histoboost.cache.store import EmbeddingStore
+    from histoboost.regress.model import CompositionRegressor
+    from histoboost.report.evaluation import evaluate
+    from histoboost.report.provenance import provenance, recipes
+
+    check_output(output)
+    regressor = CompositionRegressor.load(model)
+    opened = EmbeddingStore(store, mode="r")
+    rest = _predict_rest(opened, regressor)  # says early if the store does not fit the model
+    evaluation = evaluate(opened, regressor.training_slides, regressor.setup, jobs)
+    command = shlex.join(["histoboost", "report", str(store), str(model), "-o", str(output)])
+    page = {
+        "title": f"{Path(model).name} on {Path(store).name}",
+        "source": f"{regressor.setup.model} on {regressor.setup.features}",
+        "made": f"histoboost {__version__}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "types": list(regressor.cell_types),
+        "slides": _slides(opened, evaluation, rest, regressor.target),
+        **_scores(evaluation),
+        "importance": _importance(evaluation, regressor.setup.model),
+        "curves": {
+            "rounds": _curve(evaluation, evaluation.rounds),
+            "sizes": _curve(evaluation, evaluation.sizes),
+        },
+        "provenance": provenance(opened.location, Path(model), regressor, command),
+        "recipes": recipes(evaluation.matrix.layout),
+    }
+    return write_page(output, title=str(page["title"]), kind="report", data=page)
+
+
+def _predict_rest(
+    store: EmbeddingStore, model: CompositionRegressor
+) -> dict[str, NDArray[np.float64]]:
+    """What the model says of slides that it was not trained on and that have its embeddings."""
+    needed = set(model.recipes)
+    names = [
+        name
+        for name in store.slides()
+        if name not in model.training_slides and needed <= set(store.embeddings(name))
+    ]
+    found = model.predict(store, names, normalize_to="none") if names else []
+    return {prediction.slide: prediction.values for prediction in found}
+
+
+def _slides(
+    store: EmbeddingStore,
+    evaluation: Evaluation,
+    rest: dict[str, NDArray[np.float64]],
+    target: Target,
+) -> list[dict[str, Any]]:
+    from histoboost.regress.metrics import spearman
+
+    held_out: dict[str, tuple[NDArray[np.float64], Target, tuple[str, ...]]] = {
+        slide: (values, fold_target, result.held_out)
+        for result, fold_target in zip(evaluation.results, evaluation.targets, strict=True)
+        for slide, values in result.predictions.items()
+    }
+    slides = []
+    for view in store_views(store):
+        predicted, units, left_out = held_out.get(view.name, (rest.get(view.name), target, None))
+        if predicted is None:
+            continue
+        truth = view.abundance
+        score = None if truth is None else floats(spearman(predicted, truth, axis=1))
+        slides.append(
+            {
+                **view.payload(),
+                "truth": None if truth is None else floats(truth.T),
+                "predicted": floats(predicted.T),
+                "score": score,
+                "held_out": left_out,
+                "target": units.to_json(),
+            }
+        )
+    return slides
+
+
+def _scores(evaluation: Evaluation) -> dict[str, Any]:
+    from histoboost.regress.metrics import spearman
+
+    results = evaluation.results
+    layout = evaluation.matrix.layout
+    by_type = {
+        slide: spearman(values, evaluation.matrix.abundance(layout.slides.index(slide)), axis=0)
+        for result in results
+        for slide, values in result.predictions.items()
+    }
+    baselines = {
+        name: float(np.mean([result.baselines[name] for result in results]))
+        for name in results[0].baselines
+    }
+    folds = [
+        {
+            "held_out": list(result.held_out),
+            "n_spots": result.n_spots,
+            "spot_spearman": result.spot_spearman,
+            "type_spearman": result.type_spearman,
+            "fit_seconds": result.fit_seconds,
+            "baselines": result.baselines,
+        }
+        for result in results
+    ]
+    return {
+        "scores": {
+            "folds": folds,
+            "mean": {
+                "spot_spearman": float(np.mean([result.spot_spearman for result in results])),
+                "type_spearman": float(np.mean([result.type_spearman for result in results])),
+            },
+            "baselines": baselines,
+        },
+        "scored_slides": list(by_type),
+        "type_scores": [
+            {"mean": float(np.mean(scores)), "folds": numbers(scores, 4)}
+            for scores in zip(*by_type.values(), strict=True)
+        ],
+    }
+
+
+def _importance(evaluation: Evaluation, model: str) -> dict[str, Any]:
+    names = {"ridge": "Share of squared weights", "coords": "Share of gain"}
+    return {
+        "gain_name": names.get(model, "Share of gain"),
+        "ways": {
+            way: [{"name": name, **values} for name, values in groups.items()]
+            for way, groups in evaluation.ways.items()
+        },
+    }
+
+
+def _curve(
+    evaluation: Evaluation, curve: tuple[list[int], list[list[float]]] | None
+) -> dict[str, Any] | None:
+    if curve is None:
+        return None
+    counts, scores = curve
+    folds = [", ".join(result.held_out) for result in evaluation.results]
+    return {
+        "x": counts,
+        "folds": [
+            {"name": name, "y": numbers(row, 4)} for name, row in zip(folds, scores, strict=True)
+        ],
+        "mean": numbers(np.mean(scores, axis=0), 4),
+    }

@@ -1,0 +1,85 @@
+"""Where a report's numbers come from: versions, settings, recipes and digests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from histoboost import __version__
+
+if TYPE_CHECKING:
+    from histoboost.regress.features import Layout
+    from histoboost.regress.model import CompositionRegressor
+
+#: Libraries whose version may change the numbers.
+LIBRARIES = ("lightgbm", "numpy", "scikit-learn", "scipy", "zarr", "anndata", "torch")
+
+
+def versions() -> str:
+    """One line of names and versions."""
+    found = [f"Python {platform.python_version()}"]
+    for name in LIBRARIES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            found.append(f"{name} not installed")
+    return ", ".join(found)
+
+
+def provenance(
+    store: str, folder: Path, model: CompositionRegressor, command: str
+) -> list[tuple[str, str]]:
+    """Name and value of everything that led to the report.
+
+    Parameters
+    ----------
+    store : str
+        Location of the store.
+    folder : Path
+        The model's bundle. The digest shown is that of its ``model.json``, which lists the
+        digests of all its other files.
+    model : CompositionRegressor
+        What was loaded from there.
+    command : str
+        How the report was made.
+    """
+    setup = model.setup
+    digest = hashlib.sha256((folder / "model.json").read_bytes()).hexdigest()
+    settings = {
+        "target": setup.target,
+        "held out together": setup.group_by,
+        "standardised within": setup.standardize,
+        "balanced over": setup.balance,
+        "smoothing": f"{setup.smooth:g}",
+        "seed": str(setup.seed),
+        **{name: str(value) for name, value in setup.options.items()},
+    }
+    return [
+        ("Command", command),
+        ("Model", f"{setup.model} in {folder}"),
+        ("Model digest", f"sha256:{digest}"),
+        ("Features", setup.features),
+        ("Settings", ", ".join(f"{name} {value}" for name, value in settings.items())),
+        ("Trained on", ", ".join(model.training_slides)),
+        ("Store", store),
+        ("histoboost", __version__),
+        ("Libraries", versions()),
+    ]
+
+
+def recipes(layout: Layout) -> list[dict[str, Any]]:
+    """For every embedding its fields, and the digest of its recipe on every slide."""
+    found = []
+    for name, fields in layout.recipes.items():
+        rows = [[key, json.dumps(value)] for key, value in fields.items()]
+        rows += [
+            [f"digest on {slide}", own[name]]
+            for slide, own in layout.digests.items()
+            if name in own
+        ]
+        found.append({"name": name, "fields": rows})
+    return found

@@ -1,0 +1,141 @@
+"""What the report of a model is given to draw, against the functions that it stands for."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from histoboost.cache.store import EmbeddingStore
+from histoboost.cli import main
+from histoboost.regress.crossval import cross_validate
+from histoboost.regress.metrics import spearman
+from histoboost.regress.model import CompositionRegressor
+from histoboost.report.model_report import report
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, store_path, model_path) -> dict:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    size = report(store_path, model_path, path, jobs=1)
+    assert size == path.stat().st_size
+    text = path.read_text(encoding="utf-8")
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def matrix(text: str, n: int) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), "<f4").reshape(-1, n).T
+
+
+def slide(data: dict, name: str) -> dict:
+    return next(slide for slide in data["slides"] if slide["name"] == name)
+
+
+def test_scores_are_those_of_cross_validation(data, store_path, model_path):
+    setup = CompositionRegressor.load(model_path).setup
+    expected = cross_validate(
+        EmbeddingStore(store_path, mode="r"),
+        setup.features,
+        slides=["S_1", "S_2"],
+        options=setup.options,
+        jobs=1,
+    )
+    for ours, theirs in zip(data["scores"]["folds"], expected.folds, strict=True):
+        assert ours["held_out"] == list(theirs.held_out)
+        for score in ("spot_spearman", "type_spearman"):
+            assert ours[score] == pytest.approx(getattr(theirs, score))
+        assert ours["baselines"] == pytest.approx(theirs.baselines)
+    assert data["scores"]["mean"]["spot_spearman"] == pytest.approx(expected.mean("spot_spearman"))
+    assert data["scores"]["baselines"]["mean"] == pytest.approx(expected.baseline("mean"))
+
+
+def test_a_slide_of_the_training_is_predicted_by_a_model_that_never_saw_it(data):
+    for name in ("S_1", "S_2"):
+        entry = slide(data, name)
+        assert entry["held_out"] == [name]
+        truth, predicted = (matrix(entry[key], entry["n"]) for key in ("truth", "predicted"))
+        assert spearman(predicted, truth, axis=1) == pytest.approx(
+            matrix(entry["score"], entry["n"])[:, 0], abs=1e-6
+        )
+
+
+def test_other_slides_are_predicted_by_the_model_itself(data, store_path, model_path):
+    model = CompositionRegressor.load(model_path)
+    store = EmbeddingStore(store_path, mode="r")
+    for name in ("S_3", "S_4"):
+        entry = slide(data, name)
+        assert entry["held_out"] is None
+        assert (entry["truth"] is None) == (name == "S_4")
+        expected = model.predict(store, [name], normalize_to="none")[0].values
+        np.testing.assert_allclose(matrix(entry["predicted"], entry["n"]), expected, rtol=1e-6)
+
+
+def test_scores_per_type_are_means_over_held_out_slides(data):
+    assert data["scored_slides"] == ["S_1", "S_2"]
+    by_slide = []
+    for name in data["scored_slides"]:
+        entry = slide(data, name)
+        truth, predicted = (matrix(entry[key], entry["n"]) for key in ("truth", "predicted"))
+        by_slide.append(spearman(predicted, truth, axis=0))
+    means = [entry["mean"] for entry in data["type_scores"]]
+    assert means == pytest.approx(np.mean(by_slide, axis=0), abs=1e-4)
+
+
+def test_importances_are_summed_by_feature_size_and_neighbourhood(data):
+    ways = data["importance"]["ways"]
+    assert {way: [group["name"] for group in groups] for way, groups in ways.items()} == {
+        "feature": [
+            "stain-texture@16",
+            "stain-texture@32",
+            "stain-texture@16:ring1",
+            "stain-texture@32:ring1",
+        ],
+        "patch size": ["16 px", "32 px"],
+        "neighbourhood": ["the spot itself", "ring 1"],
+    }
+    for groups in ways.values():
+        assert sum(group["gain"] for group in groups) == pytest.approx(1)
+
+
+def test_the_curve_over_rounds_ends_at_the_score_of_the_whole_model(data):
+    curve = data["curves"]["rounds"]
+    assert curve["x"][-1] == 40
+    for fold, row in zip(data["scores"]["folds"], curve["folds"], strict=True):
+        assert row["y"][-1] == pytest.approx(fold["spot_spearman"], abs=1e-3)
+    assert data["curves"]["sizes"] is None  # each fold has one training slide
+
+
+def test_provenance_names_model_features_slides_and_recipes(data, model_path):
+    known = dict(data["provenance"])
+    assert known["Trained on"] == "S_1, S_2"
+    assert known["Model digest"].startswith("sha256:")
+    assert "n_estimators 40" in known["Settings"]
+    assert [recipe["name"] for recipe in data["recipes"]] == [
+        "stain-texture@16",
+        "stain-texture@32",
+    ]
+    fields = dict(data["recipes"][0]["fields"])
+    assert fields["patch_px"] == "16"
+    assert re.fullmatch("[0-9a-f]{64}", fields["digest on S_1"])
+
+
+@pytest.mark.parametrize(
+    ("model", "output", "complaint"),
+    [("nowhere", "r.html", "nowhere"), ("model", "no/r.html", "no folder")],
+)
+def test_bad_input_is_one_line_before_any_work(
+    tmp_path: Path, store_path, model_path, model, output, complaint
+):
+    folder = model_path if model == "model" else tmp_path / model
+    args = ["report", str(store_path), str(folder), "-o", str(tmp_path / output)]
+    out = CliRunner().invoke(main, args)
+    assert out.exit_code == 2
+    assert len(out.stderr.strip().splitlines()) == 1
+    assert complaint in out.stderr

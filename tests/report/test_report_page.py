@@ -1,0 +1,94 @@
+"""The report of a model in a real browser."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from histoboost.cache.store import EmbeddingStore
+from histoboost.report.model_report import report
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory, store_path: Path, model_path: Path, page):
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    report(store_path, model_path, path, jobs=1)
+    page.open(path)
+    return page
+
+
+def test_hovering_shows_truth_and_prediction_on_both_maps(reported, store_path):
+    spots = EmbeddingStore(store_path, mode="r").spots("S_2")
+    reported.select("slide", "S_2")
+    reported.select("type", "C5")
+    reported.until(lambda: reported.text("#maps-title") == "S_2: C5")
+    label = reported.hover("truth", 4, expect=f"spot {spots.spot_ids[4]}C5")
+    shown = float(re.search(r"truth: rank \S+ of 14, abundance ([\d.e+-]+?)prediction", label)[1])
+    assert shown == pytest.approx(spots.abundance[4, 4], rel=0.005)
+    assert "per-spot Spearman" in label
+    reported.until(lambda: reported.text("#predicted .hoverlayer") == label)
+    assert f"spot {spots.spot_ids[4]}" in reported.text("#readout")
+
+
+def test_the_rank_on_the_map_is_that_of_the_truth(reported, store_path):
+    truth = EmbeddingStore(store_path, mode="r").spots("S_1").abundance
+    reported.select("slide", "S_1")
+    reported.select("type", "C2")
+    reported.until(lambda: reported.text("#maps-title") == "S_1: C2")
+    values = reported.until(
+        lambda: reported.js(
+            "return Array.from(document.getElementById('truth').data[0].marker.color)"
+        )
+    )
+    ranks = 1 + (truth > truth[:, 1:2]).sum(axis=1)
+    assert values == pytest.approx(1 - (ranks - 1) / truth.shape[1], abs=1e-6)
+
+
+def test_a_slide_without_labels_shows_its_prediction(reported):
+    reported.select("slide", "S_4 (no labels)")
+    reported.until(lambda: "no labels" in reported.text("#maps-hint"))
+    label = reported.hover("predicted", 3, expect="spot 3C")
+    assert "truth" not in label
+
+
+def test_a_worst_spot_can_be_shown_on_the_map(reported):
+    reported.js("document.querySelector('#worst button').click()")
+    worst = reported.text("#worst tbody tr td:nth-child(2)")
+    reported.until(lambda: f"spot {worst} " in reported.text("#readout"))
+    assert "score of every spot" in reported.text("#maps-title")
+    ring = reported.until(lambda: reported.js("return document.getElementById('truth').data[1].x"))
+    assert len(ring) == 1
+
+
+def test_both_themes_draw_every_plot_in_readable_ink(reported):
+    for theme, ink in (("dark", "#ece8f2"), ("light", "#221c2b")):
+        features = [{"name": "prefers-color-scheme", "value": theme}]
+        reported.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        for plot in ("folds", "types", "truth", "gain", "rounds"):
+            reported.until(
+                lambda plot=plot, ink=ink: (
+                    reported.js(
+                        "return document.getElementById(arguments[0])._fullLayout.font.color", plot
+                    )
+                    == ink
+                )
+            )
+
+
+def test_a_phone_shows_the_page_without_scrolling_sideways(reported):
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    reported.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        reported.until(lambda: reported.js("return window.innerWidth") == 390)
+        reported.until(lambda: reported.js("return document.documentElement.scrollWidth") <= 390)
+    finally:
+        reported.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_nothing_was_requested_and_the_console_stayed_silent(reported):
+    assert reported.requests() == []
+    assert reported.errors() == []
