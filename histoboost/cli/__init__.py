@@ -11,6 +11,7 @@ from histoboost.cli.command import Group
 from histoboost.cli.demo import demo
 from histoboost.cli.doctor import completion, doctor
 from histoboost.cli.featurize import backbones, featurize, inspect
+from histoboost.cli.finetune import finetune
 from histoboost.cli.regress import evaluate, predict, train
 from histoboost.cli.report import explore, report
 
@@ -35,6 +36,7 @@ main.add_command(cache)
 main.add_command(inspect)
 main.add_command(featurize)
 main.add_command(backbones)
+main.add_command(finetune)
 main.add_command(explore)
 main.add_command(report)
 main.add_command(align)

@@ -1,0 +1,206 @@
+"""`histoboost finetune`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from histoboost.cli.command import CommaList, Command, json_option, write_json
+from histoboost.errors import HistoboostError
+from histoboost.featurize.finetune.presets import (
+    BATCH_NORM,
+    LOSSES,
+    MONITORS,
+    PRESETS,
+    TARGETS,
+)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Numbers(CommaList):
+    """Comma-separated whole numbers, or ``none``."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Split at commas."""
+        if value == "none" or isinstance(value, tuple):
+            return () if value == "none" else value
+        if isinstance(value, int):  # from a config file
+            return (value,)
+        try:
+            return tuple(int(part) for part in super().convert(value, param, ctx))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of whole numbers", param, ctx)
+
+
+def setting(flag: str, kind: Any, help: str) -> Callable[[F], F]:
+    """An option of the recipe; its help names what each preset says."""
+    field = flag.split("/")[0].removeprefix("--").replace("-", "_")
+    values = [_show(getattr(settings, field)) for settings in PRESETS.values()]
+    if len(set(values)) == 1:
+        default = values[0]
+    else:
+        default = "; ".join(f"{name}: {v}" for name, v in zip(PRESETS, values, strict=True))
+    return click.option(flag, field, type=kind, default=None, help=f"{help}  [{default}]")
+
+
+def _show(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return {None: "the backbone's"}.get(value, str(value))  # type: ignore[call-overload, no-any-return]
+
+
+@click.command(cls=Command)
+@click.argument("data", type=click.Path())
+@click.argument("out", type=click.Path())
+@click.option(
+    "--preset",
+    "preset_name",
+    type=click.Choice(list(PRESETS)),
+    default="cnn-baseline",
+    show_default=True,
+    help="Recipe to start from; every option below changes one part of it.",
+)
+@click.option("--slides", type=CommaList(), help="Labelled slides to use; all by default.")
+@click.option(
+    "--held-out", type=CommaList(), help="Slides never trained on, but scored at the end."
+)
+@click.option("--cross-validate", is_flag=True, help="Hold out each slide or group in turn.")
+@click.option(
+    "--group-by",
+    type=click.Choice(["slide", "group"]),
+    help="What a fold of --cross-validate holds out; groups where the data name them.",
+)
+@click.option("--groups", type=click.Path(), metavar="CSV", help="Columns slide,group: patients.")
+@click.option(
+    "--stop-on",
+    type=CommaList(),
+    default="auto",
+    show_default=True,
+    help="Training slides that end the training early: names, auto, or none.",
+)
+@setting("--backbones", CommaList(), "One network each; the same one may come twice.")
+@setting("--weights", CommaList(), "pretrained, random, a file, or a folder with <backbone>.pth.")
+@setting("--patch", Numbers(), "Fields of view, in pixels of the slide.")
+@setting("--input-px", int, "Side that patches are resized to.")
+@setting("--batch-norm", click.Choice(BATCH_NORM), "Whether batch norm follows the batches.")
+@setting("--coords", int, "Width of the MLP on the coordinates; 0 leaves them out.")
+@setting("--hidden", Numbers(), "Widths of dense layers before the output.")
+@setting("--dropout", float, "Probability, before each dense layer.")
+@setting("--target", click.Choice(TARGETS), "What the network learns.")
+@setting("--loss", click.Choice(LOSSES), "soft-spearman needs --target rank.")
+@setting("--temperature", float, "Softness of the ranks of soft-spearman.")
+@setting("--learning-rate", float, "Of Adam.")
+@setting("--weight-decay", float, "Of Adam.")
+@setting("--clip", float, "Largest norm of the gradient; 0 is no limit.")
+@setting("--batch-size", int, "Spots.")
+@setting("--epochs", int, "At most.")
+@setting("--epoch-spots", int, "Spots drawn for each epoch; 0 is all.")
+@setting("--plateau-patience", int, "Epochs until the learning rate falls; 0 keeps it.")
+@setting("--plateau-factor", float, "What it is multiplied by then.")
+@setting("--patience", int, "Epochs without improvement until the end; 0 trains all.")
+@setting("--monitor", click.Choice(MONITORS), "What has to improve on the stopping slide.")
+@setting("--flip/--no-flip", bool, "Random flips.")
+@setting("--rotation", float, "Random rotation up to this angle, degrees.")
+@setting("--zoom", float, "Random zoom up to this fraction.")
+@setting("--brightness", float, "Random change of brightness up to this fraction.")
+@setting("--contrast", float, "Random change of contrast up to this fraction.")
+@setting("--translation", float, "Random shift up to this fraction of the side.")
+@setting("--augment-group", int, "Spots of a batch that share a draw.")
+@setting("--seed", int, "Of the first network; the others count on.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; all allowed by default.")
+@click.option(
+    "--checkpoint-minutes",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="Time between two checkpoints.",
+)
+@json_option("Also write the scores as JSON, as `evaluate` does.")
+def finetune(
+    data: str,
+    out: str,
+    preset_name: str,
+    slides: list[str] | None,
+    held_out: list[str] | None,
+    cross_validate: bool,
+    group_by: str | None,
+    groups: str | None,
+    stop_on: list[str],
+    device: str,
+    threads: int | None,
+    checkpoint_minutes: float,
+    json_path: str | None,
+    **choices: Any,
+) -> None:
+    """Train CNNs end to end on DATA, as the field's notebooks do; OUT is a folder.
+
+    Whole slides are held out; training stops early on a training slide, never on a held-out one.
+    The same command continues a run that was killed. `predict DATA OUT` predicts with the
+    result, `featurize --weights OUT/member_0_.../backbone.pth` embeds with it.
+
+    \b
+    Examples:  histoboost finetune slides.h5 cnn/ --preset cnn-baseline --held-out S_1
+               histoboost finetune slides.h5 cv/ --preset cnn-ensemble --cross-validate
+    """
+    from pathlib import Path
+
+    from histoboost.endtoend.run import folds_of, train_folds
+    from histoboost.endtoend.score import score_folds
+    from histoboost.endtoend.threads import limit_threads
+    from histoboost.featurize.engines import pick_device
+    from histoboost.featurize.finetune.presets import preset
+    from histoboost.featurize.groups import with_groups
+    from histoboost.featurize.readers import open_dataset
+
+    changes = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in choices.items()
+        if value is not None
+    }
+    settings = preset(preset_name, **changes)
+    dataset = open_dataset(data)
+    if groups is not None:
+        dataset = with_groups(dataset, groups)
+    folds = folds_of(
+        dataset, Path(out), slides, cross_validate=cross_validate, held_out=held_out, by=group_by
+    )
+    if json_path is not None and not folds[0].held_out:
+        raise HistoboostError("--json: no slide is scored; add --held-out or --cross-validate")
+    limit_threads(threads)
+    trained = train_folds(
+        dataset,
+        settings,
+        folds,
+        slides=slides,
+        stop_on=stop_on,
+        device=pick_device(device),
+        checkpoint_s=60 * checkpoint_minutes,
+        tell=lambda line: click.echo(line, err=True),
+    )
+    for one in trained:
+        click.echo(f"{one.fold.folder}: trained, {one.ensemble.fit_seconds():,.0f} s")
+    if folds[0].held_out:
+        scores = score_folds(dataset, trained, model=preset_name, slides=slides)
+        _print_scores(scores)
+        write_json(json_path, scores)
+
+
+def _print_scores(scores: dict[str, Any]) -> None:
+    click.echo(f"{'held out':<24}{'spots':>7}{'per-spot':>10}{'per-type':>10}")
+    for fold in scores["folds"]:
+        click.echo(
+            f"{','.join(fold['held_out']):<24}{fold['n_spots']:>7,}"
+            f"{fold['spot_spearman']:>10.3f}{fold['type_spearman']:>10.3f}"
+        )
+    mean = scores["mean"]
+    click.echo(f"{'mean':<31}{mean['spot_spearman']:>10.3f}{mean['type_spearman']:>10.3f}")
+    for name, baseline in scores["baselines"].items():
+        click.echo(f"{f'constant baseline, {name}':<31}{baseline['spot_spearman']:>10.3f}")

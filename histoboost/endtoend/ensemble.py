@@ -1,0 +1,339 @@
+"""An ensemble of networks in a folder: trained member by member, complete or resumable.
+
+Layout of the folder::
+
+    finetune.json                     what is trained, on which slides; written first
+    member_0_resnet18/checkpoint.pt   while the member is being trained
+    member_0_resnet18/history.json    loss and score of every epoch
+    member_0_resnet18/backbone.pth    the trunk alone, for `featurize --weights`
+    member_0_resnet18/model.pt        the network; written last, so it means the member is done
+    curves.png
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from histoboost.cache.digests import digest_array
+from histoboost.endtoend.scale import Scale, fit_scale
+from histoboost.errors import HistoboostError
+from histoboost.featurize.embed import spots_digest
+from histoboost.featurize.finetune.checkpoint import load_tensors, save_json, save_tensors
+from histoboost.featurize.finetune.curves import draw_curves
+from histoboost.featurize.finetune.model import build
+from histoboost.featurize.finetune.presets import Settings
+from histoboost.featurize.finetune.train import CHECKPOINT, Epoch, Examples, Training, predict
+from histoboost.featurize.finetune.views import Pixels, SpotViews
+from histoboost.featurize.slide import Slide
+from histoboost.regress.metrics import spot_spearman
+
+FORMAT = 1
+IDENTITY = "finetune.json"
+MODEL = "model.pt"
+BACKBONE = "backbone.pth"
+HISTORY = "history.json"
+CURVES = "curves.png"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an ensemble is trained from.
+
+    Attributes
+    ----------
+    settings : Settings
+    slides : tuple of Slide
+        Labelled; those that networks learn from and those that stop them.
+    stop_on : tuple of str
+        Names of the slides that may stop a network. Member i is stopped by the i-th of them,
+        counted round, and learns from all other slides. Empty: all epochs on all slides.
+    """
+
+    settings: Settings
+    slides: tuple[Slide, ...]
+    stop_on: tuple[str, ...]
+
+    def stopping(self, member: int) -> str | None:
+        """The slide that stops a member."""
+        return self.stop_on[member % len(self.stop_on)] if self.stop_on else None
+
+    def abundance(self) -> NDArray[np.float32]:
+        """Abundances of all slides, one below the other."""
+        return np.concatenate([labels(slide) for slide in self.slides])
+
+
+def labels(slide: Slide) -> NDArray[np.float32]:
+    """Abundances of a slide that must have them."""
+    if slide.abundance is None:
+        raise HistoboostError(f"slide {slide.name}: has no labels; train on labelled slides")
+    return slide.abundance
+
+
+class Ensemble:
+    """Networks in a folder, of which some may still have to be trained.
+
+    Parameters
+    ----------
+    folder : Path
+        See the module.
+    settings : Settings
+        What was chosen about the training.
+    cell_types : tuple of str
+        Names of the outputs.
+    scale : Scale
+        Between abundances and outputs.
+    """
+
+    def __init__(
+        self, folder: Path, settings: Settings, cell_types: tuple[str, ...], scale: Scale
+    ) -> None:
+        self.folder = folder
+        self.settings = settings
+        self.cell_types = cell_types
+        self.scale = scale
+
+    @property
+    def members(self) -> list[str]:
+        """Names of the members' folders."""
+        return [f"member_{i}_{name}" for i, name in enumerate(self.settings.backbones)]
+
+    def predict(self, slide: Slide, pixels: Pixels) -> NDArray[np.float64]:
+        """Mean of the members' predictions.
+
+        Parameters
+        ----------
+        slide : Slide
+            Need not be labelled.
+        pixels : mapping of str to Resident
+            Holds the slide's image, on the device that is to do the work.
+
+        Returns
+        -------
+        ndarray of shape (N, T)
+            In units of ``scale.target``.
+        """
+        total = np.zeros((len(slide.xy), len(self.cell_types)))
+        # The weights come from the folder: those it was begun with need not be there any more.
+        blank = dataclasses.replace(self.settings, weights=("random",))
+        for member, name in enumerate(self.members):
+            saved = load_tensors(self.folder / name / MODEL)
+            net, backbone = build(blank, member, len(self.cell_types))
+            net.load_state_dict(saved["net"])
+            views = SpotViews([slide], pixels, blank, backbone)
+            outputs = predict(net.to(views.device), views, self.settings.batch_size)
+            total += self.scale.restore(outputs.cpu().numpy())
+        return total / len(self.members)
+
+    def histories(self) -> dict[str, list[Epoch]]:
+        """Rows of the epochs, by the name of the member; members in training are left out."""
+        return {
+            name: json.loads((self.folder / name / HISTORY).read_text(encoding="utf-8"))
+            for name in self.members
+            if (self.folder / name / HISTORY).exists()
+        }
+
+    def fit_seconds(self) -> float:
+        """Time that all training took, interruptions not counted."""
+        return float(sum(row["seconds"] for rows in self.histories().values() for row in rows))
+
+
+def is_ensemble(folder: str | Path) -> bool:
+    """Whether `folder` was written by `finetune`."""
+    return (Path(folder) / IDENTITY).is_file()
+
+
+def load_ensemble(folder: str | Path) -> Ensemble:
+    """Open a complete ensemble.
+
+    Raises
+    ------
+    HistoboostError
+        If the folder holds none, one of another version, or one in training.
+    """
+    folder = Path(folder)
+    path = folder / IDENTITY
+    if not path.is_file():
+        raise HistoboostError(f"{folder}: holds no end-to-end model; train one with finetune")
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        if fields["format"] != FORMAT:
+            raise HistoboostError(
+                f"{path}: has format {fields['format']}, this histoboost reads {FORMAT}; "
+                "use the histoboost that wrote it"
+            )
+        ensemble = Ensemble(
+            folder,
+            Settings.from_json(fields["settings"]),
+            tuple(fields["cell_types"]),
+            Scale.from_json(fields["scale"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, HistoboostError):
+            raise
+        raise HistoboostError(f"{path}: cannot be read ({error}); train again") from error
+    for name in ensemble.members:
+        if not (folder / name / MODEL).exists():
+            raise HistoboostError(
+                f"{folder}: {name} is not trained to the end; run the same finetune again"
+            )
+    return ensemble
+
+
+def train_ensemble(
+    plan: Plan,
+    folder: Path,
+    pixels: Pixels,
+    *,
+    title: str,
+    checkpoint_s: float,
+    on_epoch: Callable[[int, Epoch], None],
+) -> Ensemble:
+    """Train what is missing of an ensemble.
+
+    Parameters
+    ----------
+    plan : Plan
+        What is trained, on which slides.
+    folder : Path
+        Where the networks go; one that was begun with the same plan is continued.
+    pixels : mapping of str to Resident
+        Images of the plan's slides, on the device that is to do the work.
+    title : str
+        What progress bars begin with.
+    checkpoint_s : float
+        Seconds between two checkpoints.
+    on_epoch : callable
+        Called with the member's position and the row of its history after every epoch.
+
+    Raises
+    ------
+    HistoboostError
+        If the folder holds something else, or training fails.
+    """
+    scale = fit_scale(plan.settings.target, plan.abundance())
+    identity = _identity(plan, scale, pixels)
+    _claim(folder, identity)
+    ensemble = Ensemble(folder, plan.settings, plan.slides[0].cell_types, scale)
+    for member, name in enumerate(ensemble.members):
+        if (folder / name / MODEL).exists():
+            continue
+        place = folder / name
+        training = _training(plan, scale, member, place, pixels, title, checkpoint_s, on_epoch)
+        history = training.run()
+        save_json(history, place / HISTORY)
+        draw_curves(ensemble.histories(), folder / CURVES)
+        _save_member(training, place, plan.settings.backbones[member], identity["slides"])
+    return ensemble
+
+
+def _training(
+    plan: Plan,
+    scale: Scale,
+    member: int,
+    place: Path,
+    pixels: Pixels,
+    title: str,
+    checkpoint_s: float,
+    on_epoch: Callable[[int, Epoch], None],
+) -> Training:
+    settings = plan.settings
+    net, backbone = build(settings, member, len(plan.slides[0].cell_types))
+
+    def examples(slides: Sequence[Slide]) -> Examples:
+        views = SpotViews(slides, pixels, settings, backbone)
+        learned = scale.forward(np.concatenate([labels(slide) for slide in slides]))
+        return Examples(views, torch.from_numpy(learned).to(views.device))
+
+    stopping = [slide for slide in plan.slides if slide.name == plan.stopping(member)]
+    learning = [slide for slide in plan.slides if slide.name != plan.stopping(member)]
+    train = examples(learning)
+    return Training(
+        net=net.to(train.views.device),
+        member=member,
+        settings=settings,
+        train=train,
+        stop=examples(stopping) if stopping else None,
+        score=lambda outputs: spot_spearman(scale.restore(outputs), labels(stopping[0])),
+        folder=place,
+        checkpoint_s=checkpoint_s,
+        title=f"{title}member {member + 1}/{len(settings.backbones)} {backbone.name}",
+        on_epoch=lambda row: on_epoch(member, row),
+    )
+
+
+def _save_member(
+    training: Training, place: Path, backbone: str, slides: Sequence[Mapping[str, str]]
+) -> None:
+    trunk = training.net.trunk.state_dict()
+    save_tensors(
+        {
+            "state_dict": {name: value.cpu() for name, value in trunk.items()},
+            "backbone": backbone,
+            "input_px": training.train.views.input_px,
+            "tuned_on": [{key: s[key] for key in ("slide", "pixels", "spots")} for s in slides],
+        },
+        place / BACKBONE,
+    )
+    weights = {name: value.cpu() for name, value in training.net.state_dict().items()}
+    save_tensors({"format": FORMAT, "net": weights}, place / MODEL)
+    (place / CHECKPOINT).unlink(missing_ok=True)
+    for draft in place.glob("*.part"):  # of a killed run
+        draft.unlink(missing_ok=True)
+
+
+def _identity(plan: Plan, scale: Scale, pixels: Pixels) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "settings": plan.settings.to_json(),
+        "cell_types": list(plan.slides[0].cell_types),
+        "slides": [
+            {
+                "slide": slide.name,
+                "pixels": pixels[slide.name].digest,
+                "spots": spots_digest(slide.xy),
+                "abundance": digest_array(labels(slide)),
+            }
+            for slide in plan.slides
+        ],
+        "stop_on": list(plan.stop_on),
+        "scale": scale.to_json(),
+    }
+
+
+def _claim(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Say what the folder is for, or see that it is for the same."""
+    path = folder / IDENTITY
+    begun = any(folder.glob("member_*/*.pt"))
+    if not begun:  # nothing is lost if it becomes something else
+        save_json(identity, path)
+        return
+    if not path.exists():
+        raise HistoboostError(f"{folder}: holds networks without {IDENTITY}; give a new folder")
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise HistoboostError(f"{path}: cannot be read ({error}); give a new folder") from error
+    # Through JSON, so that tuples and lists are one thing.
+    now = json.loads(json.dumps(identity))
+    for key in now:
+        if before.get(key) != now[key]:
+            raise HistoboostError(
+                f"{folder}: was begun with other {_which(key, before.get(key), now[key])}; "
+                "give a new folder, or the same data and options"
+            )
+
+
+def _which(key: str, before: Any, now: Any) -> str:
+    if isinstance(before, dict) and isinstance(now, dict):
+        name = next(name for name in now if before.get(name) != now[name])
+        return f"{key}: {name} {before.get(name)}, not {now[name]}"
+    return key

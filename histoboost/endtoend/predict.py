@@ -1,0 +1,71 @@
+"""Predictions of an end-to-end model for slides it may never have seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from histoboost.endtoend.ensemble import load_ensemble
+from histoboost.errors import HistoboostError
+from histoboost.featurize.finetune.views import load_pixels
+from histoboost.featurize.slide import Dataset, Slide
+from histoboost.regress.targets import normalize
+
+
+def predict_slides(
+    dataset: Dataset,
+    model: str | Path,
+    slides: Sequence[str] | None = None,
+    *,
+    how: str = "rank",
+    device: torch.device,
+) -> tuple[tuple[str, ...], dict[str, NDArray[np.float64]]]:
+    """Predict slides of a dataset.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Slides with their images.
+    model : path
+        Folder that `finetune` wrote.
+    slides : sequence of str, optional
+        Names; by default the unlabelled slides, or all where there is none.
+    how : str
+        Units of the predictions, see `histoboost.regress.targets.normalize`.
+    device : torch.device
+        Where to compute.
+
+    Returns
+    -------
+    cell_types : tuple of str
+        Names of the columns.
+    predictions : dict
+        Slide's name to (N, T), spots in the order of the source.
+
+    Raises
+    ------
+    HistoboostError
+        If the model is incomplete, or a slide is unknown or has other cell types.
+    """
+    ensemble = load_ensemble(model)
+    chosen: Sequence[Slide]
+    if slides is not None:
+        chosen = [dataset[name] for name in slides]
+    else:
+        chosen = [slide for slide in dataset.slides if not slide.labelled] or dataset.slides
+    for slide in chosen:
+        if slide.labelled and slide.cell_types != ensemble.cell_types:
+            raise HistoboostError(
+                f"{dataset.path}: slide {slide.name} has other cell types than the model "
+                f"{model}; predict slides of the same study"
+            )
+    pixels = load_pixels(chosen, device)
+    predictions = {
+        slide.name: normalize(ensemble.predict(slide, pixels), how, ensemble.scale.target)
+        for slide in chosen
+    }
+    return ensemble.cell_types, predictions

@@ -1,0 +1,72 @@
+"""What a network learns, and the way back: the targets of `regress`, and z-scores beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histoboost.regress.targets import Target, fit_target
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Between abundances and the outputs of a network.
+
+    Attributes
+    ----------
+    target : Target
+        What predictions are in units of, once `restore` has seen them.
+    mean, std : tuple of T floats, or None
+        The network learns z-scores of `target`; None where it learns the target itself.
+    """
+
+    target: Target
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    def forward(self, abundance: NDArray[Any]) -> NDArray[np.float32]:
+        """Abundances (N, T) to what the network learns, (N, T)."""
+        values = self.target.forward(abundance)
+        if self.mean is not None:
+            values = (values - np.array(self.mean)) / np.array(self.std)
+        learned: NDArray[np.float32] = values.astype(np.float32)
+        return learned
+
+    def restore(self, outputs: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Outputs (N, T) of the network to units of `target`."""
+        values = outputs.astype(np.float64)
+        return values if self.mean is None else values * np.array(self.std) + np.array(self.mean)
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` takes."""
+        return {
+            "target": self.target.to_json(),
+            "mean": None if self.mean is None else list(self.mean),
+            "std": None if self.std is None else list(self.std),
+        }
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Scale:
+        """Inverse of `to_json`."""
+        mean, std = (fields[k] and tuple(float(v) for v in fields[k]) for k in ("mean", "std"))
+        return cls(Target.from_json(fields["target"]), mean, std)
+
+
+def fit_scale(name: str, abundance: NDArray[Any]) -> Scale:
+    """The scale called `name`, fitted on the training spots' abundances (N, T).
+
+    ``"zscore"`` gives every cell type mean 0 and standard deviation 1; a type that never varies
+    is only centred.
+    """
+    if name != "zscore":
+        return Scale(fit_target(name, abundance))
+    target = fit_target("raw", abundance)
+    values = np.asarray(abundance, dtype=np.float64)
+    std = values.std(axis=0)
+    std[std == 0] = 1.0
+    mean = values.mean(axis=0)
+    return Scale(target, tuple(mean.tolist()), tuple(std.tolist()))
