@@ -85,6 +85,13 @@ def _show(value: object) -> str:
     show_default=True,
     help="Training slides that end the training early: names, auto, or none.",
 )
+@click.option(
+    "--alignment",
+    default="none",
+    show_default=True,
+    metavar="none|auto|FILE.csv",
+    help="Move the spots: as the image says, or as a table of `histoboost align` says.",
+)
 @setting("--backbones", CommaList(), "One network each; the same one may come twice.")
 @setting("--weights", CommaList(), "pretrained, random, a file, or a folder with <backbone>.pth.")
 @setting("--patch", Numbers(), "Fields of view, in pixels of the slide.")
@@ -134,6 +141,7 @@ def finetune(
     group_by: str | None,
     groups: str | None,
     stop_on: list[str],
+    alignment: str,
     device: str,
     threads: int | None,
     checkpoint_minutes: float,
@@ -152,6 +160,7 @@ def finetune(
     """
     from pathlib import Path
 
+    from histoboost.endtoend.place import place
     from histoboost.endtoend.run import folds_of, train_folds
     from histoboost.endtoend.score import score_folds
     from histoboost.endtoend.threads import limit_threads
@@ -169,6 +178,7 @@ def finetune(
     dataset = open_dataset(data)
     if groups is not None:
         dataset = with_groups(dataset, groups)
+    dataset = place(dataset, alignment)
     folds = folds_of(
         dataset, Path(out), slides, cross_validate=cross_validate, held_out=held_out, by=group_by
     )
@@ -181,6 +191,7 @@ def finetune(
         folds,
         slides=slides,
         stop_on=stop_on,
+        alignment=alignment,
         device=pick_device(device),
         checkpoint_s=60 * checkpoint_minutes,
         tell=lambda line: click.echo(line, err=True),

@@ -8,12 +8,14 @@ Layout of the folder::
     member_0_resnet18/backbone.pth    the trunk alone, for `featurize --weights`
     member_0_resnet18/model.pt        the network; written last, so it means the member is done
     curves.png
+    alignment.csv                     where a table moved the spots
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +44,7 @@ MODEL = "model.pt"
 BACKBONE = "backbone.pth"
 HISTORY = "history.json"
 CURVES = "curves.png"
+ALIGNMENT = "alignment.csv"
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,15 @@ class Plan:
     stop_on : tuple of str
         Names of the slides that may stop a network. Member i is stopped by the i-th of them,
         counted round, and learns from all other slides. Empty: all epochs on all slides.
+    alignment : str
+        How the spots of `slides` were moved, so that those to be predicted are moved alike:
+        ``"none"``, ``"auto"`` or the path of a table.
     """
 
     settings: Settings
     slides: tuple[Slide, ...]
     stop_on: tuple[str, ...]
+    alignment: str = "none"
 
     def stopping(self, member: int) -> str | None:
         """The slide that stops a member."""
@@ -91,15 +98,23 @@ class Ensemble:
         Names of the outputs.
     scale : Scale
         Between abundances and outputs.
+    alignment : str
+        What `place` needs to move the spots of a slide as those of the training slides.
     """
 
     def __init__(
-        self, folder: Path, settings: Settings, cell_types: tuple[str, ...], scale: Scale
+        self,
+        folder: Path,
+        settings: Settings,
+        cell_types: tuple[str, ...],
+        scale: Scale,
+        alignment: str,
     ) -> None:
         self.folder = folder
         self.settings = settings
         self.cell_types = cell_types
         self.scale = scale
+        self.alignment = alignment
 
     @property
     def members(self) -> list[str]:
@@ -175,6 +190,7 @@ def load_ensemble(folder: str | Path) -> Ensemble:
             Settings.from_json(fields["settings"]),
             tuple(fields["cell_types"]),
             Scale.from_json(fields["scale"]),
+            _stored_alignment(folder, fields["alignment"]),
         )
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, HistoboostError):
@@ -222,7 +238,9 @@ def train_ensemble(
     scale = fit_scale(plan.settings.target, plan.abundance())
     identity = _identity(plan, scale, pixels)
     _claim(folder, identity)
-    ensemble = Ensemble(folder, plan.settings, plan.slides[0].cell_types, scale)
+    if identity["alignment"] == "table":
+        shutil.copyfile(plan.alignment, folder / ALIGNMENT)
+    ensemble = Ensemble(folder, plan.settings, plan.slides[0].cell_types, scale, plan.alignment)
     for member, name in enumerate(ensemble.members):
         if (folder / name / MODEL).exists():
             continue
@@ -256,6 +274,7 @@ def _training(
     stopping = [slide for slide in plan.slides if slide.name == plan.stopping(member)]
     learning = [slide for slide in plan.slides if slide.name != plan.stopping(member)]
     train = examples(learning)
+    net.start_at(train.targets.mean(dim=0))
     return Training(
         net=net.to(train.views.device),
         member=member,
@@ -305,8 +324,13 @@ def _identity(plan: Plan, scale: Scale, pixels: Pixels) -> dict[str, Any]:
             for slide in plan.slides
         ],
         "stop_on": list(plan.stop_on),
+        "alignment": plan.alignment if plan.alignment in ("none", "auto") else "table",
         "scale": scale.to_json(),
     }
+
+
+def _stored_alignment(folder: Path, kind: str) -> str:
+    return str(folder / ALIGNMENT) if kind == "table" else kind
 
 
 def _claim(folder: Path, identity: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from histoboost.endtoend.ensemble import load_ensemble
+from histoboost.endtoend.place import place
 from histoboost.errors import HistoboostError
 from histoboost.featurize.finetune.views import load_pixels
 from histoboost.featurize.slide import Dataset, Slide
@@ -63,6 +64,7 @@ def predict_slides(
                 f"{dataset.path}: slide {slide.name} has other cell types than the model "
                 f"{model}; predict slides of the same study"
             )
+    chosen = place(Dataset(dataset.path, chosen), ensemble.alignment).slides
     pixels = load_pixels(chosen, device)
     predictions = {
         slide.name: normalize(ensemble.predict(slide, pixels), how, ensemble.scale.target)

@@ -82,6 +82,7 @@ def train_folds(
     *,
     slides: Sequence[str] | None = None,
     stop_on: Sequence[str] = ("auto",),
+    alignment: str = "none",
     device: torch.device,
     checkpoint_s: float = 60.0,
     tell: Tell = print,
@@ -101,6 +102,8 @@ def train_folds(
     stop_on : sequence of str
         ``["auto"]``: any slide of a training set may stop a network, the last one first;
         ``["none"]``: train all epochs; or names of slides.
+    alignment : str
+        How `place` moved the spots of `dataset`.
     device : torch.device
         Where to train.
     checkpoint_s : float
@@ -123,7 +126,7 @@ def train_folds(
             raise HistoboostError(
                 f"{dataset.path}: no labelled slide is left to train on; hold out fewer"
             )
-        plan = Plan(settings, learning, stopping_slides(learning, stop_on))
+        plan = Plan(settings, learning, stopping_slides(learning, stop_on), alignment)
         title = f"fold {number + 1}/{len(folds)}, " if len(folds) > 1 else ""
 
         models_ahead = len(folds) - number - 1

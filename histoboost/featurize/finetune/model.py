@@ -13,6 +13,10 @@ from histoboost.featurize.backbones import Backbone, load_backbone
 from histoboost.featurize.finetune.presets import Settings
 
 
+#: Of the first outputs around the mean profile, in those of a fresh layer.
+START_SCALE = 0.01
+
+
 class CompositionNet(nn.Module):
     """Predicts the abundance of all cell types of a spot at once.
 
@@ -47,6 +51,17 @@ class CompositionNet(nn.Module):
             fused = hidden
         layers += [nn.Dropout(settings.dropout), nn.Linear(fused, n_types)]
         self.head = nn.Sequential(*layers)
+
+    def start_at(self, profile: Tensor) -> None:
+        """Let the output begin around `profile`, (T,): the mean of the targets.
+
+        Otherwise the first epochs are spent on finding it, and a short training on nothing else:
+        raw abundances are far smaller than what a fresh layer puts out.
+        """
+        output = cast(nn.Linear, self.head[-1])
+        with torch.no_grad():
+            output.bias.copy_(profile)
+            output.weight.mul_(START_SCALE)
 
     def forward(self, views: Tensor, coords: Tensor) -> Tensor:
         """Predict a batch.

@@ -1,0 +1,29 @@
+"""Spots where an alignment puts them, before any patch is cut."""
+
+from __future__ import annotations
+
+from histoboost.featurize.align import move_spots, resolve_alignment
+from histoboost.featurize.inspect import check_spots
+from histoboost.featurize.slide import Dataset
+
+
+def place(dataset: Dataset, alignment: str) -> Dataset:
+    """The same slides with their spots moved.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Slides with the source's coordinates.
+    alignment : str
+        ``"none"``, ``"auto"`` or the path of a table, as in `featurize`.
+
+    Raises
+    ------
+    HistoboostError
+        If the table cannot be used, or spots lie where no patch can be cut.
+    """
+    where = resolve_alignment(dataset, alignment)
+    moved = [move_spots(slide, where[slide.name]) for slide in dataset.slides]
+    placed = Dataset(dataset.path, moved)
+    check_spots(placed)
+    return placed

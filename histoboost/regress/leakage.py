@@ -1,0 +1,50 @@
+"""Embeddings of networks that were tuned on the slides they are tested on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from histoboost.errors import HistoboostWarning
+
+if TYPE_CHECKING:
+    from histoboost.cache.store import EmbeddingStore
+
+
+def warn_of_tuning(
+    store: EmbeddingStore, embeddings: Iterable[str], held_out: Iterable[str]
+) -> None:
+    """Warn where a held-out slide was among those that a backbone was tuned on.
+
+    Weights that `finetune` wrote name those slides, and the recipes of their embeddings repeat
+    it. A slide is the same where its pixels or its spots are, whatever its name.
+
+    Parameters
+    ----------
+    store : EmbeddingStore
+        Where the embeddings lie.
+    embeddings : iterable of str
+        Names of the embeddings that a model is trained on.
+    held_out : iterable of str
+        Names of the slides it is tested on.
+    """
+    slides = list(held_out)
+    for name in embeddings:
+        known = [slide for slide in slides if _tuned_on(store, slide, name)]
+        if known:
+            warnings.warn(
+                f"embedding {name}: its backbone was tuned on {', '.join(known)}, which is held "
+                "out here, so the score is too good; hold those slides out from finetune as well",
+                HistoboostWarning,
+                stacklevel=2,
+            )
+
+
+def _tuned_on(store: EmbeddingStore, slide: str, embedding: str) -> bool:
+    recipe = store.embeddings(slide).get(embedding)
+    fields = {} if recipe is None else recipe.fields
+    return any(
+        fields.get("slide_pixels") == tuned["pixels"] or fields.get("spots") == tuned["spots"]
+        for tuned in fields.get("tuned_on", ())
+    )

@@ -1,0 +1,97 @@
+"""`histoboost finetune` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from histoboost.cli import main
+from histoboost.featurize.finetune.checkpoint import load_tensors
+from histoboost.phantom import write_phantom
+
+#: Small enough for a test; everything else is the recipe's own.
+SMALL = ["--weights", "random", "--input-px", "32", "--epoch-spots", "16", "--threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def small_h5(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("small")
+    return write_phantom(folder / "small.h5", slides=3, spots=20)
+
+
+@pytest.fixture(autouse=True)
+def threads_as_before() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def run(*arguments: object, code: int = 0) -> Result:
+    result = CliRunner().invoke(main, ["finetune", *map(str, arguments)])
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.mark.parametrize(
+    ("preset", "backbones"), [("cnn-baseline", 1), ("cnn-ensemble", 4)], ids=["one", "four"]
+)
+def test_both_recipes_run_end_to_end(
+    small_h5: Path, tmp_path: Path, preset: str, backbones: int
+) -> None:
+    out = run(
+        *(small_h5, tmp_path / "cnn", "--preset", preset, "--epochs", 1, "--held-out", "S_1"),
+        *("--json", tmp_path / "s.json", *SMALL),
+    )
+    assert "constant baseline, mean-rank" in out.stdout
+    assert out.stderr.count("epoch 1/1: loss") == backbones
+    members = sorted(path.name for path in (tmp_path / "cnn").glob("member_*"))
+    assert len(members) == backbones
+    scores = json.loads((tmp_path / "s.json").read_text())
+    assert scores["model"] == preset
+    assert [fold["held_out"] for fold in scores["folds"]] == [["S_1"]]
+
+
+def test_killed_by_the_system_and_started_again_equals_uninterrupted(
+    small_h5: Path, tmp_path: Path
+) -> None:
+    net = "mobilenet_v2"
+    options = [
+        *(str(small_h5), "--preset", "cnn-ensemble", "--backbones", f"{net},{net}"),
+        *("--epochs", "2", "--batch-size", "8", "--checkpoint-minutes", "0", *SMALL),
+    ]
+    run(options[0], tmp_path / "whole", *options[1:])
+    killed = tmp_path / "killed"
+    # Two steps an epoch: the seventh is in the second epoch of the second member.
+    program = f"""
+import os, signal, torch
+step, steps = torch.optim.Adam.step, 0
+def step_or_die(self, *args, **kwargs):
+    global steps
+    steps += 1
+    if steps == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, *args, **kwargs)
+torch.optim.Adam.step = step_or_die
+from histoboost.cli import main
+main({["finetune", options[0], str(killed), *options[1:]]!r})
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == -9, done.stderr
+    assert (killed / f"member_0_{net}" / "model.pt").exists()
+    assert not (killed / f"member_1_{net}" / "model.pt").exists()
+    again = run(options[0], killed, *options[1:])
+    assert "epoch 1/2" not in again.stderr  # that one is not trained again
+    assert "epoch 2/2" in again.stderr
+    for member in (0, 1):
+        place = f"member_{member}_{net}"
+        expected = load_tensors(tmp_path / "whole" / place / "model.pt")["net"]
+        got = load_tensors(killed / place / "model.pt")["net"]
+        assert all(torch.equal(expected[name], got[name]) for name in expected)
+        assert not list((killed / place).glob("*.part"))
