@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from histoboost.cli.command import CommaList, Command, json_option, write_json
+from histoboost.cli.regress import print_scores
 from histoboost.errors import HistoboostError
 from histoboost.featurize.finetune.presets import (
     BATCH_NORM,
@@ -75,7 +76,9 @@ def _show(value: object) -> str:
 @click.option(
     "--group-by",
     type=click.Choice(["slide", "group"]),
-    help="What a fold of --cross-validate holds out; groups where the data name them.",
+    default="slide",
+    show_default=True,
+    help="What a fold of --cross-validate holds out.",
 )
 @click.option("--groups", type=click.Path(), metavar="CSV", help="Columns slide,group: patients.")
 @click.option(
@@ -138,7 +141,7 @@ def finetune(
     slides: list[str] | None,
     held_out: list[str] | None,
     cross_validate: bool,
-    group_by: str | None,
+    group_by: str,
     groups: str | None,
     stop_on: list[str],
     alignment: str,
@@ -199,19 +202,9 @@ def finetune(
     for one in trained:
         click.echo(f"{one.fold.folder}: trained, {one.ensemble.fit_seconds():,.0f} s")
     if folds[0].held_out:
-        scores = score_folds(dataset, trained, model=preset_name, slides=slides)
-        _print_scores(scores)
-        write_json(json_path, scores)
-
-
-def _print_scores(scores: dict[str, Any]) -> None:
-    click.echo(f"{'held out':<24}{'spots':>7}{'per-spot':>10}{'per-type':>10}")
-    for fold in scores["folds"]:
-        click.echo(
-            f"{','.join(fold['held_out']):<24}{fold['n_spots']:>7,}"
-            f"{fold['spot_spearman']:>10.3f}{fold['type_spearman']:>10.3f}"
+        scores = score_folds(
+            dataset, trained, model=preset_name, group_by=group_by, slides=slides
         )
-    mean = scores["mean"]
-    click.echo(f"{'mean':<31}{mean['spot_spearman']:>10.3f}{mean['type_spearman']:>10.3f}")
-    for name, baseline in scores["baselines"].items():
-        click.echo(f"{f'constant baseline, {name}':<31}{baseline['spot_spearman']:>10.3f}")
+        result = scores.to_json()
+        write_json(json_path, result)
+        print_scores(scores, result)

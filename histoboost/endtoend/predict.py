@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from histoboost.endtoend.ensemble import load_ensemble
 from histoboost.endtoend.place import place
 from histoboost.errors import HistoboostError
 from histoboost.featurize.finetune.views import load_pixels
 from histoboost.featurize.slide import Dataset, Slide
+from histoboost.regress.fitting import warn_if_constant
+from histoboost.regress.model import Prediction
 from histoboost.regress.targets import normalize
 
 
@@ -24,7 +25,7 @@ def predict_slides(
     *,
     how: str = "rank",
     device: torch.device,
-) -> tuple[tuple[str, ...], dict[str, NDArray[np.float64]]]:
+) -> tuple[tuple[str, ...], list[Prediction]]:
     """Predict slides of a dataset.
 
     Parameters
@@ -34,7 +35,7 @@ def predict_slides(
     model : path
         Folder that `finetune` wrote.
     slides : sequence of str, optional
-        Names; by default the unlabelled slides, or all where there is none.
+        Names; the unlabelled slides by default.
     how : str
         Units of the predictions, see `histoboost.regress.targets.normalize`.
     device : torch.device
@@ -44,8 +45,8 @@ def predict_slides(
     -------
     cell_types : tuple of str
         Names of the columns.
-    predictions : dict
-        Slide's name to (N, T), spots in the order of the source.
+    predictions : list of Prediction
+        One for each slide, spots in the order of the source.
 
     Raises
     ------
@@ -57,7 +58,11 @@ def predict_slides(
     if slides is not None:
         chosen = [dataset[name] for name in slides]
     else:
-        chosen = [slide for slide in dataset.slides if not slide.labelled] or dataset.slides
+        chosen = [slide for slide in dataset.slides if not slide.labelled]
+        if not chosen:
+            raise HistoboostError(
+                f"{dataset.path}: every slide has labels; name those to predict with --slides"
+            )
     for slide in chosen:
         if slide.labelled and slide.cell_types != ensemble.cell_types:
             raise HistoboostError(
@@ -66,8 +71,12 @@ def predict_slides(
             )
     chosen = place(Dataset(dataset.path, chosen), ensemble.alignment).slides
     pixels = load_pixels(chosen, device)
-    predictions = {
-        slide.name: normalize(ensemble.predict(slide, pixels), how, ensemble.scale.target)
-        for slide in chosen
-    }
+    predictions = []
+    for slide in chosen:
+        raw = ensemble.predict(slide, pixels)
+        warn_if_constant(raw, f"slide {slide.name}")
+        values = normalize(raw, how, ensemble.scale.target)
+        if not np.isfinite(values).all():
+            raise HistoboostError(f"slide {slide.name}: predictions are not finite; train again")
+        predictions.append(Prediction(slide.name, values))
     return ensemble.cell_types, predictions

@@ -148,7 +148,7 @@ def folds_of(
     *,
     cross_validate: bool,
     held_out: Sequence[str] | None,
-    by: str | None,
+    by: str,
 ) -> list[Fold]:
     """What to train: one model in `out`, or with `cross_validate` one for each fold.
 
@@ -164,8 +164,8 @@ def folds_of(
         Hold out each slide, or each group, in turn.
     held_out : sequence of str, optional
         Slides that the one model never sees.
-    by : {"slide", "group"}, optional
-        What a fold of cross-validation holds out; groups where all slides have one by default.
+    by : {"slide", "group"}
+        What a fold of cross-validation holds out.
 
     Raises
     ------
@@ -174,8 +174,6 @@ def folds_of(
     """
     used = labelled_slides(dataset, slides)
     if not cross_validate:
-        if by is not None:
-            raise HistoboostError("group-by: forms the folds of --cross-validate; add that")
         kept_out = labelled_slides(dataset, held_out) if held_out else ()
         names = {slide.name for slide in used}
         for slide in kept_out:
@@ -186,8 +184,6 @@ def folds_of(
         return [Fold(tuple(slide.name for slide in kept_out), out)]
     if held_out:
         raise HistoboostError("held-out: --cross-validate holds out every slide; give one of them")
-    if by is None:
-        by = "group" if all(slide.group is not None for slide in used) else "slide"
     parts: dict[str, list[str]] = {}
     for slide in used:
         label = slide.group if by == "group" else slide.name
