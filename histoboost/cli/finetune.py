@@ -202,9 +202,7 @@ def finetune(
     for one in trained:
         click.echo(f"{one.fold.folder}: trained, {one.ensemble.fit_seconds():,.0f} s")
     if folds[0].held_out:
-        scores = score_folds(
-            dataset, trained, model=preset_name, group_by=group_by, slides=slides
-        )
+        scores = score_folds(dataset, trained, model=preset_name, group_by=group_by, slides=slides)
         result = scores.to_json()
         write_json(json_path, result)
         print_scores(scores, result)

@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from histoboost.cli.command import CommaList, Command, jobs_option, json_option, write_json
+from histoboost.errors import HistoboostError
 
 if TYPE_CHECKING:
     from histoboost.regress.crossval import CrossValidation
+    from histoboost.regress.model import Prediction
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+#: The file by which a folder of `finetune` is known.
+END_TO_END = "finetune.json"
 
 MODELS = ("lightgbm", "ridge", "kernel", "blend", "coords", "mean", "mean-rank")
 
@@ -137,12 +142,13 @@ def evaluate(
     if interval is not None:
         result["interval"] = {"level": interval, "coverage": scores.coverage(opened, interval)}
     write_json(json_path, result)
-    _print_scores(scores, result)
+    print_scores(scores, result)
     if verbose:
         _print_resources(result, jobs)
 
 
-def _print_scores(scores: CrossValidation, result: dict[str, Any]) -> None:
+def print_scores(scores: CrossValidation, result: dict[str, Any]) -> None:
+    """Print folds, means and constant baselines as a table."""
     from rich.console import Console
     from rich.table import Table
 
@@ -215,6 +221,19 @@ def train(
     click.echo(f"Wrote {model_path}: {model.setup.model} for {types} types, from {names}.")
 
 
+def _predict_end_to_end(
+    data: str, model: str, slides: list[str] | None, normalize: str, interval: float | None
+) -> tuple[tuple[str, ...], list[Prediction]]:
+    from histoboost.endtoend.predict import predict_slides
+    from histoboost.featurize.engines import pick_device
+    from histoboost.featurize.readers import open_dataset
+
+    if interval is not None:
+        raise HistoboostError(f"interval: {model} is an end-to-end model, which gives none")
+    dataset = open_dataset(data)
+    return predict_slides(dataset, model, slides, how=normalize, device=pick_device("auto"))
+
+
 @click.command(cls=Command)
 @click.argument("store", type=click.Path())
 @click.argument("model_path", metavar="MODEL", type=click.Path())
@@ -243,21 +262,30 @@ def predict(
 ) -> None:
     """Predict slides of STORE with MODEL and write a CSV in the challenge's layout.
 
+    Where MODEL is a folder that finetune wrote, STORE is the slides themselves.
+
     \b
     Example:  histoboost predict store.zarr model -o submission.csv --slides S_7
+              histoboost predict slides.h5 cnn -o submission.csv --slides S_7
     """
     from histoboost.cache.store import EmbeddingStore
     from histoboost.regress.model import CompositionRegressor
     from histoboost.regress.submission import check_output, write_submission
 
     check_output(Path(output))
-    model = CompositionRegressor.load(model_path)
-    opened = EmbeddingStore(store, mode="r")
-    predictions = model.predict(opened, slides, normalize_to=normalize, interval=interval)
-    write_submission(Path(output), model.cell_types, predictions)
+    if (Path(model_path) / END_TO_END).is_file():
+        cell_types, predictions = _predict_end_to_end(
+            store, model_path, slides, normalize, interval
+        )
+    else:
+        model = CompositionRegressor.load(model_path)
+        opened = EmbeddingStore(store, mode="r")
+        cell_types = model.cell_types
+        predictions = model.predict(opened, slides, normalize_to=normalize, interval=interval)
+    write_submission(Path(output), cell_types, predictions)
     first = 0
     for prediction in predictions:
         last = first + len(prediction.values) - 1
         click.echo(f"IDs {first} to {last}: {prediction.slide}")
         first = last + 1
-    click.echo(f"Wrote {output}: {first} rows, {len(model.cell_types)} types, {normalize}.")
+    click.echo(f"Wrote {output}: {first} rows, {len(cell_types)} types, {normalize}.")

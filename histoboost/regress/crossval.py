@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from histoboost.regress.expression import DEFAULT_FEATURES
 from histoboost.regress.features import FeatureMatrix, Layout, assemble, describe
 from histoboost.regress.fitting import Predictor, fit_predictor, group_names, warn_if_constant
 from histoboost.regress.intervals import Residuals, coverage
+from histoboost.regress.leakage import warn_of_tuning
 from histoboost.regress.metrics import spearman, type_spearman
 from histoboost.regress.setup import Setup
 from histoboost.regress.targets import fit_target
@@ -69,21 +70,44 @@ class FoldResult:
     predictions: dict[str, Array]
 
 
+class Described(Protocol):
+    """What a `CrossValidation` has to know of a model."""
+
+    @property
+    def features(self) -> str:
+        """What it looks at."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def target(self) -> str:
+        """What it learns."""
+        ...
+
+    def to_json(self) -> dict[str, Any]:
+        """The same and more, as plain values."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class CrossValidation:
     """Folds and what they say.
 
     Attributes
     ----------
-    setup : Setup
-        With globs in its features resolved.
+    setup : Described
+        A `Setup` with globs in its features resolved, or an end-to-end model's.
     folds : tuple of FoldResult
         One for every held-out group and seed.
     load_seconds : float
     seeds : tuple of int
     """
 
-    setup: Setup
+    setup: Described
     folds: tuple[FoldResult, ...]
     load_seconds: float
     seeds: tuple[int, ...]
@@ -241,6 +265,8 @@ def run_folds(
     layout = describe(store, chosen, setup.features)
     setup = replace(setup, features=layout.features)
     folds = make_folds(layout, setup.group_by, held_out)
+    tested = [layout.slides[i] for fold in folds for i in fold.held_out]
+    warn_of_tuning(store, layout.recipes, tested)
     matrix = assemble(store, chosen, setup.features, setup.standardize)
     loaded = time.perf_counter() - start
     numbers = tuple(range(setup.seed, setup.seed + seeds))
@@ -342,17 +368,47 @@ def score_fold(
         for table in tables:
             warn_if_constant(predictions[table.slide], f"slide {table.slide}")
     true = [matrix.abundance(slide) for slide in fold.held_out]
+    return score_predictions(
+        predictions,
+        true,
+        seed=setup.seed,
+        fit_seconds=fit_seconds,
+        predict_seconds=predicted - fitted,
+        baselines={name: _baseline(matrix, fold, name, setup, true) for name in BASELINES},
+    )
+
+
+def score_predictions(
+    predictions: dict[str, Array],
+    true: Sequence[NDArray[Any]],
+    *,
+    seed: int,
+    fit_seconds: float,
+    predict_seconds: float,
+    baselines: dict[str, float],
+) -> FoldResult:
+    """Score predictions of held-out slides, whatever made them.
+
+    Parameters
+    ----------
+    predictions : dict
+        Slide name to predictions (N, T).
+    true : sequence of ndarray of shape (N, T)
+        Abundances of the same slides, in the same order.
+    seed, fit_seconds, predict_seconds, baselines
+        See `FoldResult`.
+    """
     parts = list(predictions.values())
     by_slide = [type_spearman(p, t) for p, t in zip(parts, true, strict=True)]
     return FoldResult(
-        held_out=tuple(table.slide for table in tables),
-        seed=setup.seed,
+        held_out=tuple(predictions),
+        seed=seed,
         n_spots=sum(map(len, true)),
         spot_spearman=_over_spots(parts, true),
         type_spearman=float(np.mean(by_slide)),
         fit_seconds=fit_seconds,
-        predict_seconds=predicted - fitted,
-        baselines={name: _baseline(matrix, fold, name, setup, true) for name in BASELINES},
+        predict_seconds=predict_seconds,
+        baselines=baselines,
         predictions=predictions,
     )
 

@@ -34,8 +34,8 @@ def warn_of_tuning(
         known = [slide for slide in slides if _tuned_on(store, slide, name)]
         if known:
             warnings.warn(
-                f"embedding {name}: its backbone was tuned on {', '.join(known)}, which is held "
-                "out here, so the score is too good; hold those slides out from finetune as well",
+                f"embedding {name}: its backbone was tuned on {', '.join(known)}, held out here: "
+                "scores there are too good; hold those slides out from finetune as well",
                 HistoboostWarning,
                 stacklevel=2,
             )

@@ -12,7 +12,6 @@ from histoboost.errors import HistoboostError
 from histoboost.featurize.backbones import Backbone, load_backbone
 from histoboost.featurize.finetune.presets import Settings
 
-
 #: Of the first outputs around the mean profile, in those of a fresh layer.
 START_SCALE = 0.01
 
