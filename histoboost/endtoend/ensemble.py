@@ -336,12 +336,18 @@ def _stored_alignment(folder: Path, kind: str) -> str:
 def _claim(folder: Path, identity: Mapping[str, Any]) -> None:
     """Say what the folder is for, or see that it is for the same."""
     path = folder / IDENTITY
+    if folder.exists() and not folder.is_dir():
+        raise HistoboostError(f"{folder}: is a file; give the name of a folder")
+    if not path.exists() and folder.is_dir():
+        others = [entry.name for entry in folder.iterdir() if entry.name != "folds"]
+        if others:
+            raise HistoboostError(
+                f"{folder}: holds {min(others)}, which finetune did not write; give a new folder"
+            )
     begun = any(folder.glob("member_*/*.pt"))
     if not begun:  # nothing is lost if it becomes something else
         save_json(identity, path)
         return
-    if not path.exists():
-        raise HistoboostError(f"{folder}: holds networks without {IDENTITY}; give a new folder")
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
