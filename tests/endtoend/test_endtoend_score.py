@@ -89,6 +89,7 @@ def test_predict_writes_a_row_for_every_spot_in_order(
     np.testing.assert_allclose(values.sum(1), 1, rtol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:.*hardly vary")
 @pytest.mark.parametrize("how", ["rank", "rank-slide", "softmax", "minmax", "abundance", "none"])
 def test_outputs_come_in_all_units(crossed: Path, small_h5: Path, how: str) -> None:
     _, (prediction,) = predict_slides(
