@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from histoboost.endtoend.ensemble import labels
 from histoboost.endtoend.run import Trained, labelled_slides
 from histoboost.featurize.slide import Dataset, Slide
-from histoboost.regress.crossval import BASELINES, CrossValidation, FoldResult, score_fold
+from histoboost.regress.crossval import BASELINES, CrossValidation, FoldResult, score_predictions
 from histoboost.regress.fitting import warn_if_constant
 from histoboost.regress.metrics import spot_spearman
 from histoboost.regress.targets import fit_target
@@ -69,7 +69,7 @@ def _score(used: Sequence[Slide], one: Trained, seed: int) -> FoldResult:
     learned = [labels(slide) for slide in used if slide.name not in one.predictions]
     for name, prediction in one.predictions.items():
         warn_if_constant(prediction, f"slide {name}")
-    return score_fold(
+    return score_predictions(
         one.predictions,
         list(true.values()),
         seed=seed,
