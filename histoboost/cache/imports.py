@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from histoboost.cache.digests import digest_array, digest_spots
 from histoboost.cache.layout import FORMAT_VERSION
+from histoboost.cache.patch_files import read_patch_file
 from histoboost.cache.recipe import Recipe
 from histoboost.cache.spots import SpotTable
 from histoboost.errors import HistoboostError
@@ -30,15 +31,18 @@ def import_recipe(array: NDArray[np.float16], table: SpotTable) -> Recipe:
     )
 
 
-def read_arrays(directory: Path, spots: Mapping[str, int]) -> dict[str, NDArray[Any]]:
-    """The arrays in ``directory/<slide>.npy``, (N, D) each, mapped into memory.
+def read_arrays(directory: Path, tables: Mapping[str, SpotTable]) -> dict[str, NDArray[Any]]:
+    """The arrays in ``directory/<slide>.npy`` or ``<slide>.h5``, (N, D) each.
+
+    An ``.npy`` file is mapped into memory, its rows are the store's; for ``.h5`` see
+    `patch_files.read_patch_file`.
 
     Parameters
     ----------
     directory : Path
         Folder with one file for each slide, and none for any other.
-    spots : mapping
-        Name to number of spots of every slide.
+    tables : mapping
+        Name to spots of every slide.
 
     Raises
     ------
@@ -47,18 +51,29 @@ def read_arrays(directory: Path, spots: Mapping[str, int]) -> dict[str, NDArray[
     """
     if not directory.is_dir():
         raise HistoboostError(f"{directory}: no such folder; give the one with <slide>.npy files")
-    files = {path.stem: path for path in sorted(directory.glob("*.npy"))}
-    unknown = sorted(files.keys() - spots.keys())
+    files: dict[str, Path] = {}
+    for path in sorted([*directory.glob("*.npy"), *directory.glob("*.h5")]):
+        if path.stem in files:
+            raise HistoboostError(
+                f"{path}: slide {path.stem} also has {files[path.stem].name}; keep one of them"
+            )
+        files[path.stem] = path
+    unknown = sorted(files.keys() - tables.keys())
     if unknown:
-        known = ", ".join(spots) or "none"
+        known = ", ".join(tables) or "none"
         raise HistoboostError(f"{files[unknown[0]]}: no slide {unknown[0]!r}; there are {known}")
-    lacking = [slide for slide in spots if slide not in files]
+    lacking = [slide for slide in tables if slide not in files]
     if lacking:
-        raise HistoboostError(f"{directory}: no {lacking[0]}.npy; every slide needs a file")
-    arrays = {slide: _load(files[slide]) for slide in spots}
+        raise HistoboostError(f"{directory}: no {lacking[0]}.npy or .h5; every slide needs a file")
+    arrays = {
+        slide: read_patch_file(files[slide], table)
+        if files[slide].suffix == ".h5"
+        else _load(files[slide])
+        for slide, table in tables.items()
+    }
     width = next((array.shape[1] for array in arrays.values() if array.ndim == 2), 0)
     for slide, array in arrays.items():
-        expected = (spots[slide], width)
+        expected = (len(tables[slide]), width)
         if array.ndim != 2 or array.shape != expected or width == 0:
             raise HistoboostError(
                 f"{files[slide]}: has shape {array.shape}, not {expected}; "

@@ -191,7 +191,10 @@ class EmbeddingStore:
         return removed
 
     def import_arrays(self, name: str, directory: str | os.PathLike[str]) -> list[str]:
-        """Store embeddings made elsewhere: ``directory/<slide>.npy``, (N, D), for every slide.
+        """Store embeddings made elsewhere: ``directory/<slide>.npy`` or ``.h5`` for every slide.
+
+        An ``.npy`` holds (N, D) in the store's order; an ``.h5`` is TRIDENT's or HEST's, whose
+        patches are matched to spots by barcode or coordinates.
 
         Returns
         -------
@@ -207,10 +210,9 @@ class EmbeddingStore:
         self._check_writable()
         check_embedding_name(name)
         tables = {slide: self.spots(slide) for slide in self.slides()}
-        arrays = read_arrays(Path(directory), {s: len(table) for s, table in tables.items()})
+        arrays = read_arrays(Path(directory), tables)
         halves = {
-            slide: to_float16(array, str(Path(directory, f"{slide}.npy")))
-            for slide, array in arrays.items()
+            slide: to_float16(array, str(Path(directory, slide))) for slide, array in arrays.items()
         }
         writers = {
             slide: self.writer(slide, name, import_recipe(half, tables[slide]), *half.shape)

@@ -105,7 +105,10 @@ def remove(store: str, name: str | None, slide: str | None) -> None:
 @click.argument("name")
 @click.argument("directory")
 def import_(store: str, name: str, directory: str) -> None:
-    """Import DIRECTORY/<slide>.npy, shape (spots, features), into STORE as embedding NAME.
+    """Import embeddings made elsewhere into STORE as embedding NAME.
+
+    For every slide DIRECTORY holds <slide>.npy, shape (spots, features) in the store's order, or
+    TRIDENT's or HEST's <slide>.h5, whose patches are matched to spots by barcode or coordinates.
 
     \b
     Example:  histoboost cache import store.zarr uni2 embeddings/

@@ -1,0 +1,139 @@
+"""TRIDENT's and HEST's files of embeddings: each spot gets the patch around it, or none does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from histoboost.cache.spots import SpotTable
+from histoboost.cache.store import EmbeddingStore
+from histoboost.errors import HistoboostError, HistoboostWarning
+
+N, D, SIDE = 30, 7, 16
+
+
+@pytest.fixture
+def table() -> SpotTable:
+    x, y = np.meshgrid(np.arange(6) * 20.0, np.arange(5) * 20.0)
+    xy = np.stack([x.ravel(), y.ravel()], 1) + 33
+    return SpotTable(slide="S_1", xy=xy, spot_ids=tuple(f"BC{i}-1" for i in range(N)))
+
+
+@pytest.fixture
+def features() -> np.ndarray:
+    return np.arange(N * D, dtype=np.float32).reshape(N, D)
+
+
+@pytest.fixture
+def store(tmp_path: Path, table: SpotTable) -> EmbeddingStore:
+    store = EmbeddingStore(tmp_path / "store.zarr")
+    store.write_spots(table)
+    return store
+
+
+def write(folder: Path, coords: np.ndarray, features: np.ndarray, **more: object) -> Path:
+    """Write ``S_1.h5`` in the folder ``made``; `more`: side=, src=, barcodes=, or datasets."""
+    folder = folder / "made"
+    folder.mkdir(exist_ok=True)
+    side, src = more.pop("side", None), more.pop("src", None)
+    with h5py.File(folder / "S_1.h5", "w") as file:
+        file["features"] = features
+        file["coords"] = coords
+        if side is not None:
+            file["coords"].attrs["patch_size_level0"] = side
+        if src is not None:
+            file.attrs["patch_size_src"] = src
+        for name, values in more.items():
+            file[name] = values
+    return folder
+
+
+def shuffled(*arrays: np.ndarray) -> list[np.ndarray]:
+    order = np.random.default_rng(0).permutation(N)
+    return [array[order] for array in arrays]
+
+
+@pytest.mark.parametrize(
+    ("shift", "more"),
+    [
+        (SIDE / 2, {"side": SIDE}),
+        (SIDE / 2, {"src": SIDE}),
+        (SIDE / 2, {}),  # corners all equally far from the spots
+        (0.0, {}),  # the spots' centres themselves
+    ],
+)
+def test_patches_are_matched_by_coordinates_in_any_order(
+    tmp_path: Path, store: EmbeddingStore, table, features, shift: float, more: dict
+):
+    coords, rows = shuffled((table.xy - shift).astype(np.int64), features)
+    folder = write(tmp_path, coords, rows[None] if more else rows, **more)
+    assert store.import_arrays("uni", folder) == ["S_1"]
+    np.testing.assert_array_equal(store.read("S_1", "uni"), features.astype(np.float16))
+    assert store.import_arrays("uni", folder) == []
+
+
+def test_barcodes_beat_coordinates(tmp_path: Path, store: EmbeddingStore, table, features):
+    barcodes, rows = shuffled(np.array(table.spot_ids, dtype="S"), features)
+    folder = write(tmp_path, np.zeros((N, 2)), rows, barcode=barcodes[:, None])
+    store.import_arrays("uni", folder)
+    np.testing.assert_array_equal(store.read("S_1", "uni"), features.astype(np.float16))
+
+
+def test_patches_off_the_spots_are_counted_and_ignored(
+    tmp_path: Path, store: EmbeddingStore, table, features
+):
+    coords = np.vstack([table.xy - SIDE / 2, [[900, 900], [0, 700]]])
+    rows = np.vstack([features, np.full((2, D), -1.0)])
+    folder = write(tmp_path, coords, rows, side=SIDE)
+    with pytest.warns(HistoboostWarning, match="2 of 32 patches belong to no spot of slide S_1"):
+        store.import_arrays("uni", folder)
+    np.testing.assert_array_equal(store.read("S_1", "uni"), features.astype(np.float16))
+
+
+def renamed(folder: Path, old: str, new: str) -> None:
+    with h5py.File(folder / "S_1.h5", "a") as file:
+        file.move(old, new)
+
+
+def test_what_cannot_be_matched_is_one_clear_line(
+    tmp_path: Path, store: EmbeddingStore, table, features
+):
+    corners = table.xy - SIDE / 2
+    barcodes = np.array(table.spot_ids, dtype="S")
+    cases = [
+        (corners[:-2], features[:-2], {"side": SIDE}, "2 of 30 spots .* have no patch around"),
+        (corners * 4, features, {"side": SIDE}, "pixels of the same image"),
+        (corners, features[:-1], {"side": SIDE}, r"coords have shape \(30, 2\) for 29 patches"),
+        (corners, features[:, 0], {"side": SIDE}, "not numbers of shape"),
+        (corners, features, {"barcode": barcodes[:-1]}, "29 different barcodes for 30 patches"),
+        (corners[1:], features[1:], {"barcode": barcodes[1:]}, r"no patch \(first: BC0-1\)"),
+    ]
+    for coords, rows, more, message in cases:
+        folder = write(tmp_path, coords, rows, **more)
+        with pytest.raises(HistoboostError, match=message) as error:
+            store.import_arrays("uni", folder)
+        assert "S_1.h5" in str(error.value)
+        assert "\n" not in str(error.value)
+    folder = write(tmp_path, corners, features)
+    renamed(folder, "coords", "places")
+    with pytest.raises(HistoboostError, match="no 'coords' and no barcodes"):
+        store.import_arrays("uni", folder)
+    renamed(folder, "features", "images")
+    with pytest.raises(HistoboostError, match="no 'features' .it holds images, places"):
+        store.import_arrays("uni", folder)
+    (folder / "S_1.h5").write_bytes(b"no HDF5")
+    with pytest.raises(HistoboostError, match="cannot be read as HDF5"):
+        store.import_arrays("uni", folder)
+    assert store.embeddings("S_1") == {}
+
+
+def test_two_files_for_one_slide_are_refused(
+    tmp_path: Path, store: EmbeddingStore, table, features
+):
+    folder = write(tmp_path, table.xy, features)
+    np.save(folder / "S_1.npy", features)
+    with pytest.raises(HistoboostError, match="S_1 also has S_1.h5; keep one of them"):
+        store.import_arrays("uni", folder)
