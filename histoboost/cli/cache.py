@@ -123,6 +123,24 @@ def import_(store: str, name: str, directory: str) -> None:
 
 @cache.command()
 @_STORE
+@click.argument("output", type=click.Path())
+@click.option("--spatialdata", is_flag=True, help="Write SpatialData instead of AnnData.")
+def export(store: str, output: str, spatialdata: bool) -> None:
+    """Write the slides in STORE, with spots and embeddings, to OUTPUT: .h5ad or .zarr.
+
+    \b
+    Example:  histoboost cache export store.zarr slides.h5ad
+              histoboost cache export store.zarr slides.zarr --spatialdata
+    """
+    from histoboost.cache.export import export as write
+    from histoboost.cache.store import EmbeddingStore
+
+    names = write(EmbeddingStore(store, mode="r"), output, spatialdata=spatialdata)
+    click.echo(f"Wrote {output}: {', '.join(names) or 'spots and abundances, no embeddings'}.")
+
+
+@cache.command()
+@_STORE
 @click.option(
     "--older-than",
     type=click.FloatRange(min=0),

@@ -12,6 +12,7 @@ from histoboost.cli.command import CommaList, Command, jobs_option, json_option,
 from histoboost.errors import HistoboostError
 
 if TYPE_CHECKING:
+    from histoboost.cache.spots import SpotTable
     from histoboost.regress.crossval import CrossValidation
     from histoboost.regress.model import Prediction
 
@@ -234,10 +235,23 @@ def _predict_end_to_end(
     return predict_slides(dataset, model, slides, how=normalize, device=pick_device("auto"))
 
 
+def _spots_in(data: str) -> Callable[[str], SpotTable]:
+    from histoboost.featurize.embed import spot_table
+    from histoboost.featurize.readers import open_dataset
+
+    return lambda slide: spot_table(open_dataset(data)[slide])
+
+
 @click.command(cls=Command)
 @click.argument("store", type=click.Path())
 @click.argument("model_path", metavar="MODEL", type=click.Path())
-@click.option("-o", "--output", required=True, type=click.Path(), help="CSV file to write.")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(),
+    help="File to write: .csv (the challenge's layout), .parquet, or .h5ad or .zarr (AnnData).",
+)
 @click.option("--slides", type=CommaList(), metavar="A,B", help="All without labels by default.")
 @click.option(
     "--normalize",
@@ -260,29 +274,32 @@ def predict(
     normalize: str,
     interval: float | None,
 ) -> None:
-    """Predict slides of STORE with MODEL and write a CSV in the challenge's layout.
+    """Predict slides of STORE with MODEL and write a table or an AnnData.
 
     Where MODEL is a folder that finetune wrote, STORE is the slides themselves.
 
     \b
     Example:  histoboost predict store.zarr model -o submission.csv --slides S_7
               histoboost predict slides.h5 cnn -o submission.csv --slides S_7
+              histoboost predict store.zarr model -o predicted.h5ad
     """
     from histoboost.cache.store import EmbeddingStore
     from histoboost.regress.model import CompositionRegressor
-    from histoboost.regress.submission import check_output, write_submission
+    from histoboost.regress.outputs import check_prediction_output, write_predictions
 
-    check_output(Path(output))
+    check_prediction_output(Path(output))
     if (Path(model_path) / END_TO_END).is_file():
         cell_types, predictions = _predict_end_to_end(
             store, model_path, slides, normalize, interval
         )
+        spots = _spots_in(store)
     else:
         model = CompositionRegressor.load(model_path)
         opened = EmbeddingStore(store, mode="r")
+        spots = opened.spots
         cell_types = model.cell_types
         predictions = model.predict(opened, slides, normalize_to=normalize, interval=interval)
-    write_submission(Path(output), cell_types, predictions)
+    write_predictions(Path(output), cell_types, predictions, spots)
     first = 0
     for prediction in predictions:
         last = first + len(prediction.values) - 1
