@@ -42,7 +42,7 @@ def run(
     spots: int = 250,
     say: Say = print,
 ) -> dict[str, Any]:
-    """Write phantom slides, embed, cross-validate, train, predict, and show the scores.
+    """Write phantom slides, embed, cross-validate, train, predict, report, show the scores.
 
     What an earlier run left in `out` is used again where it fits and overwritten where not.
 
@@ -66,6 +66,7 @@ def run(
     from histoboost.featurize.embed import featurize
     from histoboost.regress.model import CompositionRegressor
     from histoboost.regress.submission import write_submission
+    from histoboost.report.model_report import report
 
     start = time.perf_counter()
     folder = Path(out)
@@ -76,6 +77,7 @@ def run(
         "model": folder / "model",
         "submission": folder / "submission.csv",
         "scores": folder / "scores.json",
+        "report": folder / "report.html",
     }
     say(
         f"1. Phantom slides: {SLIDES} labelled, 1 without labels, about {spots} spots each, "
@@ -93,6 +95,8 @@ def run(
     model.save(paths["model"])
     predictions = model.predict(store)
     write_submission(paths["submission"], model.cell_types, predictions)
+    say("5. Report: maps, scores, importances and learning curves on one page.")
+    report(paths["store"], paths["model"], paths["report"])
     result = {
         "backbone": backbone,
         "weights": None if backbone == BACKBONE else weights,

@@ -40,6 +40,7 @@ def test_the_demo_ends_with_the_scores_and_the_paths_of_what_it_wrote(demo):
     assert "LightGBM" in table
     for path in json.loads((out / "scores.json").read_text())["paths"].values():
         assert path in table.replace("\n", "")
+    assert (out / "report.html").stat().st_size > 1e6
 
 
 def test_what_the_demo_wrote_can_be_used_again(demo):

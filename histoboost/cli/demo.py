@@ -41,8 +41,8 @@ from histoboost.cli.command import Command
 def demo(out: str, backbone: str, weights: str, spots: int) -> None:
     """Run the main job on made-up slides: no download, about a minute.
 
-    Writes phantom slides, embeds them, cross-validates, trains, predicts the slide without labels
-    and ends with scores beside those of a constant guess.
+    Writes phantom slides, embeds them, cross-validates, trains, predicts the slide without labels,
+    writes a report and ends with scores beside those of a constant guess.
 
     \b
     Example:  histoboost demo

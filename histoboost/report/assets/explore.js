@@ -177,7 +177,7 @@ const drawMeasures = figure(() => {
   const moran = state.measure === "moran";
   const log = state.measure === "median";
   return plot("measures", [{ type: "heatmap", x: labelled.map((i) => DATA.slides[i].name), y: TYPES,
-    z: log ? z.map((row) => row.map((v) => v > 0 ? Math.log10(v) : null)) : z, text: z, xgap: 2, ygap: 2,
+    z: log ? z.map((row) => row.map((v) => Math.log10(Math.max(FLOOR, v)))) : z, text: z, xgap: 2, ygap: 2,
     texttemplate: narrow() ? null : `%{text:${digits}}`, textfont: { size: 11 },
     colorscale: moran ? diverging() : "Viridis", reversescale: state.measure === "rank",
     zmin: moran ? -1 : null, zmax: moran ? 1 : null, zauto: !moran,
