@@ -111,7 +111,9 @@ def _print_slides(slides: list[dict[str, Any]]) -> None:
 )
 @click.option("--name", metavar="NAME", help="Instead of <backbone>@<side>.")
 @format_option()
-def featurize(data: str, store: str, format: str | None, patch: list[str], **options: Any) -> None:
+def featurize(
+    data: str, store: str, format: str | None, patch: list[str], views: str, **options: Any
+) -> None:
     """Embed patches around every spot of DATA, once, into STORE.
 
     A run that was interrupted goes on where it stopped; a second run computes nothing.
@@ -123,7 +125,9 @@ def featurize(data: str, store: str, format: str | None, patch: list[str], **opt
     from histoboost.featurize.embed import featurize as embed
     from histoboost.featurize.readers import open_dataset
 
-    click.echo(str(embed(open_dataset(data, format), store, patch=patch, **options)))
+    click.echo(
+        str(embed(open_dataset(data, format), store, patch=patch, views=int(views), **options))
+    )
 
 
 @click.command(cls=Command)

@@ -43,6 +43,8 @@ class Architecture:
         Normalisation of pixels in 0..1.
     pretrained : callable or None
         Returns the published weights; None where the network has no weights to learn.
+    exportable : bool
+        Whether other engines than PyTorch may run it.
     """
 
     module: nn.Module
@@ -52,6 +54,7 @@ class Architecture:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     pretrained: Callable[[], Mapping[str, Tensor]] | None = None
+    exportable: bool = True
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ class Backbone:
         SHA-256 of the weights' content.
     tuned_on : tuple of dict
         Slides whose abundances shaped the weights, see `weights.Tuning`.
+    exportable : bool
+        Whether other engines than PyTorch may run it.
     """
 
     name: str
@@ -86,6 +91,7 @@ class Backbone:
     weights: str
     weights_digest: str
     tuned_on: tuple[dict[str, str], ...] = ()
+    exportable: bool = True
 
 
 _REGISTRY: dict[str, Callable[[], Architecture]] = {}
@@ -195,8 +201,7 @@ def load_backbone(name: str, weights: str = "pretrained", seed: int = 0) -> Back
     module = net.module.eval().requires_grad_(False)
     digest = weight_files.weights_digest(module)
     if source.startswith("random"):
-        # After the digest: the last bits of these statistics depend on the machine.
-        weight_files.calibrate_batch_norm(module, seed)
+        module = weight_files.scaled_to_one(module, net.input_px or 64).eval()
     return Backbone(
         name=name,
         module=module,
@@ -207,6 +212,7 @@ def load_backbone(name: str, weights: str = "pretrained", seed: int = 0) -> Back
         weights=source,
         weights_digest=digest,
         tuned_on=tuning.slides,
+        exportable=net.exportable,
     )
 
 
@@ -292,4 +298,5 @@ def stain_texture() -> Architecture:
         input_px=None,
         mean=(0.0, 0.0, 0.0),
         std=(1.0, 1.0, 1.0),
+        exportable=False,
     )

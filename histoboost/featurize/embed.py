@@ -2,82 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
-import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from histoboost.cache.recipe import Recipe
-from histoboost.cache.store import EmbeddingStore, EmbeddingWriter, SpotTable
-from histoboost.errors import HistoboostError, HistoboostWarning
-from histoboost.featurize import patches
-from histoboost.featurize.align import Alignment, move_spots, resolve_alignment
-from histoboost.featurize.backbones import Backbone, load_backbone
-from histoboost.featurize.engines import Engine, TorchEngine, pick_device
-from histoboost.featurize.foundation import warn_if_far
+from histoboost.cache.store import EmbeddingStore, SpotTable
+from histoboost.errors import HistoboostError
+from histoboost.featurize.align import move_spots, resolve_alignment
+from histoboost.featurize.backbones import load_backbone
+from histoboost.featurize.engines import pick_device
 from histoboost.featurize.groups import with_groups
 from histoboost.featurize.inspect import check_spots
+from histoboost.featurize.pixels import read_pixels
 from histoboost.featurize.readers import open_dataset
+from histoboost.featurize.run import EngineChoice, Run
 from histoboost.featurize.scale import PatchSize, parse_sizes
 from histoboost.featurize.slide import Dataset, Slide
-from histoboost.featurize.stain import RECIPES as STAIN_RECIPES
-from histoboost.featurize.stain import normalised
+from histoboost.featurize.summary import FeaturizeSummary
 from histoboost.featurize.thumbnail import thumbnail
-from histoboost.progress import progress
 
-#: Patches per forward pass on a CPU, where larger batches only leave the cache.
-CPU_BATCH = 16
-
-
-@dataclass
-class FeaturizeSummary:
-    """What a run of `featurize` did.
-
-    Attributes
-    ----------
-    slides : list of str
-    embeddings : list of str
-    computed : int
-        Patches embedded in this run.
-    kept : int
-        Patches whose embedding the store held already.
-    seconds : dict of str to float
-        Time in ``read``, ``crop``, ``forward`` and ``write``.
-    wall_seconds : float
-    engine, device : str
-    """
-
-    slides: list[str] = field(default_factory=list)
-    embeddings: list[str] = field(default_factory=list)
-    computed: int = 0
-    kept: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-    wall_seconds: float = 0.0
-    engine: str = ""
-    device: str = ""
-
-    def __str__(self) -> str:
-        """One line for people."""
-        where = f"{len(self.slides)} slides"
-        if not self.embeddings:
-            return f"{where}: spots and abundances stored, no embeddings asked for"
-        names = ", ".join(self.embeddings)
-        if not self.computed:
-            return f"{where}: {names} were complete already; nothing computed"
-        rate = self.computed / max(self.wall_seconds, 1e-9)
-        line = f"{where}: {names}: {self.computed:,} patches in {self.wall_seconds:,.1f} s"
-        line += f" ({rate:,.1f} patches/s, {self.engine} on {self.device}"
-        for step in ("read", "crop", "forward", "write"):
-            share = self.seconds.get(step, 0.0) / max(self.wall_seconds, 1e-9)
-            line += f", {step} {share:.0%}"
-        line += ")"
-        return line + (f"; {self.kept:,} were there already" if self.kept else "")
+__all__ = ["FeaturizeSummary", "featurize"]
 
 
 def featurize(
@@ -89,7 +36,10 @@ def featurize(
     weights: str = "pretrained",
     alignment: str | Path = "none",
     stain: str = "none",
+    views: int = 1,
     device: str = "auto",
+    precision: str = "fp32",
+    engine: str = "auto",
     batch_size: int | None = None,
     name: str | None = None,
     groups: str | Path | None = None,
@@ -118,8 +68,15 @@ def featurize(
         where the alignment puts the spots; the store keeps the source's coordinates.
     stain : str
         ``"none"``, ``"macenko"`` or ``"reinhard"``, see `histoboost.featurize.stain`.
+    views : {1, 8}
+        8 stores the mean over the eight flips and quarter turns of each patch.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    precision : {"fp32", "bf16"}
+        bf16 is faster on GPUs and some CPUs, and changes embeddings by some per cent of the
+        spread between patches; it is part of an embedding's identity.
+    engine : {"auto", "torch", "openvino"}
+        Changes no result; ``auto`` takes OpenVINO on a CPU where it is installed.
     batch_size : int, optional
         Patches per forward pass; changes no result.
     name : str, optional
@@ -146,39 +103,22 @@ def featurize(
         raise HistoboostError("--patch: no patch size given; for example --patch 64,128")
     placed = resolve_alignment(dataset, alignment)
     check_spots(Dataset(dataset.path, [move_spots(s, placed[s.name]) for s in dataset.slides]))
-    summary = FeaturizeSummary(slides=[slide.name for slide in dataset.slides])
-    engine: Engine | None = None
-    net: Backbone | None = None
+    names = [embedding_name(name, backbone, side, len(sizes)) for side in sizes]
+    run = None
     if backbone != "none":
-        net = load_backbone(backbone, weights)
-        engine = TorchEngine(net, pick_device(device))
-        summary.engine, summary.device = engine.name, str(engine.device)
-        summary.embeddings = [embedding_name(name, backbone, side, len(sizes)) for side in sizes]
+        total = len(sizes) * sum(len(slide.xy) for slide in dataset.slides)
+        run = Run(
+            net=load_backbone(backbone, weights),
+            choice=EngineChoice(engine, pick_device(device), precision, views, batch_size, total),
+            jobs=dict(zip(sizes, names, strict=True)),
+            stain=stain,
+        )
     target = store if isinstance(store, EmbeddingStore) else EmbeddingStore(store)
     for slide in dataset.slides:
         target.write_spots(spot_table(slide))
-    if engine is not None and net is not None:
-        jobs = dict(zip(sizes, summary.embeddings, strict=True))
-        total = len(sizes) * sum(len(slide.xy) for slide in dataset.slides)
-        with progress("embedding", total, "patches") as advance:
-            for slide in dataset.slides:
-                for side in sizes:
-                    px, scale = side.pixels(slide), slide.um_per_px
-                    warn_if_far(backbone, net.input_px, px, scale, slide.name)
-                stained = replace(slide, image=normalised(slide.image, stain, slide.name))
-                advance(
-                    _embed_slide(
-                        stained,
-                        placed[slide.name],
-                        stain,
-                        target,
-                        net,
-                        engine,
-                        jobs,
-                        batch_size,
-                        summary,
-                    )
-                )
+    summary = FeaturizeSummary([slide.name for slide in dataset.slides], names if run else [])
+    if run is not None:
+        run.embed(dataset.slides, placed, target, summary)
     summary.wall_seconds = time.perf_counter() - start
     return summary
 
@@ -207,119 +147,8 @@ def spot_table(slide: Slide) -> SpotTable:
     )
 
 
-def recipe(
-    net: Backbone,
-    side: PatchSize,
-    slide: Slide,
-    pixels_digest: str,
-    alignment: Alignment,
-    stain: str = "none",
-) -> Recipe:
-    """Everything that changes the numbers of an embedding, and nothing else."""
-    fields = {
-        "format": 1,
-        "slide_pixels": pixels_digest,
-        "spots": spots_digest(slide.xy),
-        "alignment": asdict(alignment.transform) if alignment.changes else "none",
-        "backbone": net.name,
-        "layer": net.layer,
-        "weights": net.weights_digest,
-        **side.recipe(slide),
-        # A network without a size of its own takes the patch as it is.
-        "input_px": net.input_px or ("patch" if side.unit == "um" else side.pixels(slide)),
-        "resize": patches.RESIZE,
-        "border": patches.BORDER,
-        "normalisation": {"mean": list(net.mean), "std": list(net.std)},
-        "stain": STAIN_RECIPES[stain],
-        "views": 1,
-        "precision": "fp32",
-        "dtype": "float16",
-    }
-    # Not for the numbers, which the weights' digest covers: `evaluate` must know.
-    return Recipe({**fields, "tuned_on": list(net.tuned_on)} if net.tuned_on else fields)
-
-
-def spots_digest(xy: NDArray[np.float64]) -> str:
-    """SHA-256 of spot centres (N, 2), in their order."""
-    return hashlib.sha256(np.ascontiguousarray(xy, "<f8").tobytes()).hexdigest()
-
-
 def read_slide(slide: Slide) -> tuple[NDArray[np.uint8], str]:
-    """The pixels of a slide, read in order, and their SHA-256."""
+    """All pixels of a slide, (H, W, 3), and their digest as a recipe has it."""
     height, width = slide.image.shape
-    pixels = np.empty((height, width, 3), np.uint8)
-    digest = hashlib.sha256(f"{height} {width}\n".encode())
-    for start in range(0, height, slide.image.band_rows):
-        stop = min(start + slide.image.band_rows, height)
-        pixels[start:stop] = slide.image.read_rows(start, stop)
-        digest.update(np.ascontiguousarray(pixels[start:stop]).data)
-    return pixels, digest.hexdigest()
-
-
-def _embed_slide(
-    slide: Slide,
-    alignment: Alignment,
-    stain: str,
-    store: EmbeddingStore,
-    net: Backbone,
-    engine: Engine,
-    jobs: dict[PatchSize, str],
-    batch_size: int | None,
-    summary: FeaturizeSummary,
-) -> int:
-    seconds = summary.seconds
-    begin = time.perf_counter()
-    pixels, digest = read_slide(slide)
-    seconds["read"] = seconds.get("read", 0.0) + time.perf_counter() - begin
-    height, n = len(pixels), len(slide.xy)
-    rows = torch.from_numpy(pixels)
-    for side, name in jobs.items():
-        px = side.pixels(slide)
-        starts = patches.window_starts(move_spots(slide, alignment).xy, px)
-        writer: EmbeddingWriter | None = None
-        flat = np.zeros(n, bool)
-        width = _width(net, engine, px)
-        identity = recipe(net, side, slide, digest, alignment, stain)
-        writer = store.writer(slide.name, name, identity, n, width)
-        if writer.published:
-            summary.kept += n
-            continue
-        missing = writer.missing
-        summary.kept += n - sum(part.stop - part.start for part in missing)
-        for part in missing:
-            chunk = np.empty((part.stop - part.start, width), np.float32)
-            for first in range(part.start, part.stop, batch_size or CPU_BATCH):
-                last = min(first + (batch_size or CPU_BATCH), part.stop)
-                t0 = time.perf_counter()
-                batch = patches.resize(
-                    patches.crop(rows, starts[first:last], px, height=height), net.input_px
-                )
-                flat[first:last] = patches.flat(batch).numpy()
-                t1 = time.perf_counter()
-                chunk[first - part.start : last - part.start] = engine.embed(batch).numpy()
-                t2 = time.perf_counter()
-                seconds["crop"] = seconds.get("crop", 0.0) + t1 - t0
-                seconds["forward"] = seconds.get("forward", 0.0) + t2 - t1
-            t3 = time.perf_counter()
-            writer.write(part, chunk)
-            seconds["write"] = seconds.get("write", 0.0) + time.perf_counter() - t3
-            summary.computed += len(chunk)
-        _warn_flat(slide, px, flat, missing)
-        writer.publish()
-    return n * len(jobs)
-
-
-def _width(net: Backbone, engine: Engine, px: int) -> int:
-    side = net.input_px or px
-    return int(engine.embed(torch.zeros(1, 3, side, side, dtype=torch.uint8)).shape[1])
-
-
-def _warn_flat(slide: Slide, px: int, flat: NDArray[np.bool_], parts: Sequence[slice]) -> None:
-    looked_at = sum(part.stop - part.start for part in parts)
-    if flat.any():
-        warnings.warn(
-            f"slide {slide.name}: {flat.sum()} of {looked_at} patches of {px} px are one flat "
-            "colour; check that the image is not blank and the spots lie on the tissue",
-            HistoboostWarning,
-            stacklevel=2,
-        )
+    with read_pixels(slide.image, budget=3 * height * width) as pixels:
+        return pixels.rows(0, height), pixels.digest

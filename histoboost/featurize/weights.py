@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import math
 import pickle
 import sys
 import warnings
@@ -204,29 +205,34 @@ def download(entry: Any, backbone: str) -> Mapping[str, Tensor]:
     return state
 
 
-def calibrate_batch_norm(module: nn.Module, seed: int) -> None:
-    """Set the statistics of batch norm from patches of seeded noise.
+class Scaled(nn.Module):
+    """A network whose output is multiplied by a number."""
 
-    Without this the outputs of freshly initialised deep networks shrink layer by layer, for
-    EfficientNet down to 1e-14, which float16 cannot hold.
+    def __init__(self, network: nn.Module, factor: float) -> None:
+        super().__init__()
+        self.network = network
+        self.factor = factor
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(B, 3, px, px) to (B, D)."""
+        out: Tensor = self.network(pixels) * self.factor
+        return out
+
+
+def scaled_to_one(module: nn.Module, px: int) -> nn.Module:
+    """`module` with its output scaled to a standard deviation of about 1, as far as needed.
+
+    The signal shrinks layer by layer in freshly initialised deep networks, for EfficientNet down
+    to 1e-14, which float16 cannot hold. Scaling inside, as batch norm would, makes such networks
+    chaotic: rounding errors grow from layer to layer. So it is done once, behind the last layer,
+    and by a power of ten, so that the factor is the same on every machine.
     """
-    norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
-    if not norms:
-        return  # a transformer, which may take no other size than its own
-    noise = torch.Generator().manual_seed(seed)
-    patches = torch.zeros(8, 3, 64, 64)
-    for side in (2, 8, 64):  # smooth as well as rough, as tissue is
-        rough = torch.randn(8, 3, side, side, generator=noise)
-        patches += nn.functional.interpolate(rough, size=(64, 64), mode="bilinear")
-    momentum = [layer.momentum for layer in norms]
-    for layer in norms:
-        layer.train()
-        layer.momentum = 1.0
+    noise = torch.Generator().manual_seed(0)
     with torch.inference_mode():
-        module(patches)
-    for layer, value in zip(norms, momentum, strict=True):
-        layer.eval()
-        layer.momentum = value
+        spread = float(module(torch.randn(2, 3, px, px, generator=noise)).std())
+    if not spread > 0:
+        return module
+    return Scaled(module, 10.0 ** -round(math.log10(spread)))
 
 
 def weights_digest(module: nn.Module) -> str:

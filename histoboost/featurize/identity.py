@@ -1,0 +1,60 @@
+"""The recipe of an embedding: what changes its numbers, read off the run that computes it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histoboost.cache.recipe import Recipe
+from histoboost.featurize import patches
+from histoboost.featurize.align import Alignment
+from histoboost.featurize.backbones import Backbone
+from histoboost.featurize.scale import PatchSize
+from histoboost.featurize.slide import Slide
+from histoboost.featurize.stain import RECIPES as STAIN_RECIPES
+
+
+def recipe(
+    net: Backbone,
+    side: PatchSize,
+    slide: Slide,
+    pixels_digest: str,
+    alignment: Alignment,
+    *,
+    stain: str = "none",
+    views: int = 1,
+    precision: str = "fp32",
+) -> Recipe:
+    """Everything that changes the numbers of an embedding, and nothing else.
+
+    Engine, device and batch size are left out: they change no number beyond its last bits.
+    """
+    fields = {
+        "format": 1,
+        "slide_pixels": pixels_digest,
+        "spots": spots_digest(slide.xy),
+        "alignment": asdict(alignment.transform) if alignment.changes else "none",
+        "backbone": net.name,
+        "layer": net.layer,
+        "weights": net.weights_digest,
+        **side.recipe(slide),
+        # A network without a size of its own takes the patch as it is.
+        "input_px": net.input_px or ("patch" if side.unit == "um" else side.pixels(slide)),
+        "resize": patches.RESIZE,
+        "border": patches.BORDER,
+        "normalisation": {"mean": list(net.mean), "std": list(net.std)},
+        "stain": STAIN_RECIPES[stain],
+        "views": views,
+        "precision": precision,
+        "dtype": "float16",
+    }
+    # Not for the numbers, which the weights' digest covers: `evaluate` must know.
+    return Recipe({**fields, "tuned_on": list(net.tuned_on)} if net.tuned_on else fields)
+
+
+def spots_digest(xy: NDArray[np.float64]) -> str:
+    """SHA-256 of spot centres (N, 2), in their order."""
+    return hashlib.sha256(np.ascontiguousarray(xy, "<f8").tobytes()).hexdigest()

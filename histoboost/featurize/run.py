@@ -1,0 +1,202 @@
+"""A run over many slides: read the next one while this one computes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+
+from histoboost.cache.store import EmbeddingStore, EmbeddingWriter
+from histoboost.featurize.align import Alignment, move_spots
+from histoboost.featurize.backbones import Backbone
+from histoboost.featurize.engines import Engine, pick_engine
+from histoboost.featurize.foundation import warn_if_far
+from histoboost.featurize.identity import recipe
+from histoboost.featurize.loop import Clock, Sink, WriterThread, embed_patches
+from histoboost.featurize.pixels import SlidePixels, read_pixels
+from histoboost.featurize.scale import PatchSize
+from histoboost.featurize.slide import Slide
+from histoboost.featurize.stain import normalised
+from histoboost.featurize.summary import FeaturizeSummary
+from histoboost.progress import Advance, progress
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """What was asked of the engine; it is made when the first patch needs it.
+
+    Attributes
+    ----------
+    engine : str
+    device : torch.device
+    precision : str
+    views : int
+    batch : int or None
+    patches : int
+        How many there are to embed in all.
+    """
+
+    engine: str
+    device: torch.device
+    precision: str
+    views: int
+    batch: int | None
+    patches: int
+
+    def make(self, net: Backbone) -> Engine:
+        """The engine that runs `net`."""
+        return pick_engine(
+            net,
+            self.device,
+            engine=self.engine,
+            precision=self.precision,
+            views=self.views,
+            batch=self.batch,
+            patches=self.patches,
+        )
+
+
+class Run:
+    """Embeds slides with one backbone.
+
+    Parameters
+    ----------
+    net : Backbone
+    choice : EngineChoice
+    jobs : mapping of PatchSize to str
+        Sides of the patches and the names of their embeddings.
+    stain : str
+        How stains are normalised.
+    """
+
+    def __init__(
+        self, net: Backbone, choice: EngineChoice, jobs: Mapping[PatchSize, str], stain: str
+    ) -> None:
+        self._net, self._choice, self._jobs, self._stain = net, choice, jobs, stain
+        self._engine: Engine | None = None
+        self._widths: dict[int, int] = {}
+
+    def embed(
+        self,
+        slides: Sequence[Slide],
+        placed: Mapping[str, Alignment],
+        store: EmbeddingStore,
+        summary: FeaturizeSummary,
+    ) -> None:
+        """Embed all `slides`; adds to `summary` what was done."""
+        clock = Clock()
+        total = len(self._jobs) * sum(len(slide.xy) for slide in slides)
+        writing = WriterThread()
+        with ThreadPoolExecutor(1) as reader, progress("embedding", total, "patches") as advance:
+            try:
+                ahead = reader.submit(self._read, slides[0]) if slides else None
+                for number, slide in enumerate(slides):
+                    assert ahead is not None
+                    with clock("read"):
+                        pixels = ahead.result()
+                    if number + 1 < len(slides):
+                        ahead = reader.submit(self._read, slides[number + 1])
+                    with pixels:
+                        self._embed_slide(
+                            slide,
+                            placed[slide.name],
+                            pixels,
+                            store,
+                            writing,
+                            clock,
+                            advance,
+                            summary,
+                        )
+                with clock("write"):
+                    writing.finish()
+            finally:
+                writing.stop()
+        summary.seconds = clock.seconds
+        if self._engine is not None:
+            summary.engine, summary.device = self._engine.name, str(self._engine.device)
+
+    def _read(self, slide: Slide) -> SlidePixels:
+        return read_pixels(normalised(slide.image, self._stain, slide.name))
+
+    def _embed_slide(
+        self,
+        slide: Slide,
+        alignment: Alignment,
+        pixels: SlidePixels,
+        store: EmbeddingStore,
+        writing: WriterThread,
+        clock: Clock,
+        advance: Advance,
+        summary: FeaturizeSummary,
+    ) -> None:
+        sinks: dict[int, Sink] = {}
+        for side, name in self._jobs.items():
+            px = side.pixels(slide)
+            warn_if_far(self._net.name, self._net.input_px, px, slide.um_per_px, slide.name)
+            writer, width = self._writer(slide, side, name, alignment, pixels.digest, store)
+            missing = writer.missing
+            kept = len(slide.xy) - sum(part.stop - part.start for part in missing)
+            summary.kept += kept
+            advance(kept)
+            if not writer.published:
+                sinks[px] = Sink(writer, missing, width)
+        if not sinks:
+            return
+        try:
+            summary.computed += embed_patches(
+                slide.name,
+                pixels,
+                move_spots(slide, alignment).xy,
+                sinks,
+                self._running(),
+                self._net.input_px,
+                writing,
+                clock,
+                advance,
+            )
+            for sink in sinks.values():
+                writing.put(sink.publish)
+        except BaseException:
+            writing.stop()  # what is complete is still written, then given up for a later run
+            for sink in sinks.values():
+                sink.writer.close()
+            raise
+
+    def _writer(
+        self,
+        slide: Slide,
+        side: PatchSize,
+        name: str,
+        alignment: Alignment,
+        pixels_digest: str,
+        store: EmbeddingStore,
+    ) -> tuple[EmbeddingWriter, int]:
+        identity = recipe(
+            self._net,
+            side,
+            slide,
+            pixels_digest,
+            alignment,
+            stain=self._stain,
+            views=self._choice.views,
+            precision=self._choice.precision,
+        )
+        # What is stored already needs no engine, which takes seconds to make.
+        stored = store.embeddings(slide.name).get(name) == identity
+        width = store.width(slide.name, name) if stored else self._width(side.pixels(slide))
+        return store.writer(slide.name, name, identity, len(slide.xy), width), width
+
+    def _running(self) -> Engine:
+        if self._engine is None:
+            self._engine = self._choice.make(self._net)
+        return self._engine
+
+    def _width(self, px: int) -> int:
+        side = self._net.input_px or px
+        if side not in self._widths:
+            blank = torch.zeros(1, 3, side, side, dtype=torch.uint8)
+            engine = self._running()
+            self._widths[side] = engine.submit(blank.to(engine.device))().shape[1]
+        return self._widths[side]

@@ -1,0 +1,235 @@
+"""Engines: the same numbers as the plain way, one spot at a time, in eager fp32."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from histoboost.cache.store import EmbeddingStore
+from histoboost.errors import HistoboostError
+from histoboost.featurize import engines, openvino_engine
+from histoboost.featurize.backbones import Backbone, load_backbone
+from histoboost.featurize.embed import featurize
+from histoboost.featurize.engines import DihedralMean, TorchEngine, fold_batch_norm, pick_engine
+from histoboost.featurize.slide import ArrayImage, Dataset, Slide
+
+CPU = torch.device("cpu")
+needs_openvino = pytest.mark.skipif(
+    importlib.util.find_spec("openvino") is None, reason="the extra [openvino] is not installed"
+)
+
+
+def tissue(height: int = 90, width: int = 110) -> np.ndarray:
+    """Smooth colours with a little noise, as tissue has."""
+    rng = np.random.default_rng(0)
+    coarse = torch.from_numpy(rng.random((1, 3, 9, 11)).astype(np.float32))
+    smooth = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic")
+    noisy = smooth[0].permute(1, 2, 0).numpy() * 200 + 30 + rng.normal(0, 8, (height, width, 3))
+    return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+def slide() -> Slide:
+    xy = np.array([[55.0, 45.0], [0.0, 0.0], [110.0, 90.0], [3.5, 88.2]])
+    return Slide("S", ArrayImage(tissue()), xy, ("0", "1", "2", "3"))
+
+
+def plain(net: Backbone, xy: np.ndarray, px: int) -> np.ndarray:
+    """Crop, resize, normalise and embed one spot after the other with torchvision."""
+    from torchvision.transforms.v2 import functional
+
+    pixels = slide().image.pixels
+    padded = np.pad(pixels, ((px, px), (px, px), (0, 0)), mode="symmetric")
+    rows = []
+    for x, y in xy:
+        top, left = (int(np.floor(v - px / 2 + 0.5)) + px for v in (y, x))
+        image = torch.from_numpy(padded).permute(2, 0, 1)
+        patch = functional.crop(image, top, left, px, px)
+        patch = functional.resize(patch, [net.input_px, net.input_px], antialias=True)
+        patch = functional.to_dtype(patch, torch.float32, scale=True)
+        patch = functional.normalize(patch, list(net.mean), list(net.std))
+        with torch.inference_mode():
+            rows.append(net.module(patch[None].contiguous())[0].numpy())
+    return np.stack(rows)
+
+
+def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Largest relative difference over spots."""
+    gap = np.linalg.norm(ours - theirs, axis=1)
+    return float((gap / np.linalg.norm(theirs, axis=1)).max())
+
+
+def ours(net: Backbone, engine: engines.Engine, px: int) -> np.ndarray:
+    from histoboost.featurize.pixels import read_pixels
+    from histoboost.featurize.stream import Bands, PatchStream, Work
+
+    with read_pixels(slide().image) as pixels:
+        bands = Bands(pixels, CPU)
+        stream = PatchStream(bands, pixels.height, slide().xy, [px], net.input_px)
+        return engine.submit(stream.batch(Work(np.full(4, px), np.arange(4))))()
+
+
+TORCHVISION = [
+    "convnext_tiny",
+    "densenet121",
+    "efficientnet_b0",
+    "efficientnet_b1",
+    "efficientnet_b2",
+    "mobilenet_v2",
+    "mobilenet_v3_large",
+    "resnet18",
+    "resnet50",
+]
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_torch_equals_the_plain_way_for_every_backbone_at_borders_too(name: str):
+    # Networks take any input; a small one keeps the test short.
+    net = replace(load_backbone(name, "random"), input_px=96)
+    assert difference(ours(net, TorchEngine(net, CPU), 33), plain(net, slide().xy, 33)) < 1e-4
+
+
+@needs_openvino
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name == "mobilenet_v3_large" else pytest.mark.soak)
+        for name in TORCHVISION
+    ],
+)
+def test_openvino_equals_the_plain_way(name: str):
+    net = replace(load_backbone(name, "random"), input_px=96)
+    engine = openvino_engine.OpenVinoEngine(net, 1, 8, 2)
+    assert difference(ours(net, engine, 32), plain(net, slide().xy, 32)) < 1e-4
+
+
+@needs_openvino
+def test_openvino_computes_requests_that_overlap_apart(tiny_net: str):
+    net = load_backbone(tiny_net)
+    engine = openvino_engine.OpenVinoEngine(net, 1, 4, 1)
+    torch_engine = TorchEngine(net, CPU)
+    noise = torch.Generator().manual_seed(0)
+    batches = [
+        torch.randint(0, 256, (size, 3, 32, 32), dtype=torch.uint8, generator=noise)
+        for size in (4, 4, 1, 3)
+    ]
+    first, second = engine.submit(batches[0]), engine.submit(batches[1])
+    results = [first(), second(), engine.submit(batches[2])(), engine.submit(batches[3])()]
+    for batch, rows in zip(batches, results, strict=True):
+        assert difference(rows, torch_engine.submit(batch)()) < 1e-4
+
+
+def test_folding_leaves_no_batch_norm_and_the_network_as_it_was():
+    net = load_backbone("resnet18", "random")
+    before = sum(isinstance(layer, torch.nn.BatchNorm2d) for layer in net.module.modules())
+    folded = fold_batch_norm(net.module)
+    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in folded.modules())
+    after = sum(isinstance(layer, torch.nn.BatchNorm2d) for layer in net.module.modules())
+    assert before == after > 0
+
+
+def test_a_network_that_cannot_be_traced_is_run_as_it_is():
+    class Branches(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = torch.nn.BatchNorm2d(3)
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            pixels = self.norm(pixels)
+            return pixels.mean((2, 3)) if pixels.mean() > 0 else pixels.amax((2, 3))
+
+    module = Branches().eval()
+    assert fold_batch_norm(module) is module
+
+
+@pytest.mark.parametrize("engine", ["torch", pytest.param("openvino", marks=needs_openvino)])
+def test_eight_views_are_the_mean_over_flips_and_quarter_turns(tiny_net: str, engine: str):
+    net = load_backbone(tiny_net)
+    noise = torch.Generator().manual_seed(0)
+    patches = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8, generator=noise)
+    single = TorchEngine(net, CPU)
+    turned = [torch.rot90(patches, k, (2, 3)) for k in range(4)]
+    views = [view for turn in turned for view in (turn, turn.flip(3))]
+    mean = np.mean([single.submit(view)() for view in views], axis=0)
+    eight = pick_engine(net, CPU, engine=engine, views=8, batch=4)
+    assert difference(eight.submit(patches)(), mean) < 1e-4
+    # Turning the patch changes nothing any more.
+    assert difference(eight.submit(turned[1].contiguous())(), mean) < 1e-4
+    assert isinstance(DihedralMean(net.module)(torch.zeros(1, 3, 32, 32)), torch.Tensor)
+
+
+def test_bf16_is_near_fp32_and_another_identity(tiny_net: str, tmp_path: Path):
+    data = Dataset(Path("memory"), [slide()])
+    for precision in ("fp32", "bf16"):
+        featurize(data, tmp_path / precision, backbone=tiny_net, patch=[16], precision=precision)
+    stores = [EmbeddingStore(tmp_path / precision) for precision in ("fp32", "bf16")]
+    full, half = (store.read("S", f"{tiny_net}@16").astype(float) for store in stores)
+    assert 0 < difference(half, full) < 0.1
+    with pytest.raises(HistoboostError, match="precision"):
+        featurize(data, tmp_path / "fp32", backbone=tiny_net, patch=[16], precision="bf16")
+
+
+def test_batch_size_and_engine_are_no_part_of_the_identity(tiny_net: str, tmp_path: Path):
+    data = Dataset(Path("memory"), [slide()])
+    options = {"backbone": tiny_net, "patch": [16, 31]}
+    first = featurize(data, tmp_path / "s", engine="torch", batch_size=3, **options)
+    again = featurize(data, tmp_path / "s", engine="auto", batch_size=1, **options)
+    assert (first.computed, again.computed, again.kept) == (8, 0, 8)
+
+
+def test_what_an_engine_cannot_do_is_one_clear_line(tiny_net: str, monkeypatch):
+    net, stain = load_backbone(tiny_net), load_backbone("stain-texture")
+    cases = [
+        (net, {"engine": "tensorrt"}, "--engine tensorrt: unknown"),
+        (net, {"views": 3}, "--views 3: unknown; give 1 or 8"),
+        (net, {"precision": "fp8"}, "--precision fp8: unknown"),
+    ]
+    if importlib.util.find_spec("openvino"):
+        cases += [
+            (net, {"engine": "openvino", "precision": "bf16"}, "give --engine torch"),
+            (stain, {"engine": "openvino"}, "cannot run stain-texture"),
+        ]
+    for backbone, options, message in cases:
+        with pytest.raises(HistoboostError, match=message):
+            pick_engine(backbone, CPU, **options)
+    monkeypatch.setattr(openvino_engine.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(HistoboostError, match=r"not installed; pip install histoboost\[openvino\]"):
+        pick_engine(net, CPU, engine="openvino")
+    assert pick_engine(net, CPU).name == "torch"
+
+
+def test_auto_takes_torch_for_what_openvino_cannot_run():
+    assert pick_engine(load_backbone("stain-texture"), CPU).name == "torch"
+
+
+def test_threads_stay_within_what_the_process_may_use(monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.setattr(engines.joblib, "cpu_count", lambda: 1)
+    try:
+        assert engines.limit_threads() == 1
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.real
+def test_the_real_network_equals_the_plain_way_on_real_tissue(shared: Path):
+    from histoboost.featurize.pixels import read_pixels
+    from histoboost.featurize.readers import open_dataset
+    from histoboost.featurize.stream import Bands, PatchStream, Work
+
+    net = load_backbone("mobilenet_v2", str(shared / "weights" / "mobilenet_v2.pth"))
+    section = open_dataset(shared / "data" / "mob.h5")["MOB1"]
+    with read_pixels(section.image) as pixels:
+        stream = PatchStream(Bands(pixels, CPU), pixels.height, section.xy, [64], 224)
+        batch = stream.batch(Work(np.full(4, 64), np.arange(4)))
+    normal = (batch / 255 - torch.tensor(net.mean).view(3, 1, 1)) / torch.tensor(net.std).view(
+        3, 1, 1
+    )
+    with torch.inference_mode():
+        reference = np.concatenate([net.module(one[None].contiguous()) for one in normal])
+    assert difference(TorchEngine(net, CPU).submit(batch)(), reference) < 1e-4

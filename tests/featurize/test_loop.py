@@ -1,0 +1,133 @@
+"""The loop: chunks are written once complete, memory that runs out halves the batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from histoboost.errors import HistoboostError, HistoboostWarning
+from histoboost.featurize import patches
+from histoboost.featurize.loop import WAITING, Clock, Sink, WriterThread, embed_patches
+from histoboost.featurize.pixels import SlidePixels
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+XY = np.random.default_rng(1).random((30, 2)) * 64
+
+
+class Recorder:
+    """An EmbeddingWriter that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.chunks: dict[int, np.ndarray] = {}
+
+    def write(self, rows: slice, array: np.ndarray) -> None:
+        assert rows.start not in self.chunks
+        self.chunks[rows.start] = array.copy()
+
+
+class MeanEngine:
+    """Embeds a patch as its mean colour; batches above `limit` do not fit into its memory."""
+
+    name = "mean"
+    device = torch.device("cpu")
+
+    def __init__(self, batch: int, limit: int = 1000) -> None:
+        self.batch, self.limit = batch, limit
+        self.sizes: list[int] = []
+
+    def submit(self, batch: torch.Tensor):
+        if len(batch) > self.limit:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        self.sizes.append(len(batch))
+        rows = batch.float().mean((2, 3)).numpy()
+        return lambda: rows
+
+
+def run(engine: MeanEngine, missing: dict[int, list[slice]]) -> dict[int, Recorder]:
+    writers = {px: Recorder() for px in missing}
+    sinks = {px: Sink(writers[px], parts, 3) for px, parts in missing.items()}
+    writing = WriterThread()
+    source = SlidePixels((64, 64), "digest", 64, PIXELS)
+    try:
+        embed_patches("S", source, XY, sinks, engine, 16, writing, Clock(), lambda n: None)
+        writing.finish()
+    finally:
+        writing.stop()
+    return writers
+
+
+def expected(px: int, part: slice) -> np.ndarray:
+    starts = patches.window_starts(XY[part], px)
+    cut = patches.crop(torch.from_numpy(PIXELS), starts, px, height=64)
+    return patches.resize(cut, 16).float().mean((2, 3)).numpy()
+
+
+MISSING = {8: [slice(0, 12), slice(24, 30)], 20: [slice(0, 12), slice(12, 24), slice(24, 30)]}
+
+
+@pytest.mark.parametrize("batch", [1, 7, 16, 100])
+def test_every_missing_chunk_is_written_once_with_its_own_rows(batch: int):
+    writers = run(MeanEngine(batch), MISSING)
+    for px, parts in MISSING.items():
+        assert sorted(writers[px].chunks) == [part.start for part in parts]
+        for part in parts:
+            np.testing.assert_array_equal(writers[px].chunks[part.start], expected(px, part))
+
+
+@pytest.mark.filterwarnings("ignore:16 patches at once")
+def test_memory_that_runs_out_halves_the_batch_and_loses_nothing():
+    engine = MeanEngine(batch=32, limit=9)
+    with pytest.warns(HistoboostWarning, match="32 patches at once do not fit.*going on with 16"):
+        writers = run(engine, MISSING)
+    assert engine.batch == 8
+    assert max(engine.sizes) == 8
+    for px, parts in MISSING.items():
+        for part in parts:
+            np.testing.assert_array_equal(writers[px].chunks[part.start], expected(px, part))
+
+
+@pytest.mark.filterwarnings("ignore::histoboost.errors.HistoboostWarning")
+def test_a_single_patch_that_does_not_fit_is_one_clear_line():
+    with pytest.raises(HistoboostError, match="not even one patch fits"):
+        run(MeanEngine(batch=4, limit=0), MISSING)
+
+
+def test_an_error_in_the_writing_thread_reaches_the_main_thread_and_blocks_nobody():
+    writing = WriterThread()
+
+    def fail() -> None:
+        raise HistoboostError("disk full")
+
+    def put_many() -> None:
+        writing.put(fail)
+        for _ in range(10 * WAITING):
+            writing.put(lambda: None)
+        writing.finish()
+
+    with pytest.raises(HistoboostError, match="disk full"):
+        put_many()
+    writing.stop()
+    assert not writing._thread.is_alive()
+
+
+def test_nothing_more_is_done_after_an_error():
+    seen: list[str] = []
+    writing = WriterThread()
+    writing.put(lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        writing.finish()
+    writing = WriterThread()
+    writing.put(lambda: 1 / 0)
+    writing._queue.put(lambda: seen.append("after"))
+    writing.stop()
+    assert seen == []
+
+
+def test_tasks_are_done_in_order():
+    seen: list[int] = []
+    writing = WriterThread()
+    for number in range(50):
+        writing.put(lambda number=number: seen.append(number))
+    writing.finish()
+    assert seen == list(range(50))
