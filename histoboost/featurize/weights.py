@@ -205,6 +205,10 @@ def download(entry: Any, backbone: str) -> Mapping[str, Tensor]:
     return state
 
 
+#: Standard deviation of a network's output below which float16 would lose digits of it.
+SMALLEST_SPREAD = 1e-2
+
+
 class Scaled(nn.Module):
     """A network whose output is multiplied by a number."""
 
@@ -220,7 +224,7 @@ class Scaled(nn.Module):
 
 
 def scaled_to_one(module: nn.Module, px: int) -> nn.Module:
-    """`module` with its output scaled to a standard deviation of about 1, as far as needed.
+    """`module`, its output scaled to a standard deviation of about 1 where it is far smaller.
 
     The signal shrinks layer by layer in freshly initialised deep networks, for EfficientNet down
     to 1e-14, which float16 cannot hold. Scaling inside, as batch norm would, makes such networks
@@ -230,9 +234,14 @@ def scaled_to_one(module: nn.Module, px: int) -> nn.Module:
     noise = torch.Generator().manual_seed(0)
     with torch.inference_mode():
         spread = float(module(torch.randn(2, 3, px, px, generator=noise)).std())
-    if not spread > 0:
+    if not 0 < spread < SMALLEST_SPREAD:
         return module
     return Scaled(module, 10.0 ** -round(math.log10(spread)))
+
+
+def unscaled(module: nn.Module) -> nn.Module:
+    """The network itself, where `scaled_to_one` has wrapped it: for training."""
+    return module.network if isinstance(module, Scaled) else module
 
 
 def weights_digest(module: nn.Module) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from histoboost.errors import HistoboostError
 from histoboost.featurize.backbones import Backbone, load_backbone
 from histoboost.featurize.finetune.presets import Settings
+from histoboost.featurize.weights import unscaled
 
 #: Of the first outputs around the mean profile, in those of a fresh layer.
 START_SCALE = 0.01
@@ -114,6 +116,7 @@ def build(settings: Settings, member: int, n_types: int) -> tuple[CompositionNet
         _weights_file(settings.weights_of(member), settings.backbones[member]),
         seed=seed,
     )
+    backbone = replace(backbone, module=unscaled(backbone.module))
     if not any(True for _ in backbone.module.parameters()):
         raise HistoboostError(
             f"backbone {backbone.name}: has nothing to train; give a network with weights"
