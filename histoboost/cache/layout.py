@@ -21,8 +21,6 @@ FORMAT_VERSION = 1
 CHUNK_ROWS = 1024
 STAGING = ".staging"
 FOREIGN = ".foreign"
-#: Begins the name of a file that was not finished when its process was killed.
-PARTIAL = ".partial-"
 ROOT_DOCUMENT = "zarr.json"
 SLIDES = "slides"
 

@@ -59,8 +59,10 @@ def hold(folder: Path) -> FolderHold:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
-        except FileNotFoundError:
-            continue  # deleted between these lines by the last owner: make it anew
+        except (FileNotFoundError, FileExistsError):
+            if folder.exists() and not folder.is_dir():
+                raise
+            continue  # deleted meanwhile by its last owner: make it anew
         _lock(descriptor, exclusive=False)
         if _is_at(descriptor, folder / _LOCK):
             return FolderHold(folder, descriptor)

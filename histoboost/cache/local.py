@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from histoboost.cache import liveness
-from histoboost.cache.layout import PARTIAL, STAGING
+from histoboost.cache.layout import STAGING
 from histoboost.cache.place import Source, plain_errors
 from histoboost.errors import HistoboostError
 
@@ -83,19 +83,33 @@ class LocalPlace:
 
     def put(self, key: str, data: bytes) -> None:
         """Write a file durably: after a crash it is whole or as it was before."""
+        if key.startswith(f"{STAGING}/"):
+            with plain_errors(self):
+                self._put(key, data, (self.root / key).parent)
+            return
+        # The half-written file lies in a staging folder too, or a killed run would leave it
+        # where nobody could tell it from a live one's.
+        name = f"put-{uuid.uuid4().hex}"
+        held = self.hold(name)
+        try:
+            with plain_errors(self):
+                self._put(key, data, self.root / STAGING / name)
+        finally:
+            held.drop()
+
+    def _put(self, key: str, data: bytes, scratch: Path) -> None:
         target = self.root / key
-        with plain_errors(self):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.parent / f"{PARTIAL}{uuid.uuid4().hex}"
-            try:
-                _write(partial, data)
-                # Only a closed and synced file is renamed, else a crash could leave a hole.
-                os.replace(partial, target)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    partial.unlink(missing_ok=True)
-                raise
-            _sync_folder(target.parent)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = scratch / f".partial-{uuid.uuid4().hex}"
+        try:
+            _write(partial, data)
+            # Only a closed and synced file is renamed, else a crash could leave a hole.
+            os.replace(partial, target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
+        _sync_folder(target.parent)
 
     def delete(self, key: str) -> None:
         """Delete a file, if there is one."""

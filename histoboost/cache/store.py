@@ -30,7 +30,7 @@ from histoboost.cache.layout import (
 )
 from histoboost.cache.listing import EmbeddingRow, list_embeddings
 from histoboost.cache.local import LocalPlace
-from histoboost.cache.names import check_embedding_name, check_slide_name, is_slide_name
+from histoboost.cache.names import check_embedding_name, check_slide_name
 from histoboost.cache.objects import open_objects
 from histoboost.cache.place import Place
 from histoboost.cache.recipe import Recipe
@@ -41,6 +41,7 @@ from histoboost.cache.table import (
     open_slide,
     read_table,
     set_aside,
+    slide_names,
     write_table,
 )
 from histoboost.cache.unit import Unit, open_unit, read_unit
@@ -228,11 +229,7 @@ class EmbeddingStore:
 
     def _slide_names(self) -> list[str]:
         """Folders of slides, sorted, less those that another process is publishing."""
-        return [
-            name
-            for name in self._place.folders(SLIDES)
-            if is_slide_name(name) and not self._unfinished(name)
-        ]
+        return [name for name in slide_names(self._place) if not self._unfinished(name)]
 
     def _unfinished(self, slide: str) -> bool:
         key = slide_key(slide)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 import warnings
 from dataclasses import dataclass
@@ -10,7 +11,6 @@ from typing import Any
 from histoboost.cache.digests import digest_bytes
 from histoboost.cache.layout import (
     FOREIGN,
-    PARTIAL,
     ROOT_DOCUMENT,
     SLIDES,
     Damaged,
@@ -19,7 +19,7 @@ from histoboost.cache.layout import (
     slide_key,
     unseal,
 )
-from histoboost.cache.names import is_embedding_name
+from histoboost.cache.names import is_embedding_name, is_slide_name
 from histoboost.cache.place import Place
 from histoboost.cache.spots import SpotTable, decode_table, encode_table
 from histoboost.errors import HistoboostError, HistoboostWarning
@@ -130,24 +130,46 @@ def write_table(place: Place, table: SpotTable) -> None:
 def foreign_entries(place: Place, record: SlideRecord) -> list[str]:
     """Paths in a slide's folder that belong neither to its table nor to an embedding."""
     known = {ROOT_DOCUMENT, *record.files}
-    embeddings = tuple(f"obsm/{name}/" for name in embedding_names(place, record))
-    paths = place.walk(slide_key(record.slide))
-    return [path for path in paths if path not in known and not path.startswith(embeddings)]
+    paths = [path for path in place.walk(slide_key(record.slide)) if path not in known]
+    # From this one listing: a second one could lack what another process publishes meanwhile.
+    units = {_unit_folder(path) for path in paths} - {None}
+    return [path for path in paths if "/".join(path.split("/")[:2]) not in units]
+
+
+def _unit_folder(path: str) -> str | None:
+    """The embedding's folder if `path` is a file that only an embedding has there."""
+    parts = path.split("/")
+    ours = len(parts) > 2 and parts[0] == "obsm" and parts[2] in (ROOT_DOCUMENT, "c")
+    return "/".join(parts[:2]) if ours and is_embedding_name(parts[1]) else None
+
+
+def slide_names(place: Place) -> list[str]:
+    """Names of the slides, whole or damaged, sorted; a folder with nothing of ours is none."""
+    return [
+        name
+        for name in place.folders(SLIDES)
+        if is_slide_name(name)
+        and any(place.exists(f"{slide_key(name)}/{part}") for part in (ROOT_DOCUMENT, "obsm"))
+    ]
 
 
 def embedding_names(place: Place, record: SlideRecord) -> list[str]:
     """Names of the embeddings of a slide, whole or damaged, sorted."""
-    folders = place.folders(f"{slide_key(record.slide)}/obsm")
-    return [name for name in folders if is_embedding_name(name) and not record.owns(name)]
+    top = f"{slide_key(record.slide)}/obsm"
+    return [
+        name
+        for name in place.folders(top)
+        if is_embedding_name(name)
+        and not record.owns(name)
+        and any(place.exists(f"{top}/{name}/{part}") for part in (ROOT_DOCUMENT, "c"))
+    ]
 
 
 def set_aside(place: Place, folder: str, paths: list[str]) -> None:
     """Move files that are not ours out of the way, to where they can be found."""
     for path in paths:
         key = f"{folder}/{path}".strip("/")
-        if PARTIAL in path:
-            place.delete(key)  # ours after all: a killed run was writing it
-        else:
+        with contextlib.suppress(FileNotFoundError):  # another process was quicker
             place.move(key, f"{FOREIGN}/{uuid.uuid4().hex[:8]}/{key}")
     if paths:
         warnings.warn(
@@ -159,13 +181,16 @@ def set_aside(place: Place, folder: str, paths: list[str]) -> None:
 
 def _write(place: Place, table: SpotTable) -> bool:
     folder = slide_key(table.slide)
+    there = place.exists(folder) and not place.in_progress(folder)
+    if there and _is_whole(place, table.slide):
+        return False
     files = encode_table(table)
     del files[ROOT_DOCUMENT]  # ours says the same and more
     digests = {path: digest_bytes(data) for path, data in files.items()}
     document = seal(
         slide_document(_next_order(place, table.slide), len(table), table.digest, digests)
     )
-    if place.exists(folder) and not place.in_progress(folder):
+    if there:
         _repair(place, folder, files, document)
         return True
     staging = f"table-{digest_bytes(document)[:32]}"
@@ -175,6 +200,14 @@ def _write(place: Place, table: SpotTable) -> bool:
     )
     held.drop()
     return mine
+
+
+def _is_whole(place: Place, slide: str) -> bool:
+    try:
+        read_files(place, open_slide(place, slide))
+    except Damaged:
+        return False
+    return True
 
 
 def _repair(place: Place, folder: str, files: dict[str, bytes], document: bytes) -> None:

@@ -16,7 +16,6 @@ from histoboost.cache.layout import (
     store_documents,
     unit_key,
 )
-from histoboost.cache.names import is_slide_name
 from histoboost.cache.place import Place
 from histoboost.cache.table import (
     SlideRecord,
@@ -24,6 +23,7 @@ from histoboost.cache.table import (
     foreign_entries,
     open_slide,
     read_files,
+    slide_names,
 )
 from histoboost.cache.unit import damaged_chunks, foreign_files, open_unit
 from histoboost.progress import progress
@@ -73,7 +73,7 @@ class Verification:
 def verify(place: Place) -> Verification:
     """Read every byte of the store at `place` and compare it with its digest."""
     damaged = list(_check_store(place))
-    slides = [name for name in place.folders(SLIDES) if is_slide_name(name)]
+    slides = slide_names(place)
     checked = 0
     with progress("Verifying", len(slides), "slides") as advance:
         for slide in slides:
@@ -97,8 +97,10 @@ def _check_store(place: Place) -> Iterator[Damage]:
 def foreign_in_store(place: Place) -> list[str]:
     """Keys beside the slides that do not belong into a store."""
     top = set(place.children("")) - {ROOT_DOCUMENT, SLIDES, STAGING, FOREIGN}
-    folders = {name for name in place.folders(SLIDES) if is_slide_name(name)}
-    below = set(place.children(SLIDES)) - folders - {ROOT_DOCUMENT}
+    # The order matters: a slide that another process publishes meanwhile is no stranger.
+    below = set(place.children(SLIDES)) - {ROOT_DOCUMENT}
+    below = {name for name in below if not place.in_progress(slide_key(name))}
+    below -= set(slide_names(place))
     return sorted(top) + [f"{SLIDES}/{name}" for name in sorted(below)]
 
 

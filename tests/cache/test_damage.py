@@ -63,8 +63,8 @@ def leave_a_file_beside(rng, file: Path) -> None:
     file.with_name(f"leftover-{rng.integers(1000)}.tmp").write_bytes(b"left")
 
 
-def leave_a_half_written_file(rng, file: Path) -> None:
-    file.with_name(".partial-0123").write_bytes(b"half")
+def leave_an_empty_folder_beside(rng, file: Path) -> None:
+    file.with_name(f"leftover-{rng.integers(1000)}").mkdir()
 
 
 def zero_a_page(rng, file: Path) -> None:
@@ -79,7 +79,7 @@ KINDS = [
     lengthen,
     delete,
     leave_a_file_beside,
-    leave_a_half_written_file,
+    leave_an_empty_folder_beside,
     zero_a_page,
 ]
 
