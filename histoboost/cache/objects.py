@@ -157,6 +157,8 @@ class ObjectPlace:
 
     def in_progress(self, target: str) -> bool:
         """Whether a claim for `target` is waiting to be carried out."""
+        if self.read(f"{target}/{ROOT_DOCUMENT}") is not None:
+            return False
         return self.read(_claim_key(target)) is not None
 
     def _carry_out(
