@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from histoboost.cache.digests import digest_bytes
 from histoboost.cache.recipe import Recipe
+from histoboost.errors import HistoboostError
 
 FORMAT_VERSION = 1
 CHUNK_ROWS = 1024
@@ -154,6 +155,8 @@ def unseal(data: bytes | None) -> dict[str, Any]:
     ------
     Damaged
         If it is missing, not ours, or not byte for byte as written.
+    HistoboostError
+        If a newer version wrote it.
     """
     if data is None:
         raise Damaged("zarr.json is missing")
@@ -165,6 +168,11 @@ def unseal(data: bytes | None) -> dict[str, Any]:
         raise Damaged("zarr.json is damaged or not of histoboost") from error
     if not intact:
         raise Damaged("zarr.json does not match its digest")
+    if own["format_version"] > FORMAT_VERSION:
+        raise HistoboostError(
+            f"store: is of format {own['format_version']}, this histoboost reads up to "
+            f"{FORMAT_VERSION}; install a newer histoboost"
+        )
     assert isinstance(document, dict)  # it has keys
     return document
 

@@ -1,0 +1,189 @@
+"""What the system refuses is one line, and the store stays as it was."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from histoboost.cache import local
+from histoboost.cache.layout import group_document, seal
+from histoboost.cache.store import EmbeddingStore
+from histoboost.errors import HistoboostError
+
+CODES = {
+    errno.ENOSPC: "no space left on device",
+    errno.EDQUOT: "disk quota exceeded",
+    errno.EACCES: "permission denied",
+    errno.EROFS: "read-only file system",
+}
+
+
+def refuse_from(monkeypatch, code: int, budget: int) -> None:
+    """Let writing fail once `budget` bytes are used up, as on a full disk."""
+    original, left = local._write, budget
+
+    def write(path: Path, data: bytes) -> None:
+        nonlocal left
+        if len(data) > left:
+            original(path, data[:left])
+            raise OSError(code, os.strerror(code), str(path))
+        left -= len(data)
+        original(path, data)
+
+    monkeypatch.setattr(local, "_write", write)
+
+
+@pytest.mark.parametrize("code", CODES, ids=errno.errorcode.get)
+@pytest.mark.parametrize("budget", [0, 5000, 9000, 13000])
+def test_a_refused_write_is_one_line_and_the_next_run_goes_on(
+    store, rows, put, files, code, budget
+):
+    put(store, "S_1", "other@64", rows(seed=1))
+    before = files(store.location)
+    with pytest.MonkeyPatch.context() as patch:
+        refuse_from(patch, code, budget)
+        with pytest.raises(HistoboostError, match=f"store: {CODES[code]}; .*is kept$") as caught:
+            put(store, "S_1", "net@64", rows())
+    assert "\n" not in str(caught.value)
+    assert files(store.location) == before
+    assert not store.verify().damaged
+    assert put(store, "S_1", "net@64", rows()) <= 3 - budget // 6500
+    np.testing.assert_array_equal(store.read("S_1", "net@64"), rows())
+
+
+@pytest.mark.parametrize("budget", [0, 100, 2000, 30000, 60000])
+def test_a_full_disk_while_spots_are_written_leaves_nothing_half(tmp_path, table, budget):
+    store = EmbeddingStore(tmp_path / "store")
+    with pytest.MonkeyPatch.context() as patch:
+        refuse_from(patch, errno.ENOSPC, budget)
+        with pytest.raises(HistoboostError, match="no space left"):
+            store.write_spots(table())
+    assert EmbeddingStore(store.location).slides() == []
+    store.write_spots(table())
+    assert not store.verify().damaged
+
+
+WRITE = """
+import os, sys
+import numpy as np
+from histoboost.cache.store import EmbeddingStore, Recipe
+if os.geteuid() == 0:  # root may write everywhere
+    os.setgid(65534)
+    os.setuid(65534)
+store = EmbeddingStore(sys.argv[1])
+print(store.slides(), store.read("S_1", "net@64").shape, len(store.verify().damaged))
+try:
+    store.writer("S_1", "new@64", Recipe({"a": 1}), 2100, 3)
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.fixture
+def public(store):
+    """A copy of the store that nobody may write to, where every user can read it."""
+    folder = Path(tempfile.mkdtemp(prefix="histoboost-test-", dir="/tmp"))
+    shutil.copytree(store.location, folder / "store")
+    paths = [folder, *folder.rglob("*")]
+    for path in paths:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    yield folder / "store"
+    for path in paths:
+        path.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX permissions")
+def test_a_store_without_write_permission_is_read_and_refuses_in_one_line(request, store, put):
+    put(store, "S_1", "net@64")
+    public = request.getfixturevalue("public")  # a copy of what is stored by now
+    result = subprocess.run(
+        [sys.executable, "-c", WRITE, str(public)], capture_output=True, text=True
+    )
+    lines = result.stdout.splitlines()
+    assert lines[:1] == ["['S_1'] (2100, 3) 0"], result.stderr
+    assert lines[1].startswith(f"HistoboostError {public}: permission denied; make it writable")
+
+
+INTERRUPTED = """
+import sys, time
+import numpy as np
+from histoboost.cache.store import EmbeddingStore, Recipe
+store = EmbeddingStore(sys.argv[1])
+writer = store.writer("S_1", "net@64", Recipe({"backbone": "net", "patch_px": 64}), 2100, 3)
+writer.write(writer.missing[0], np.load(sys.argv[2])[:1024])
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+def test_ctrl_c_keeps_what_is_done(store, tmp_path, rows, put):
+    np.save(tmp_path / "rows.npy", rows())
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, store.location, str(tmp_path / "rows.npy")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdout.readline() == b"ready\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=120) != 0
+    process.stdout.close()
+    assert not store.verify().damaged
+    assert put(store, "S_1", "net@64", rows()) == 2
+
+
+def test_a_newer_version_is_refused(store):
+    newer = seal(group_document({"histoboost": {"format_version": 2}}))
+    Path(store.location, "zarr.json").write_bytes(newer)
+    for mode in ("r", "a"):
+        with pytest.raises(HistoboostError, match="is of format 2, this histoboost reads up to 1"):
+            EmbeddingStore(store.location, mode=mode)
+
+
+def _write_and_read(store, put, table):
+    store.write_spots(table())
+    put(store, "S_1", "net@64")
+
+
+@pytest.mark.parametrize("part", ["slides/S_1", "slides/S_1/obsm/net@64"])
+def test_a_newer_slide_or_embedding_is_refused_and_not_repaired(store, put, table, part):
+    put(store, "S_1", "net@64")
+    path = Path(store.location, part, "zarr.json")
+    document = json.loads(path.read_bytes())
+    document["attributes"]["histoboost"]["format_version"] = 2
+    newer = seal(document)
+    path.write_bytes(newer)
+    with pytest.raises(HistoboostError, match="is of format 2"):
+        _write_and_read(store, put, table)
+    assert path.read_bytes() == newer
+
+
+def test_a_file_is_no_store(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(HistoboostError, match="is a file, not a store"):
+        EmbeddingStore(tmp_path / "file")
+
+
+def test_a_store_opened_for_reading_writes_nothing(store, table, recipe, files):
+    before = files(store.location)
+    reading = EmbeddingStore(store.location, mode="r")
+    for call in (
+        lambda: reading.write_spots(table("S_2")),
+        lambda: reading.writer("S_1", "net@64", recipe(), 2100, 3),
+        lambda: reading.remove("net@64"),
+        lambda: reading.gc(),
+        lambda: reading.import_arrays("net@64", "."),
+    ):
+        with pytest.raises(HistoboostError, match="was opened for reading"):
+            call()
+    assert files(store.location) == before
