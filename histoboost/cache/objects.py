@@ -17,6 +17,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any
 
 from histoboost.cache.digests import digest_bytes
@@ -27,6 +28,14 @@ from histoboost.errors import HistoboostError
 SCHEMES = ("s3", "gs", "az")
 
 _PARALLEL = 8
+
+
+class _Outcome(Enum):
+    """What became of carrying out a claim."""
+
+    PUBLISHED = "this call put zarr.json"
+    OVERTAKEN = "another process has finished it, or what it names is gone"
+    WAS_THERE = "the folder was published before"
 
 
 class ObjectPlace:
@@ -144,13 +153,14 @@ class ObjectPlace:
             claim = own if mine else self.read(_claim_key(target))
             if claim is None:
                 continue  # it was carried out between the two lines
-            done = self._carry_out(json.loads(claim), target, superseded)
+            outcome = self._carry_out(json.loads(claim), target, superseded)
             self.delete(_claim_key(target))
-            if mine and done:
+            if mine and outcome is _Outcome.PUBLISHED:
                 return True
-            if done is not None and superseded():
-                return False
-            if mine and done is None:
+            if superseded():
+                # What I claimed and another has finished counts as mine, whoever was quicker.
+                return mine and outcome is not _Outcome.WAS_THERE
+            if mine:
                 raise HistoboostError(
                     f"{self}: what was staged for {target} is gone; run the same command again"
                 )
@@ -163,23 +173,26 @@ class ObjectPlace:
 
     def _carry_out(
         self, claim: dict[str, str], target: str, superseded: Callable[[], bool]
-    ) -> bool | None:
-        """Publish what a claim says: True if this call did, None if its content is gone."""
+    ) -> _Outcome:
+        """Publish what a claim says."""
         found = self._get(f"{target}/{ROOT_DOCUMENT}")
         if found is not None and superseded():
-            return False
+            return _Outcome.WAS_THERE
         document = self.read(claim[ROOT_DOCUMENT])
         if document is None:
-            return None
+            return _Outcome.OVERTAKEN
         copies = {f"{target}/{path}": key for path, key in claim.items() if path != ROOT_DOCUMENT}
         with ThreadPoolExecutor(_PARALLEL) as pool:
             if not all(pool.map(self._copy_whole, copies.values(), copies)):
-                return None
+                return _Outcome.OVERTAKEN
         strangers = [path for path in self.walk(target) if path not in claim]
         self.delete_all(f"{target}/{path}" for path in strangers)
+        key = f"{target}/{ROOT_DOCUMENT}"
         if found is None:
-            return self._create(f"{target}/{ROOT_DOCUMENT}", document)
-        return self._replace(f"{target}/{ROOT_DOCUMENT}", document, found[1])
+            done = self._create(key, document)
+        else:
+            done = self._replace(key, document, found[1])
+        return _Outcome.PUBLISHED if done else _Outcome.OVERTAKEN
 
     def _stage(self, staging: str, source: Source) -> str:
         if isinstance(source, str):

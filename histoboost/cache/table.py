@@ -24,6 +24,9 @@ from histoboost.cache.place import Place
 from histoboost.cache.spots import SpotTable, decode_table, encode_table
 from histoboost.errors import HistoboostError, HistoboostWarning
 
+# Writing once is enough unless other processes interfere.
+_ATTEMPTS = 5
+
 
 @dataclass(frozen=True)
 class SlideRecord:
@@ -109,22 +112,25 @@ def write_table(place: Place, table: SpotTable) -> None:
     HistoboostError
         If other spots are stored for the slide.
     """
-    while True:
+    for _ in range(_ATTEMPTS):
         try:
             record = open_slide(place, table.slide)
             read_files(place, record)
         except Damaged:
-            if _write(place, table):
-                return
-            continue  # another process was quicker: what did it write?
-        if record.table_digest != table.digest:
-            differences = read_table(place, record).differences(table)
+            _write(place, table)
+            continue  # look at what is stored now, by this process or a quicker one
+        same = record.table_digest == table.digest
+        differences = [] if same else read_table(place, record).differences(table)
+        if differences:
             raise HistoboostError(
                 f"{place}: slide {table.slide} is stored with other spots "
                 f"({'; '.join(differences)}); use another store or remove the slide"
             )
         set_aside(place, slide_key(table.slide), foreign_entries(place, record))
         return
+    raise HistoboostError(
+        f"{place}: slide {table.slide} does not read back as it was written; check the disk"
+    )
 
 
 def foreign_entries(place: Place, record: SlideRecord) -> list[str]:
@@ -179,11 +185,11 @@ def set_aside(place: Place, folder: str, paths: list[str]) -> None:
         )
 
 
-def _write(place: Place, table: SpotTable) -> bool:
+def _write(place: Place, table: SpotTable) -> None:
     folder = slide_key(table.slide)
     there = place.exists(folder) and not place.in_progress(folder)
     if there and _is_whole(place, table.slide):
-        return False
+        return
     files = encode_table(table)
     del files[ROOT_DOCUMENT]  # ours says the same and more
     digests = {path: digest_bytes(data) for path, data in files.items()}
@@ -192,14 +198,11 @@ def _write(place: Place, table: SpotTable) -> bool:
     )
     if there:
         _repair(place, folder, files, document)
-        return True
+        return
     staging = f"table-{digest_bytes(document)[:32]}"
     held = place.hold(staging)
-    mine = place.publish(
-        staging, folder, {**files, ROOT_DOCUMENT: document}, superseded=lambda: True
-    )
+    place.publish(staging, folder, {**files, ROOT_DOCUMENT: document}, superseded=lambda: True)
     held.drop()
-    return mine
 
 
 def _is_whole(place: Place, slide: str) -> bool:
