@@ -28,13 +28,13 @@ from numpy.typing import NDArray
 from histoboost.cache.digests import digest_array
 from histoboost.endtoend.scale import Scale, fit_scale
 from histoboost.errors import HistoboostError
-from histoboost.featurize.embed import spots_digest
 from histoboost.featurize.finetune.checkpoint import load_tensors, save_json, save_tensors
 from histoboost.featurize.finetune.curves import draw_curves
 from histoboost.featurize.finetune.model import build
 from histoboost.featurize.finetune.presets import Settings
 from histoboost.featurize.finetune.train import CHECKPOINT, Epoch, Examples, Training, predict
 from histoboost.featurize.finetune.views import Pixels, SpotViews
+from histoboost.featurize.identity import spots_digest
 from histoboost.featurize.slide import Slide
 from histoboost.regress.metrics import spot_spearman
 
