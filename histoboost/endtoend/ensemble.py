@@ -13,8 +13,8 @@ Layout of the folder::
 
 from __future__ import annotations
 
-import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -119,7 +119,9 @@ class Ensemble:
     @property
     def members(self) -> list[str]:
         """Names of the members' folders."""
-        return [f"member_{i}_{name}" for i, name in enumerate(self.settings.backbones)]
+        # Names such as timm:vit_small or hf-hub:owner/net are no names of folders.
+        plain = [re.sub(r"[^\w.-]+", "_", name) for name in self.settings.backbones]
+        return [f"member_{i}_{name}" for i, name in enumerate(plain)]
 
     def predict(self, slide: Slide, pixels: Pixels) -> NDArray[np.float64]:
         """Mean of the members' predictions.
@@ -137,13 +139,11 @@ class Ensemble:
             In units of ``scale.target``.
         """
         total = np.zeros((len(slide.xy), len(self.cell_types)))
-        # The weights come from the folder: those it was begun with need not be there any more.
-        blank = dataclasses.replace(self.settings, weights=("random",))
         for member, name in enumerate(self.members):
             saved = load_tensors(self.folder / name / MODEL)
-            net, backbone = build(blank, member, len(self.cell_types))
+            net, backbone = build(self.settings, member, len(self.cell_types), blank=True)
             net.load_state_dict(saved["net"])
-            views = SpotViews([slide], pixels, blank, backbone)
+            views = SpotViews([slide], pixels, self.settings, backbone)
             outputs = predict(net.to(views.device), views, self.settings.batch_size)
             total += self.scale.restore(outputs.cpu().numpy())
         return total / len(self.members)

@@ -11,7 +11,7 @@ import torch
 from histoboost.endtoend.ensemble import load_ensemble
 from histoboost.endtoend.place import place
 from histoboost.errors import HistoboostError
-from histoboost.featurize.finetune.views import load_pixels
+from histoboost.featurize.finetune.views import load_pixels, warn_of_flat_patches
 from histoboost.featurize.slide import Dataset, Slide
 from histoboost.regress.fitting import warn_if_constant
 from histoboost.regress.model import Prediction
@@ -71,6 +71,7 @@ def predict_slides(
             )
     chosen = place(Dataset(dataset.path, chosen), ensemble.alignment).slides
     pixels = load_pixels(chosen, device)
+    warn_of_flat_patches(chosen, pixels, max(ensemble.settings.patch))
     predictions = []
     for slide in chosen:
         raw = ensemble.predict(slide, pixels)

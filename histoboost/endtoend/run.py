@@ -17,7 +17,7 @@ from histoboost.endtoend.ensemble import Ensemble, Plan, train_ensemble
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.featurize.finetune.presets import Settings
 from histoboost.featurize.finetune.train import Epoch
-from histoboost.featurize.finetune.views import load_pixels
+from histoboost.featurize.finetune.views import load_pixels, warn_of_flat_patches
 from histoboost.featurize.slide import Dataset, Slide
 
 Tell = Callable[[str], None]
@@ -118,6 +118,7 @@ def train_folds(
     """
     used = labelled_slides(dataset, slides)
     pixels = load_pixels(used, device)
+    warn_of_flat_patches(used, pixels, max(settings.patch))
     pace = Pace()
     trained = []
     for number, fold in enumerate(folds):

@@ -180,3 +180,26 @@ def test_holding_out_all_slides_is_refused(dataset: Dataset, tmp_path: Path) -> 
 def test_unlabelled_slides_cannot_be_trained_on(dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(HistoboostError, match="S_9 has no labels"):
         train(dataset, [Fold((), tmp_path)], slides=["S_1", "S_9"])
+
+
+def test_a_backbone_of_ones_own_that_brings_its_weights_can_be_tuned(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = """
+import torch
+from torch import nn
+from histoboost.featurize.backbones import Architecture
+
+def net():
+    module = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 8))
+    return Architecture(module=module, head="head", layer="2", input_px=None)
+"""
+    (tmp_path / "my_net.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = tiny(backbones=("my_net:net",), weights=("pretrained",), input_px=None, epochs=1)
+    first = train(dataset, [Fold(("S_1",), tmp_path / "cnn")], settings=settings)[0]
+    assert [path.name for path in (tmp_path / "cnn").glob("member_*")] == ["member_0_my_net_net"]
+    again = load_ensemble(tmp_path / "cnn").predict(
+        dataset["S_1"], load_pixels([dataset["S_1"]], CPU)
+    )
+    np.testing.assert_array_equal(first.predictions["S_1"], again)

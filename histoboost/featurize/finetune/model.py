@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from histoboost.errors import HistoboostError
-from histoboost.featurize.backbones import Backbone, load_backbone
+from histoboost.featurize.backbones import Backbone, architecture, load_backbone
 from histoboost.featurize.finetune.presets import Settings
 from histoboost.featurize.weights import unscaled
 
@@ -96,8 +96,21 @@ class CompositionNet(nn.Module):
         return self
 
 
-def build(settings: Settings, member: int, n_types: int) -> tuple[CompositionNet, Backbone]:
+def build(
+    settings: Settings, member: int, n_types: int, *, blank: bool = False
+) -> tuple[CompositionNet, Backbone]:
     """A member of the ensemble before training, on the CPU.
+
+    Parameters
+    ----------
+    settings : Settings
+        Which backbone, and what is put on top.
+    member : int
+        Position in the ensemble.
+    n_types : int
+        Number of outputs.
+    blank : bool
+        The weights will be loaded over: do not ask for those that training began with.
 
     Returns
     -------
@@ -110,12 +123,12 @@ def build(settings: Settings, member: int, n_types: int) -> tuple[CompositionNet
     HistoboostError
         If the weights cannot be had or do not fit.
     """
-    seed = settings.seed + member
-    backbone = load_backbone(
-        settings.backbones[member],
-        _weights_file(settings.weights_of(member), settings.backbones[member]),
-        seed=seed,
-    )
+    seed, name = settings.seed + member, settings.backbones[member]
+    weights = settings.weights_of(member)
+    if blank:
+        # A network that brings its own weights has no random ones.
+        weights = "pretrained" if architecture(name).pretrained is None else "random"
+    backbone = load_backbone(name, _weights_file(weights, name), seed=seed)
     backbone = replace(backbone, module=unscaled(backbone.module))
     if not any(True for _ in backbone.module.parameters()):
         raise HistoboostError(
@@ -124,9 +137,15 @@ def build(settings: Settings, member: int, n_types: int) -> tuple[CompositionNet
     backbone.module.requires_grad_(True)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        width = backbone.module(torch.zeros(1, 3, 64, 64)).shape[1]
+        px = input_px(settings, backbone)
+        width = backbone.module(torch.zeros(1, 3, px, px)).shape[1]
         net = CompositionNet(backbone.module, width, settings, n_types)
     return net.to(memory_format=torch.channels_last), backbone
+
+
+def input_px(settings: Settings, backbone: Backbone) -> int:
+    """Side that patches are resized to."""
+    return settings.input_px or backbone.input_px or settings.patch[0]
 
 
 def _weights_file(weights: str, backbone: str) -> str:

@@ -6,6 +6,7 @@ fine-tuned network sees in `featurize` what it saw in training.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,9 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from histoboost.errors import HistoboostWarning
 from histoboost.featurize import patches
 from histoboost.featurize.backbones import Backbone
 from histoboost.featurize.embed import read_slide
+from histoboost.featurize.finetune.model import input_px
 from histoboost.featurize.finetune.presets import Settings
 from histoboost.featurize.slide import Slide
 
@@ -49,6 +52,23 @@ def load_pixels(slides: Sequence[Slide], device: torch.device) -> dict[str, Resi
     }
 
 
+def warn_of_flat_patches(slides: Sequence[Slide], pixels: Pixels, px: int) -> None:
+    """Sound the alarm where patches of `px` pixels are one flat colour: nothing can be learned."""
+    for slide in slides:
+        image, starts = pixels[slide.name].image, patches.window_starts(slide.xy, px)
+        flat = 0
+        for first in range(0, len(starts), 256):
+            cut = patches.crop(image, starts[first : first + 256], px, height=image.shape[0])
+            flat += int(patches.flat(cut).sum())
+        if flat:
+            warnings.warn(
+                f"slide {slide.name}: {flat} of {len(starts)} patches of {px} px are one flat "
+                "colour; check that the image is not blank and the spots lie on the tissue",
+                HistoboostWarning,
+                stacklevel=2,
+            )
+
+
 def scaled_coords(xy: NDArray[np.float64]) -> NDArray[np.float32]:
     """x and y, each scaled to 0..1 over the spots of one slide; 0 where all are equal."""
     low = xy.min(0, keepdims=True)
@@ -76,7 +96,7 @@ class SpotViews:
         self._pixels = [pixels[slide.name].image for slide in slides]
         self.device = self._pixels[0].device
         self._patch = settings.patch
-        self.input_px = settings.input_px or backbone.input_px or settings.patch[0]
+        self.input_px = input_px(settings, backbone)
         self._mean, self._std = backbone.mean, backbone.std
         counts = [len(slide.xy) for slide in slides]
         self._slide = np.repeat(np.arange(len(slides)), counts)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
+from histoboost.errors import HistoboostWarning
 from histoboost.featurize import patches
 from histoboost.featurize.backbones import load_backbone
 from histoboost.featurize.finetune.presets import Settings
-from histoboost.featurize.finetune.views import SpotViews, load_pixels, scaled_coords
+from histoboost.featurize.finetune.views import (
+    SpotViews,
+    load_pixels,
+    scaled_coords,
+    warn_of_flat_patches,
+)
 from histoboost.featurize.slide import ArrayImage, Slide
 
 
@@ -63,3 +71,12 @@ def test_coordinates_are_scaled_within_each_slide(two_slides: tuple[Slide, Slide
 def test_spots_on_one_line_have_the_coordinate_zero() -> None:
     scaled = scaled_coords(np.array([[3.0, 5.0], [3.0, 9.0]]))
     np.testing.assert_array_equal(scaled, [[0, 0], [0, 1]])
+
+
+def test_flat_patches_raise_an_alarm(two_slides: tuple[Slide, Slide]) -> None:
+    blank = ArrayImage(np.full((90, 120, 3), 240, np.uint8))
+    slides = (two_slides[0], dataclasses.replace(two_slides[1], image=blank))
+    pixels = load_pixels(slides, torch.device("cpu"))
+    with pytest.warns(HistoboostWarning, match="slide B: 9 of 9 patches of 24 px") as caught:
+        warn_of_flat_patches(slides, pixels, 24)
+    assert len(caught) == 1
