@@ -12,7 +12,7 @@ from histoboost.cli.demo import demo
 from histoboost.cli.doctor import completion, doctor
 from histoboost.cli.featurize import backbones, featurize, inspect
 from histoboost.cli.finetune import finetune
-from histoboost.cli.regress import evaluate, predict, train
+from histoboost.cli.regress import ablate, evaluate, predict, train
 from histoboost.cli.report import explore, report
 
 
@@ -41,5 +41,6 @@ main.add_command(explore)
 main.add_command(report)
 main.add_command(align)
 main.add_command(evaluate)
+main.add_command(ablate)
 main.add_command(train)
 main.add_command(predict)

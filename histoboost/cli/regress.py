@@ -13,6 +13,7 @@ from histoboost.errors import HistoboostError
 
 if TYPE_CHECKING:
     from histoboost.cache.spots import SpotTable
+    from histoboost.regress.ablate import Ablation, Difference
     from histoboost.regress.crossval import CrossValidation
     from histoboost.regress.model import Prediction
 
@@ -182,6 +183,93 @@ def _print_resources(result: dict[str, Any], jobs: int | None) -> None:
     click.echo(f"used      {plan(len(result['folds']) * 1000, jobs)}")
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in result["seconds"].items())
     click.echo(f"seconds   {seconds}")
+
+
+@click.command(cls=Command)
+@click.argument("store", type=click.Path())
+@click.option(
+    "--features",
+    multiple=True,
+    metavar="SPEC",
+    help="Feature-set expression; give it several times, the first is compared with.",
+)
+@click.option("--leave-one-out", is_flag=True, help="Also leave out each term of the first.")
+@setup_options
+@click.option("--seeds", type=click.IntRange(min=1), default=1, metavar="N", help="Average seeds.")
+@click.option("--held-out", type=CommaList(), metavar="A,B", help="Score only these slides' folds.")
+@click.option(
+    "--keep",
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    help="Where results are kept for the next run; ~/.cache/histoboost/folds by default.",
+)
+@click.option("--fresh", is_flag=True, help="Compute everything again and keep nothing.")
+@json_option()
+def ablate(
+    store: str,
+    features: tuple[str, ...],
+    leave_one_out: bool,
+    slides: list[str] | None,
+    jobs: int | None,
+    seeds: int,
+    held_out: list[str] | None,
+    keep: str | None,
+    fresh: bool,
+    json_path: str | None,
+    **given: Any,
+) -> None:
+    """Compare feature sets on the same folds; an interrupted run goes on where it was.
+
+    \b
+    Example:  histoboost ablate store.zarr --features "resnet50@*+coords" --leave-one-out
+    """
+    from histoboost.cache.store import EmbeddingStore
+    from histoboost.regress.ablate import ablate as compare
+    from histoboost.regress.expression import DEFAULT_FEATURES
+    from histoboost.regress.kept import KeptFolds, default_folder
+
+    table = compare(
+        EmbeddingStore(store, mode="r"),
+        features or (DEFAULT_FEATURES,),
+        leave_one_out=leave_one_out,
+        seeds=seeds,
+        slides=slides,
+        held_out=held_out,
+        jobs=jobs,
+        kept=None if fresh else KeptFolds(Path(keep) if keep else default_folder()),
+        **_setup_fields(**given),
+    )
+    write_json(json_path, table.to_json())
+    _print_ablation(table)
+
+
+def _print_ablation(ablation: Ablation) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    first = ablation.rows[0]
+    click.echo(f"model {first.setup.model}, target {first.setup.target}")
+    table = Table("", "per-spot", "difference (95 %)", "per-type", "difference (95 %)")
+    for index, row in enumerate(ablation.rows):
+        cells = []
+        for score in ("spot_spearman", "type_spearman"):
+            cells.append(f"{row.mean(score):.3f}")
+            cells.append(_difference(ablation.difference(index, score)) if index else "")
+        table.add_row(str(index + 1), *cells)
+    table.add_section()
+    for name in ("mean", "mean-rank"):
+        table.add_row(name, f"{first.baseline(name):.3f}", "", "0.000", "")
+    Console(width=100).print(table)
+    for index, row in enumerate(ablation.rows):
+        click.echo(f"{index + 1:>3}  {row.setup.features}")
+    click.echo(ablation.caution)
+
+
+def _difference(difference: Difference) -> str:
+    if difference.interval is None:
+        return f"{difference.mean:+.3f}"
+    low, high = difference.interval
+    return f"{difference.mean:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 @click.command(cls=Command)

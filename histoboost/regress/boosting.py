@@ -247,6 +247,9 @@ class MultiTargetLGBM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """`predict` without checks: (N, F) float32 to (N, T)."""
         from concurrent.futures import ThreadPoolExecutor
 
+        if X.shape[1] != self.n_features_in_:
+            raise ValueError(f"{X.shape[1]} features, but models of {self.n_features_in_}")
+
         def one(booster: lgb.Booster) -> NDArray[np.float64]:
             # Raw scores of a plain regression are the predictions.
             return np.asarray(booster.predict(X, raw_score=True, num_threads=1))

@@ -24,6 +24,7 @@ from histoboost.regress.targets import fit_target
 
 if TYPE_CHECKING:
     from histoboost.cache.store import EmbeddingStore
+    from histoboost.regress.kept import KeptFolds
 
 Array = NDArray[np.float64]
 BASELINES = ("mean", "mean-rank")
@@ -256,8 +257,9 @@ def run_folds(
     slides: Sequence[str] | None = None,
     held_out: Sequence[str] | None = None,
     jobs: int | None = None,
+    kept: KeptFolds | None = None,
 ) -> CrossValidation:
-    """`cross_validate` with the setup in one piece."""
+    """`cross_validate` with the setup in one piece, and with results kept if asked."""
     if seeds < 1:
         raise HistoboostError(f"seeds {seeds}: must be 1 or more")
     chosen = labelled_slides(store, slides)
@@ -267,16 +269,28 @@ def run_folds(
     folds = make_folds(layout, setup.group_by, held_out)
     tested = [layout.slides[i] for fold in folds for i in fold.held_out]
     warn_of_tuning(store, layout.recipes, tested)
-    matrix = assemble(store, chosen, setup.features, setup.standardize)
-    loaded = time.perf_counter() - start
     numbers = tuple(range(setup.seed, setup.seed + seeds))
-    results = []
-    with progress(f"evaluate {setup.model}", len(folds) * seeds, "folds") as advance:
-        for number in numbers:
-            for fold in folds:
-                results.append(run_fold(matrix, fold, replace(setup, seed=number), jobs))
-                advance(1)
-    return CrossValidation(setup, tuple(results), loaded, numbers)
+    wanted = [(fold, replace(setup, seed=number)) for number in numbers for fold in folds]
+    results: list[FoldResult | None] = [None] * len(wanted)
+    if kept is not None:
+        from histoboost.regress.kept import fold_key
+
+        keys = [fold_key(layout, fold, each) for fold, each in wanted]
+        results = [kept.find(key) for key in keys]
+    matrix, loaded = None, time.perf_counter() - start
+    with progress(f"evaluate {setup.model}", len(wanted), "folds") as advance:
+        for at, (fold, each) in enumerate(wanted):
+            if results[at] is None:
+                if matrix is None:  # not even read where every fold was kept
+                    matrix = assemble(store, chosen, setup.features, setup.standardize)
+                    loaded = time.perf_counter() - start
+                result = results[at] = run_fold(matrix, fold, each, jobs)
+                if kept is not None:
+                    kept.keep(keys[at], result)
+            advance(1)
+    return CrossValidation(
+        setup, tuple(result for result in results if result is not None), loaded, numbers
+    )
 
 
 def labelled_slides(store: EmbeddingStore, slides: Sequence[str] | None) -> list[str]:

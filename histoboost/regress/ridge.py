@@ -102,7 +102,7 @@ def fit_map(
     values, vectors = eigh(kernel(landmarks, landmarks, width).astype(np.float64))
     kept = values > values[-1] * 1e-7  # below lies the rounding of float32 products
     root = vectors[:, kept] / np.sqrt(values[kept])
-    return FeatureMap(centre, width, landmarks, root.astype(np.float32))
+    return FeatureMap(centre, width, landmarks, np.ascontiguousarray(root, dtype=np.float32))
 
 
 def _median_distance(rows: NDArray[np.float32]) -> float:
@@ -158,6 +158,7 @@ class Gram:
         for penalty in penalties:
             damped = xx + penalty * unit * np.eye(len(xx))
             weights = cho_solve(cho_factor(damped, lower=True, overwrite_a=True), xy)
+            weights = np.ascontiguousarray(weights)
             out.append((weights, mean_y - mean_x @ weights))
         return out
 

@@ -81,7 +81,9 @@ def test_shuffled_labels_score_like_the_constant_baseline(
 
 def test_predictions_that_hardly_vary_raise_a_warning(store: EmbeddingStore) -> None:
     with pytest.warns(HistoboostWarning, match="hardly vary"):
-        cross_validate(store, "net@32", options={"n_estimators": 1, "learning_rate": 1e-6})
+        cross_validate(
+            store, "net@32", "lightgbm", jobs=1, options={"n_estimators": 1, "learning_rate": 1e-6}
+        )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,123 @@
+"""evaluate, ablate, train and predict on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from histoboost.cache.spots import SpotTable
+from histoboost.cache.store import EmbeddingStore
+from histoboost.cli import main
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Two labelled slides and one without labels, an embedding made elsewhere."""
+    folder = tmp_path_factory.mktemp("cli")
+    rng = np.random.default_rng(0)
+    made = EmbeddingStore(folder / "s.zarr")
+    (folder / "arrays").mkdir()
+    xy = np.stack(np.meshgrid(np.arange(6.0), np.arange(6.0)), axis=-1).reshape(-1, 2) * 20
+    for slide in ("S_1", "S_2", "S_3"):
+        latent = rng.normal(size=(36, 3))
+        abundance = np.exp(latent @ rng.normal(size=(3, 4)) + np.arange(4)).astype(np.float32)
+        labels = (abundance, ("a", "b", "c", "d")) if slide != "S_3" else (None, ())
+        made.write_spots(SpotTable(slide, xy, tuple(map(str, range(36))), *labels))
+        np.save(folder / "arrays" / f"{slide}.npy", latent.astype(np.float32))
+    made.import_arrays("mine", folder / "arrays")
+    return str(folder / "s.zarr")
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+def test_evaluate_prints_the_baselines_and_writes_json(store: str, tmp_path: Path) -> None:
+    path = tmp_path / "scores.json"
+    common = ("--model", "ridge", "--interval", "0.8", "--verbose", "--json", str(path))
+    result = run("evaluate", store, "--features", "mine", *common)
+    assert result.exit_code == 0, result.output
+    for word in ("per-spot", "mean-rank", "S_2", "Intervals of 80%", "jobs x", "seconds"):
+        assert word in result.output
+    written = json.loads(path.read_text())
+    assert [fold["held_out"] for fold in written["folds"]] == [["S_1"], ["S_2"]]
+    assert 0 <= written["interval"]["coverage"]["mean"] <= 1
+
+
+def test_defaults_are_printed(store: str) -> None:
+    result = run("evaluate", store, "--model", "ridge")
+    assert result.exit_code == 0, result.output
+    assert "mine+mine:ring1" in result.output
+
+
+def test_ablate_says_that_few_folds_say_little(store: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    common = ("--model", "ridge", "--keep", str(tmp_path / "kept"), "--json", str(path))
+    specs = ("--features", "mine+coords", "--leave-one-out")
+    result = run("ablate", store, *specs, *common)
+    assert result.exit_code == 0, result.output
+    assert "Only 2 folds" in result.output
+    rows = json.loads(path.read_text())["rows"]
+    assert [row["features"] for row in rows] == ["mine+coords", "coords", "mine"]
+    assert len(list((tmp_path / "kept").iterdir())) == 6
+    assert run("ablate", store, *specs, "--model", "ridge", "--fresh").exit_code == 0
+
+
+def test_train_and_predict_write_a_submission(store: str, tmp_path: Path) -> None:
+    model, output = str(tmp_path / "model"), tmp_path / "out.csv"
+    few = ("--set", "n_estimators=5", "--set", "learning_rate=0.1")
+    trained = run(
+        "train", store, model, "--features", "mine+coords", "--model", "lightgbm", *few,
+        "--intervals", "--jobs", "1",
+    )  # fmt: skip
+    assert trained.exit_code == 0, trained.output
+    assert "mine" in trained.output
+    result = run("predict", store, model, "-o", str(output))
+    assert result.exit_code == 0, result.output
+    assert "IDs 0 to 35: S_3" in result.output
+    lines = output.read_text().splitlines()
+    assert lines[0] == "ID,a,b,c,d"
+    assert [line.split(",")[0] for line in lines[1:]] == [str(i) for i in range(36)]
+    bounds = run("predict", store, model, "-o", str(output), "--interval", "0.8")
+    assert bounds.exit_code == 0, bounds.output
+    assert output.read_text().startswith("ID,a,b,c,d,a_lower,a_upper,b_lower")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("evaluate", "STORE", "--features", ""), "a term is empty"),
+        (("evaluate", "STORE", "--features", "yours"), "no embedding matches 'yours'"),
+        (("evaluate", "nowhere.zarr"), "nowhere.zarr"),
+        (("evaluate", "STORE", "--slides", "S_9"), "no slide 'S_9'"),
+        (("evaluate", "STORE", "--slides", "S_3"), "S_3: has no abundances"),
+        (("evaluate", "STORE", "--group-by", "group"), "has no group"),
+        (("evaluate", "STORE", "--model", "lightgbm", "--set", "depth=3"), "'depth': unknown"),
+        (("evaluate", "STORE", "--set", "n_estimators"), "is not NAME=NUMBER"),
+        (("evaluate", "STORE", "--json", "."), "is a directory"),
+        (("ablate", "STORE", "--features", "mine"), "nothing to compare"),
+        (("train", "STORE", "nowhere/model"), "no such directory"),
+        (("predict", "STORE", "nomodel", "-o", "x.csv"), "nomodel: no such model"),
+        (("predict", "STORE", "nomodel", "-o", "."), "is a directory"),
+        (("predict", "STORE", "nomodel", "-o", "nowhere/x.csv"), "no such directory"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    store: str, arguments: tuple[str, ...], message: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    result = run(*(store if word == "STORE" else word for word in arguments))
+    assert result.exit_code == 2, result.output
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_failing_json_path_is_named_before_the_work(store: str, tmp_path: Path) -> None:
+    result = run("evaluate", store, "--model", "mean", "--json", str(tmp_path / "no" / "x.json"))
+    assert result.exit_code == 2
+    assert "x.json" in result.output

@@ -1,0 +1,137 @@
+"""Ablations compare in pairs and go on where they were interrupted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_1samp
+
+from histoboost.cache.store import EmbeddingStore
+from histoboost.errors import HistoboostError
+from histoboost.regress import crossval
+from histoboost.regress.ablate import ablate, paired_difference
+from histoboost.regress.kept import KeptFolds
+
+from .conftest import add_embedding
+
+
+def test_intervals_are_those_of_the_paired_t_test() -> None:
+    a, b = np.random.default_rng(0).normal(size=(2, 6))
+    found = paired_difference(a, b)
+    expected = ttest_1samp(a - b, 0).confidence_interval(0.95)
+    assert found.mean == pytest.approx((a - b).mean())
+    assert found.interval == pytest.approx((expected.low, expected.high))
+    assert paired_difference(a[:1], b[:1]).interval is None
+
+
+def test_rows_are_compared_with_the_first(store: EmbeddingStore) -> None:
+    table = ablate(store, ["net@32", "net@64", "net@32"], model="ridge")
+    result = json.loads(json.dumps(table.to_json()))
+    first, second, same = result["rows"]
+    delta = second["mean"]["spot_spearman"] - first["mean"]["spot_spearman"]
+    assert second["delta_spot_spearman"] == pytest.approx(delta)
+    low, high = second["delta_spot_spearman_interval"]
+    assert low <= delta <= high
+    assert same["delta_spot_spearman"] == 0
+    assert "Only 3 folds" in result["caution"]
+
+
+def test_leave_one_out_drops_each_term_in_turn(store: EmbeddingStore) -> None:
+    table = ablate(store, ["net@*+coords"], leave_one_out=True, model="ridge")
+    assert [row.setup.features for row in table.rows] == [
+        "net@32+net@64+coords",
+        "net@64+coords",
+        "net@32+coords",
+        "net@32+net@64",
+    ]
+
+
+def test_seeds_are_averaged(make_store: Callable[..., EmbeddingStore]) -> None:
+    store = make_store()
+    for slide in store.slides():  # wide enough for trees to choose among the features
+        small = store.read(slide, "net@32").astype(np.float32)
+        noise = np.random.default_rng(0).normal(size=(72, 80))
+        add_embedding(store, slide, "wide", (small @ np.ones((12, 80)) + noise).astype(np.float32))
+    few = {"n_estimators": 5, "num_leaves": 3}
+    table = ablate(store, ["wide", "net@64"], seeds=2, options=few, model="lightgbm", jobs=1)
+    assert [fold.seed for fold in table.rows[0].folds] == [0, 0, 0, 1, 1, 1]
+    assert len(table.rows[0].by_fold("spot_spearman")) == 3
+    assert table.to_json()["rows"][0]["seed_spread"]["spot_spearman"] > 0
+
+
+def test_nothing_to_compare_is_refused(store: EmbeddingStore) -> None:
+    with pytest.raises(HistoboostError, match="nothing to compare"):
+        ablate(store, ["net@32"])
+    with pytest.raises(HistoboostError, match="has one term"):
+        ablate(store, ["net@32"], leave_one_out=True)
+
+
+def test_an_interrupted_ablation_goes_on_where_it_was(
+    store: EmbeddingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, done = crossval.run_fold, []
+
+    def stops_after_four(*arguments: object) -> object:
+        if len(done) == 4:
+            raise KeyboardInterrupt
+        done.append(arguments[1])
+        return real(*arguments)  # type: ignore[arg-type]
+
+    kept = KeptFolds(tmp_path / "kept")
+    specs = ["net@32", "net@64"]
+    monkeypatch.setattr(crossval, "run_fold", stops_after_four)
+    with pytest.raises(KeyboardInterrupt):
+        ablate(store, specs, model="ridge", kept=kept)
+    counted = []
+    monkeypatch.setattr(crossval, "run_fold", lambda *a: counted.append(1) or real(*a))
+    resumed = ablate(store, specs, model="ridge", kept=kept)
+    assert len(counted) == 2
+    monkeypatch.setattr(crossval, "run_fold", real)
+    fresh = ablate(store, specs, model="ridge")
+    for one, other in zip(resumed.rows, fresh.rows, strict=True):
+        np.testing.assert_array_equal(one.by_fold("spot_spearman"), other.by_fold("spot_spearman"))
+
+
+def test_a_kept_result_that_cannot_be_read_is_computed_again(
+    store: EmbeddingStore, tmp_path: Path
+) -> None:
+    kept = KeptFolds(tmp_path)
+    first = ablate(store, ["net@32", "net@64"], model="ridge", kept=kept)
+    for path in tmp_path.glob("*.json"):
+        path.write_text(path.read_text()[:20])
+    again = ablate(store, ["net@32", "net@64"], model="ridge", kept=kept)
+    assert first.to_json()["rows"][0]["mean"] == again.to_json()["rows"][0]["mean"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"target": "raw"},
+        {"seed": 1},
+        {"standardize": "none"},
+        {"smooth": 0.1},
+        {"slides": ["A", "B"]},
+    ],
+)
+def test_whatever_changes_the_numbers_is_computed_anew(
+    store: EmbeddingStore, tmp_path: Path, change: dict[str, object]
+) -> None:
+    kept = KeptFolds(tmp_path)
+    crossval.run_folds(store, crossval.Setup("net@32", "ridge"), kept=kept)
+    count = len(list(tmp_path.iterdir()))
+    slides = change.pop("slides", None)
+    crossval.run_folds(store, crossval.Setup("net@32", "ridge", **change), slides=slides, kept=kept)
+    assert len(list(tmp_path.iterdir())) > count
+
+
+def test_other_labels_or_embeddings_are_computed_anew(
+    make_store: Callable[..., EmbeddingStore], tmp_path: Path
+) -> None:
+    kept = KeptFolds(tmp_path)
+    for index, store in enumerate((make_store(), make_store(seed=1), make_store()), start=1):
+        crossval.run_folds(store, crossval.Setup("net@32", "ridge"), kept=kept)
+        assert len(list(tmp_path.iterdir())) == 3 * min(index, 2)

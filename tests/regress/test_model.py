@@ -1,0 +1,224 @@
+"""Trained models survive the disk and refuse what does not fit them."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from histoboost.cache.store import EmbeddingStore
+from histoboost.errors import HistoboostError
+from histoboost.regress.heads import head_names
+from histoboost.regress.model import CompositionRegressor
+from histoboost.regress.submission import write_submission
+
+from .conftest import TYPES, add_embedding
+
+FEW = {"n_estimators": 10, "num_leaves": 4}
+
+
+def trained(store: EmbeddingStore, model: str = "lightgbm", **more: Any) -> CompositionRegressor:
+    options = FEW if model in ("lightgbm", "coords", "blend") else {}
+    fit = {"intervals": more.pop("intervals", False), "jobs": 1}
+    spec = more.pop("features", "pca:3(net@32)+net@64:ring1+coords")
+    return CompositionRegressor(spec, model, options=options, **more).fit(store, **fit)
+
+
+@pytest.mark.parametrize("model", head_names())
+def test_a_saved_model_predicts_the_same(store: EmbeddingStore, model: str, tmp_path: Path) -> None:
+    first = trained(store, model, smooth=0.25)
+    first.save(tmp_path / "m")
+    second = CompositionRegressor.load(tmp_path / "m")
+    for how in ("none", "rank", "abundance"):
+        a, b = (m.predict(store, normalize_to=how)[0].values for m in (first, second))
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+    assert second.setup == first.setup
+    assert second.cell_types == TYPES
+    assert second.importances() == pytest.approx(first.importances())
+
+
+def test_globs_are_resolved_when_training_so_that_a_richer_store_changes_nothing(
+    make_store: Callable[..., EmbeddingStore],
+) -> None:
+    store = make_store(slides=3)
+    model = trained(store, "ridge", features="net@*")
+    before = model.predict(store)[0].values
+    for slide in store.slides():
+        add_embedding(store, slide, "net@16", np.ones((72, 3), np.float32))
+    np.testing.assert_array_equal(model.predict(store)[0].values, before)
+
+
+def test_importances_name_every_term_and_sum_to_one(store: EmbeddingStore) -> None:
+    shares = trained(store).importances()
+    assert list(shares) == ["pca:3(net@32)", "net@64:ring1", "coords"]
+    assert sum(shares.values()) == pytest.approx(1)
+
+
+def test_a_store_whose_embeddings_were_made_otherwise_is_refused(
+    store: EmbeddingStore, tmp_path: Path
+) -> None:
+    model = trained(store, "ridge", features="net@32")
+    other = EmbeddingStore(tmp_path / "o.zarr")
+    other.write_spots(store.spots("D"))
+    values = store.read("D", "net@32").astype(np.float32)
+    with pytest.raises(HistoboostError, match="no embedding matches 'net@32'"):
+        model.predict(other)
+    add_embedding(other, "D", "net@32", values, patch_px=33)
+    with pytest.raises(HistoboostError, match="patch_px: 32, not 33"):
+        model.predict(other)
+
+
+def test_intervals_widen_with_their_level_and_need_a_model_trained_for_them(
+    store: EmbeddingStore, tmp_path: Path
+) -> None:
+    with pytest.raises(HistoboostError, match="train it with --intervals"):
+        trained(store, "ridge").predict(store, interval=0.9)
+    model = trained(store, "ridge", intervals=True)
+    model.save(tmp_path / "m")
+    loaded = CompositionRegressor.load(tmp_path / "m")
+    widths = []
+    for level in (0.5, 0.9):
+        for how in ("rank", "none", "abundance", "softmax"):
+            one = loaded.predict(store, normalize_to=how, interval=level)[0]
+            assert one.low is not None
+            assert one.high is not None
+            assert (one.low <= one.values).all()
+            assert (one.values <= one.high).all()
+            widths.append((how, level, float((one.high - one.low).mean())))
+    by = {(how, level): width for how, level, width in widths}
+    assert all(by[how, 0.9] > by[how, 0.5] for how, _ in by)
+    with pytest.raises(HistoboostError, match="too few"):
+        loaded.predict(store, interval=0.9999)
+    with pytest.raises(HistoboostError, match="between 0 and 1"):
+        loaded.predict(store, interval=1.5)
+
+
+def test_the_submission_keeps_every_row_in_order(store: EmbeddingStore, tmp_path: Path) -> None:
+    predictions = trained(store).predict(store, ["D", "A"])
+    write_submission(tmp_path / "s.csv", TYPES, predictions)
+    rows = list(csv.reader(io.StringIO((tmp_path / "s.csv").read_text())))
+    assert rows[0] == ["ID", *TYPES]
+    assert [row[0] for row in rows[1:]] == [str(i) for i in range(144)]
+    values = np.array([row[1:] for row in rows[1:]], dtype=float)
+    expected = np.concatenate([p.values for p in predictions])
+    np.testing.assert_allclose(values, expected, rtol=1e-6)
+
+
+@pytest.fixture
+def bundle(store: EmbeddingStore, tmp_path: Path) -> Path:
+    trained(store).save(tmp_path / "m")
+    return tmp_path / "m"
+
+
+def rewrite(bundle: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    document = json.loads((bundle / "model.json").read_text())
+    change(document)
+    (bundle / "model.json").write_text(json.dumps(document))
+
+
+def replace_file(bundle: Path, name: str, data: bytes) -> None:
+    """Swap a file together with its digest, as someone hostile would."""
+    (bundle / name).write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    rewrite(bundle, lambda document: document["files"].update({name: digest}))
+
+
+def test_no_file_of_a_bundle_is_a_pickle(bundle: Path) -> None:
+    assert {path.suffix for path in bundle.iterdir()} == {".json", ".txt", ".npy"}
+    for path in bundle.glob("*.npy"):
+        np.load(path, allow_pickle=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d["files"].update({"../../etc/passwd": "0"}), "that no model has"),
+        (lambda d: d["files"].update({"/etc/passwd": "0"}), "that no model has"),
+        (lambda d: d["files"].update({"lightgbm_099.txt": "0"}), "is missing"),
+        (lambda d: d.update(files=None), "lists no files"),
+        (lambda d: d.update(histoboost_model=99), "newer than this histoboost"),
+        (lambda d: d.update(histoboost_model="1"), "not a histoboost model"),
+        (lambda d: d.pop("target"), "KeyError: 'target'"),
+        (lambda d: d["cell_types"].append("C9"), "7 cell types, but models for 6"),
+        (lambda d: d["head"].update(models=3), "6 cell types, but models for 3"),
+        (lambda d: d["head"].update(models=9), "lightgbm_006"),
+        (lambda d: d["columns"].pop(), "do not fit each other"),
+        (lambda d: d["setup"].update(model="forest"), "unknown; there are"),
+        (lambda d: d["setup"].pop("seed"), "do not fit"),
+        (lambda d: d["setup"].update(features=3), "does not describe a model"),
+        (lambda d: d["target"].update(name="cube"), "unknown"),
+        (lambda d: d.update(recipes=[1]), "does not describe a model"),
+    ],
+)
+def test_a_bundle_whose_json_was_changed_is_refused_in_one_line(
+    bundle: Path, change: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    rewrite(bundle, change)
+    with pytest.raises(HistoboostError, match=message) as caught:
+        CompositionRegressor.load(bundle)
+    assert "\n" not in str(caught.value).strip()
+
+
+def test_files_that_are_cut_short_or_swapped_are_refused(bundle: Path) -> None:
+    text = (bundle / "lightgbm_000.txt").read_bytes()
+    (bundle / "lightgbm_000.txt").write_bytes(text[: len(text) // 2])
+    with pytest.raises(HistoboostError, match="lightgbm_000.txt: is damaged"):
+        CompositionRegressor.load(bundle)
+    replace_file(bundle, "lightgbm_000.txt", text[: len(text) // 2])
+    with pytest.raises(HistoboostError, match="cut short"):
+        CompositionRegressor.load(bundle)
+    replace_file(bundle, "lightgbm_000.txt", text)
+    CompositionRegressor.load(bundle)
+    replace_file(bundle, "pca_00_mean.npy", pickle.dumps([1]))
+    with pytest.raises(HistoboostError, match="is not an array"):
+        CompositionRegressor.load(bundle)
+
+
+def test_an_array_of_objects_is_not_unpickled(bundle: Path) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    replace_file(bundle, "pca_00_mean.npy", buffer.getvalue())
+    with pytest.raises(HistoboostError, match="is not an array"):
+        CompositionRegressor.load(bundle)
+
+
+def test_what_is_no_bundle_is_named(bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(HistoboostError, match="no such model"):
+        CompositionRegressor.load(tmp_path / "none")
+    with pytest.raises(HistoboostError, match=r"no model\.json"):
+        CompositionRegressor.load(tmp_path)
+    (bundle / "model.json").write_text("{")
+    with pytest.raises(HistoboostError, match="not valid JSON"):
+        CompositionRegressor.load(bundle)
+
+
+def test_an_older_bundle_is_replaced_and_nothing_else(
+    store: EmbeddingStore, bundle: Path, tmp_path: Path
+) -> None:
+    model = trained(store, "mean", features="net@32")
+    model.save(bundle)
+    assert CompositionRegressor.load(bundle).setup.model == "mean"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m"]
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("mine")
+    with pytest.raises(HistoboostError, match="is a directory but no model"):
+        model.save(tmp_path / "notes")
+    with pytest.raises(HistoboostError, match="is a file"):
+        model.save(tmp_path / "notes" / "a.txt")
+    with pytest.raises(HistoboostError, match="no such directory"):
+        model.save(tmp_path / "nowhere" / "m")
+    shutil.rmtree(bundle)
+
+
+def test_an_untrained_model_says_so(store: EmbeddingStore, tmp_path: Path) -> None:
+    with pytest.raises(HistoboostError, match="is not trained"):
+        CompositionRegressor("net@32").save(tmp_path / "m")

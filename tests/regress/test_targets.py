@@ -1,0 +1,80 @@
+"""Targets, the way back, and output units."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import rankdata
+
+from histoboost.errors import HistoboostError
+from histoboost.regress.targets import NORMALIZATIONS, TARGETS, Target, fit_target, normalize
+
+ABUNDANCE = np.random.default_rng(0).lognormal(sigma=2, size=(30, 7)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_targets_keep_the_order_within_each_spot(name: str) -> None:
+    forward = fit_target(name, ABUNDANCE).forward(ABUNDANCE)
+    np.testing.assert_array_equal(rankdata(forward, axis=1), rankdata(ABUNDANCE, axis=1))
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_the_way_back_keeps_the_order_and_is_exact_where_it_can_be(name: str) -> None:
+    target = fit_target(name, ABUNDANCE)
+    back = target.to_abundance(target.forward(ABUNDANCE))
+    np.testing.assert_array_equal(rankdata(back, axis=1), rankdata(ABUNDANCE, axis=1))
+    if name != "rank":
+        np.testing.assert_allclose(back, ABUNDANCE, rtol=1e-5)
+    else:
+        np.testing.assert_allclose(back.sum(1), np.mean(ABUNDANCE.sum(1)), rtol=1e-5)
+
+
+def test_ranks_lie_between_0_and_1() -> None:
+    ranks = fit_target("rank", ABUNDANCE).forward(ABUNDANCE)
+    assert ranks.min() == 0
+    assert ranks.max() == 1
+
+
+def test_negative_and_zero_abundances_have_a_logarithm() -> None:
+    values = np.array([[0.0, -1.0, 2.0], [1.0, 3.0, 0.5]])
+    for abundance in (values, np.zeros((2, 3))):
+        target = fit_target("log", abundance)
+        assert np.isfinite(target.forward(abundance)).all()
+
+
+def test_a_target_survives_json() -> None:
+    target = fit_target("log", ABUNDANCE)
+    assert Target.from_json(json.loads(json.dumps(target.to_json()))) == target
+
+
+@pytest.mark.parametrize("how", NORMALIZATIONS)
+@pytest.mark.parametrize("name", TARGETS)
+def test_outputs_are_finite_and_keep_the_order(how: str, name: str) -> None:
+    target = fit_target(name, ABUNDANCE)
+    raw = np.random.default_rng(1).normal(0.5, 0.2, size=(12, 7)).clip(0.01, 0.99)
+    out = normalize(raw, how, target)
+    assert out.shape == raw.shape
+    assert np.isfinite(out).all()
+    axis = 0 if how == "rank-slide" else 1
+    np.testing.assert_array_equal(rankdata(out, axis=axis), rankdata(raw, axis=axis))
+    if how in ("rank", "rank-slide", "softmax"):
+        assert out.min() > 0
+        assert out.max() <= 1
+
+
+def test_extreme_and_equal_predictions_give_finite_outputs() -> None:
+    target = fit_target("log", ABUNDANCE)
+    for raw in (np.full((3, 7), 4.0), np.tile([1e4, -1e4, 0, 0, 0, 0, 0], (3, 1))):
+        for how in NORMALIZATIONS:
+            assert np.isfinite(normalize(raw, how, target)).all(), how
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(HistoboostError, match="there are rank, log, raw"):
+        fit_target("sqrt", ABUNDANCE)
+    with pytest.raises(HistoboostError, match="there are rank, rank-slide"):
+        normalize(ABUNDANCE, "percent", fit_target("raw", ABUNDANCE))
+    with pytest.raises(HistoboostError, match="not finite"):
+        fit_target("raw", np.array([[np.nan, 1.0]]))
