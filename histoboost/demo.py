@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.phantom import PITCH_UM, write_phantom
+from histoboost.phantom import write_phantom
 
 #: Weights-free statistics of stain and texture.
 BACKBONE = "stain-texture"
@@ -80,15 +80,15 @@ def run(
         "report": folder / "report.html",
     }
     say(
-        f"1. Phantom slides: {SLIDES} labelled, 1 without labels, about {spots} spots each, "
-        f"{PITCH_UM / PITCH_PX:g} um per pixel. Tissue, stain and cells are made up."
+        f"1. Phantom slides, tissue and cells made up: {SLIDES} labelled, 1 without labels, "
+        f"about {spots} spots each."
     )
     write_phantom(paths["slides"], slides=SLIDES, spots=spots, pitch_px=PITCH_PX)
-    say(f"2. Featurize: {_describe(backbone, weights)}, patches of {_list(PATCHES)} px.")
+    say(f"2. Featurize, patches of {_list(PATCHES)} px: {_describe(backbone, weights)}.")
     say("   " + str(featurize(paths["slides"], paths["store"], backbone=backbone, patch=PATCHES)))
     store = EmbeddingStore(paths["store"], mode="r")
     features = _features(backbone)
-    say(f"3. Evaluate: hold out each labelled slide in turn, features {features}.")
+    say(f"3. Evaluate, each labelled slide held out in turn:\n   {features}")
     rows = _scores(store, features)
     say("4. Train on all labelled slides, predict the one without labels.")
     model = CompositionRegressor(features).fit(store)
@@ -135,17 +135,18 @@ def _show(result: dict[str, Any], say: Say) -> None:
         constant = row["model"] in CONSTANT
         per_type = "-" if constant else f"{row['type_spearman']:.3f}"
         say(f"{MODELS[row['model']]:<34}{row['spot_spearman']:>10.3f}{per_type:>10}")
+    say("A constant guess scores per spot, too: compare with it. Per type: across spots.")
     say("")
     for name, path in result["paths"].items():
         say(f"{name:<12}{path}")
-    say(f"Done in {result['seconds']:.0f} s.")
+    say(f"Done in {result['seconds']:.0f} s. On your own slides: histoboost inspect DATA")
 
 
 def _describe(backbone: str, weights: str) -> str:
     if backbone == BACKBONE:
         return (
-            f"backbone {backbone}, which has no weights: statistics of stain, colour and texture, "
-            "no neural network"
+            f"backbone {backbone}, which has no weights\n"
+            "   (statistics of stain, colour and texture, no neural network)"
         )
     if weights == "random":
         return f"backbone {backbone} with RANDOM weights: an untrained network, for tests only"

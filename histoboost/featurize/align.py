@@ -145,7 +145,7 @@ def align(slide: Slide, *, unless_on_tissue: float = 1.0) -> Alignment:
     ):
         if doubtful:
             return replace(tried, reason=why)
-    distance = np.hypot(*(moved - xy).T).mean() / pitch
+    distance = float(np.median(np.hypot(*(moved - xy).T))) / pitch
     if distance < WORTH_MOVING:
         return replace(
             tried, confident=True, reason="the spots lie where they belong, nothing to change"
@@ -157,7 +157,7 @@ def align(slide: Slide, *, unless_on_tissue: float = 1.0) -> Alignment:
         scale=best.scale,
         tissue_after=after,
         confident=True,
-        reason=f"moves the spots by {distance:.2g} spot pitches on average",
+        reason=f"moves the spots by {distance:.2g} spot pitches",
     )
 
 
@@ -175,11 +175,12 @@ def misalignment(slide: Slide, alignment: Alignment) -> str | None:
     if not alignment.changes or pitch is None:
         return None
     xy = slide.xy[np.isfinite(slide.xy).all(axis=1)]
-    gap = np.hypot(*(alignment.transform.apply(xy, slide.image.shape) - xy).T).mean() / pitch
-    if gap < MISALIGNED:
+    gap = alignment.transform.apply(xy, slide.image.shape) - xy
+    pitches = float(np.median(np.hypot(gap[:, 0], gap[:, 1]))) / pitch
+    if pitches < MISALIGNED:
         return None
     return (
-        f"the spots look misaligned by {gap:.1f} spot pitches (dx = {alignment.dx:+.0f}, "
+        f"the spots look misaligned by {pitches:.1f} spot pitches (dx = {alignment.dx:+.0f}, "
         f"dy = {alignment.dy:+.0f} px, scale {alignment.scale:.3f}; {alignment.tissue_before:.0%} "
         "of the spots lie on tissue); look at it with `histoboost align`, "
         "apply it with `featurize --alignment auto`"

@@ -15,6 +15,9 @@ DENSITY_OF = -np.log10((np.arange(256, dtype=np.float32) + 1) / 256)
 #: Pixels darker than this in all channels are padding or the slide's rim, not stain.
 BLACK = 8
 
+#: Pixels that are looked at together, at most.
+BAND_PIXELS = 2**24
+
 
 def stain_density(image: SlideImage, block: int) -> NDArray[np.float32]:
     """How much stain lies in every block of an image, read in bands.
@@ -35,8 +38,9 @@ def stain_density(image: SlideImage, block: int) -> NDArray[np.float32]:
     ndarray of shape (ceil(H / block), ceil(W / block)), float32
         Blocks at the right and lower edge may hold fewer pixels.
     """
-    height, _ = image.shape
-    band = max(1, image.band_rows // block) * block
+    height, width = image.shape
+    rows_at_once = min(image.band_rows, BAND_PIXELS // max(width, 1))
+    band = max(1, rows_at_once // block) * block
     out = []
     for top in range(0, height, band):
         rows = image.read_rows(top, min(top + band, height))

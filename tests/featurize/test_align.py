@@ -164,6 +164,22 @@ def test_where_the_image_does_not_tell_nothing_is_changed(make):
     assert found.reason
 
 
+def test_one_spot_far_away_does_no_harm():
+    slide = phantom_slide(seed=8000)
+    moved = displace(slide, 30, -25, 1)
+    lost = replace(moved, xy=np.concatenate([moved.xy, [[1e9, -1e9]]]))
+    found = align(lost)
+    assert found.confident, found.reason
+    assert error_in_pitches(moved, found, slide.xy) < 0.5
+
+
+def test_of_many_spots_a_part_is_enough(monkeypatch):
+    monkeypatch.setattr("histoboost.featurize.placement.MAX_VOTES", 200)
+    slide = phantom_slide(seed=8001, spots=400)
+    moved = displace(slide, -60, 35, 1.02)
+    assert error_in_pitches(moved, align(moved), slide.xy) < 0.5
+
+
 def test_black_padding_is_no_tissue():
     slide = phantom_slide(seed=8000)
     padded = np.pad(slide.image.pixels, ((40, 40), (40, 40), (0, 0)))
