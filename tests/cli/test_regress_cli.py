@@ -102,7 +102,7 @@ def test_train_and_predict_write_a_submission(store: str, tmp_path: Path) -> Non
         (("ablate", "STORE", "--features", "mine"), "nothing to compare"),
         (("train", "STORE", "nowhere/model"), "no such directory"),
         (("predict", "STORE", "nomodel", "-o", "x.csv"), "nomodel: no such model"),
-        (("predict", "STORE", "nomodel", "-o", "."), "is a directory"),
+        (("predict", "STORE", "nomodel", "-o", "folder.csv"), "is a directory"),
         (("predict", "STORE", "nomodel", "-o", "nowhere/x.csv"), "no such directory"),
     ],
 )
@@ -111,6 +111,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.csv").mkdir()
     result = run(*(store if word == "STORE" else word for word in arguments))
     assert result.exit_code == 2, result.output
     assert message in result.output
