@@ -100,20 +100,40 @@ def _print_slides(slides: list[dict[str, Any]]) -> None:
     help="Normalise the stains of each slide.",
 )
 @click.option(
+    "--views",
+    type=int,
+    default=1,
+    show_default=True,
+    metavar="1|8",
+    help="8: mean over the flips and quarter turns of each patch.",
+)
+@click.option(
     "--device",
     default="auto",
     show_default=True,
     metavar="auto|cpu|cuda|cuda:N",
-    help="Where the backbone runs.",
+    help="Where the backbone runs; auto takes the GPUs where there are some.",
+)
+@click.option(
+    "--precision",
+    default="fp32",
+    show_default=True,
+    metavar="fp32|bf16",
+    help="bf16 is faster on a GPU, and another embedding.",
+)
+@click.option(
+    "--engine",
+    default="auto",
+    show_default=True,
+    metavar="auto|torch|openvino",
+    help="auto takes OpenVINO on a CPU where it is installed; same result.",
 )
 @click.option(
     "--batch-size", type=click.IntRange(min=1), metavar="N", help="Patches per forward pass."
 )
 @click.option("--name", metavar="NAME", help="Instead of <backbone>@<side>.")
 @format_option()
-def featurize(
-    data: str, store: str, format: str | None, patch: list[str], views: str, **options: Any
-) -> None:
+def featurize(data: str, store: str, format: str | None, patch: list[str], **options: Any) -> None:
     """Embed patches around every spot of DATA, once, into STORE.
 
     A run that was interrupted goes on where it stopped; a second run computes nothing.
@@ -125,9 +145,7 @@ def featurize(
     from histoboost.featurize.embed import featurize as embed
     from histoboost.featurize.readers import open_dataset
 
-    click.echo(
-        str(embed(open_dataset(data, format), store, patch=patch, views=int(views), **options))
-    )
+    click.echo(str(embed(open_dataset(data, format), store, patch=patch, **options)))
 
 
 @click.command(cls=Command)

@@ -13,7 +13,7 @@ from histoboost.cache.store import EmbeddingStore, SpotTable
 from histoboost.errors import HistoboostError
 from histoboost.featurize.align import move_spots, resolve_alignment
 from histoboost.featurize.backbones import load_backbone
-from histoboost.featurize.engines import pick_device
+from histoboost.featurize.engines import check_engine, pick_device
 from histoboost.featurize.groups import with_groups
 from histoboost.featurize.inspect import check_spots
 from histoboost.featurize.pixels import read_pixels
@@ -107,9 +107,12 @@ def featurize(
     run = None
     if backbone != "none":
         total = len(sizes) * sum(len(slide.xy) for slide in dataset.slides)
+        where = pick_device(device)
+        net = load_backbone(backbone, weights)
+        check_engine(net, where, engine, precision, views)
         run = Run(
-            net=load_backbone(backbone, weights),
-            choice=EngineChoice(engine, pick_device(device), precision, views, batch_size, total),
+            net=net,
+            choice=EngineChoice(engine, where, precision, views, batch_size, total),
             jobs=dict(zip(sizes, names, strict=True)),
             stain=stain,
         )

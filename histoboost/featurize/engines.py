@@ -217,6 +217,33 @@ def limit_threads() -> int:
     return threads
 
 
+def check_engine(
+    backbone: Backbone, device: torch.device, engine: str, precision: str, views: int
+) -> None:
+    """Refuse what no engine, or not the one asked for, can do; costs nothing.
+
+    Raises
+    ------
+    HistoboostError
+        Naming the option and what it takes.
+    """
+    for option, value, known in (
+        ("engine", engine, ("auto", "torch", "openvino")),
+        ("precision", precision, ("fp32", "bf16")),
+        ("views", views, (1, 8)),
+    ):
+        if value not in known:
+            raise HistoboostError(
+                f"--{option} {value}: unknown; give {' or '.join(map(str, known))}"
+            )
+    if engine == "openvino":
+        from histoboost.featurize import openvino_engine
+
+        obstacle = openvino_engine.obstacle(backbone, device, precision)
+        if obstacle is not None:
+            raise HistoboostError(f"--engine openvino: {obstacle}")
+
+
 def pick_engine(
     backbone: Backbone,
     device: torch.device,
@@ -251,23 +278,12 @@ def pick_engine(
     HistoboostError
         If a name is unknown, or the engine cannot do what is asked.
     """
-    for option, value, known in (
-        ("engine", engine, ("auto", "torch", "openvino")),
-        ("precision", precision, ("fp32", "bf16")),
-        ("views", views, (1, 8)),
-    ):
-        if value not in known:
-            raise HistoboostError(
-                f"--{option} {value}: unknown; give {' or '.join(map(str, known))}"
-            )
+    check_engine(backbone, device, engine, precision, views)
     threads = limit_threads()
     if engine == "openvino" or (engine == "auto" and device.type == "cpu"):
         from histoboost.featurize import openvino_engine
 
-        obstacle = openvino_engine.obstacle(backbone, device, precision)
-        if obstacle is None:
+        if openvino_engine.obstacle(backbone, device, precision) is None:
             return openvino_engine.OpenVinoEngine(backbone, views, batch or CPU_BATCH, threads)
-        if engine == "openvino":
-            raise HistoboostError(f"--engine openvino: {obstacle}")
     compiled = device.type == "cuda" and patches * views >= COMPILE_FROM
     return TorchEngine(backbone, device, precision, views, batch, compiled)
