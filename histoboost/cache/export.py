@@ -129,8 +129,7 @@ def write_anndata(adata: AnnData, path: Path) -> None:
     import anndata
 
     def write_zarr(target: Path) -> None:
-        with anndata.settings.override(zarr_write_format=3), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # notes on anndata's future defaults
+        with anndata.settings.override(zarr_write_format=3):
             adata.write_zarr(target)
 
     write_whole(path, write_zarr if path.suffix == ".zarr" else adata.write_h5ad)
@@ -159,7 +158,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     staging = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
+            # Notes of anndata, zarr and spatialdata on defaults they mean to change.
+            warnings.simplefilter("ignore")
             write(staging / path.name)
         os.replace(staging / path.name, path)
     finally:

@@ -80,6 +80,23 @@ def test_an_exported_slide_can_be_read_again(tmp_path: Path, tables: list[SpotTa
     )
 
 
+@pytest.mark.parametrize("spatialdata", [False, True])
+def test_an_unlabelled_slide_stays_unlabelled(
+    tmp_path: Path, store: EmbeddingStore, spatialdata: bool
+):
+    path = tmp_path / "out.zarr"
+    if spatialdata:
+        reason = "pip install 'histoboost[spatialdata]'"
+        pytest.importorskip("spatialdata", reason=reason, exc_type=ImportError)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        export(store, path, spatialdata=spatialdata)
+    first, second = open_dataset(path).slides
+    assert first.labelled
+    assert not second.labelled
+    assert second.cell_types == ()
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_spatialdata_puts_spots_and_image_into_one_system(
     tmp_path: Path, store: EmbeddingStore, tables: list[SpotTable]

@@ -101,7 +101,7 @@ def read_abundances(path: Path) -> pd.DataFrame:
         text = [name for name in table if not _numeric(table[name])]
         if text:
             table = table.set_index(text[0])
-    table = checked_abundances(table, str(path))
+    table = checked_abundances(table, str(path)).dropna(how="all")
     repeated = table.index[table.index.duplicated()]
     if len(repeated):
         raise HistoboostError(
@@ -113,6 +113,8 @@ def read_abundances(path: Path) -> pd.DataFrame:
 def checked_abundances(table: pd.DataFrame, where: str) -> pd.DataFrame:
     """The same table as float32, its ids as text and its columns named by cell type.
 
+    Rows that are empty throughout pass: spots that nobody labelled.
+
     Parameters
     ----------
     table : DataFrame
@@ -123,15 +125,17 @@ def checked_abundances(table: pd.DataFrame, where: str) -> pd.DataFrame:
     table = table.set_axis(table.index.astype(str), axis=0)
     if table.empty:
         raise HistoboostError(f"{where}: holds no abundances; give one column per cell type")
+    some = table.notna().any(axis=1)
     for name in table:
         if not _numeric(table[name]):
             raise HistoboostError(
                 f"{where}: column {str(name)!r} is not numeric; remove it or store numbers"
             )
-        if table[name].isna().any():
+        empty = table[name].isna() & some
+        if empty.any():
             raise HistoboostError(
-                f"{where}: column {str(name)!r} has {int(table[name].isna().sum())} empty values "
-                f"(first: spot {table.index[table[name].isna()][0]}); fill them in or remove "
+                f"{where}: column {str(name)!r} has {int(empty.sum())} empty values "
+                f"(first: spot {table.index[empty][0]}); fill them in or remove "
                 "these rows"
             )
     return table.astype(np.float32).set_axis(cell_type_names(list(table.columns)), axis=1)
@@ -197,6 +201,38 @@ def join_abundances(
             stacklevel=2,
         )
     return known, table.to_numpy(np.float32)[rows[known]]
+
+
+def labelled_spots(
+    values: NDArray[np.float32], where: str
+) -> tuple[NDArray[np.bool_], NDArray[np.float32] | None]:
+    """Which spots of a slide carry abundances; those that do not are reported.
+
+    Parameters
+    ----------
+    values : ndarray of shape (N, T), float32
+        NaN throughout in rows without abundances.
+    where : str
+        The slide, for the message.
+
+    Returns
+    -------
+    known : ndarray of shape (N,), bool
+        All True on a slide that has no abundances at all.
+    abundance : ndarray of shape (number of known, T), float32, or None
+        None on such a slide.
+    """
+    known = np.asarray(np.isfinite(values).any(axis=1))
+    if not known.any():
+        return np.ones(len(values), bool), None
+    if not known.all():
+        warnings.warn(
+            f"{where}: {int((~known).sum())} of {len(known)} spots have no abundances and are "
+            "left out",
+            HistoboostWarning,
+            stacklevel=2,
+        )
+    return known, values[known]
 
 
 def _numeric(column: pd.Series) -> bool:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.errors import HistoboostError
+from histoboost.featurize.readers.abundances import labelled_spots
 from histoboost.featurize.readers.hdf5 import hdf5_image
 from histoboost.featurize.readers.labels import PREFERRED, find_abundances
 from histoboost.featurize.readers.stored import zarr_image
@@ -204,13 +205,16 @@ def _slide(
             "call obs_names_make_unique() before writing"
         )
     um = um_per_px(factors, xy[rows], where, visium=False)
+    known, abundance = np.ones(len(ids), bool), None
+    if table is not None:
+        known, abundance = labelled_spots(table.to_numpy(np.float32)[rows], where)
     return Slide(
         name=library,
         image=image,
-        xy=xy[rows] * scale,
-        spot_ids=tuple(ids),
-        abundance=None if table is None else table.to_numpy(np.float32)[rows],
-        cell_types=() if table is None else tuple(table.columns),
+        xy=(xy[rows] * scale)[known],
+        spot_ids=tuple(ids[known]),
+        abundance=abundance,
+        cell_types=() if table is None or abundance is None else tuple(table.columns),
         um_per_px=None if um is None else um / scale,
     )
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.errors import HistoboostError, HistoboostWarning
+from histoboost.featurize.readers.abundances import labelled_spots
 from histoboost.featurize.readers.anndata import READ_ERRORS, zarr_kind
 from histoboost.featurize.readers.labels import find_abundances
 from histoboost.featurize.readers.stored import ZarrImage, zarr_image
@@ -130,6 +131,10 @@ def _slide(data: Any, path: Path, region: str, instances: Any, labels: Any) -> S
             HistoboostWarning,
             stacklevel=2,
         )
+    abundance = None
+    if labels is not None:
+        labelled, abundance = labelled_spots(labels.to_numpy(np.float32)[known], where)
+        known[known] = labelled
     points = shapes.geometry.iloc[rows[known]]
     xy = np.stack([points.x.to_numpy(), points.y.to_numpy()], axis=1).astype(np.float64)
     image, matrix = _image_under(data, path, region, xy)
@@ -143,8 +148,8 @@ def _slide(data: Any, path: Path, region: str, instances: Any, labels: Any) -> S
         image=image,
         xy=_moved(xy, matrix),
         spot_ids=tuple(instances.index[known].astype(str)),
-        abundance=None if labels is None else labels.to_numpy(np.float32)[known],
-        cell_types=() if labels is None else tuple(labels.columns),
+        abundance=abundance,
+        cell_types=() if abundance is None else tuple(labels.columns),
         um_per_px=None if um is None else um / scale,
     )
 

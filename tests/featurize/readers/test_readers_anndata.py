@@ -12,7 +12,7 @@ import anndata
 import numpy as np
 import pytest
 
-from histoboost.errors import HistoboostError
+from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.featurize.readers import open_dataset
 
 Make = Callable[..., anndata.AnnData]
@@ -69,6 +69,16 @@ def test_several_libraries_are_several_slides(tmp_path: Path, make_anndata: Make
     del both.obs["library_id"]
     with pytest.raises(HistoboostError, match="add obs\\['library_id'\\]"):
         open_dataset(write(both, tmp_path / "unclear.h5ad"))
+
+
+def test_spots_without_any_abundance_are_counted_and_left_out(tmp_path: Path, make_anndata: Make):
+    adata = make_anndata()
+    adata.obsm["cell_types"].iloc[:2] = np.nan
+    path = write(adata, tmp_path / "slide.h5ad")
+    with pytest.warns(HistoboostWarning, match="2 of .* spots have no abundances and are left out"):
+        (slide,) = open_dataset(path).slides
+    assert slide.spot_ids == tuple(adata.obs_names[2:-1])
+    assert np.isfinite(slide.abundance).all()
 
 
 def test_a_diameter_that_does_not_fit_the_lattice_gives_no_scale(
