@@ -22,7 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 #: The file by which a folder of `finetune` is known.
 END_TO_END = "finetune.json"
 
-MODELS = ("lightgbm", "ridge", "kernel", "blend", "coords", "mean", "mean-rank")
+MODELS = ("stack", "lightgbm", "ridge", "kernel", "blend", "coords", "mean", "mean-rank")
 
 
 class Option(click.ParamType[tuple[str, float]]):

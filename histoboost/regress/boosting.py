@@ -45,6 +45,10 @@ class MultiTargetLGBM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Rows in a leaf, at least.
     reg_lambda : float
         L2 penalty on leaf values.
+    bagging_fraction : float
+        Share of the rows that each tree is grown on.
+    extra_trees : bool
+        Try one random threshold per feature instead of all.
     early_stopping_rounds : int, optional
         Stop a target when its error on the inner rows (see `fit`) has not fallen for so many
         rounds.
@@ -84,6 +88,8 @@ class MultiTargetLGBM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         feature_fraction: float = 0.02,
         min_child_samples: int = 20,
         reg_lambda: float = 0.0,
+        bagging_fraction: float = 1.0,
+        extra_trees: bool = False,
         early_stopping_rounds: int | None = None,
         n_jobs: int | None = None,
         random_state: int = 0,
@@ -96,6 +102,8 @@ class MultiTargetLGBM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.feature_fraction = feature_fraction
         self.min_child_samples = min_child_samples
         self.reg_lambda = reg_lambda
+        self.bagging_fraction = bagging_fraction
+        self.extra_trees = extra_trees
         self.early_stopping_rounds = early_stopping_rounds
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -217,6 +225,9 @@ class MultiTargetLGBM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             "feature_fraction": max(self.feature_fraction, enough),
             "min_data_in_leaf": self.min_child_samples,
             "lambda_l2": self.reg_lambda,
+            "bagging_fraction": self.bagging_fraction,
+            "bagging_freq": int(self.bagging_fraction < 1),
+            "extra_trees": self.extra_trees,
             "bin_construct_sample_cnt": BINNING_ROWS,
             # Dense features bundle into nothing, and finding that out takes longer than binning.
             "enable_bundle": False,

@@ -9,8 +9,8 @@ from fnmatch import fnmatchcase
 
 from histoboost.errors import HistoboostError
 
-#: What is used where no expression is given: every embedding and its neighbourhood.
-DEFAULT_FEATURES = "*+*:ring1"
+#: What is used where no expression is given: every embedding and two sizes of neighbourhood.
+DEFAULT_FEATURES = "*+*:ring1+*:ring2"
 COORDS = "coords"
 _RING = re.compile(r"(?P<name>.+):ring(?P<rings>[1-9]\d?)")
 _PCA = re.compile(r"pca:(?P<components>[1-9]\d{0,4})\((?P<inner>.*)\)", re.DOTALL)

@@ -39,6 +39,9 @@ __all__ = [
 #: Added to a variance before dividing, as in batch normalisation: a unit that hardly ever fires
 #: must not be blown up to unit variance.
 EPSILON = 1e-6
+#: Standard deviations at which a standardised feature is cut off: a few spots of folded tissue or
+#: ink must not pull a model.
+CLIP = 3.0
 
 
 @dataclass(frozen=True)
@@ -283,10 +286,11 @@ def _fill(
 
 
 def standardize_columns(part: NDArray[np.float32]) -> None:
-    """Bring every column to mean 0 and variance ``v / (v + EPSILON)``, in place."""
+    """Bring every column to mean 0 and variance ``v / (v + EPSILON)``, cut at `CLIP`, in place."""
     part -= part.mean(axis=0, dtype=np.float64).astype(np.float32)
     variance = np.einsum("ij,ij->j", part, part, dtype=np.float32) / max(len(part), 1)
     part /= np.sqrt(variance + EPSILON)
+    np.clip(part, -CLIP, CLIP, out=part)
 
 
 def unit_coords(xy: NDArray[np.float64]) -> NDArray[np.float64]:

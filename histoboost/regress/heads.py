@@ -126,4 +126,4 @@ def make_head(name: str) -> Head:
 
 
 def _import_all() -> None:
-    from histoboost.regress import baselines, blend, head_lightgbm, head_ridge  # noqa: F401
+    from histoboost.regress import baselines, blend, head_lightgbm, head_ridge, head_stack  # noqa: F401

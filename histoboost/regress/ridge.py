@@ -22,7 +22,7 @@ PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 #: Spots that the similarities are taken to, at most.
 LANDMARKS = 1536
 #: Rows for which similarities are held at once.
-CHUNK = 4096
+CHUNK = 1024
 
 Array = NDArray[np.float64]
 
@@ -31,14 +31,18 @@ Array = NDArray[np.float64]
 class FeatureMap:
     """Features to the columns that the linear solution works in.
 
+    The Gaussian kernel compares rows scaled to unit length: the length of a row of standardised
+    features says how unusual a spot is, not in which way, and would dominate the distances.
+
     Attributes
     ----------
     centre : ndarray of shape (F,), float32
-        Mean of the training features.
+        Mean of the training features; 0 for the Gaussian kernel.
     width : float
         Squared distance at which the Gaussian kernel falls to 1/e; 0 for the linear kernel.
     landmarks : ndarray of shape (m, F), float32
-        Centred features of m training spots; empty where the features are used as they are.
+        Features of m training spots, centred or of unit length; empty where the features are used
+        as they are.
     root : ndarray of shape (m, k), float32
         Inverse square root of the landmarks' kernel matrix.
     """
@@ -53,10 +57,19 @@ class FeatureMap:
         if not len(self.landmarks):
             return values - self.centre
         parts = [
-            kernel(values[i : i + CHUNK] - self.centre, self.landmarks, self.width) @ self.root
+            kernel(self._prepare(values[i : i + CHUNK]), self.landmarks, self.width) @ self.root
             for i in range(0, len(values), CHUNK)
         ]
         return np.concatenate(parts)
+
+    def _prepare(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return unit_rows(values) if self.width > 0 else values - self.centre
+
+
+def unit_rows(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows scaled to length 1; a row of zeros stays."""
+    lengths = np.sqrt(np.einsum("ij,ij->i", values, values))
+    return np.asarray(values / np.where(lengths > 0, lengths, 1)[:, None])
 
 
 def kernel(a: NDArray[np.float32], b: NDArray[np.float32], width: float) -> NDArray[np.float32]:
@@ -80,10 +93,12 @@ def fit_map(
     Landmarks are drawn without replacement with probabilities that follow `weights`, so that a
     small slide that counts as much as a large one is as well described.
     """
-    total = sum(float(w.sum()) for w in weights)
-    centre = sum(w.astype(np.float32) @ b for w, b in zip(weights, blocks, strict=True)) / total
-    centre = np.asarray(centre, dtype=np.float32)
     n, f = sum(map(len, blocks)), blocks[0].shape[1]
+    centre = np.zeros(f, np.float32)
+    if not gaussian:
+        total = np.float32(sum(float(w.sum()) for w in weights))
+        for w, block in zip(weights, blocks, strict=True):
+            centre += w.astype(np.float32) @ block / total
     if not gaussian and f <= min(n, LANDMARKS):
         nothing = np.empty((0, f), np.float32)
         return FeatureMap(centre, 0.0, nothing, np.empty((0, 0), np.float32))
@@ -97,7 +112,8 @@ def fit_map(
         block[chosen[(chosen >= start) & (chosen < stop)] - start]
         for block, start, stop in zip(blocks, starts[:-1], starts[1:], strict=True)
     ]
-    landmarks = np.concatenate(rows) - centre
+    landmarks = np.concatenate(rows)
+    landmarks = unit_rows(landmarks) if gaussian else landmarks - centre
     width = _median_distance(landmarks) if gaussian else 0.0
     values, vectors = eigh(kernel(landmarks, landmarks, width).astype(np.float64))
     kept = values > values[-1] * 1e-7  # below lies the rounding of float32 products

@@ -92,7 +92,7 @@ class Setup:
             self._check_option(name, value)
 
     def _check_option(self, name: str, value: Any) -> None:
-        if self.model not in ("lightgbm", "coords", "blend"):
+        if self.model not in ("lightgbm", "coords", "blend", "stack"):
             raise HistoboostError(f"option {name}: model {self.model} takes none; leave it out")
         if name not in LIGHTGBM_OPTIONS:
             known = ", ".join(LIGHTGBM_OPTIONS)
