@@ -208,7 +208,7 @@ class CrossValidation:
 def cross_validate(
     store: EmbeddingStore,
     features: str = DEFAULT_FEATURES,
-    model: str = "lightgbm",
+    model: str = "stack",
     target: str = "rank",
     *,
     group_by: str = "slide",

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from histoboost.errors import HistoboostError
 
 #: What is used where no expression is given: every embedding and two sizes of neighbourhood.
-DEFAULT_FEATURES = "*+*:ring1+*:ring2"
+DEFAULT_FEATURES = "*+*:ring1+*:ring3"
 COORDS = "coords"
 _RING = re.compile(r"(?P<name>.+):ring(?P<rings>[1-9]\d?)")
 _PCA = re.compile(r"pca:(?P<components>[1-9]\d{0,4})\((?P<inner>.*)\)", re.DOTALL)

@@ -151,7 +151,8 @@ def assemble(
     spec : str or sequence of Term
         Feature-set expression.
     standardize : str
-        ``"slide"`` brings every embedding column to mean 0 and variance 1 within each slide,
+        ``"slide"`` brings every embedding column to mean 0 and variance 1 within each slide
+        and cuts it off at 3 standard deviations,
         which takes away differences of stain and scanner and uses no labels; ``"none"``.
 
     Returns

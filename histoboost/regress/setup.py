@@ -36,14 +36,15 @@ class Setup:
     features : str
         Feature-set expression.
     model : str
-        Name of a head: ``"lightgbm"``, ``"ridge"``, ``"kernel"``, ``"blend"``, ``"coords"``,
-        ``"mean"`` or ``"mean-rank"``.
+        Name of a head: ``"stack"``, ``"lightgbm"``, ``"ridge"``, ``"kernel"``, ``"blend"``,
+        ``"coords"``, ``"mean"`` or ``"mean-rank"``.
     target : str
         ``"rank"``, ``"log"`` or ``"raw"``.
     group_by : str
         What is held out together, by folds and inner folds: ``"slide"`` or ``"group"``.
     standardize : str
-        ``"slide"``: embeddings to mean 0 and variance 1 within each slide; ``"none"``.
+        ``"slide"``: embeddings to mean 0 and variance 1 within each slide, cut off at 3;
+        ``"none"``.
     balance : str
         ``"slide"``: every training slide counts the same; ``"none"``: every spot.
     smooth : float
@@ -59,7 +60,7 @@ class Setup:
     """
 
     features: str = DEFAULT_FEATURES
-    model: str = "lightgbm"
+    model: str = "stack"
     target: str = "rank"
     group_by: str = "slide"
     standardize: str = "slide"
