@@ -27,6 +27,7 @@ MODELS = {
     "coords": "coordinates only",
     "ridge": "embeddings, ridge regression",
     "lightgbm": "embeddings, LightGBM",
+    "stack": "embeddings, LightGBM on kernel ridge",
 }
 CONSTANT = ("mean", "mean-rank")
 SCORES = ("spot_spearman", "type_spearman")

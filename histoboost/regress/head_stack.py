@@ -60,9 +60,10 @@ class FittedStack:
         smooth = np.asarray(mapped @ self.kernel.weights + self.kernel.intercept)
         if self.trees is None:
             return smooth
-        return SHARE * self.trees.predict_rows(_columns(mapped, self.axes, smooth)) + (
-            1 - SHARE
-        ) * smooth
+        return (
+            SHARE * self.trees.predict_rows(_columns(mapped, self.axes, smooth))
+            + (1 - SHARE) * smooth
+        )
 
     def importance(self) -> Array | None:
         """The kernel's: the trees see no single feature."""

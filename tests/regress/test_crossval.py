@@ -17,10 +17,10 @@ FEW = {"n_estimators": 30, "num_leaves": 4}
 
 
 def options(model: str) -> dict[str, int]:
-    return FEW if model in ("lightgbm", "coords", "blend") else {}
+    return FEW if model in ("lightgbm", "coords", "blend", "stack") else {}
 
 
-@pytest.mark.parametrize("model", ["lightgbm", "ridge", "kernel", "blend"])
+@pytest.mark.parametrize("model", ["lightgbm", "ridge", "kernel", "blend", "stack"])
 def test_every_head_beats_the_constant_profiles(store: EmbeddingStore, model: str) -> None:
     scores = cross_validate(store, "net@*", model, options=options(model), jobs=1)
     assert scores.mean("spot_spearman") > scores.baseline("mean-rank") + 0.05
@@ -80,10 +80,9 @@ def test_shuffled_labels_score_like_the_constant_baseline(
 
 
 def test_predictions_that_hardly_vary_raise_a_warning(store: EmbeddingStore) -> None:
+    few = {"n_estimators": 1, "learning_rate": 1e-6}
     with pytest.warns(HistoboostWarning, match="hardly vary"):
-        cross_validate(
-            store, "net@32", "lightgbm", jobs=1, options={"n_estimators": 1, "learning_rate": 1e-6}
-        )
+        cross_validate(store, "net@32", "lightgbm", jobs=1, options=few)
 
 
 @pytest.mark.parametrize(
