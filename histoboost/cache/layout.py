@@ -86,6 +86,12 @@ def decode_chunk(data: bytes | None, shape: tuple[int, int]) -> NDArray[np.float
     return np.frombuffer(data, dtype="<f2", count=shape[0] * shape[1]).reshape(shape)
 
 
+def is_whole_chunk(rows: NDArray[np.float16], rest: bytes | None) -> bool:
+    """Whether `rest`, what follows the rows of a chunk, is their checksum."""
+    crc: int = google_crc32c.value(rows.reshape(-1).view(np.uint8))
+    return rest == crc.to_bytes(_CRC_BYTES, "little")
+
+
 def group_document(attributes: dict[str, Any]) -> dict[str, Any]:
     """Zarr metadata of a group."""
     return {"zarr_format": 3, "node_type": "group", "attributes": attributes}

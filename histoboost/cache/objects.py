@@ -72,6 +72,19 @@ class ObjectPlace:
         with ThreadPoolExecutor(_PARALLEL) as pool:
             yield from pool.map(self.read, keys)
 
+    def fill(self, targets: Iterable[tuple[str, memoryview]]) -> Iterator[bytes | None]:
+        """Read objects into memory that is there already, some at a time; see `Place.fill`."""
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            yield from pool.map(self._fill, targets)
+
+    def _fill(self, target: tuple[str, memoryview]) -> bytes | None:
+        key, body = target
+        data = self.read(key)
+        if data is None or len(data) < len(body):
+            return None
+        body[:] = data[: len(body)]
+        return data[len(body) :]
+
     def children(self, key: str) -> list[str]:
         """Names of objects and folders directly below `key`, sorted."""
         folders, objects = self._list(key)

@@ -45,6 +45,21 @@ class Place(Protocol):
         """Content of several files, in order."""
         ...
 
+    def fill(self, targets: Iterable[tuple[str, memoryview]]) -> Iterator[bytes | None]:
+        """Read files into memory that is there already.
+
+        Parameters
+        ----------
+        targets : iterable of (key, writable memoryview of bytes)
+            Where the first bytes of each file go.
+
+        Yields
+        ------
+        bytes or None
+            What follows in the file, in order; None where the file is missing or shorter.
+        """
+        ...
+
     def children(self, key: str) -> list[str]:
         """Names of files and folders directly below `key`, sorted."""
         ...

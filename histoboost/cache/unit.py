@@ -15,6 +15,7 @@ from histoboost.cache.layout import (
     chunk_rows,
     chunk_slices,
     decode_chunk,
+    is_whole_chunk,
     unit_key,
     unseal,
 )
@@ -82,15 +83,25 @@ def read_unit(place: Place, unit: Unit) -> NDArray[np.float16]:
         If a chunk is missing or not as written.
     """
     n_spots, width = unit.shape
-    rows = np.empty(unit.shape, dtype=np.float16)
-    stored = place.read_many(unit.chunk_key(index) for index in range(len(unit.chunks)))
-    for index, (part, data) in enumerate(zip(chunk_slices(n_spots), stored, strict=True)):
-        try:
-            chunk = decode_chunk(data, (chunk_rows(n_spots), width))
-        except Damaged as damage:
-            raise Damaged(f"chunk {index} {damage}") from None
-        rows[part] = chunk[: part.stop - part.start]
-    return rows
+    height, count = chunk_rows(n_spots), len(unit.chunks)
+    # Room for the padding of the last chunk, so that every chunk is read to where it belongs.
+    rows = np.empty((count * height, width), dtype="<f2")
+    chunks = rows.reshape(count, height, width)
+    parts = chunks.reshape(count, -1).view(np.uint8)
+    targets = ((unit.chunk_key(index), part.data) for index, part in enumerate(parts))
+    for index, (chunk, rest) in enumerate(zip(chunks, place.fill(targets), strict=True)):
+        if not is_whole_chunk(chunk, rest):
+            raise Damaged(f"chunk {index} {_fault(place, unit, index)}")
+    return rows[:n_spots].astype(np.float16, copy=False)
+
+
+def _fault(place: Place, unit: Unit, index: int) -> str:
+    """What is wrong with a chunk that is not whole."""
+    try:
+        decode_chunk(place.read(unit.chunk_key(index)), (chunk_rows(unit.shape[0]), unit.shape[1]))
+    except Damaged as damage:
+        return str(damage)
+    return "changed while it was read"
 
 
 def damaged_chunks(place: Place, unit: Unit) -> dict[int, str]:
@@ -111,5 +122,6 @@ def damaged_chunks(place: Place, unit: Unit) -> dict[int, str]:
 
 def foreign_files(place: Place, unit: Unit) -> list[str]:
     """Paths within the unit's folder that do not belong there."""
-    own = {ROOT_DOCUMENT, *(chunk_path(index) for index in range(len(unit.chunks)))}
-    return [path for path in place.walk(unit.key) if path not in own and path.rstrip("/") != "c"]
+    own = {ROOT_DOCUMENT, "c/", *(chunk_path(index) for index in range(len(unit.chunks)))}
+    own |= {f"c/{index}/" for index in range(len(unit.chunks))}  # empty: the chunk is missing
+    return [path for path in place.walk(unit.key) if path not in own]
