@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from histoboost.progress import progress
 from histoboost.regress.crossval import Fold, FoldResult, make_folds, score_fold
-from histoboost.regress.features import FeatureMatrix, assemble
+from histoboost.regress.features import FeatureMatrix, assemble, describe
 from histoboost.regress.fitting import Predictor, fit_predictor
 from histoboost.regress.head_lightgbm import FittedLightGBM
 from histoboost.regress.targets import Target
@@ -66,8 +66,8 @@ def evaluate(
     jobs : int, optional
         Cores to use at most.
     """
+    folds = make_folds(describe(store, slides, setup.features), setup.group_by, None)
     matrix = assemble(store, slides, setup.features, setup.standardize)
-    folds = make_folds(matrix.layout, setup.group_by, None)
     sizes = curves.slide_counts(min(len(fold.training) for fold in folds), setup)
     predictors, results, size_scores = [], [], []
     with progress("cross-validating", len(folds) * (1 + len(sizes)), "models") as advance:

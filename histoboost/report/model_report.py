@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoboost import __version__
+from histoboost.errors import HistoboostError
 from histoboost.report.encode import floats, numbers
 from histoboost.report.page import check_output, write_page
 from histoboost.report.source import store_views
@@ -60,6 +61,11 @@ def report(
 
     check_output(output)
     regressor = CompositionRegressor.load(model)
+    if len(regressor.training_slides) < 2:
+        raise HistoboostError(
+            f"{model}: was trained on {regressor.training_slides[0]} only; a report holds slides "
+            "out, so train on two or more"
+        )
     opened = EmbeddingStore(store, mode="r")
     rest = _predict_rest(opened, regressor)  # says early if the store does not fit the model
     evaluation = evaluate(opened, regressor.training_slides, regressor.setup, jobs)

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.cli import main
+from histoboost.errors import HistoboostError
 from histoboost.regress.crossval import cross_validate
 from histoboost.regress.metrics import spearman
 from histoboost.regress.model import CompositionRegressor
@@ -139,3 +140,10 @@ def test_bad_input_is_one_line_before_any_work(
     assert out.exit_code == 2
     assert len(out.stderr.strip().splitlines()) == 1
     assert complaint in out.stderr
+
+
+def test_a_model_of_one_slide_cannot_be_reported_on(tmp_path, store_path):
+    model = CompositionRegressor("stain-texture@16", "ridge")
+    model.fit(EmbeddingStore(store_path, mode="r"), ["S_1"]).save(tmp_path / "model")
+    with pytest.raises(HistoboostError, match="trained on S_1 only"):
+        report(store_path, tmp_path / "model", tmp_path / "report.html")
