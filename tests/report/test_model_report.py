@@ -44,6 +44,7 @@ def test_scores_are_those_of_cross_validation(data, store_path, model_path):
     expected = cross_validate(
         EmbeddingStore(store_path, mode="r"),
         setup.features,
+        "lightgbm",
         slides=["S_1", "S_2"],
         options=setup.options,
         jobs=1,
