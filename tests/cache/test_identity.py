@@ -1,0 +1,109 @@
+"""What `featurize` puts into a recipe: all that changes the numbers, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from histoboost.cache.store import EmbeddingStore
+from histoboost.errors import HistoboostError
+from histoboost.featurize import patches
+from histoboost.featurize.embed import featurize
+from histoboost.featurize.slide import ArrayImage, Dataset
+from histoboost.featurize.weights import weights_digest
+from histoboost.phantom import phantom_slide
+
+ARGUMENTS = {"backbone": "stain-texture", "patch": [16], "name": "net", "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def slide():
+    return phantom_slide(spots=20, pitch_px=20.0)
+
+
+@pytest.fixture
+def stored(slide, tmp_path) -> EmbeddingStore:
+    store = EmbeddingStore(tmp_path / "store")
+    featurize(Dataset(tmp_path, (slide,)), store, **ARGUMENTS)
+    return store
+
+
+def pixels(slide) -> np.ndarray:
+    return slide.image.read_rows(0, slide.image.shape[0]).copy()
+
+
+def test_one_pixel_is_another_recipe(stored, slide):
+    changed = pixels(slide)
+    changed[0, 0, 0] ^= 1
+    other = replace(slide, image=ArrayImage(changed))
+    with pytest.raises(HistoboostError, match="stored with another recipe .slide_pixels: "):
+        featurize(Dataset(Path("x"), (other,)), stored, **ARGUMENTS)
+
+
+def test_a_moved_spot_is_refused(stored, slide):
+    moved = slide.xy.copy()
+    moved[3] += 0.25
+    with pytest.raises(HistoboostError, match="stored with other spots .xy"):
+        featurize(Dataset(Path("x"), (replace(slide, xy=moved),)), stored, **ARGUMENTS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"patch": [32]}, "patch"),
+        ({"stain": "macenko"}, "stain"),
+        ({"views": 8}, "views"),
+    ],
+    ids=str,
+)
+def test_what_changes_the_numbers_is_refused_under_the_same_name(stored, slide, changes, field):
+    with pytest.raises(HistoboostError, match=rf"another recipe \(.*{field}"):
+        featurize(Dataset(Path("x"), (slide,)), stored, **{**ARGUMENTS, **changes})
+
+
+@pytest.mark.parametrize("name", ["RESIZE", "BORDER"])
+def test_another_way_to_crop_is_another_recipe(stored, slide, name, monkeypatch):
+    monkeypatch.setattr(patches, name, "another")
+    with pytest.raises(HistoboostError, match=f"{name.lower()}: .*not .another"):
+        featurize(Dataset(Path("x"), (slide,)), stored, **ARGUMENTS)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_the_batch_size_is_not_in_the_recipe(stored, slide, batch_size):
+    summary = featurize(
+        Dataset(Path("elsewhere"), (slide,)), stored, **ARGUMENTS, batch_size=batch_size
+    )
+    assert summary.computed == 0
+
+
+def test_paths_devices_and_workers_are_not_in_the_recipe(stored):
+    (recipe,) = stored.embeddings(stored.slides()[0]).values()
+    assert str(stored.location) not in recipe.canonical
+    for word in ("path", "device", "cuda", "batch", "worker", "job", "thread", "host", "time"):
+        assert not any(word in field for field in recipe.fields if field != "patch_px"), word
+
+
+def test_one_byte_of_the_weights_is_another_digest():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    before = weights_digest(net)
+    assert weights_digest(net) == before
+    for key, tensor in net.state_dict().items():
+        if key.endswith("num_batches_tracked"):
+            continue  # changes no number of a network that is not trained
+        raw = tensor.reshape(-1).view(torch.uint8)
+        raw[0] ^= 1
+        assert weights_digest(net) != before
+        raw[0] ^= 1
+    assert weights_digest(net) == before
+
+
+def test_renamed_or_swapped_weights_are_another_digest():
+    torch.manual_seed(0)
+    a, b = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    swapped = weights_digest(torch.nn.Sequential(b, a))
+    assert weights_digest(torch.nn.Sequential(a, b)) != swapped
