@@ -62,7 +62,6 @@ def _show(value: object) -> str:
 @click.argument("out", type=click.Path())
 @click.option(
     "--preset",
-    "preset_name",
     type=click.Choice(list(PRESETS)),
     default="cnn-baseline",
     show_default=True,
@@ -137,7 +136,7 @@ def _show(value: object) -> str:
 def finetune(
     data: str,
     out: str,
-    preset_name: str,
+    preset: str,
     slides: list[str] | None,
     held_out: list[str] | None,
     cross_validate: bool,
@@ -168,7 +167,7 @@ def finetune(
     from histoboost.endtoend.score import score_folds
     from histoboost.endtoend.threads import limit_threads
     from histoboost.featurize.engines import pick_device
-    from histoboost.featurize.finetune.presets import preset
+    from histoboost.featurize.finetune.presets import preset as recipe
     from histoboost.featurize.groups import with_groups
     from histoboost.featurize.readers import open_dataset
 
@@ -177,7 +176,7 @@ def finetune(
         for key, value in choices.items()
         if value is not None
     }
-    settings = preset(preset_name, **changes)
+    settings = recipe(preset, **changes)
     dataset = open_dataset(data)
     if groups is not None:
         dataset = with_groups(dataset, groups)
@@ -202,7 +201,7 @@ def finetune(
     for one in trained:
         click.echo(f"{one.fold.folder}: trained, {one.ensemble.fit_seconds():,.0f} s")
     if folds[0].held_out:
-        scores = score_folds(dataset, trained, model=preset_name, group_by=group_by, slides=slides)
+        scores = score_folds(dataset, trained, model=preset, group_by=group_by, slides=slides)
         result = scores.to_json()
         write_json(json_path, result)
         print_scores(scores, result)

@@ -95,3 +95,17 @@ main({["finetune", options[0], str(killed), *options[1:]]!r})
         got = load_tensors(killed / place / "model.pt")["net"]
         assert all(torch.equal(expected[name], got[name]) for name in expected)
         assert not list((killed / place).glob("*.part"))
+
+
+def test_a_config_file_fills_in_the_recipe(small_h5: Path, tmp_path: Path, tiny_net: str) -> None:
+    (tmp_path / "c.toml").write_text(
+        f'[finetune]\npreset = "cnn-ensemble"\nbackbones = "{tiny_net}"\npatch = 24\n'
+        'weights = "random"\nepochs = 5\nhidden = "none"\nrotation = 0\nthreads = 1\n'
+    )
+    out = tmp_path / "cnn"
+    run(small_h5, out, "--config", tmp_path / "c.toml", "--epochs", 1)
+    settings = json.loads((out / "finetune.json").read_text())["settings"]
+    assert settings["backbones"] == [tiny_net]
+    assert (settings["patch"], settings["hidden"], settings["rotation"]) == ([24], [], 0)
+    assert settings["epochs"] == 1  # the command line beats the file
+    assert settings["coords"] == 32  # the preset's
