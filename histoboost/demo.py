@@ -86,7 +86,10 @@ def run(
     )
     write_phantom(paths["slides"], slides=SLIDES, spots=spots, pitch_px=PITCH_PX)
     say(f"2. Featurize, patches of {_list(PATCHES)} px: {_describe(backbone, weights)}.")
-    say("   " + str(featurize(paths["slides"], paths["store"], backbone=backbone, patch=PATCHES)))
+    done = featurize(
+        paths["slides"], paths["store"], backbone=backbone, patch=PATCHES, weights=weights
+    )
+    say(f"   {done}")
     store = EmbeddingStore(paths["store"], mode="r")
     features = _features(backbone)
     say(f"3. Evaluate, each labelled slide held out in turn:\n   {features}")

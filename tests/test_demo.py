@@ -54,12 +54,23 @@ def test_what_the_demo_wrote_can_be_used_again(demo):
     assert prediction.values.shape == (spots, 14)
 
 
-def test_a_demo_that_cannot_be_written_is_one_clear_line(tmp_path):
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--backbone", "resnet"], "resnet18"),
+        (["--backbone", "resnet18", "--weights", "absent.pth"], "absent.pth"),
+        (["--spots", "3"], "--spots"),
+    ],
+)
+def test_a_demo_that_cannot_run_ends_with_one_clear_line(tmp_path, options, named):
+    arguments = ["demo", "--out", str(tmp_path / "demo"), "--spots", "20", *options]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert named in result.output.splitlines()[-1]
+
+
+def test_a_demo_that_cannot_be_written_says_so(tmp_path):
     (tmp_path / "file").write_text("")
     result = CliRunner().invoke(main, ["demo", "--out", str(tmp_path / "file")])
     assert result.exit_code == 2
-    result = CliRunner().invoke(
-        main, ["demo", "--out", str(tmp_path), "--spots", "20", "--backbone", "resnet"]
-    )
-    assert result.exit_code == 2
-    assert "resnet18" in result.output
+    assert "file" in result.output
