@@ -1,0 +1,97 @@
+"""Every command and snippet of README and manual is run, page by page, as a reader would.
+
+A page's ``console`` blocks (lines that begin with ``$``) and ``python`` blocks are run from top to
+bottom in one fresh directory that holds what a reader brings: ``slides.h5``. A block that cannot
+run here (another machine's cluster, an installation) is written as ``sh`` or ``text`` and is
+checked for its syntax alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from histoboost.phantom import write_phantom
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(console|python|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    return [(kind, text) for kind, text in BLOCK.findall(page.read_text(encoding="utf-8"))]
+
+
+def commands(text: str) -> str:
+    """The lines after ``$``, with their continuation lines."""
+    lines, taken = [], False
+    for line in text.splitlines():
+        if line.startswith("$ "):
+            line, taken = line[2:], True
+        if taken:
+            lines.append(line)
+            taken = line.endswith("\\")
+    return "\n".join(lines)
+
+
+@pytest.fixture(scope="session")
+def slides_h5(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("docs") / "slides.h5"
+    write_phantom(path, seed=1, spots=40)
+    return path
+
+
+@pytest.fixture(scope="session")
+def torch_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `--weights pretrained` finds here in place of a download: random weights."""
+    import torch
+    from torchvision.models import ResNet18_Weights, resnet18
+
+    folder = tmp_path_factory.mktemp("torch") / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    file = folder / ResNet18_Weights.IMAGENET1K_V1.url.rsplit("/", 1)[1]
+    torch.save(resnet18().state_dict(), file)
+    return folder.parents[1]
+
+
+@pytest.fixture
+def desk(tmp_path: Path, slides_h5: Path) -> Path:
+    """A reader's directory, with `histoboost` on the PATH."""
+    (tmp_path / "slides.h5").symlink_to(slides_h5)
+    shim = tmp_path / ".bin" / "histoboost"
+    shim.parent.mkdir()
+    shim.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m histoboost "$@"\n')
+    shim.chmod(0o755)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
+def test_every_command_on_the_page_works(page: Path, desk: Path, torch_home: Path) -> None:
+    path = os.pathsep.join(
+        [str(desk / ".bin"), str(Path(sys.executable).parent), os.environ["PATH"]]
+    )
+    environment = {**os.environ, "PATH": path, "TORCH_HOME": str(torch_home)}
+    for kind, text in blocks(page):
+        if kind == "sh":
+            arguments = ["bash", "-n", "-c", text]
+        elif kind == "console":
+            arguments = ["bash", "-e", "-c", commands(text)]
+        else:
+            arguments = [sys.executable, "-c", text]
+        done = subprocess.run(
+            arguments, cwd=desk, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+
+
+def test_every_fenced_block_names_a_language_this_test_knows() -> None:
+    known = {"console", "python", "sh", "text", "toml", "json", "csv", "bibtex"}
+    for page in PAGES:
+        for language in re.findall(r"^```([^\n`]+)$", page.read_text("utf-8"), re.MULTILINE):
+            assert language in known or language.startswith("{"), f"{page.name}: {language}"
