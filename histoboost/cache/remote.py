@@ -1,0 +1,34 @@
+"""One store, seen from several machines."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from histoboost.cache.store import EmbeddingStore
+from histoboost.cluster import worker_name
+from histoboost.errors import HistoboostError
+
+
+def shared_location(store: EmbeddingStore) -> str:
+    """Where a store is, as another process may ask for it."""
+    location = store.location
+    return location if "://" in location else os.fspath(Path(location).resolve())
+
+
+def store_on_worker(location: str) -> EmbeddingStore:
+    """The store as a worker sees it; never a new one in its place.
+
+    Raises
+    ------
+    HistoboostError
+        If there is no store at `location` on the worker's machine.
+    """
+    try:
+        EmbeddingStore(location, mode="r")
+    except HistoboostError as error:
+        raise HistoboostError(
+            f"worker {worker_name()} cannot see the store {location}; put it on a file system that "
+            f"all machines share or in object storage ({error})"
+        ) from error
+    return EmbeddingStore(location)
