@@ -81,7 +81,9 @@ def on_this_machine(workers: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         slides = write_phantom(Path(folder) / "slides.h5", slides=8, unlabelled=0, spots=60)
         with (
-            LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
+            LocalCluster(
+                n_workers=workers, threads_per_worker=1, dashboard_address=None
+            ) as cluster,
             Client(cluster) as client,
         ):
             client.wait_for_workers(workers)

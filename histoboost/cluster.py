@@ -96,6 +96,7 @@ def run_units(
     Parameters
     ----------
     client : distributed.Client
+        See `connect`.
     function : callable
         Importable on the workers.
     units : sequence of tuple
@@ -122,6 +123,7 @@ def run_units(
     from distributed import KilledWorker, as_completed
     from distributed.comm.core import CommClosedError
 
+    address = client.scheduler_info(n_workers=0)["address"]
     if gpu:
         _require_gpus(client)
     futures = [
@@ -152,8 +154,7 @@ def run_units(
         ) from error
     except (CommClosedError, OSError, TimeoutError, _cancelled()) as error:
         raise HistoboostError(
-            f"{client.scheduler.address}: the scheduler was lost; what is done is kept, run the "
-            "same command again"
+            f"{address}: the scheduler was lost; what is done is kept, run the same command again"
         ) from error
     finally:
         if done < len(units):

@@ -5,13 +5,17 @@ from __future__ import annotations
 import sys
 import tomllib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from histoboost.errors import HistoboostError
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -155,3 +159,15 @@ def scheduler_option() -> Callable[[F], F]:
         metavar="ADDRESS",
         help="Run on the Dask cluster at this address, such as tcp://head:8786.",
     )
+
+
+@contextmanager
+def client_of(scheduler: str | None) -> Iterator[Client | None]:
+    """A client of the Dask scheduler at this address; None where none was given."""
+    if scheduler is None:
+        yield None
+        return
+    from histoboost.cluster import connect
+
+    with connect(scheduler) as client:
+        yield client

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
-from histoboost.cli.command import CommaList, Command, format_option, json_option, write_json
+from histoboost.cli.command import (
+    CommaList,
+    Command,
+    client_of,
+    format_option,
+    json_option,
+    scheduler_option,
+    write_json,
+)
 
 
 @click.command(cls=Command)
@@ -133,7 +142,15 @@ def _print_slides(slides: list[dict[str, Any]]) -> None:
 )
 @click.option("--name", metavar="NAME", help="Instead of <backbone>@<side>.")
 @format_option()
-def featurize(data: str, store: str, format: str | None, patch: list[str], **options: Any) -> None:
+@scheduler_option()
+def featurize(
+    data: str,
+    store: str,
+    format: str | None,
+    patch: list[str],
+    scheduler: str | None,
+    **options: Any,
+) -> None:
     """Embed patches around every spot of DATA, once, into STORE.
 
     A run that was interrupted goes on where it stopped; a second run computes nothing.
@@ -145,7 +162,11 @@ def featurize(data: str, store: str, format: str | None, patch: list[str], **opt
     from histoboost.featurize.embed import featurize as embed
     from histoboost.featurize.readers import open_dataset
 
-    click.echo(str(embed(open_dataset(data, format), store, patch=patch, **options)))
+    # Workers of a cluster have another working directory.
+    dataset = open_dataset(Path(data).absolute() if scheduler else data, format)
+    with client_of(scheduler) as client:
+        done = embed(dataset, store, patch=patch, client=client, **options)
+    click.echo(str(done))
 
 
 @click.command(cls=Command)

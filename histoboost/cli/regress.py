@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from histoboost.cli.command import CommaList, Command, jobs_option, json_option, write_json
+from histoboost.cli.command import (
+    CommaList,
+    Command,
+    client_of,
+    jobs_option,
+    json_option,
+    scheduler_option,
+    write_json,
+)
 from histoboost.errors import HistoboostError
 
 if TYPE_CHECKING:
@@ -91,6 +99,7 @@ def setup_options(command: F) -> F:
             help="Labelled slides to use; all by default.",
         ),
         jobs_option(),
+        scheduler_option(),
     ]
     for option in reversed(options):
         command = option(command)
@@ -121,6 +130,7 @@ def evaluate(
     store: str,
     slides: list[str] | None,
     jobs: int | None,
+    scheduler: str | None,
     seeds: int,
     held_out: list[str] | None,
     interval: float | None,
@@ -135,11 +145,24 @@ def evaluate(
     """
     from histoboost.cache.store import EmbeddingStore
     from histoboost.regress.crossval import run_folds
+    from histoboost.regress.kept import KeptFolds, default_folder
     from histoboost.regress.setup import Setup
 
     setup = Setup(**_setup_fields(**given))
     opened = EmbeddingStore(store, mode="r")
-    scores = run_folds(opened, setup, seeds=seeds, slides=slides, held_out=held_out, jobs=jobs)
+    # A cluster's work is worth keeping; coverage needs the predictions, which are not kept.
+    kept = KeptFolds(default_folder()) if scheduler and interval is None else None
+    with client_of(scheduler) as client:
+        scores = run_folds(
+            opened,
+            setup,
+            seeds=seeds,
+            slides=slides,
+            held_out=held_out,
+            jobs=jobs,
+            kept=kept,
+            client=client,
+        )
     result = scores.to_json()
     if interval is not None:
         result["interval"] = {"level": interval, "coverage": scores.coverage(opened, interval)}
@@ -211,6 +234,7 @@ def ablate(
     leave_one_out: bool,
     slides: list[str] | None,
     jobs: int | None,
+    scheduler: str | None,
     seeds: int,
     held_out: list[str] | None,
     keep: str | None,
@@ -228,17 +252,19 @@ def ablate(
     from histoboost.regress.expression import DEFAULT_FEATURES
     from histoboost.regress.kept import KeptFolds, default_folder
 
-    table = compare(
-        EmbeddingStore(store, mode="r"),
-        features or (DEFAULT_FEATURES,),
-        leave_one_out=leave_one_out,
-        seeds=seeds,
-        slides=slides,
-        held_out=held_out,
-        jobs=jobs,
-        kept=None if fresh else KeptFolds(Path(keep) if keep else default_folder()),
-        **_setup_fields(**given),
-    )
+    with client_of(scheduler) as client:
+        table = compare(
+            EmbeddingStore(store, mode="r"),
+            features or (DEFAULT_FEATURES,),
+            leave_one_out=leave_one_out,
+            seeds=seeds,
+            slides=slides,
+            held_out=held_out,
+            jobs=jobs,
+            kept=None if fresh else KeptFolds(Path(keep) if keep else default_folder()),
+            client=client,
+            **_setup_fields(**given),
+        )
     write_json(json_path, table.to_json())
     _print_ablation(table)
 
@@ -287,6 +313,7 @@ def train(
     model_path: str,
     slides: list[str] | None,
     jobs: int | None,
+    scheduler: str | None,
     intervals: bool,
     **given: Any,
 ) -> None:
@@ -301,7 +328,9 @@ def train(
 
     check_target(Path(model_path))
     model = CompositionRegressor(**_setup_fields(**given))
-    model.fit(EmbeddingStore(store, mode="r"), slides, jobs=jobs, intervals=intervals)
+    with client_of(scheduler) as client:
+        opened = EmbeddingStore(store, mode="r")
+        model.fit(opened, slides, jobs=jobs, intervals=intervals, client=client)
     model.save(model_path)
     click.echo(f"features  {model.setup.features}")
     for name, share in model.importances().items():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from histoboost.cache.remote import shared_location, store_on_worker
@@ -13,58 +13,16 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.cluster import run_units, worker_name, worker_threads
 from histoboost.errors import HistoboostError
 from histoboost.featurize.align import Alignment
-from histoboost.featurize.scale import PatchSize
+from histoboost.featurize.run import Request, Run
 from histoboost.featurize.slide import Slide
 from histoboost.featurize.summary import FeaturizeSummary
 
 if TYPE_CHECKING:
     from distributed import Client
 
-    from histoboost.featurize.run import Run
 
 # A worker may have several threads; a backbone serves one at a time, with all of its cores.
 _one_at_a_time = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is to be embedded, in words that mean the same on every machine.
-
-    Attributes
-    ----------
-    backbone, weights, device, engine, precision, stain : str
-        As for `histoboost.featurize`.
-    views : int
-    batch_size : int or None
-    jobs : tuple of (PatchSize, str)
-        Sides of the patches and the names of their embeddings.
-    patches : int
-        How many there are to embed in all.
-    """
-
-    backbone: str
-    weights: str
-    device: str
-    engine: str
-    precision: str
-    views: int
-    batch_size: int | None
-    stain: str
-    jobs: tuple[tuple[PatchSize, str], ...]
-    patches: int
-
-    def run(self) -> Run:
-        """Load the backbone on this machine and make ready to embed."""
-        from histoboost.featurize.backbones import load_backbone
-        from histoboost.featurize.engines import pick_device
-        from histoboost.featurize.run import EngineChoice, Run
-
-        device = pick_device(self.device)
-        choice = EngineChoice(
-            self.engine, device, self.precision, self.views, self.batch_size, self.patches
-        )
-        net = load_backbone(self.backbone, self.weights)
-        return Run(net=net, choice=choice, jobs=dict(self.jobs), stain=self.stain)
 
 
 def embed_on_cluster(
@@ -98,6 +56,11 @@ def embed_on_cluster(
             summary.seconds[step] = summary.seconds.get(step, 0.0) + seconds
         if part.engine:
             summary.engine, summary.device = part.engine, f"{part.device}, Dask workers"
+
+
+def on_every_machine(weights: str) -> str:
+    """The same weights, named so that another machine's working directory does not matter."""
+    return weights if weights in ("pretrained", "random") else str(Path(weights).absolute())
 
 
 def embed_unit(

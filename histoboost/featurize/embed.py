@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,17 +13,19 @@ from numpy.typing import NDArray
 from histoboost.cache.store import EmbeddingStore, SpotTable
 from histoboost.errors import HistoboostError
 from histoboost.featurize.align import move_spots, resolve_alignment
-from histoboost.featurize.backbones import load_backbone
-from histoboost.featurize.engines import check_engine, pick_device
+from histoboost.featurize.distribute import embed_on_cluster, on_every_machine
 from histoboost.featurize.groups import with_groups
 from histoboost.featurize.inspect import check_spots
 from histoboost.featurize.pixels import read_pixels
 from histoboost.featurize.readers import open_dataset
-from histoboost.featurize.run import EngineChoice, Run
+from histoboost.featurize.run import Request
 from histoboost.featurize.scale import PatchSize, parse_sizes
 from histoboost.featurize.slide import Dataset, Slide
 from histoboost.featurize.summary import FeaturizeSummary
 from histoboost.featurize.thumbnail import thumbnail
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 __all__ = ["FeaturizeSummary", "featurize"]
 
@@ -43,6 +46,7 @@ def featurize(
     batch_size: int | None = None,
     name: str | None = None,
     groups: str | Path | None = None,
+    client: Client | None = None,
 ) -> FeaturizeSummary:
     """Embed patches around every spot of every slide, once, into a store.
 
@@ -84,6 +88,8 @@ def featurize(
         ``<name>@<side>``.
     groups : path, optional
         CSV with the columns slide and group.
+    client : distributed.Client, optional
+        Embed on the workers of this Dask cluster, one slide after another on each.
 
     Returns
     -------
@@ -95,7 +101,7 @@ def featurize(
         If the input cannot be used, or the store holds other embeddings under the same name.
     """
     start = time.perf_counter()
-    dataset = data if isinstance(data, Dataset) else open_dataset(data)
+    dataset = data if isinstance(data, Dataset) else open_dataset(Path(data).absolute())
     if groups is not None:
         dataset = with_groups(dataset, groups)
     sizes = parse_sizes(patch, dataset.slides)
@@ -104,24 +110,31 @@ def featurize(
     placed = resolve_alignment(dataset, alignment)
     check_spots(Dataset(dataset.path, [move_spots(s, placed[s.name]) for s in dataset.slides]))
     names = [embedding_name(name, backbone, side, len(sizes)) for side in sizes]
-    run = None
+    request = None
     if backbone != "none":
-        total = len(sizes) * sum(len(slide.xy) for slide in dataset.slides)
-        where = pick_device(device)
-        net = load_backbone(backbone, weights)
-        check_engine(net, where, engine, precision, views)
-        run = Run(
-            net=net,
-            choice=EngineChoice(engine, where, precision, views, batch_size, total),
-            jobs=dict(zip(sizes, names, strict=True)),
+        request = Request(
+            backbone=backbone,
+            weights=weights if client is None else on_every_machine(weights),
+            device=device,
+            engine=engine,
+            precision=precision,
+            views=views,
+            batch_size=batch_size,
             stain=stain,
+            jobs=tuple(zip(sizes, names, strict=True)),
+            patches=len(sizes) * sum(len(slide.xy) for slide in dataset.slides),
         )
+    # Weights that do not fit are refused before anything is written.
+    run = request.run() if request is not None and client is None else None
     target = store if isinstance(store, EmbeddingStore) else EmbeddingStore(store)
     for slide in dataset.slides:
         target.write_spots(spot_table(slide))
-    summary = FeaturizeSummary([slide.name for slide in dataset.slides], names if run else [])
+    summary = FeaturizeSummary([slide.name for slide in dataset.slides], names if request else [])
     if run is not None:
         run.embed(dataset.slides, placed, target, summary)
+    elif request is not None:
+        assert client is not None
+        embed_on_cluster(client, request, dataset.slides, placed, target, summary)
     summary.wall_seconds = time.perf_counter() - start
     return summary
 

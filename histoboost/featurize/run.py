@@ -10,8 +10,8 @@ import torch
 
 from histoboost.cache.store import EmbeddingStore, EmbeddingWriter
 from histoboost.featurize.align import Alignment, move_spots
-from histoboost.featurize.backbones import Backbone
-from histoboost.featurize.engines import Engine, pick_engine
+from histoboost.featurize.backbones import Backbone, load_backbone
+from histoboost.featurize.engines import Engine, check_engine, pick_device, pick_engine
 from histoboost.featurize.foundation import warn_if_far
 from histoboost.featurize.identity import recipe
 from histoboost.featurize.loop import Clock, Sink, WriterThread, embed_patches
@@ -56,6 +56,44 @@ class EngineChoice:
             batch=self.batch,
             patches=self.patches,
         )
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be embedded, in words that mean the same on every machine.
+
+    Attributes
+    ----------
+    backbone, weights, device, engine, precision, stain : str
+        As for `histoboost.featurize`.
+    views : int
+    batch_size : int or None
+    jobs : tuple of (PatchSize, str)
+        Sides of the patches and the names of their embeddings.
+    patches : int
+        How many there are to embed in all.
+    """
+
+    backbone: str
+    weights: str
+    device: str
+    engine: str
+    precision: str
+    views: int
+    batch_size: int | None
+    stain: str
+    jobs: tuple[tuple[PatchSize, str], ...]
+    patches: int
+
+    def run(self) -> Run:
+        """Load the backbone on this machine and make ready to embed."""
+        device = pick_device(self.device)
+        choice = EngineChoice(
+            self.engine, device, self.precision, self.views, self.batch_size, self.patches
+        )
+        net = load_backbone(self.backbone, self.weights)
+        check_engine(net, device, self.engine, self.precision, self.views)
+        return Run(net=net, choice=choice, jobs=dict(self.jobs), stain=self.stain)
 
 
 class Run:

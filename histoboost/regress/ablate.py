@@ -17,6 +17,8 @@ from histoboost.regress.features import describe
 from histoboost.regress.setup import Setup
 
 if TYPE_CHECKING:
+    from distributed import Client
+
     from histoboost.cache.store import EmbeddingStore
     from histoboost.regress.kept import KeptFolds
 
@@ -106,6 +108,7 @@ def ablate(
     held_out: Sequence[str] | None = None,
     jobs: int | None = None,
     kept: KeptFolds | None = None,
+    client: Client | None = None,
     setups: Sequence[Setup] = (),
     **more: Any,
 ) -> Ablation:
@@ -119,7 +122,7 @@ def ablate(
         Feature-set expressions.
     leave_one_out : bool
         Also score the first one with each of its terms left out.
-    seeds, slides, held_out, jobs
+    seeds, slides, held_out, jobs, client
         As for `cross_validate`.
     kept : KeptFolds, optional
         Where results are kept, so that an interrupted ablation goes on where it was.
@@ -149,7 +152,14 @@ def ablate(
     return Ablation(
         tuple(
             run_folds(
-                store, row, seeds=seeds, slides=slides, held_out=held_out, jobs=jobs, kept=kept
+                store,
+                row,
+                seeds=seeds,
+                slides=slides,
+                held_out=held_out,
+                jobs=jobs,
+                kept=kept,
+                client=client,
             )
             for row in rows
         )

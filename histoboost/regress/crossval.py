@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,6 +23,8 @@ from histoboost.regress.setup import Setup
 from histoboost.regress.targets import fit_target
 
 if TYPE_CHECKING:
+    from distributed import Client
+
     from histoboost.cache.store import EmbeddingStore
     from histoboost.regress.kept import KeptFolds
 
@@ -217,6 +219,7 @@ def cross_validate(
     slides: Sequence[str] | None = None,
     held_out: Sequence[str] | None = None,
     jobs: int | None = None,
+    client: Client | None = None,
     **more: Any,
 ) -> CrossValidation:
     """Score a model on every labelled slide (or group), trained on the others.
@@ -235,6 +238,8 @@ def cross_validate(
         Score only the folds that hold out one of these slides; all by default.
     jobs : int, optional
         Cores to use at most.
+    client : distributed.Client, optional
+        Score the folds on the workers of this Dask cluster, each with the cores it has.
 
     Returns
     -------
@@ -246,7 +251,9 @@ def cross_validate(
         If there are fewer than two labelled slides (or groups), or the input does not fit.
     """
     setup = Setup(features, model, target, group_by, seed=seed, **more)
-    return run_folds(store, setup, seeds=seeds, slides=slides, held_out=held_out, jobs=jobs)
+    return run_folds(
+        store, setup, seeds=seeds, slides=slides, held_out=held_out, jobs=jobs, client=client
+    )
 
 
 def run_folds(
@@ -258,6 +265,7 @@ def run_folds(
     held_out: Sequence[str] | None = None,
     jobs: int | None = None,
     kept: KeptFolds | None = None,
+    client: Client | None = None,
 ) -> CrossValidation:
     """`cross_validate` with the setup in one piece, and with results kept if asked."""
     if seeds < 1:
@@ -277,20 +285,34 @@ def run_folds(
 
         keys = [fold_key(layout, fold, each) for fold, each in wanted]
         results = [kept.find(key) for key in keys]
-    matrix, loaded = None, time.perf_counter() - start
-    with progress(f"evaluate {setup.model}", len(wanted), "folds") as advance:
-        for at, (fold, each) in enumerate(wanted):
-            if results[at] is None:
-                if matrix is None:  # not even read where every fold was kept
-                    matrix = assemble(store, chosen, setup.features, setup.standardize)
-                    loaded = time.perf_counter() - start
-                result = results[at] = run_fold(matrix, fold, each, jobs)
-                if kept is not None:
-                    kept.keep(keys[at], result)
-            advance(1)
+    missing = [at for at, result in enumerate(results) if result is None]
+    units = [wanted[at] for at in missing]
+    loaded = time.perf_counter() - start
+    if client is None:
+        if units:  # features are not even read where every fold was kept
+            matrix = assemble(store, chosen, setup.features, setup.standardize)
+            loaded = time.perf_counter() - start
+            done = _folds_here(matrix, units, jobs)
+    else:
+        from histoboost.regress.distribute import folds_on_cluster
+
+        done = folds_on_cluster(client, store, chosen, units)
+    for place, result in done if units else ():
+        results[missing[place]] = result
+        if kept is not None:
+            kept.keep(keys[missing[place]], result)
     return CrossValidation(
         setup, tuple(result for result in results if result is not None), loaded, numbers
     )
+
+
+def _folds_here(
+    matrix: FeatureMatrix, units: Sequence[tuple[Fold, Setup]], jobs: int | None
+) -> Iterator[tuple[int, FoldResult]]:
+    with progress(f"evaluate {units[0][1].model}", len(units), "folds") as advance:
+        for place, (fold, setup) in enumerate(units):
+            yield place, run_fold(matrix, fold, setup, jobs)
+            advance(1)
 
 
 def labelled_slides(store: EmbeddingStore, slides: Sequence[str] | None) -> list[str]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from histoboost.regress.crossval import Fold, FoldResult
+    from histoboost.regress.fitting import Predictor
     from histoboost.regress.setup import Setup
 
 # Threads of one worker share its features; they would only take cores from each other.
@@ -45,7 +46,10 @@ def folds_on_cluster(
         client,
         fold_unit,
         [(location, tuple(slides), *wanted[at]) for at in order],
-        names=[f"fold that holds out {', '.join(slides[i] for i in wanted[at][0].held_out)}" for at in order],
+        names=[
+            f"fold that holds out {', '.join(slides[i] for i in wanted[at][0].held_out)}"
+            for at in order
+        ],
         description="evaluate",
         unit="folds",
     )
@@ -62,6 +66,32 @@ def fold_unit(location: str, slides: tuple[str, ...], fold: Fold, setup: Setup) 
         return run_fold(matrix, fold, setup, worker_threads())
 
 
+def fit_on_cluster(
+    client: Client, store: EmbeddingStore, slides: Sequence[str], setup: Setup
+) -> Predictor:
+    """Train on all of `slides` on one worker of `client`."""
+    [(_, predictor)] = run_units(
+        client,
+        fit_unit,
+        [(shared_location(store), tuple(slides), setup)],
+        names=["training"],
+        description="train",
+        unit="models",
+    )
+    return predictor
+
+
+def fit_unit(location: str, slides: tuple[str, ...], setup: Setup) -> Predictor:
+    """Train on all of `slides`; this is what a worker runs."""
+    from histoboost.regress.fitting import fit_predictor
+
+    with _one_at_a_time:
+        matrix = _matrix(location, slides, setup.features, setup.standardize)
+        return fit_predictor(matrix, range(len(slides)), setup, worker_threads())
+
+
 @lru_cache(maxsize=1)
-def _matrix(location: str, slides: tuple[str, ...], features: str, standardize: str) -> FeatureMatrix:
+def _matrix(
+    location: str, slides: tuple[str, ...], features: str, standardize: str
+) -> FeatureMatrix:
     return assemble(store_on_worker(location), list(slides), features, standardize)

@@ -23,6 +23,8 @@ from histoboost.regress.setup import Setup
 from histoboost.regress.targets import Target, normalize
 
 if TYPE_CHECKING:
+    from distributed import Client
+
     from histoboost.cache.store import EmbeddingStore
 
 Array = NDArray[np.float64]
@@ -101,6 +103,7 @@ class CompositionRegressor:
         *,
         jobs: int | None = None,
         intervals: bool = False,
+        client: Client | None = None,
     ) -> CompositionRegressor:
         """Train on labelled slides.
 
@@ -115,6 +118,8 @@ class CompositionRegressor:
         intervals : bool
             Also train once with each slide (or group) held out, and keep those predictions: what
             `predict` needs to give intervals.
+        client : distributed.Client, optional
+            Train on the workers of this Dask cluster.
 
         Returns
         -------
@@ -126,10 +131,15 @@ class CompositionRegressor:
         self.setup = replace(self.setup, features=layout.features)
         self._residuals = None
         if intervals:
-            folds = run_folds(store, self.setup, slides=chosen, jobs=jobs)
+            folds = run_folds(store, self.setup, slides=chosen, jobs=jobs, client=client)
             self._residuals = folds.residuals(store)
-        matrix = assemble(store, chosen, self.setup.features, self.setup.standardize)
-        self._predictor = fit_predictor(matrix, range(len(chosen)), self.setup, jobs)
+        if client is None:
+            matrix = assemble(store, chosen, self.setup.features, self.setup.standardize)
+            self._predictor = fit_predictor(matrix, range(len(chosen)), self.setup, jobs)
+        else:
+            from histoboost.regress.distribute import fit_on_cluster
+
+            self._predictor = fit_on_cluster(client, store, chosen, self.setup)
         self.cell_types = layout.spots[0].cell_types
         self.training_slides = tuple(chosen)
         self.recipes = layout.recipes

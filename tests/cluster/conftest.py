@@ -28,7 +28,9 @@ class Cluster:
     address: str = ""
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def _start(self, name: str, arguments: list[str], **environment: str) -> subprocess.Popen[bytes]:
+    def _start(
+        self, name: str, arguments: list[str], **environment: str
+    ) -> subprocess.Popen[bytes]:
         self.folder.mkdir(parents=True, exist_ok=True)
         log = (self.folder / f"{name}.log").open("wb")
         process = subprocess.Popen(
@@ -45,7 +47,9 @@ class Cluster:
         self._start("scheduler", ["dask_scheduler", "--port", "0"])
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
-            found = re.search(r"tcp://127\.0\.0\.1:\d+", (self.folder / "scheduler.log").read_text())
+            found = re.search(
+                r"tcp://127\.0\.0\.1:\d+", (self.folder / "scheduler.log").read_text()
+            )
             if found:
                 self.address = found[0]
                 return

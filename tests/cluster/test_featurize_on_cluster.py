@@ -1,0 +1,147 @@
+"""Stage 1 on a real Dask cluster equals stage 1 here, whatever dies on the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from histoboost.cache.store import EmbeddingStore
+from histoboost.cli import main
+from histoboost.featurize.embed import featurize
+from histoboost.phantom import write_phantom
+
+EMBED = ["--backbone", "stain-texture", "--patch", "24"]
+NAME = "stain-texture@24"
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_phantom(tmp_path_factory.mktemp("slides") / "slides.h5", slides=6, spots=40)
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory, slides: Path) -> EmbeddingStore:
+    store = tmp_path_factory.mktemp("local") / "store.zarr"
+    featurize(slides, store, backbone="stain-texture", patch=[24])
+    return EmbeddingStore(store, mode="r")
+
+
+def embed(slides: Path, store: Path, address: str, *more: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "histoboost", "featurize", str(slides), str(store)]
+        + [*EMBED, "--scheduler", address, *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def assert_equal(store: Path, local: EmbeddingStore) -> None:
+    made = EmbeddingStore(store, mode="r")
+    assert made.slides() == local.slides()
+    for slide in local.slides():
+        assert made.embeddings(slide) == local.embeddings(slide)
+        np.testing.assert_array_equal(made.read(slide, NAME), local.read(slide, NAME))
+
+
+def wait_for_one_embedding(store: Path) -> None:
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        if list(store.glob(f"slides/*/obsm/{NAME}/zarr.json")):
+            return
+        time.sleep(0.02)
+    raise TimeoutError("no embedding appeared")
+
+
+def test_a_cluster_embeds_what_this_machine_embeds_and_then_nothing_again(
+    cluster, slides: Path, local: EmbeddingStore, tmp_path: Path
+) -> None:
+    cluster.start_worker("one")
+    cluster.start_worker("two")
+    store = tmp_path / "store.zarr"
+    first = embed(slides, store, cluster.address)
+    out, err = first.communicate(timeout=400)
+    assert first.returncode == 0, err
+    assert "Dask workers" in out
+    assert_equal(store, local)
+    again = embed(slides, store, cluster.address)
+    out, err = again.communicate(timeout=400)
+    assert again.returncode == 0, err
+    assert "nothing computed" in out
+
+
+def test_a_worker_killed_in_the_middle_costs_only_the_units_it_held(
+    cluster, slides: Path, local: EmbeddingStore, tmp_path: Path
+) -> None:
+    cluster.start_worker("one")
+    victim = cluster.start_worker("two")
+    store = tmp_path / "store.zarr"
+    run = embed(slides, store, cluster.address)
+    wait_for_one_embedding(store)
+    victim.send_signal(signal.SIGKILL)
+    out, err = run.communicate(timeout=400)
+    assert run.returncode == 0, err
+    assert_equal(store, local)
+
+
+def test_a_caller_killed_in_the_middle_leaves_what_is_done(
+    cluster, slides: Path, local: EmbeddingStore, tmp_path: Path
+) -> None:
+    cluster.start_worker("one")
+    store = tmp_path / "store.zarr"
+    caller = embed(slides, store, cluster.address)
+    wait_for_one_embedding(store)
+    caller.send_signal(signal.SIGKILL)
+    caller.communicate()
+    done_already = len(list(store.glob(f"slides/*/obsm/{NAME}/zarr.json")))
+    second = embed(slides, store, cluster.address)
+    out, err = second.communicate(timeout=400)
+    assert second.returncode == 0, err
+    if done_already < len(local.slides()):
+        assert "were there already" in out or "nothing computed" in out
+    assert_equal(store, local)
+
+
+def test_a_worker_that_cannot_see_the_store_is_named(cluster, slides: Path, tmp_path: Path) -> None:
+    from histoboost.cache.remote import store_on_worker
+    from histoboost.errors import HistoboostError
+
+    with pytest.raises(HistoboostError, match="cannot see the store"):
+        store_on_worker(str(tmp_path / "elsewhere.zarr"))
+    assert not (tmp_path / "elsewhere.zarr").exists(), "a worker made a store of its own"
+
+
+def test_a_worker_without_the_weights_ends_the_run_with_one_line(
+    cluster, slides: Path, tmp_path: Path
+) -> None:
+    cluster.start_worker("one", TORCH_HOME=str(tmp_path / "no-weights-here"))
+    run = embed(slides, tmp_path / "store.zarr", cluster.address, "--backbone", "mobilenet_v2")
+    _, err = run.communicate(timeout=400)
+    errors = [line for line in err.splitlines() if line.startswith("Error:")]
+    assert run.returncode == 2, err
+    assert len(errors) == 1
+    assert "mobilenet_v2" in errors[0]
+    assert "Traceback" not in err
+
+
+def test_an_address_nobody_listens_at_is_one_line(slides: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    store = str(tmp_path / "store.zarr")
+    result = CliRunner().invoke(
+        main, ["featurize", str(slides), store, *EMBED, "--scheduler", address]
+    )
+    assert result.exit_code == 2
+    assert address in result.stderr
+    assert "no Dask scheduler answers there" in result.stderr
+    assert not os.path.exists(store)
