@@ -11,10 +11,13 @@ import numpy as np
 from histoboost.regress.crossval import Fold
 from histoboost.regress.fitting import Predictor, fit_predictor
 from histoboost.regress.head_lightgbm import FittedLightGBM
+from histoboost.regress.head_stack import FittedStack
 from histoboost.regress.metrics import spearman
 
 if TYPE_CHECKING:
+    from histoboost.regress.boosting import MultiTargetLGBM
     from histoboost.regress.features import FeatureMatrix
+    from histoboost.regress.heads import Fitted
     from histoboost.regress.setup import Setup
 
 #: Shares of the rounds, and of the training slides, that are scored.
@@ -41,6 +44,13 @@ def round_counts(rounds: Sequence[int]) -> list[int]:
     return sorted({max(1, round(most * step)) for step in STEPS}) if most else []
 
 
+def boosted(fitted: Fitted) -> MultiTargetLGBM | None:
+    """The boosted trees of a model; None where it has none."""
+    if isinstance(fitted, FittedLightGBM):
+        return fitted.model
+    return fitted.trees if isinstance(fitted, FittedStack) else None
+
+
 def by_rounds(
     matrix: FeatureMatrix, fold: Fold, predictor: Predictor, counts: Sequence[int]
 ) -> list[float]:
@@ -53,7 +63,7 @@ def by_rounds(
     fold : Fold
         Says which of them are held out.
     predictor : Predictor
-        Trained on the fold; its model must be LightGBM's.
+        Trained on the fold; its model must have boosted trees.
     counts : sequence of int
         Numbers of trees.
     """
@@ -61,19 +71,27 @@ def by_rounds(
 
     from histoboost.regress.boosting import MultiTargetLGBM
 
-    assert isinstance(predictor.fitted, FittedLightGBM)
-    boosters = [lgb.Booster(model_str=text) for text in predictor.fitted.model.texts_]
+    fitted = predictor.fitted
+    whole = boosted(fitted)
+    assert whole is not None
+    trees = [lgb.Booster(model_str=text) for text in whole.texts_]
     scores = []
     for count in counts:
-        texts = [booster.model_to_string(num_iteration=count) for booster in boosters]
-        fitted = FittedLightGBM(MultiTargetLGBM.from_texts(texts, "model"))
-        scores.append(held_out_score(matrix, fold, replace(predictor, fitted=fitted)))
+        texts = [each.model_to_string(num_iteration=count) for each in trees]
+        first = MultiTargetLGBM.from_texts(texts, "model")
+        shorter: Fitted
+        if isinstance(fitted, FittedStack):
+            shorter = replace(fitted, trees=first)
+        else:
+            shorter = FittedLightGBM(first)
+        scores.append(held_out_score(matrix, fold, replace(predictor, fitted=shorter)))
     return scores
 
 
 def slide_counts(training: int, setup: Setup) -> list[int]:
     """The numbers of training slides to score, fewer than all of them."""
-    least = 2 if "early_stopping" in setup.options else 1  # one of them says when to stop
+    # One of them says when to stop, or what the trees correct.
+    least = 2 if "early_stopping" in setup.options or setup.model == "stack" else 1
     counts = {max(least, round(training * size)) for size in SIZES}
     return sorted(count for count in counts if count < training)
 

@@ -14,7 +14,6 @@ from histoboost.progress import progress
 from histoboost.regress.crossval import Fold, FoldResult, make_folds, score_fold
 from histoboost.regress.features import FeatureMatrix, assemble, describe
 from histoboost.regress.fitting import Predictor, fit_predictor
-from histoboost.regress.head_lightgbm import FittedLightGBM
 from histoboost.regress.targets import Target
 from histoboost.report import curves
 from histoboost.report.importance import column_groups, gain, permutation
@@ -160,7 +159,7 @@ def _lost_in_fold(
 def _rounds(
     matrix: FeatureMatrix, folds: Sequence[Fold], predictors: Sequence[Predictor]
 ) -> tuple[list[int], list[list[float]]] | None:
-    models = [p.fitted.model for p in predictors if isinstance(p.fitted, FittedLightGBM)]
+    models = [model for p in predictors if (model := curves.boosted(p.fitted)) is not None]
     if len(models) < len(predictors):
         return None
     counts = curves.round_counts([int(model.rounds_.max()) for model in models])

@@ -178,9 +178,9 @@ def _scores(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _importance(evaluation: Evaluation, model: str) -> dict[str, Any]:
-    names = {"ridge": "Share of squared weights", "coords": "Share of gain"}
+    names = {"lightgbm": "Share of gain", "coords": "Share of gain"}
     return {
-        "gain_name": names.get(model, "Share of gain"),
+        "gain_name": names.get(model, "Share in the fit"),
         "ways": {
             way: [{"name": name, **values} for name, values in groups.items()]
             for way, groups in evaluation.ways.items()

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+
+from histoboost.cache.store import EmbeddingStore
+from histoboost.regress.crossval import Fold
+from histoboost.regress.features import assemble
+from histoboost.regress.fitting import fit_predictor
 from histoboost.regress.setup import Setup
-from histoboost.report.curves import round_counts, slide_counts
+from histoboost.report.curves import by_rounds, held_out_score, round_counts, slide_counts
+
+RIDGE = Setup(model="ridge")
 
 
 def test_rounds_double_up_to_all_of_them():
@@ -12,11 +20,24 @@ def test_rounds_double_up_to_all_of_them():
 
 
 def test_a_third_and_two_thirds_of_the_slides_are_tried():
-    assert slide_counts(6, Setup()) == [2, 4]
-    assert slide_counts(2, Setup()) == [1]
-    assert slide_counts(1, Setup()) == []
+    assert slide_counts(6, RIDGE) == [2, 4]
+    assert slide_counts(2, RIDGE) == [1]
+    assert slide_counts(1, RIDGE) == []
 
 
-def test_early_stopping_always_keeps_a_slide_to_stop_by():
-    assert slide_counts(2, Setup(options={"early_stopping": 20})) == []
-    assert slide_counts(4, Setup(options={"early_stopping": 20})) == [2, 3]
+def test_a_model_that_holds_out_a_training_slide_gets_two_at_least():
+    for setup in (Setup(model="lightgbm", options={"early_stopping": 20}), Setup(model="stack")):
+        assert slide_counts(2, setup) == []
+        assert slide_counts(4, setup) == [2, 3]
+
+
+@pytest.mark.parametrize("model", ["lightgbm", "stack"])
+def test_all_rounds_score_like_the_model_itself(store_path, model):
+    store = EmbeddingStore(store_path, mode="r")
+    setup = Setup("stain-texture@16", model, options={"n_estimators": 12})
+    matrix = assemble(store, ["S_1", "S_2", "S_3"], setup.features)
+    fold = Fold((2,), (0, 1))
+    predictor = fit_predictor(matrix, fold.training, setup, jobs=1)
+    few, every = by_rounds(matrix, fold, predictor, [1, 12])
+    assert every == pytest.approx(held_out_score(matrix, fold, predictor), abs=1e-9)
+    assert few != every
