@@ -98,9 +98,13 @@ def test_importances_are_summed_by_feature_size_and_neighbourhood(data):
             "stain-texture@32",
             "stain-texture@16:ring1",
             "stain-texture@32:ring1",
+            "stain-texture@16:ring2",
+            "stain-texture@32:ring2",
+            "coords",
         ],
-        "patch size": ["16 px", "32 px"],
-        "neighbourhood": ["the spot itself", "ring 1"],
+        "embedding": ["stain-texture", "coords"],
+        "patch size": ["16 px", "32 px", "coords"],
+        "neighbourhood": ["the spot itself", "ring 1", "ring 2"],
     }
     for groups in ways.values():
         assert sum(group["gain"] for group in groups) == pytest.approx(1)
