@@ -106,7 +106,9 @@ def model_path(tmp_path_factory: pytest.TempPathFactory, store_path: Path) -> Pa
     from histoboost.regress.model import CompositionRegressor
 
     path = tmp_path_factory.mktemp("report") / "model"
-    model = CompositionRegressor("*+*:ring1+*:ring2+coords", "lightgbm", options={"n_estimators": 40})
+    model = CompositionRegressor(
+        "*+*:ring1+*:ring2+coords", "lightgbm", options={"n_estimators": 40}
+    )
     model.fit(EmbeddingStore(store_path, mode="r"), ["S_1", "S_2"]).save(path)
     return path
 
