@@ -38,15 +38,23 @@ def crossed(tmp_path_factory: pytest.TempPathFactory, small_h5: Path, tiny_net: 
     folder = tmp_path_factory.mktemp("crossed")
     run(
         *("finetune", small_h5, folder / "cv", "--backbones", tiny_net, "--weights", "random"),
-        *("--patch", 24, "--epochs", 1, "--cross-validate", "--json", folder / "cv.json"),
+        *(
+            "--patch",
+            24,
+            "--epochs",
+            1,
+            "--threads",
+            1,
+            "--cross-validate",
+            "--json",
+            folder / "cv.json",
+        ),
     )
     return folder
 
 
 def run(*arguments: object, code: int = 0) -> Result:
-    threads = torch.get_num_threads()
     result = CliRunner().invoke(main, list(map(str, arguments)))
-    torch.set_num_threads(threads)
     if result.exit_code != code:
         raise AssertionError(result.output) from result.exception
     return result
