@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -35,7 +36,7 @@ def list_(store: str, json_path: str | None) -> None:
     write_json(json_path, {"embeddings": [row.to_json() for row in rows]})
     table = Table(box=None, pad_edge=False)
     for title in ["embedding", "slides", "shape", "size", "backbone", "weights", "complete"]:
-        table.add_column(title, overflow="fold")
+        table.add_column(title, overflow="fold", no_wrap=title not in ("embedding", "complete"))
     for row in rows:
         shape = "-" if row.width is None else f"{row.spots:,} x {row.width:,}"
         state = "yes" if row.complete else f"no: {_lacking(row)}"
@@ -43,7 +44,8 @@ def list_(store: str, json_path: str | None) -> None:
         cells = [row.name, str(len(row.slides)), shape, _size(row.bytes), row.backbone or "-"]
         table.add_row(*cells, weights, state)
     if rows:
-        Console().print(table, highlight=False, markup=False)
+        wide = None if sys.stdout.isatty() else 200  # a pipe has no edge to fold at
+        Console(width=wide).print(table, highlight=False, markup=False)
     else:
         click.echo(f"{store}: no embeddings yet")
 
