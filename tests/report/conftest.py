@@ -76,7 +76,7 @@ class Page:
     def errors(self) -> list[str]:
         """What the console complained about since the page was opened."""
         entries = self.driver.get_log("browser")
-        return [entry["message"] for entry in entries if entry["level"] in ("SEVERE", "WARNING")]
+        return [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
 
     def requests(self) -> list[str]:
         """Addresses that were asked for since the page was opened, besides the file itself."""

@@ -237,7 +237,7 @@ function start() {
   const s = DATA.scores;
   $("title").textContent = DATA.title;
   document.title = `${DATA.title} – histoboost report`;
-  $("subtitle").textContent = DATA.source;
+  $("subtitle").textContent = DATA.source.replace(/\+/g, " + "); // where a line may break
   $("footer").textContent = DATA.made;
   const best = Object.entries(s.baselines).sort((a, b) => b[1] - a[1])[0];
   const ahead = s.mean.spot_spearman - best[1];
