@@ -21,6 +21,7 @@ from histoboost.featurize.readers import open_dataset
 from histoboost.featurize.run import Request
 from histoboost.featurize.scale import PatchSize, parse_sizes
 from histoboost.featurize.slide import Dataset, Slide
+from histoboost.featurize.stain import check_method
 from histoboost.featurize.summary import FeaturizeSummary
 from histoboost.featurize.thumbnail import thumbnail
 
@@ -107,6 +108,7 @@ def featurize(
     sizes = parse_sizes(patch, dataset.slides)
     if backbone != "none" and not sizes:
         raise HistoboostError("--patch: no patch size given; for example --patch 64,128")
+    check_method(stain)
     placed = resolve_alignment(dataset, alignment)
     check_spots(Dataset(dataset.path, [move_spots(s, placed[s.name]) for s in dataset.slides]))
     names = [embedding_name(name, backbone, side, len(sizes)) for side in sizes]

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, cast
 
 import numpy as np
@@ -130,16 +131,11 @@ def normalised(image: SlideImage, method: str, name: str) -> SlideImage:
         If the method is unknown, torchstain is not installed, or the slide shows too little
         tissue, or one stain only.
     """
+    check_method(method)
     if method == "none":
         return image
-    if method not in RECIPES:
-        raise HistoboostError(f"--stain {method}: unknown; give {', '.join(RECIPES)}")
-    try:
-        from torchstain.base.normalizers import MacenkoNormalizer, ReinhardNormalizer
-    except ImportError as error:
-        raise HistoboostError(
-            f"--stain {method}: needs torchstain; pip install 'histoboost[stain]'"
-        ) from error
+    from torchstain.base.normalizers import MacenkoNormalizer, ReinhardNormalizer
+
     tissue = _tissue_sample(image)
     stained = (DENSITY_OF[tissue] >= DENSITY).all(axis=1)
     if int(stained.sum()) < LEAST:
@@ -157,6 +153,22 @@ def normalised(image: SlideImage, method: str, name: str) -> SlideImage:
         matrix=tuple(tuple(round(float(v), 5) for v in row) for row in matrix),
         offset=tuple(round(float(v), 4) for v in offset),
     )
+
+
+def check_method(method: str) -> None:
+    """Say before the work that a method cannot be used.
+
+    Raises
+    ------
+    HistoboostError
+        If it is unknown, or torchstain is not installed.
+    """
+    if method not in RECIPES:
+        raise HistoboostError(f"--stain {method}: unknown; give {', '.join(RECIPES)}")
+    if method != "none" and find_spec("torchstain") is None:
+        raise HistoboostError(
+            f"--stain {method}: needs torchstain; pip install 'histoboost[stain]'"
+        )
 
 
 def is_tissue(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -86,7 +86,7 @@ def _create(name: str, model: FoundationModel | None, *, pretrained: bool) -> An
     except OSError as error:  # the errors of huggingface_hub are all of this kind
         raise HistoboostError(_hub_line(name, error)) from error
     except (RuntimeError, ValueError, KeyError, AssertionError) as error:
-        close = difflib.get_close_matches(given, timm.list_models(pretrained=True), n=1)
+        close = difflib.get_close_matches(given.split(".")[0], timm.list_models(), n=1)
         hint = f"did you mean timm:{close[0]}?" if close and "Unknown model" in str(error) else ""
         reason = str(error).split("\n")[0]
         raise HistoboostError(

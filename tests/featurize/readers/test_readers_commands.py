@@ -1,0 +1,66 @@
+"""Data of other formats through the command line, as a user types it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from histoboost.cache.store import EmbeddingStore
+from histoboost.cli import main
+
+
+def run(*args: object) -> Result:
+    return CliRunner().invoke(main, [str(arg) for arg in args])
+
+
+def test_a_space_ranger_folder_goes_in_with_patches_in_micrometres(
+    tmp_path: Path, write_outs: Callable, source
+):
+    pytest.importorskip("torchstain", reason="pip install 'histoboost[stain]'")
+    sample = write_outs()
+    shown = run("inspect", sample, "--json", tmp_path / "seen.json")
+    assert shown.exit_code == 0, shown.output
+    seen = json.loads((tmp_path / "seen.json").read_text())
+    assert seen["slides"][0]["slide"] == "P_1"
+    assert seen["cell_types"] == list(source.cell_types)
+    store = tmp_path / "store.zarr"
+    args = ["featurize", sample, store, "--backbone", "stain-texture", "--patch", "55um,110um"]
+    done = run(*args, "--stain", "reinhard", "--format", "spaceranger")
+    assert done.exit_code == 0, done.output
+    recipes = EmbeddingStore(store, mode="r").embeddings("P_1")
+    assert sorted(recipes) == ["stain-texture@110um", "stain-texture@55um"]
+    fields = recipes["stain-texture@55um"].fields
+    assert fields["slide_scale"]["patch_px"] == round(55 / source.um_per_px)
+    assert "reinhard" in fields["stain"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--format", "spacranger"], "format 'spacranger': unknown; known are spaceranger"),
+        (["--format", "manifest"], "a table of unknown format"),
+        (["--patch", "55mm"], "--patch: 55mm is no size"),
+        (["--patch", "0.5um"], "less than one of its pixels"),
+        (["--stain", "vahadane"], "--stain vahadane: unknown; give none, macenko, reinhard"),
+        (["--backbone", "timm:resnet_18"], "did you mean timm:resnet18"),
+        (["--backbone", "no_such_module:net"], "No module named 'no_such_module'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_no_store(
+    tmp_path: Path, write_outs: Callable, more: list[str], message: str
+):
+    if "timm:resnet_18" in more:
+        pytest.importorskip("timm", reason="pip install 'histoboost[timm]'")
+    path = write_outs()
+    if "manifest" in more:
+        path = path / "outs" / "spatial" / "tissue_hires_image.png"
+    args = ["--backbone", "stain-texture", "--patch", "20", *more]
+    result = run("featurize", path, tmp_path / "store.zarr", *args)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "store.zarr").exists()
