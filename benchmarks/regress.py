@@ -19,6 +19,8 @@ import argparse
 import json
 import os
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -35,7 +37,7 @@ from histoboost.cache.recipe import Recipe
 from histoboost.cache.spots import SpotTable
 from histoboost.cache.store import EmbeddingStore
 from histoboost.regress.crossval import Fold, make_folds, run_fold
-from histoboost.regress.features import FeatureMatrix, assemble
+from histoboost.regress.features import FeatureMatrix, assemble, describe
 from histoboost.regress.metrics import spot_spearman, type_spearman
 from histoboost.regress.setup import Setup
 from histoboost.regress.targets import fit_target
@@ -140,6 +142,29 @@ def theirs(matrix: FeatureMatrix, make: Callable[[], Any]) -> dict[str, Any]:
     }
 
 
+def peak_memory(store: EmbeddingStore, model: str) -> str:
+    """Of `histoboost evaluate` with the default features, one fold, against the float32 matrix."""
+    columns = describe(store, store.slides(), Setup(model=model).features).columns[-1].stop
+    rows = sum(len(store.spots(slide).xy) for slide in store.slides())
+    matrix = rows * columns * 4
+    command = [sys.executable, "-m", "histoboost"]
+    peaks = []
+    for what in (
+        ["doctor"],
+        ["evaluate", str(store.location), "--model", model, "--held-out", "S_6"],
+    ):
+        child = subprocess.Popen([*command, *what], stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(child.pid, 0)
+        if status:
+            raise SystemExit(f"{' '.join(what)} failed")
+        peaks.append(used.ru_maxrss * 1024)
+    return (
+        f"{model}: matrix {rows:,} x {columns:,} float32 = {matrix / 1e6:,.0f} MB, peak of "
+        f"evaluate {peaks[1] / 1e6:,.0f} MB = {peaks[1] / matrix:.2f} times (the libraries alone: "
+        f"{peaks[0] / 1e6:,.0f} MB)"
+    )
+
+
 def contestants() -> dict[str, Callable[[], Any]]:
     """Each with its defaults, and 100 rounds where that is not the default."""
 
@@ -184,6 +209,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, help="write the figures as JSON while they come")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the spots")
+    parser.add_argument(
+        "--memory", metavar="MODEL", help="only report the peak memory of evaluate, for this model"
+    )
     parser.add_argument("--only", help="names of rows, comma-separated")
     arguments = parser.parse_args()
     rows: dict[str, dict[str, Any]] = {}
@@ -201,6 +229,9 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         store = make_store(Path(folder) / "phantom.zarr", arguments.scale)
+        if arguments.memory:
+            print(peak_memory(store, arguments.memory))
+            return
         plain = assemble(store, store.slides(), "net@*")
         for model in ("stack", "lightgbm", "kernel", "ridge", "mean-rank"):
             if wanted(f"histoboost {model}"):

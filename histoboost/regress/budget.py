@@ -5,9 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import joblib
+from threadpoolctl import ThreadpoolController
 
 from histoboost.errors import HistoboostWarning
 
@@ -60,6 +63,18 @@ def plan(tasks: int, jobs: int | None = None) -> Budget:
         )
     cores = cores if jobs is None else max(1, min(jobs, cores))
     return Budget(cores, max(1, min(cores, tasks)) if can_fork() else 1, 1)
+
+
+@contextmanager
+def blas_within(cores: int) -> Iterator[None]:
+    """Keep matrix products to `cores` threads; fewer where the user has set fewer.
+
+    BLAS libraries count the cores of the machine, not those that a container may use.
+    """
+    controller = ThreadpoolController().select(user_api="blas")
+    now = max((library["num_threads"] for library in controller.info()), default=1)
+    with controller.limit(limits=min(now, cores)):
+        yield
 
 
 def can_fork() -> bool:

@@ -15,7 +15,13 @@ from histoboost.progress import progress
 from histoboost.regress.baselines import target_of
 from histoboost.regress.expression import DEFAULT_FEATURES
 from histoboost.regress.features import FeatureMatrix, Layout, assemble, describe
-from histoboost.regress.fitting import Predictor, fit_predictor, group_names, warn_if_constant
+from histoboost.regress.fitting import (
+    Predictor,
+    constant_profile,
+    fit_predictor,
+    group_names,
+    warn_if_constant,
+)
 from histoboost.regress.intervals import Residuals, coverage
 from histoboost.regress.leakage import warn_of_tuning
 from histoboost.regress.metrics import spearman, type_spearman
@@ -457,8 +463,5 @@ def _over_spots(predicted: Sequence[NDArray[Any]], true: Sequence[NDArray[Any]])
 def _baseline(
     matrix: FeatureMatrix, fold: Fold, name: str, setup: Setup, true: Sequence[NDArray[Any]]
 ) -> float:
-    constant = replace(setup, model=name, smooth=0.0, options={})
-    predictor = fit_predictor(matrix, fold.training, constant)
-    one = matrix.block(fold.held_out[0])[:1]
-    profile = predictor.fitted.predict(one)[0]
+    profile = constant_profile([matrix.abundance(i) for i in fold.training], name, setup.balance)
     return _over_spots([np.tile(profile, (len(part), 1)) for part in true], true)

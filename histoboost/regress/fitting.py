@@ -5,12 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.regress.baselines import target_of
+from histoboost.regress.budget import blas_within, plan
 from histoboost.regress.features import FeatureMatrix, Layout
 from histoboost.regress.heads import Fitted, Training, make_head
 from histoboost.regress.reduce import Reduction, fit_reduction
@@ -59,17 +61,37 @@ def fit_predictor(
     abundances = [matrix.abundance(slide) for slide in slides]
     target = fit_target(target_of(setup.model, setup.target), np.concatenate(abundances))
     blocks = [matrix.block(slide) for slide in slides]
-    reduction = fit_reduction(matrix.layout.columns, blocks, setup.seed)
-    training = Training(
-        blocks=[reduction.apply(block) for block in blocks],
-        targets=[target.forward(abundance) for abundance in abundances],
-        weights=_weights([len(block) for block in blocks], setup.balance),
-        groups=group_names(matrix.layout, slides, setup.group_by),
-        seed=setup.seed,
-        jobs=jobs,
-        options=setup.options,
-    )
-    return Predictor(target, reduction, make_head(setup.model).fit(training), setup.smooth)
+    with blas_within(plan(1, jobs).cores):
+        reduction = fit_reduction(matrix.layout.columns, blocks, setup.seed)
+        training = Training(
+            blocks=[reduction.apply(block) for block in blocks],
+            targets=[target.forward(abundance) for abundance in abundances],
+            weights=_weights([len(block) for block in blocks], setup.balance),
+            groups=group_names(matrix.layout, slides, setup.group_by),
+            seed=setup.seed,
+            jobs=jobs,
+            options=setup.options,
+        )
+        fitted = make_head(setup.model).fit(training)
+    return Predictor(target, reduction, fitted, setup.smooth)
+
+
+def constant_profile(abundances: Sequence[NDArray[Any]], name: str, balance: str) -> Array:
+    """The profile (T,) that the head `mean` or `mean-rank` gives every spot.
+
+    Parameters
+    ----------
+    abundances : sequence of ndarray of shape (n, T)
+        Of the training slides.
+    name : str
+        ``"mean"`` or ``"mean-rank"``.
+    balance : str
+        See `Setup`.
+    """
+    together = np.concatenate(abundances)
+    target = fit_target(target_of(name, "raw"), together)
+    weights = np.concatenate(_weights([len(part) for part in abundances], balance))
+    return np.asarray(np.average(target.forward(together), axis=0, weights=weights))
 
 
 def group_names(layout: Layout, slides: Sequence[int], group_by: str) -> list[str]:

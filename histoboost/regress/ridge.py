@@ -108,12 +108,11 @@ def fit_map(
         rng = np.random.default_rng(seed)
         chosen = np.sort(rng.choice(n, LANDMARKS, replace=False, p=p / p.sum()))
     starts = np.concatenate([[0], np.cumsum([len(b) for b in blocks])])
-    rows = [
-        block[chosen[(chosen >= start) & (chosen < stop)] - start]
-        for block, start, stop in zip(blocks, starts[:-1], starts[1:], strict=True)
-    ]
-    landmarks = np.concatenate(rows)
-    landmarks = unit_rows(landmarks) if gaussian else landmarks - centre
+    landmarks = np.empty((len(chosen), f), np.float32)  # filled in place: it may be large
+    for block, start, stop in zip(blocks, starts[:-1], starts[1:], strict=True):
+        own = (chosen >= start) & (chosen < stop)
+        rows = block[chosen[own] - start]
+        landmarks[own] = unit_rows(rows) if gaussian else rows - centre
     width = _median_distance(landmarks) if gaussian else 0.0
     values, vectors = eigh(kernel(landmarks, landmarks, width).astype(np.float64))
     kept = values > values[-1] * 1e-7  # below lies the rounding of float32 products

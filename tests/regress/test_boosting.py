@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from threadpoolctl import threadpool_info
 
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.regress.boosting import MultiTargetLGBM
-from histoboost.regress.budget import plan
+from histoboost.regress.budget import blas_within, plan
 
 Array = NDArray[Any]
 
@@ -122,6 +123,18 @@ def test_jobs_times_threads_never_exceed_the_cores(monkeypatch: pytest.MonkeyPat
             assert budget.jobs * budget.threads <= min(4, jobs or 4)
     with pytest.warns(HistoboostWarning, match="may use 4 cores"):
         assert plan(50, 9).jobs <= 4
+
+
+def test_matrix_products_keep_to_the_cores_too() -> None:
+    def threads() -> list[int]:
+        return [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+
+    before = threads()
+    with blas_within(1):
+        assert set(threads()) <= {1}
+    with blas_within(1000):  # never more than the user has set
+        assert threads() == before
+    assert threads() == before
 
 
 def test_verbose_says_how_many_are_used(
