@@ -20,7 +20,7 @@ from histoboost.errors import HistoboostError
 #: Penalties tried, as multiples of the mean squared length of the (centred) features.
 PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 #: Spots that the similarities are taken to, at most.
-LANDMARKS = 1536
+LANDMARKS = 1024
 #: Rows for which similarities are held at once.
 CHUNK = 1024
 
@@ -171,7 +171,8 @@ class Gram:
         unit = max(float(np.trace(xx)) / self.weight, 1e-12)
         out = []
         for penalty in penalties:
-            damped = xx + penalty * unit * np.eye(len(xx))
+            damped = xx.copy()
+            damped[np.diag_indices(len(xx))] += penalty * unit
             weights = cho_solve(cho_factor(damped, lower=True, overwrite_a=True), xy)
             weights = np.ascontiguousarray(weights)
             out.append((weights, mean_y - mean_x @ weights))
