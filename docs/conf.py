@@ -20,5 +20,7 @@ html_title = f"histoboost {version}"
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
 numpydoc_show_class_members = False
+autosummary_generate = False
+exclude_patterns = ["**.ipynb"]
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
