@@ -1,4 +1,4 @@
-"""Print the lowest versions of the core dependencies that pyproject.toml allows, as requirements."""
+"""Print the lowest versions of the core dependencies that pyproject.toml allows."""
 
 import tomllib
 from pathlib import Path
