@@ -148,6 +148,8 @@ def kill_featurize(server, data, files, tmp_path, times):
         moment = rng.uniform(0, duration)
         (run,) = server.run("featurize", store=str(store), kill_after_s=moment, **arguments)
         assert run.status in (0, -signal.SIGKILL), run.errors
+        if run.status == 0:  # it was done before the moment came: look earlier
+            duration *= 0.7
         killed += run.status != 0
         there = staged(store) + published(store)
         assert there >= run.written, f"killed after {moment} s: a chunk was lost"
@@ -197,7 +199,7 @@ def kill_before_operations(server, files, tmp_path, numbers):
 
 def test_a_writer_killed_before_any_operation_resumes(server, files, tmp_path, small_chunks):
     def some(operations: int) -> list[int]:
-        return sorted({*np.random.default_rng().integers(1, operations + 1, 25).tolist()})
+        return sorted({*np.random.default_rng().integers(1, operations + 1, 20).tolist()})
 
     kill_before_operations(server, files, tmp_path, some)
 

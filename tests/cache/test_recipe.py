@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from histoboost.cache.recipe import Recipe
@@ -74,6 +74,11 @@ def test_what_json_cannot_say_is_refused(value):
         Recipe({"x": value})
 
 
+# A busy machine is no reason to fail.
+unhurried = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+
+
+@unhurried
 @given(st.dictionaries(st.text(), JSON, max_size=4))
 def test_a_recipe_survives_the_way_through_json(fields):
     recipe = Recipe(fields)
@@ -82,6 +87,7 @@ def test_a_recipe_survives_the_way_through_json(fields):
     assert recipe.differences(Recipe(recipe.fields)) == []
 
 
+@unhurried
 @given(st.dictionaries(st.text(), JSON, max_size=4), st.dictionaries(st.text(), JSON, max_size=4))
 def test_recipes_are_equal_exactly_when_no_field_differs(a, b):
     assert (Recipe(a) == Recipe(b)) == (Recipe(a).differences(Recipe(b)) == [])
