@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.cache.store import EmbeddingStore, SpotTable
+from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError
 from histoboost.featurize.align import move_spots, resolve_alignment
 from histoboost.featurize.distribute import embed_on_cluster, on_every_machine
+from histoboost.featurize.engines import pick_devices
+from histoboost.featurize.gpus import embed_on
 from histoboost.featurize.groups import with_groups
 from histoboost.featurize.inspect import check_spots
 from histoboost.featurize.pixels import read_pixels
@@ -21,14 +23,14 @@ from histoboost.featurize.readers import open_dataset
 from histoboost.featurize.run import Request
 from histoboost.featurize.scale import PatchSize, parse_sizes
 from histoboost.featurize.slide import Dataset, Slide
+from histoboost.featurize.spots import spot_table
 from histoboost.featurize.stain import check_method
 from histoboost.featurize.summary import FeaturizeSummary
-from histoboost.featurize.thumbnail import thumbnail
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["FeaturizeSummary", "featurize"]
+__all__ = ["FeaturizeSummary", "featurize", "spot_table"]
 
 
 def featurize(
@@ -76,7 +78,8 @@ def featurize(
     views : {1, 8}
         8 stores the mean over the eight flips and quarter turns of each patch.
     device : str
-        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        ``auto`` (all GPUs there are, one process each, else the CPU), ``cpu``, ``cuda`` (the
+        first GPU) or ``cuda:N``.
     precision : {"fp32", "bf16"}
         bf16 is faster on GPUs and some CPUs, and changes embeddings by some per cent of the
         spread between patches; it is part of an embedding's identity.
@@ -129,11 +132,16 @@ def featurize(
     # Weights that do not fit are refused before anything is written.
     run = request.run() if request is not None and client is None else None
     target = store if isinstance(store, EmbeddingStore) else EmbeddingStore(store)
-    for slide in dataset.slides:
-        target.write_spots(spot_table(slide))
     summary = FeaturizeSummary([slide.name for slide in dataset.slides], names if request else [])
+    if run is None:
+        for slide in dataset.slides:
+            target.write_spots(spot_table(slide))
     if run is not None:
-        run.embed(dataset.slides, placed, target, summary)
+        devices = pick_devices(device)
+        if len(devices) > 1 and len(dataset.slides) > 1:
+            embed_on(devices, run, dataset.slides, placed, target.location, summary)
+        else:
+            run.embed(dataset.slides, placed, target, summary)
     elif request is not None:
         assert client is not None
         embed_on_cluster(client, request, dataset.slides, placed, target, summary)
@@ -147,22 +155,6 @@ def embedding_name(name: str | None, backbone: str, side: PatchSize, sizes: int)
         # A colon or slash, as in hf-hub:MahmoodLab/UNI, has a meaning in feature sets and paths.
         return f"{backbone.replace(':', '-').replace('/', '-')}@{side}"
     return name if sizes == 1 else f"{name}@{side}"
-
-
-def spot_table(slide: Slide) -> SpotTable:
-    """What the store keeps of a slide beside its embeddings."""
-    return SpotTable(
-        slide=slide.name,
-        xy=slide.xy,
-        spot_ids=slide.spot_ids,
-        abundance=slide.abundance,
-        cell_types=slide.cell_types,
-        split=slide.split,
-        group=slide.group,
-        um_per_px=slide.um_per_px,
-        image_shape=slide.image.shape,
-        thumbnail=thumbnail(slide.image),
-    )
 
 
 def read_slide(slide: Slide) -> tuple[NDArray[np.uint8], str]:

@@ -206,6 +206,13 @@ def pick_device(device: str) -> torch.device:
     return torch.device(device)
 
 
+def pick_devices(device: str) -> list[torch.device]:
+    """All devices that ``--device`` means: for ``auto`` every GPU, else one."""
+    if device == "auto" and torch.cuda.device_count() > 1:
+        return [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+    return [pick_device(device)]
+
+
 def limit_threads() -> int:
     """Keep PyTorch within the cores that this process may use, and return their number.
 

@@ -219,7 +219,7 @@ def believe(
     middle = glass + border * gap
     likely = 1 / (1 + np.exp(-np.clip((logs - middle) / (SOFTNESS * gap), -30, 30)))
     likely = np.clip(likely, 1 - CERTAINTY, CERTAINTY)
-    blocks = max(1, round(pitch / per_pitch / block))
+    blocks = max(1, round(pitch / max(per_pitch, 1) / block))  # spots may lie less than a px apart
     return Belief(
         cell=float(blocks * block),
         tissue=block_mean(np.log(likely), blocks),

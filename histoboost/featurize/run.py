@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from histoboost.cache.store import EmbeddingStore, EmbeddingWriter
 from histoboost.featurize.align import Alignment, move_spots
@@ -18,8 +20,10 @@ from histoboost.featurize.loop import Clock, Sink, WriterThread, embed_patches
 from histoboost.featurize.pixels import SlidePixels, read_pixels
 from histoboost.featurize.scale import PatchSize
 from histoboost.featurize.slide import Slide
+from histoboost.featurize.spots import spot_table
 from histoboost.featurize.stain import normalised
 from histoboost.featurize.summary import FeaturizeSummary
+from histoboost.featurize.thumbnail import thumbnail
 from histoboost.progress import Advance, progress
 
 
@@ -96,6 +100,20 @@ class Request:
         return Run(net=net, choice=choice, jobs=dict(self.jobs), stain=self.stain)
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """Pixels that were read already, as an image."""
+
+    pixels: SlidePixels
+    shape: tuple[int, int]
+    source_dtype: str = "uint8"
+    band_rows: int = 1
+
+    def read_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Rows `start` to `stop` (exclusive), (stop - start, W, 3) uint8."""
+        return self.pixels.rows(start, stop)
+
+
 class Run:
     """Embeds slides with one backbone.
 
@@ -116,16 +134,27 @@ class Run:
         self._engine: Engine | None = None
         self._widths: dict[int, int] = {}
 
+    @property
+    def sizes(self) -> int:
+        """Number of patch sizes."""
+        return len(self._jobs)
+
+    def on(self, device: torch.device) -> Run:
+        """The same run on another device."""
+        return Run(self._net, replace(self._choice, device=device), self._jobs, self._stain)
+
     def embed(
         self,
         slides: Sequence[Slide],
         placed: Mapping[str, Alignment],
         store: EmbeddingStore,
         summary: FeaturizeSummary,
+        *,
+        quiet: bool = False,
     ) -> None:
-        """Embed all `slides`; adds to `summary` what was done."""
+        """Embed all `slides`; adds to `summary` what was done; `quiet` shows no progress."""
         clock = Clock()
-        total = len(self._jobs) * sum(len(slide.xy) for slide in slides)
+        total = 0 if quiet else self.sizes * sum(len(slide.xy) for slide in slides)
         writing = WriterThread()
         with ThreadPoolExecutor(1) as reader, progress("embedding", total, "patches") as advance:
             try:
@@ -133,10 +162,11 @@ class Run:
                 for number, slide in enumerate(slides):
                     assert ahead is not None
                     with clock("read"):
-                        pixels = ahead.result()
+                        pixels, picture = ahead.result()
                     if number + 1 < len(slides):
                         ahead = reader.submit(self._read, slides[number + 1])
                     with pixels:
+                        store.write_spots(spot_table(slide, picture))
                         self._embed_slide(
                             slide,
                             placed[slide.name],
@@ -155,8 +185,11 @@ class Run:
         if self._engine is not None:
             summary.engine, summary.device = self._engine.name, str(self._engine.device)
 
-    def _read(self, slide: Slide) -> SlidePixels:
-        return read_pixels(normalised(slide.image, self._stain, slide.name))
+    def _read(self, slide: Slide) -> tuple[SlidePixels, NDArray[np.uint8]]:
+        pixels = read_pixels(normalised(slide.image, self._stain, slide.name))
+        # The picture shows the slide as it is; where that was decoded here, not once more.
+        decoded = Decoded(pixels, slide.image.shape) if self._stain == "none" else slide.image
+        return pixels, thumbnail(decoded)
 
     def _embed_slide(
         self,
@@ -177,7 +210,8 @@ class Run:
             missing = writer.missing
             kept = len(slide.xy) - sum(part.stop - part.start for part in missing)
             summary.kept += kept
-            advance(kept)
+            if kept:
+                advance(kept)
             if not writer.published:
                 sinks[px] = Sink(writer, missing, width)
         if not sinks:

@@ -32,6 +32,15 @@ class FeaturizeSummary:
     engine: str = ""
     device: str = ""
 
+    def add(self, other: FeaturizeSummary) -> None:
+        """Count in what another process did."""
+        self.computed += other.computed
+        self.kept += other.kept
+        self.engine = self.engine or other.engine
+        self.device = self.device or other.device
+        for step, value in other.seconds.items():
+            self.seconds[step] = self.seconds.get(step, 0.0) + value
+
     def __str__(self) -> str:
         """One line for people."""
         where = f"{len(self.slides)} slides"

@@ -1,0 +1,34 @@
+"""What the store keeps of a slide beside its embeddings."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histoboost.cache.store import SpotTable
+from histoboost.featurize.slide import Slide
+from histoboost.featurize.thumbnail import thumbnail
+
+
+def spot_table(slide: Slide, picture: NDArray[np.uint8] | None = None) -> SpotTable:
+    """Spots, abundances and a small picture of a slide.
+
+    Parameters
+    ----------
+    slide : Slide
+        The source.
+    picture : ndarray of shape (h, w, 3), uint8, optional
+        The slide in small; by default the image is read to make it.
+    """
+    return SpotTable(
+        slide=slide.name,
+        xy=slide.xy,
+        spot_ids=slide.spot_ids,
+        abundance=slide.abundance,
+        cell_types=slide.cell_types,
+        split=slide.split,
+        group=slide.group,
+        um_per_px=slide.um_per_px,
+        image_shape=slide.image.shape,
+        thumbnail=thumbnail(slide.image) if picture is None else picture,
+    )
