@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import ctypes
 import multiprocessing
+import signal
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -25,6 +27,9 @@ from histoboost.regress.budget import Budget
 
 if TYPE_CHECKING:
     import lightgbm as lgb
+
+#: Linux: the signal that a process gets when its parent dies.
+PR_SET_PDEATHSIG = 1
 
 Blocks = Sequence[NDArray[np.float32]]
 
@@ -138,16 +143,19 @@ def train_one(task: Task, index: int, threads: int) -> TypeResult:
 _task: Task | None = None
 
 
-def _use_one_thread() -> None:
-    """Keep LightGBM in a forked worker from opening a parallel region.
+def _begin_worker() -> None:
+    """Make a forked worker safe: one thread, and no life beyond its parent's.
 
-    The OpenMP threads of the parent do not survive the fork, and a region that waits for them
-    hangs. `num_threads` does not reach `set_label`, hence LightGBM's global limit.
+    The OpenMP threads of the parent do not survive the fork, and a parallel region that waits for
+    them hangs. `num_threads` does not reach `set_label`, hence LightGBM's global limit.
     """
     import lightgbm as lgb
 
     library: Any = lgb.basic
     library._LIB.LGBM_SetMaxThreads(ctypes.c_int(1))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers, in one piece
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _worker(index: int) -> TypeResult:
@@ -173,7 +181,7 @@ def train_all(task: Task, budget: Budget) -> list[TypeResult]:
         # Python warns of forking beside other threads; the workers touch nothing of theirs.
         with (
             warnings.catch_warnings(action="ignore", category=DeprecationWarning),
-            ProcessPoolExecutor(budget.jobs, fork, _use_one_thread) as pool,
+            ProcessPoolExecutor(budget.jobs, fork, _begin_worker) as pool,
         ):
             return list(pool.map(_worker, range(count)))
     except BrokenProcessPool as error:
