@@ -131,3 +131,42 @@ def test_tasks_are_done_in_order():
         writing.put(lambda number=number: seen.append(number))
     writing.finish()
     assert seen == list(range(50))
+
+
+class MadeAsRead:
+    """A slide of 3,000 x 3,000 px (27 MB as uint8, 108 MB as floats) that is made as it is read."""
+
+    shape = (3000, 3000)
+    source_dtype = "float32"
+    band_rows = 32
+
+    def read_rows(self, start: int, stop: int) -> np.ndarray:
+        rows = np.arange(start * 9000, stop * 9000, dtype=np.uint32) * 2654435761 >> 24
+        return rows.astype(np.uint8).reshape(stop - start, 3000, 3)
+
+
+def test_peak_memory_is_that_of_the_bands_not_of_the_slide_or_its_patches(monkeypatch):
+    import tracemalloc
+
+    from histoboost.featurize import pixels as module
+
+    monkeypatch.setattr(module, "READ_BYTES", 2**18)
+    budget = 4 * 2**20
+    xy = np.random.default_rng(0).random((400, 2)) * 3000  # 400 patches of 128 px: 20 MB
+    sinks = {128: Sink(Recorder(), [slice(0, 400)], 3)}
+    writing = WriterThread()
+    tracemalloc.start()
+    try:
+        with module.read_pixels(MadeAsRead(), budget) as source:
+            assert not source.resident
+            engine = MeanEngine(batch=8)
+            done = embed_patches(
+                "S", source, xy, sinks, engine, 16, writing, Clock(), lambda n: None
+            )
+            writing.finish()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        writing.stop()
+    assert done == 400
+    assert peak < 1.5 * budget
