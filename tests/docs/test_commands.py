@@ -2,8 +2,9 @@
 
 A page's ``console`` blocks (lines that begin with ``$``) and ``python`` blocks are run from top to
 bottom in one fresh directory that holds what a reader brings: ``slides.h5``. A block that cannot
-run here (another machine's cluster, an installation) is written as ``sh`` or ``text`` and is
-checked for its syntax alone.
+run here (another machine's cluster, an installation, real slides, a download) is written as ``sh``,
+``text`` or ``{code-block} python`` and is
+checked for its syntax alone, and that its histoboost commands and options exist.
 """
 
 from __future__ import annotations
@@ -15,13 +16,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
+from histoboost.cli import main
 from histoboost.phantom import write_phantom
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"^```(console|python|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(
+    r"^```(console|python|sh|{code-block} python)\n(.*?)^```$", re.MULTILINE | re.DOTALL
+)
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
@@ -38,6 +43,17 @@ def commands(text: str) -> str:
             lines.append(line)
             taken = line.endswith("\\")
     return "\n".join(lines)
+
+
+def check_options(text: str) -> None:
+    """That every ``histoboost COMMAND --option ...`` line of a shell script parses."""
+    for line in text.replace("\\\n", " ").splitlines():
+        if line.startswith("histoboost "):
+            command, arguments = main, shlex.split(line, comments=True)[1:]
+            while isinstance(command, click.Group):
+                name, *arguments = arguments
+                command = command.commands[name]
+            command.make_parser(click.Context(command)).parse_args(arguments)
 
 
 @pytest.fixture(scope="session")
@@ -80,6 +96,10 @@ def test_every_command_on_the_page_works(page: Path, desk: Path, torch_home: Pat
     for kind, text in blocks(page):
         if kind == "sh":
             arguments = ["bash", "-n", "-c", text]
+            check_options(text)
+        elif kind == "{code-block} python":
+            compile(text, page.name, "exec")
+            continue
         elif kind == "console":
             arguments = ["bash", "-e", "-c", commands(text)]
         else:
