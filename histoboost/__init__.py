@@ -34,4 +34,9 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    pass
+    from histoboost.cache.store import EmbeddingStore as EmbeddingStore
+    from histoboost.featurize.embed import featurize as featurize
+    from histoboost.regress.ablate import ablate as ablate
+    from histoboost.regress.boosting import MultiTargetLGBM as MultiTargetLGBM
+    from histoboost.regress.crossval import cross_validate as cross_validate
+    from histoboost.regress.model import CompositionRegressor as CompositionRegressor
