@@ -45,7 +45,11 @@ def simulate(slides: int, workers: int, mean_seconds: float, seed: int = 0) -> d
     # Workers are threads' homes here: a sleeping unit needs no core, only the scheduler does.
     with (
         LocalCluster(
-            n_workers=workers, threads_per_worker=1, processes=False, dashboard_address=None
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=False,
+            dashboard_address=None,
+            memory_limit=None,  # all of them share this one process
         ) as cluster,
         Client(cluster) as client,
     ):

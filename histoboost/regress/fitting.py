@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.regress.baselines import target_of
-from histoboost.regress.budget import blas_within, plan
+from histoboost.regress.budget import blas_within
 from histoboost.regress.features import FeatureMatrix, Layout
 from histoboost.regress.heads import Fitted, Training, make_head
 from histoboost.regress.reduce import Reduction, fit_reduction
@@ -38,7 +38,8 @@ class Predictor:
 
     def predict(self, values: NDArray[np.float32], xy: Array) -> Array:
         """Features (N, F) and centres (N, 2) of one slide to predictions (N, T), target units."""
-        predicted = self.fitted.predict(self.reduction.apply(values))
+        with blas_within(1):
+            predicted = self.fitted.predict(self.reduction.apply(values))
         return smooth(predicted, xy, self.smooth)
 
 
@@ -61,7 +62,9 @@ def fit_predictor(
     abundances = [matrix.abundance(slide) for slide in slides]
     target = fit_target(target_of(setup.model, setup.target), np.concatenate(abundances))
     blocks = [matrix.block(slide) for slide in slides]
-    with blas_within(plan(1, jobs).cores):
+    # One thread: the order of the sums, and with it the last digits that trees decide by, must not
+    # depend on how many cores a machine has.
+    with blas_within(1):
         reduction = fit_reduction(matrix.layout.columns, blocks, setup.seed)
         training = Training(
             blocks=[reduction.apply(block) for block in blocks],
