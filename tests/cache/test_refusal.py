@@ -133,6 +133,8 @@ def test_ctrl_c_keeps_what_is_done(store, tmp_path, rows, put):
         [sys.executable, "-c", INTERRUPTED, store.location, str(tmp_path / "rows.npy")],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        # What a shell starts in the background ignores SIGINT, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout.readline() == b"ready\n"
     process.send_signal(signal.SIGINT)
