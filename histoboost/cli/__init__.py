@@ -1,19 +1,26 @@
-"""The command line. Each file holds the commands of one room; none holds logic."""
+"""The command line. A file a command, called after it; none holds logic."""
 
 from __future__ import annotations
 
 import click
 
 from histoboost import __version__
+from histoboost.cli.ablate import ablate
 from histoboost.cli.align import align
+from histoboost.cli.backbones import backbones
 from histoboost.cli.cache import cache
 from histoboost.cli.command import Group
+from histoboost.cli.completion import completion
 from histoboost.cli.demo import demo
-from histoboost.cli.doctor import completion, doctor
-from histoboost.cli.featurize import backbones, featurize, inspect
+from histoboost.cli.doctor import doctor
+from histoboost.cli.evaluate import evaluate
+from histoboost.cli.explore import explore
+from histoboost.cli.featurize import featurize
 from histoboost.cli.finetune import finetune
-from histoboost.cli.regress import ablate, evaluate, predict, train
-from histoboost.cli.report import explore, report
+from histoboost.cli.inspect import inspect
+from histoboost.cli.predict import predict
+from histoboost.cli.report import report
+from histoboost.cli.train import train
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from histoboost.cli.command import Command, json_option, write_json
+from histoboost.cli.command import Command
+from histoboost.cli.json_output import json_option, write_json
 
 
 @click.command(cls=Command)

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from histoboost.cli.command import Group, json_option, write_json
+from histoboost.cli.command import Group
+from histoboost.cli.json_output import json_option, write_json
 
 _STORE = click.argument("store")
 

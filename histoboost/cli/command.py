@@ -1,23 +1,16 @@
-"""What every command shares: errors in one line, `--config`, and the way numbers are listed."""
+"""What every command shares: errors in one line, warnings in one line, and `--config`."""
 
 from __future__ import annotations
 
 import sys
 import tomllib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import click
 
 from histoboost.errors import HistoboostError
-
-if TYPE_CHECKING:
-    from distributed import Client
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _read_config(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
@@ -91,83 +84,3 @@ def _os_error_line(error: OSError) -> str:
 def _fail(line: str) -> None:
     click.echo(f"Error: {' '.join(line.split())}", err=True)
     sys.exit(2)
-
-
-def write_json(path: str | None, result: object) -> None:
-    """Write `result` as JSON to `path`; do nothing where no path was given.
-
-    Raises
-    ------
-    HistoboostError
-        If `path` is a directory.
-    """
-    import json
-
-    if path is None:
-        return
-    if Path(path).is_dir():
-        raise HistoboostError(f"{path}: is a directory; give the name of a file")
-    Path(path).write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-
-
-class CommaList(click.ParamType[list[str]]):
-    """A comma-separated list, such as ``S_1,S_2``."""
-
-    name = "list"
-
-    def convert(
-        self, value: str | Sequence[Any], param: click.Parameter | None, ctx: click.Context | None
-    ) -> list[str]:
-        """Split at commas; empty entries are an error."""
-        parts = [
-            str(part).strip() for part in (value.split(",") if isinstance(value, str) else value)
-        ]
-        if not all(parts):
-            self.fail(f"{value!r} has an empty entry", param, ctx)
-        return parts
-
-
-def json_option(help: str = "Also write the result as JSON.") -> Callable[[F], F]:
-    """`--json FILE`, the same everywhere."""
-    return click.option("--json", "json_path", type=click.Path(), metavar="FILE", help=help)
-
-
-def format_option() -> Callable[[F], F]:
-    """`--format NAME` of a command that reads DATA, the same everywhere."""
-    return click.option(
-        "--format",
-        metavar="NAME",
-        help="Format of DATA (hdf5, spaceranger, spatialdata, anndata, manifest) instead of what "
-        "the path looks like.",
-    )
-
-
-def jobs_option() -> Callable[[F], F]:
-    """`--jobs N`, the same everywhere."""
-    return click.option(
-        "--jobs",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="Processes side by side; never more threads in all than this process may use.",
-    )
-
-
-def scheduler_option() -> Callable[[F], F]:
-    """`--scheduler ADDRESS`, the same everywhere."""
-    return click.option(
-        "--scheduler",
-        metavar="ADDRESS",
-        help="Run on the Dask cluster at this address, such as tcp://head:8786.",
-    )
-
-
-@contextmanager
-def client_of(scheduler: str | None) -> Iterator[Client | None]:
-    """A client of the Dask scheduler at this address; None where none was given."""
-    if scheduler is None:
-        yield None
-        return
-    from histoboost.cluster import connect
-
-    with connect(scheduler) as client:
-        yield client

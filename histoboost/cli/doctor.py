@@ -1,4 +1,4 @@
-"""`histoboost doctor` and `histoboost completion`."""
+"""`histoboost doctor`."""
 
 from __future__ import annotations
 
@@ -24,20 +24,3 @@ def doctor() -> None:
         click.echo(f"  {finding.name:<30}{finding.value}")
         if finding.remedy:
             click.secho(f"  {'':<30}{finding.remedy}", fg="yellow")
-
-
-@click.command(cls=Command)
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> None:
-    """Print the script that completes commands and options in SHELL.
-
-    \b
-    Example:  histoboost completion bash >> ~/.bashrc
-    """
-    from click.shell_completion import get_completion_class
-
-    from histoboost.cli import main
-
-    script = get_completion_class(shell)
-    assert script is not None  # click knows the three shells above
-    click.echo(script(main, {}, "histoboost", "_HISTOBOOST_COMPLETE").source())

@@ -1,68 +1,14 @@
-"""`histoboost inspect`, `histoboost featurize` and `histoboost backbones`."""
+"""`histoboost featurize`."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from histoboost.cli.command import (
-    CommaList,
-    Command,
-    client_of,
-    format_option,
-    json_option,
-    scheduler_option,
-    write_json,
-)
-
-
-@click.command(cls=Command)
-@click.argument("data", type=click.Path())
-@format_option()
-@json_option()
-def inspect(data: str, format: str | None, json_path: str | None) -> None:
-    """Show the slides, spots and cell types in DATA, and what is wrong with them.
-
-    \b
-    Example:  histoboost inspect slides.h5
-    """
-    from histoboost.featurize.inspect import inspect as inspect_dataset
-    from histoboost.featurize.readers import open_dataset
-
-    found = inspect_dataset(open_dataset(data, format))
-    write_json(json_path, found)
-    _print_slides(found["slides"])
-    types = found["cell_types"]
-    click.echo(f"{len(types)} cell types: {', '.join(types)}" if types else "No labelled slide.")
-    for problem in found["problems"]:
-        click.secho(f"Problem: {problem['slide']}: {problem['message']}", fg="yellow")
-    if not found["problems"]:
-        click.echo("No problems found.")
-
-
-def _print_slides(slides: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("slide", "split", "spots", "labelled", "image", "type", "pitch px", "abundance")
-    for slide in slides:
-        height, width, _ = slide["image_shape"]
-        low_high = slide["abundance_range"]
-        table.add_row(
-            slide["slide"],
-            slide["split"] or "-",
-            f"{slide['spots']:,}",
-            "yes" if slide["labelled"] else "no",
-            f"{width:,} x {height:,}",
-            slide["image_dtype"],
-            "-" if slide["pitch_px"] is None else f"{slide['pitch_px']:.2f}",
-            f"{low_high[0]:.3g} to {low_high[1]:.3g}" if low_high else "-",
-        )
-    # Off a terminal rich assumes 80 columns and would break the lines.
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+from histoboost.cli.command import Command
+from histoboost.cli.options import CommaList, client_of, format_option, scheduler_option
 
 
 @click.command(cls=Command)
@@ -167,40 +113,3 @@ def featurize(
     with client_of(scheduler) as client:
         done = embed(dataset, store, patch=patch, client=client, **options)
     click.echo(str(done))
-
-
-@click.command(cls=Command)
-def backbones() -> None:
-    """List the backbones that `featurize` knows, and the pathology models it can fetch.
-
-    \b
-    Example:  histoboost backbones
-    """
-    from histoboost.featurize.backbones import describe_backbones
-    from histoboost.featurize.foundation import MODELS
-
-    for name, line in describe_backbones().items():
-        click.echo(f"{name:<24}{line}")
-    click.echo(
-        f"{'timm:<name>':<24}Any network of timm, with its own input size and normalisation."
-    )
-    click.echo(f"{'hf-hub:<repository>':<24}Any network of timm's kind on huggingface.co.")
-    click.echo(f"{'<module>:<function>':<24}Your own: the function returns an Architecture.")
-    click.echo("\nPathology foundation models (fetched only when asked for, mind the licence):")
-    row = "{:<12}  {:<51}  {:<20}  {:>5}  {:>5}  {:>9}  {}"
-    click.echo(
-        row.format("model", "--backbone", "licence", "input", "width", "um per px", "access")
-    )
-    for model in MODELS:
-        access = "gated: accept the licence first" if model.gated else "open"
-        click.echo(
-            row.format(
-                model.title,
-                model.backbone,
-                model.licence,
-                model.input_px,
-                model.width,
-                f"{model.um_per_px:g} (20x)",
-                access,
-            )
-        )

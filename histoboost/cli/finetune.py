@@ -7,8 +7,10 @@ from typing import Any, TypeVar
 
 import click
 
-from histoboost.cli.command import CommaList, Command, json_option, write_json
-from histoboost.cli.regress import print_scores
+from histoboost.cli.command import Command
+from histoboost.cli.json_output import json_option, write_json
+from histoboost.cli.options import CommaList
+from histoboost.cli.scores import print_scores
 from histoboost.errors import HistoboostError
 from histoboost.featurize.finetune.presets import (
     BATCH_NORM,

@@ -12,7 +12,8 @@ from click.shell_completion import BashComplete
 from click.testing import CliRunner
 
 from histoboost.cli import main
-from histoboost.cli.command import Group, write_json
+from histoboost.cli.command import Group
+from histoboost.cli.json_output import write_json
 from histoboost.errors import HistoboostError
 
 NO_NETWORK = """

@@ -1,0 +1,105 @@
+"""`histoboost ablate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from histoboost.cli.command import Command
+from histoboost.cli.json_output import json_option, write_json
+from histoboost.cli.options import client_of
+from histoboost.cli.setup_options import fold_options, setup_fields, setup_options
+
+if TYPE_CHECKING:
+    from histoboost.regress.ablate import Ablation, Difference
+
+
+@click.command(cls=Command)
+@click.argument("store", type=click.Path())
+@click.option(
+    "--features",
+    multiple=True,
+    metavar="SPEC",
+    help="Feature-set expression; give it several times, the first is compared with.",
+)
+@click.option("--leave-one-out", is_flag=True, help="Also leave out each term of the first.")
+@setup_options
+@fold_options
+@click.option(
+    "--keep",
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    help="Where results are kept for the next run; ~/.cache/histoboost/folds by default.",
+)
+@click.option("--fresh", is_flag=True, help="Compute everything again and keep nothing.")
+@json_option()
+def ablate(
+    store: str,
+    features: tuple[str, ...],
+    leave_one_out: bool,
+    slides: list[str] | None,
+    jobs: int | None,
+    scheduler: str | None,
+    seeds: int,
+    held_out: list[str] | None,
+    keep: str | None,
+    fresh: bool,
+    json_path: str | None,
+    **given: Any,
+) -> None:
+    """Compare feature sets on the same folds; an interrupted run goes on where it was.
+
+    \b
+    Example:  histoboost ablate store.zarr --features "resnet50@*+coords" --leave-one-out
+    """
+    from histoboost.cache.store import EmbeddingStore
+    from histoboost.regress.ablate import ablate as compare
+    from histoboost.regress.expression import DEFAULT_FEATURES
+    from histoboost.regress.kept import KeptFolds, default_folder
+
+    with client_of(scheduler) as client:
+        table = compare(
+            EmbeddingStore(store, mode="r"),
+            features or (DEFAULT_FEATURES,),
+            leave_one_out=leave_one_out,
+            seeds=seeds,
+            slides=slides,
+            held_out=held_out,
+            jobs=jobs,
+            kept=None if fresh else KeptFolds(Path(keep) if keep else default_folder()),
+            client=client,
+            **setup_fields(**given),
+        )
+    write_json(json_path, table.to_json())
+    _print_ablation(table)
+
+
+def _print_ablation(ablation: Ablation) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    first = ablation.rows[0]
+    click.echo(f"model {first.setup.model}, target {first.setup.target}")
+    table = Table("", "per-spot", "difference (95 %)", "per-type", "difference (95 %)")
+    for index, row in enumerate(ablation.rows):
+        cells = []
+        for score in ("spot_spearman", "type_spearman"):
+            cells.append(f"{row.mean(score):.3f}")
+            cells.append(_difference(ablation.difference(index, score)) if index else "")
+        table.add_row(str(index + 1), *cells)
+    table.add_section()
+    for name in ("mean", "mean-rank"):
+        table.add_row(name, f"{first.baseline(name):.3f}", "", "0.000", "")
+    Console(width=100).print(table)
+    for index, row in enumerate(ablation.rows):
+        click.echo(f"{index + 1:>3}  {row.setup.features}")
+    click.echo(ablation.caution)
+
+
+def _difference(difference: Difference) -> str:
+    if difference.interval is None:
+        return f"{difference.mean:+.3f}"
+    low, high = difference.interval
+    return f"{difference.mean:+.3f} ({low:+.3f} to {high:+.3f})"

@@ -1,0 +1,80 @@
+"""`histoboost evaluate`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from histoboost.cli.command import Command
+from histoboost.cli.json_output import json_option, write_json
+from histoboost.cli.options import client_of
+from histoboost.cli.scores import print_scores
+from histoboost.cli.setup_options import fold_options, setup_fields, setup_options
+
+
+@click.command(cls=Command)
+@click.argument("store", type=click.Path())
+@click.option("--features", metavar="SPEC", help="Feature-set expression; see the manual.")
+@setup_options
+@fold_options
+@click.option(
+    "--interval",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="LEVEL",
+    help="Also report how many spots intervals of this level really hold.",
+)
+@click.option("--verbose", is_flag=True, help="Also print jobs, threads and seconds.")
+@json_option()
+def evaluate(
+    store: str,
+    slides: list[str] | None,
+    jobs: int | None,
+    scheduler: str | None,
+    seeds: int,
+    held_out: list[str] | None,
+    interval: float | None,
+    verbose: bool,
+    json_path: str | None,
+    **given: Any,
+) -> None:
+    """Score a model on every labelled slide in STORE, trained on the others.
+
+    \b
+    Example:  histoboost evaluate store.zarr --features "resnet50@*+resnet50@64:ring1"
+    """
+    from histoboost.cache.store import EmbeddingStore
+    from histoboost.regress.crossval import run_folds
+    from histoboost.regress.kept import KeptFolds, default_folder
+    from histoboost.regress.setup import Setup
+
+    setup = Setup(**setup_fields(**given))
+    opened = EmbeddingStore(store, mode="r")
+    # A cluster's work is worth keeping; coverage needs the predictions, which are not kept.
+    kept = KeptFolds(default_folder()) if scheduler and interval is None else None
+    with client_of(scheduler) as client:
+        scores = run_folds(
+            opened,
+            setup,
+            seeds=seeds,
+            slides=slides,
+            held_out=held_out,
+            jobs=jobs,
+            kept=kept,
+            client=client,
+        )
+    result = scores.to_json()
+    if interval is not None:
+        result["interval"] = {"level": interval, "coverage": scores.coverage(opened, interval)}
+    write_json(json_path, result)
+    print_scores(scores, result)
+    if verbose:
+        _print_resources(result, jobs)
+
+
+def _print_resources(result: dict[str, Any], jobs: int | None) -> None:
+    from histoboost.regress.budget import plan
+
+    click.echo(f"used      {plan(len(result['folds']) * 1000, jobs)}")
+    seconds = ", ".join(f"{name} {value:.1f} s" for name, value in result["seconds"].items())
+    click.echo(f"seconds   {seconds}")

@@ -1,0 +1,26 @@
+"""`histoboost explore`."""
+
+from __future__ import annotations
+
+import click
+
+from histoboost.cli.command import Command
+from histoboost.cli.options import page_option
+
+
+@click.command(cls=Command)
+@click.argument("data", type=click.Path())
+@page_option("explore.html")
+def explore(data: str, output: str) -> None:
+    """Show slides, cell types and embeddings of DATA on one page.
+
+    DATA is anything that featurize reads, or an embedding store.
+
+    \b
+    Example:  histoboost explore slides.h5 -o explore.html
+              histoboost explore store.zarr -o embeddings.html
+    """
+    from histoboost.report.explore import explore as write
+
+    size = write(data, output)
+    click.echo(f"{output}: {size / 1e6:.1f} MB, open it in a browser")

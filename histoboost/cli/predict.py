@@ -1,0 +1,106 @@
+"""`histoboost predict`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from histoboost.cli.command import Command
+from histoboost.cli.options import CommaList
+from histoboost.errors import HistoboostError
+
+if TYPE_CHECKING:
+    from histoboost.cache.spots import SpotTable
+    from histoboost.regress.model import Prediction
+
+#: The file by which a folder of `finetune` is known.
+END_TO_END = "finetune.json"
+
+
+def _predict_end_to_end(
+    data: str, model: str, slides: list[str] | None, normalize: str, interval: float | None
+) -> tuple[tuple[str, ...], list[Prediction]]:
+    from histoboost.endtoend.predict import predict_slides
+    from histoboost.featurize.engines import pick_device
+    from histoboost.featurize.readers import open_dataset
+
+    if interval is not None:
+        raise HistoboostError(f"interval: {model} is an end-to-end model, which gives none")
+    dataset = open_dataset(data)
+    return predict_slides(dataset, model, slides, how=normalize, device=pick_device("auto"))
+
+
+def _spots_in(data: str) -> Callable[[str], SpotTable]:
+    from histoboost.featurize.embed import spot_table
+    from histoboost.featurize.readers import open_dataset
+
+    return lambda slide: spot_table(open_dataset(data)[slide])
+
+
+@click.command(cls=Command)
+@click.argument("store", type=click.Path())
+@click.argument("model_path", metavar="MODEL", type=click.Path())
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(),
+    help="File to write: .csv (the challenge's layout), .parquet, or .h5ad or .zarr (AnnData).",
+)
+@click.option("--slides", type=CommaList(), metavar="A,B", help="All without labels by default.")
+@click.option(
+    "--normalize",
+    type=click.Choice(["rank", "rank-slide", "softmax", "minmax", "abundance", "none"]),
+    default="rank",
+    show_default=True,
+    help="Units of the predictions.",
+)
+@click.option(
+    "--interval",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="LEVEL",
+    help="Add lower and upper bounds per type; needs a model trained with --intervals.",
+)
+def predict(
+    store: str,
+    model_path: str,
+    output: str,
+    slides: list[str] | None,
+    normalize: str,
+    interval: float | None,
+) -> None:
+    """Predict slides of STORE with MODEL and write a table or an AnnData.
+
+    Where MODEL is a folder that finetune wrote, STORE is the slides themselves.
+
+    \b
+    Example:  histoboost predict store.zarr model -o submission.csv --slides S_7
+              histoboost predict slides.h5 cnn -o submission.csv --slides S_7
+              histoboost predict store.zarr model -o predicted.h5ad
+    """
+    from histoboost.cache.store import EmbeddingStore
+    from histoboost.regress.model import CompositionRegressor
+    from histoboost.regress.outputs import check_prediction_output, write_predictions
+
+    check_prediction_output(Path(output))
+    if (Path(model_path) / END_TO_END).is_file():
+        cell_types, predictions = _predict_end_to_end(
+            store, model_path, slides, normalize, interval
+        )
+        spots = _spots_in(store)
+    else:
+        model = CompositionRegressor.load(model_path)
+        opened = EmbeddingStore(store, mode="r")
+        spots = opened.spots
+        cell_types = model.cell_types
+        predictions = model.predict(opened, slides, normalize_to=normalize, interval=interval)
+    write_predictions(Path(output), cell_types, predictions, spots)
+    first = 0
+    for prediction in predictions:
+        last = first + len(prediction.values) - 1
+        click.echo(f"IDs {first} to {last}: {prediction.slide}")
+        first = last + 1
+    click.echo(f"Wrote {output}: {first} rows, {len(cell_types)} types, {normalize}.")

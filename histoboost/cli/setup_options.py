@@ -1,0 +1,110 @@
+"""The options that say what a model is and how it is scored: `evaluate`, `ablate`, `train`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from histoboost.cli.options import CommaList, jobs_option, scheduler_option
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+MODELS = ("stack", "lightgbm", "ridge", "kernel", "blend", "coords", "mean", "mean-rank")
+
+
+class NumberOption(click.ParamType[tuple[str, float]]):
+    """``NAME=NUMBER``, a parameter of LightGBM."""
+
+    name = "NAME=NUMBER"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, float]:
+        """Whole numbers stay whole."""
+        if isinstance(value, tuple):
+            return value
+        name, sign, number = str(value).partition("=")
+        try:
+            parsed = float(number)
+        except ValueError:
+            self.fail(f"{value!r} is not NAME=NUMBER, such as n_estimators=200", param, ctx)
+        if not sign or parsed != parsed or abs(parsed) == float("inf"):
+            self.fail(f"{value!r} is not NAME=NUMBER, such as n_estimators=200", param, ctx)
+        return name.strip(), int(parsed) if parsed.is_integer() and "." not in number else parsed
+
+
+def setup_options(command: F) -> F:
+    """The options that determine a model, the same for evaluate, ablate and train."""
+    options = [
+        click.option("--model", type=click.Choice(MODELS), help="What learns."),
+        click.option(
+            "--target",
+            type=click.Choice(["rank", "log", "raw"]),
+            help="Learn ranks within each spot, logarithms, or abundances as they are.",
+        ),
+        click.option(
+            "--group-by",
+            type=click.Choice(["slide", "group"]),
+            help="Hold out whole slides, or whole groups (patients).",
+        ),
+        click.option(
+            "--standardize",
+            type=click.Choice(["slide", "none"]),
+            help="Bring embeddings to mean 0 and variance 1 within each slide.",
+        ),
+        click.option(
+            "--balance",
+            type=click.Choice(["slide", "none"]),
+            help="Let every training slide count the same, or every spot.",
+        ),
+        click.option(
+            "--smooth",
+            type=click.FloatRange(0, 1),
+            metavar="SHARE",
+            help="Take this share of each prediction from the neighbouring spots'.",
+        ),
+        click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Seed."),
+        click.option(
+            "--set",
+            "options",
+            type=NumberOption(),
+            multiple=True,
+            help="Parameter of LightGBM, such as n_estimators=200 or early_stopping=50.",
+        ),
+        click.option(
+            "--slides",
+            type=CommaList(),
+            metavar="A,B",
+            help="Labelled slides to use; all by default.",
+        ),
+        jobs_option(),
+        scheduler_option(),
+    ]
+    return _take(command, options)
+
+
+def fold_options(command: F) -> F:
+    """What is scored, and how often; the same for evaluate and ablate."""
+    options = [
+        click.option(
+            "--seeds", type=click.IntRange(min=1), default=1, metavar="N", help="Average seeds."
+        ),
+        click.option(
+            "--held-out", type=CommaList(), metavar="A,B", help="Score only these slides' folds."
+        ),
+    ]
+    return _take(command, options)
+
+
+def _take(command: F, options: Sequence[Callable[[F], F]]) -> F:
+    for option in reversed(options):  # as decorators written in this order
+        command = option(command)
+    return command
+
+
+def setup_fields(options: tuple[tuple[str, float], ...], **given: Any) -> dict[str, Any]:
+    """What was said on the command line; the rest keeps the defaults of `Setup`."""
+    fields = {key: value for key, value in given.items() if value is not None}
+    return {**fields, "options": dict(options)} if options else fields

@@ -1,0 +1,53 @@
+"""`histoboost train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from histoboost.cli.command import Command
+from histoboost.cli.options import client_of
+from histoboost.cli.setup_options import setup_fields, setup_options
+
+
+@click.command(cls=Command)
+@click.argument("store", type=click.Path())
+@click.argument("model_path", metavar="MODEL", type=click.Path())
+@click.option("--features", metavar="SPEC", help="Feature-set expression; see the manual.")
+@setup_options
+@click.option(
+    "--intervals",
+    is_flag=True,
+    help="Also hold out each slide once, so that predict can give intervals.",
+)
+def train(
+    store: str,
+    model_path: str,
+    slides: list[str] | None,
+    jobs: int | None,
+    scheduler: str | None,
+    intervals: bool,
+    **given: Any,
+) -> None:
+    """Train on the labelled slides in STORE and write the directory MODEL.
+
+    \b
+    Example:  histoboost train store.zarr model --slides S_1,S_2,S_3
+    """
+    from histoboost.cache.store import EmbeddingStore
+    from histoboost.regress.bundle import check_target
+    from histoboost.regress.model import CompositionRegressor
+
+    check_target(Path(model_path))
+    model = CompositionRegressor(**setup_fields(**given))
+    with client_of(scheduler) as client:
+        opened = EmbeddingStore(store, mode="r")
+        model.fit(opened, slides, jobs=jobs, intervals=intervals, client=client)
+    model.save(model_path)
+    click.echo(f"features  {model.setup.features}")
+    for name, share in model.importances().items():
+        click.echo(f"  {share:6.1%}  {name}")
+    types, names = len(model.cell_types), ", ".join(model.training_slides)
+    click.echo(f"Wrote {model_path}: {model.setup.model} for {types} types, from {names}.")
