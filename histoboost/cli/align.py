@@ -8,6 +8,7 @@ import click
 
 from histoboost.cli.command import Command
 from histoboost.cli.json_output import json_option, write_json
+from histoboost.cli.options import format_option
 
 
 @click.command(cls=Command)
@@ -27,8 +28,11 @@ from histoboost.cli.json_output import json_option, write_json
     metavar="DIR",
     help="Folder of the pictures before and after  [default: beside FILE, named after it]",
 )
-@json_option(help="Also write the result, with reasons and estimates, as JSON.")
-def align(data: str, output: str, overlays: str | None, json_path: str | None) -> None:
+@format_option()
+@json_option("Also write the result, with reasons and estimates, as JSON")
+def align(
+    data: str, output: str, overlays: str | None, format: str | None, json_path: str | None
+) -> None:
     """Check that the spots lie on the tissue; estimate shift and scale where they do not.
 
     The spots of a Visium table are those under tissue, so the image alone says where they belong.
@@ -47,7 +51,7 @@ def align(data: str, output: str, overlays: str | None, json_path: str | None) -
     from histoboost.featurize.readers import open_dataset
     from histoboost.progress import progress
 
-    dataset = open_dataset(data)
+    dataset = open_dataset(data, format)
     folder = Path(overlays) if overlays else Path(output).with_name(f"{Path(output).stem}_overlays")
     with open(output, "a"):  # a path that cannot be written shows before the work, not after
         pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tomllib
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +19,56 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: str | None) 
     if value is None:
         return
     try:
-        table = tomllib.loads(Path(value).read_text(encoding="utf-8"))
+        tables = tomllib.loads(Path(value).read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise HistoboostError(f"{value}: not valid TOML ({error})") from error
     # A file may serve several commands: `[featurize]` for one of them, bare keys for all.
-    own = table.get(ctx.info_name or "", {})
-    bare = {key: item for key, item in table.items() if not isinstance(item, dict)}
-    known = {p.name: p for p in ctx.command.params if p.name}
-    unknown = sorted(key for key in own if key.replace("-", "_") not in known)
-    if unknown:
-        options = ", ".join(sorted(name.replace("_", "-") for name in known if name != "config"))
-        raise HistoboostError(
-            f"{value}: [{ctx.info_name}] has no option {unknown[0]!r}; it takes {options}"
-        )
-    defaults = {key.replace("-", "_"): item for key, item in {**bare, **own}.items()}
-    ctx.default_map = {
-        **(ctx.default_map or {}),
-        **{key: item for key, item in defaults.items() if key in known},
-    }
+    bare = {key: item for key, item in tables.items() if not isinstance(item, dict)}
+    commands = dict(_commands(ctx.find_root().command))
+    for table in tables.keys() - bare.keys():
+        if table not in commands:
+            raise HistoboostError(
+                f"{value}: [{table}] is no command; there are {', '.join(sorted(commands))}"
+            )
+    known = _settable(ctx.command)
+    own = tables.get(ctx.info_name or "", {})
+    for key in own:
+        if _as_flag(key) not in known:
+            raise HistoboostError(
+                f"{value}: [{ctx.info_name}] has no option {key!r}; it takes "
+                f"{', '.join(sorted(known))}"
+            )
+    anywhere = {flag for command in commands.values() for flag in _settable(command)}
+    for key in bare:
+        if _as_flag(key) not in anywhere:
+            raise HistoboostError(f"{value}: no command has an option {key!r}; correct its name")
+    given = {_as_flag(key): item for key, item in {**bare, **own}.items()}
+    defaults = {known[flag]: item for flag, item in given.items() if flag in known}
+    ctx.default_map = {**(ctx.default_map or {}), **defaults}
+
+
+def _commands(group: click.Command) -> Iterator[tuple[str, click.Command]]:
+    """Every command below `group` that does something itself, by its own name."""
+    for name, command in getattr(group, "commands", {}).items():
+        if isinstance(command, click.Group):
+            yield from _commands(command)
+        else:
+            yield name, command
+
+
+def _settable(command: click.Command) -> dict[str, str]:
+    """What a file may set: an option as it is written, without its dashes, to its parameter."""
+    found = {}
+    for parameter in command.params:
+        flags = [flag[2:] for flag in parameter.opts if flag.startswith("--")]
+        for flag in flags or [parameter.name or ""]:
+            found[_as_flag(flag)] = parameter.name or ""
+    found.pop("config", None)
+    return found
+
+
+def _as_flag(key: str) -> str:
+    return key.replace("_", "-")
 
 
 class Command(click.Command):

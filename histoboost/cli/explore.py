@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 
 from histoboost.cli.command import Command
-from histoboost.cli.options import page_option
+from histoboost.cli.options import format_option, page_option
 
 
 @click.command(cls=Command)
 @click.argument("data", type=click.Path())
 @page_option("explore.html")
-def explore(data: str, output: str) -> None:
+@format_option()
+def explore(data: str, output: str, format: str | None) -> None:
     """Show slides, cell types and embeddings of DATA on one page.
 
     DATA is anything that featurize reads, or an embedding store.
@@ -22,5 +23,5 @@ def explore(data: str, output: str) -> None:
     """
     from histoboost.report.explore import explore as write
 
-    size = write(data, output)
+    size = write(data, output, format)
     click.echo(f"{output}: {size / 1e6:.1f} MB, open it in a browser")

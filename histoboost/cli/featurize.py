@@ -8,7 +8,15 @@ from typing import Any
 import click
 
 from histoboost.cli.command import Command
-from histoboost.cli.options import CommaList, client_of, format_option, scheduler_option
+from histoboost.cli.options import (
+    CommaList,
+    alignment_option,
+    client_of,
+    device_option,
+    format_option,
+    groups_option,
+    scheduler_option,
+)
 
 
 @click.command(cls=Command)
@@ -34,19 +42,8 @@ from histoboost.cli.options import CommaList, client_of, format_option, schedule
     metavar="pretrained|random|PATH",
     help="Where the weights come from; random is for tests.",
 )
-@click.option(
-    "--groups",
-    type=click.Path(),
-    metavar="FILE.csv",
-    help="Columns slide and group: slides of one patient are held out together.",
-)
-@click.option(
-    "--alignment",
-    default="none",
-    show_default=True,
-    metavar="none|auto|FILE.csv",
-    help="Move the spots: as the image says, or as a table of `histoboost align` says.",
-)
+@groups_option()
+@alignment_option()
 @click.option(
     "--stain",
     default="none",
@@ -62,13 +59,7 @@ from histoboost.cli.options import CommaList, client_of, format_option, schedule
     metavar="1|8",
     help="8: mean over the flips and quarter turns of each patch.",
 )
-@click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    metavar="auto|cpu|cuda|cuda:N",
-    help="Where the backbone runs; auto takes the GPUs where there are some.",
-)
+@device_option()
 @click.option(
     "--precision",
     default="fp32",

@@ -9,7 +9,13 @@ import click
 
 from histoboost.cli.command import Command
 from histoboost.cli.json_output import json_option, write_json
-from histoboost.cli.options import CommaList
+from histoboost.cli.options import (
+    CommaList,
+    alignment_option,
+    device_option,
+    format_option,
+    groups_option,
+)
 from histoboost.cli.scores import print_scores
 from histoboost.errors import HistoboostError
 from histoboost.featurize.finetune.presets import (
@@ -69,9 +75,14 @@ def _show(value: object) -> str:
     show_default=True,
     help="Recipe to start from; every option below changes one part of it.",
 )
-@click.option("--slides", type=CommaList(), help="Labelled slides to use; all by default.")
 @click.option(
-    "--held-out", type=CommaList(), help="Slides never trained on, but scored at the end."
+    "--slides", type=CommaList(), metavar="A,B", help="Labelled slides to use; all by default."
+)
+@click.option(
+    "--held-out",
+    type=CommaList(),
+    metavar="A,B",
+    help="Slides never trained on, but scored at the end.",
 )
 @click.option("--cross-validate", is_flag=True, help="Hold out each slide or group in turn.")
 @click.option(
@@ -81,21 +92,16 @@ def _show(value: object) -> str:
     show_default=True,
     help="What a fold of --cross-validate holds out.",
 )
-@click.option("--groups", type=click.Path(), metavar="CSV", help="Columns slide,group: patients.")
+@groups_option()
 @click.option(
     "--stop-on",
     type=CommaList(),
     default="auto",
     show_default=True,
+    metavar="auto|none|A,B",
     help="Training slides that end the training early: names, auto, or none.",
 )
-@click.option(
-    "--alignment",
-    default="none",
-    show_default=True,
-    metavar="none|auto|FILE.csv",
-    help="Move the spots: as the image says, or as a table of `histoboost align` says.",
-)
+@alignment_option()
 @setting("--backbones", CommaList(), "One network each; the same one may come twice.")
 @setting("--weights", CommaList(), "pretrained, random, a file, or a folder with <backbone>.pth.")
 @setting("--patch", Numbers(), "Fields of view, in pixels of the slide.")
@@ -125,7 +131,7 @@ def _show(value: object) -> str:
 @setting("--translation", float, "Random shift up to this fraction of the side.")
 @setting("--augment-group", int, "Spots of a batch that share a draw.")
 @setting("--seed", int, "Of the first network; the others count on.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@device_option()
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; all allowed by default.")
 @click.option(
     "--checkpoint-minutes",
@@ -134,7 +140,8 @@ def _show(value: object) -> str:
     show_default=True,
     help="Time between two checkpoints.",
 )
-@json_option("Also write the scores as JSON, as `evaluate` does.")
+@format_option()
+@json_option("Also write the scores as JSON, as `evaluate` does")
 def finetune(
     data: str,
     out: str,
@@ -149,6 +156,7 @@ def finetune(
     device: str,
     threads: int | None,
     checkpoint_minutes: float,
+    format: str | None,
     json_path: str | None,
     **choices: Any,
 ) -> None:
@@ -179,7 +187,7 @@ def finetune(
         if value is not None
     }
     settings = recipe(preset, **changes)
-    dataset = open_dataset(data)
+    dataset = open_dataset(data, format)
     if groups is not None:
         dataset = with_groups(dataset, groups)
     dataset = place(dataset, alignment)

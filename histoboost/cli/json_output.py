@@ -1,8 +1,14 @@
-"""`--json FILE`: results for programs."""
+"""`--json FILE`: results for programs.
+
+With ``--json -`` the result is all that goes to stdout; what is meant for people goes to stderr.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,24 +18,50 @@ from histoboost.errors import HistoboostError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_STDOUT = "histoboost.stdout"
 
-def json_option(help: str = "Also write the result as JSON.") -> Callable[[F], F]:
-    """`--json FILE`, the same everywhere."""
-    return click.option("--json", "json_path", type=click.Path(), metavar="FILE", help=help)
+
+def json_option(help: str = "Also write the result as JSON") -> Callable[[F], F]:
+    """`--json FILE`, the same everywhere; a FILE that cannot be written shows before the work."""
+    return click.option(
+        "--json",
+        "json_path",
+        type=click.Path(),
+        metavar="FILE",
+        callback=_prepare,
+        help=f"{help}; - is stdout, with all else on stderr.",
+    )
+
+
+def _prepare(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value == "-":
+        ctx.meta[_STDOUT] = sys.stdout
+        ctx.with_resource(redirect_stdout(sys.stderr))
+    elif value is not None:
+        _check(Path(value))
+    return value
+
+
+def _check(path: Path) -> None:
+    if path.is_dir():
+        raise HistoboostError(f"{path}: is a directory; give the name of a file")
+    if not path.parent.is_dir():
+        raise HistoboostError(f"{path}: no folder {path.parent}; create it first")
 
 
 def write_json(path: str | None, result: object) -> None:
-    """Write `result` as JSON to `path`; do nothing where no path was given.
+    """Write `result` as JSON to `path`, ``-`` for stdout; do nothing where no path was given.
 
     Raises
     ------
     HistoboostError
-        If `path` is a directory.
+        If `path` is a directory, or its folder does not exist.
     """
-    import json
-
     if path is None:
         return
-    if Path(path).is_dir():
-        raise HistoboostError(f"{path}: is a directory; give the name of a file")
-    Path(path).write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    text = json.dumps(result, indent=2, allow_nan=False) + "\n"
+    if path == "-":
+        click.get_current_context().meta[_STDOUT].write(text)
+        return
+    _check(Path(path))
+    Path(path).write_text(text, encoding="utf-8")

@@ -41,6 +41,38 @@ def format_option() -> Callable[[F], F]:
     )
 
 
+def alignment_option() -> Callable[[F], F]:
+    """`--alignment` of a command that cuts patches, the same everywhere."""
+    return click.option(
+        "--alignment",
+        default="none",
+        show_default=True,
+        metavar="none|auto|FILE.csv",
+        help="Move the spots: as the image says, or as a table of `histoboost align` says.",
+    )
+
+
+def groups_option() -> Callable[[F], F]:
+    """`--groups FILE.csv`, the same everywhere."""
+    return click.option(
+        "--groups",
+        type=click.Path(),
+        metavar="FILE.csv",
+        help="Columns slide and group: slides of one patient are held out together.",
+    )
+
+
+def device_option() -> Callable[[F], F]:
+    """`--device` of a command that runs a network, the same everywhere."""
+    return click.option(
+        "--device",
+        default="auto",
+        show_default=True,
+        metavar="auto|cpu|cuda|cuda:N",
+        help="Where the network runs; auto takes the GPUs where there are some.",
+    )
+
+
 def page_option(default: str) -> Callable[[F], F]:
     """`-o FILE` of a command that writes a page."""
     return click.option(

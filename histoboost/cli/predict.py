@@ -9,35 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from histoboost.cli.command import Command
-from histoboost.cli.options import CommaList
+from histoboost.cli.options import CommaList, format_option
 from histoboost.errors import HistoboostError
 
 if TYPE_CHECKING:
     from histoboost.cache.spots import SpotTable
     from histoboost.regress.model import Prediction
 
-#: The file by which a folder of `finetune` is known.
-END_TO_END = "finetune.json"
-
-
-def _predict_end_to_end(
-    data: str, model: str, slides: list[str] | None, normalize: str, interval: float | None
-) -> tuple[tuple[str, ...], list[Prediction]]:
-    from histoboost.endtoend.predict import predict_slides
-    from histoboost.featurize.engines import pick_device
-    from histoboost.featurize.readers import open_dataset
-
-    if interval is not None:
-        raise HistoboostError(f"interval: {model} is an end-to-end model, which gives none")
-    dataset = open_dataset(data)
-    return predict_slides(dataset, model, slides, how=normalize, device=pick_device("auto"))
-
-
-def _spots_in(data: str) -> Callable[[str], SpotTable]:
-    from histoboost.featurize.embed import spot_table
-    from histoboost.featurize.readers import open_dataset
-
-    return lambda slide: spot_table(open_dataset(data)[slide])
+    Predicted = tuple[tuple[str, ...], list[Prediction], Callable[[str], SpotTable]]
 
 
 @click.command(cls=Command)
@@ -64,6 +43,7 @@ def _spots_in(data: str) -> Callable[[str], SpotTable]:
     metavar="LEVEL",
     help="Add lower and upper bounds per type; needs a model trained with --intervals.",
 )
+@format_option()
 def predict(
     store: str,
     model_path: str,
@@ -71,32 +51,26 @@ def predict(
     slides: list[str] | None,
     normalize: str,
     interval: float | None,
+    format: str | None,
 ) -> None:
     """Predict slides of STORE with MODEL and write a table or an AnnData.
 
-    Where MODEL is a folder that finetune wrote, STORE is the slides themselves.
+    Where MODEL is a folder that finetune wrote, STORE is the slides themselves (DATA).
 
     \b
     Example:  histoboost predict store.zarr model -o submission.csv --slides S_7
               histoboost predict slides.h5 cnn -o submission.csv --slides S_7
               histoboost predict store.zarr model -o predicted.h5ad
     """
-    from histoboost.cache.store import EmbeddingStore
-    from histoboost.regress.model import CompositionRegressor
+    from histoboost.endtoend.layout import is_ensemble
     from histoboost.regress.outputs import check_prediction_output, write_predictions
 
     check_prediction_output(Path(output))
-    if (Path(model_path) / END_TO_END).is_file():
-        cell_types, predictions = _predict_end_to_end(
-            store, model_path, slides, normalize, interval
-        )
-        spots = _spots_in(store)
+    if is_ensemble(model_path):
+        found = _predict_images(store, model_path, slides, normalize, interval, format)
     else:
-        model = CompositionRegressor.load(model_path)
-        opened = EmbeddingStore(store, mode="r")
-        spots = opened.spots
-        cell_types = model.cell_types
-        predictions = model.predict(opened, slides, normalize_to=normalize, interval=interval)
+        found = _predict_embeddings(store, model_path, slides, normalize, interval, format)
+    cell_types, predictions, spots = found
     write_predictions(Path(output), cell_types, predictions, spots)
     first = 0
     for prediction in predictions:
@@ -104,3 +78,47 @@ def predict(
         click.echo(f"IDs {first} to {last}: {prediction.slide}")
         first = last + 1
     click.echo(f"Wrote {output}: {first} rows, {len(cell_types)} types, {normalize}.")
+
+
+def _predict_embeddings(
+    store: str,
+    model_path: str,
+    slides: list[str] | None,
+    normalize: str,
+    interval: float | None,
+    format: str | None,
+) -> Predicted:
+    from histoboost.cache.store import EmbeddingStore
+    from histoboost.regress.model import CompositionRegressor
+
+    if format is not None:
+        raise HistoboostError(
+            f"format {format}: {model_path} is no end-to-end model, so it takes an embedding "
+            "store; leave --format out"
+        )
+    model = CompositionRegressor.load(model_path)
+    opened = EmbeddingStore(store, mode="r")
+    predictions = model.predict(opened, slides, normalize_to=normalize, interval=interval)
+    return model.cell_types, predictions, opened.spots
+
+
+def _predict_images(
+    data: str,
+    model_path: str,
+    slides: list[str] | None,
+    normalize: str,
+    interval: float | None,
+    format: str | None,
+) -> Predicted:
+    from histoboost.endtoend.predict import predict_slides
+    from histoboost.featurize.engines import pick_device
+    from histoboost.featurize.readers import open_dataset
+    from histoboost.featurize.spots import spot_table
+
+    if interval is not None:
+        raise HistoboostError(f"interval: {model_path} is an end-to-end model, which gives none")
+    dataset = open_dataset(data, format)
+    cell_types, predictions = predict_slides(
+        dataset, model_path, slides, how=normalize, device=pick_device("auto")
+    )
+    return cell_types, predictions, lambda slide: spot_table(dataset[slide])

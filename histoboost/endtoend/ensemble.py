@@ -1,15 +1,4 @@
-"""An ensemble of networks in a folder: trained member by member, complete or resumable.
-
-Layout of the folder::
-
-    finetune.json                     what is trained, on which slides; written first
-    member_0_resnet18/checkpoint.pt   while the member is being trained
-    member_0_resnet18/history.json    loss and score of every epoch
-    member_0_resnet18/backbone.pth    the trunk alone, for `featurize --weights`
-    member_0_resnet18/model.pt        the network; written last, so it means the member is done
-    curves.png
-    alignment.csv                     where a table moved the spots
-"""
+"""An ensemble of networks in a folder: trained member by member, complete or resumable."""
 
 from __future__ import annotations
 
@@ -26,6 +15,15 @@ import torch
 from numpy.typing import NDArray
 
 from histoboost.cache.digests import digest_array
+from histoboost.endtoend.layout import (
+    ALIGNMENT,
+    BACKBONE,
+    CURVES,
+    HISTORY,
+    IDENTITY,
+    MODEL,
+    is_ensemble,
+)
 from histoboost.endtoend.scale import Scale, fit_scale
 from histoboost.errors import HistoboostError
 from histoboost.featurize.finetune.checkpoint import load_tensors, save_json, save_tensors
@@ -39,12 +37,6 @@ from histoboost.featurize.slide import Slide
 from histoboost.regress.metrics import spot_spearman
 
 FORMAT = 1
-IDENTITY = "finetune.json"
-MODEL = "model.pt"
-BACKBONE = "backbone.pth"
-HISTORY = "history.json"
-CURVES = "curves.png"
-ALIGNMENT = "alignment.csv"
 
 
 @dataclass(frozen=True)
@@ -91,7 +83,7 @@ class Ensemble:
     Parameters
     ----------
     folder : Path
-        See the module.
+        See `histoboost.endtoend.layout`.
     settings : Settings
         What was chosen about the training.
     cell_types : tuple of str
@@ -161,11 +153,6 @@ class Ensemble:
         return float(sum(row["seconds"] for rows in self.histories().values() for row in rows))
 
 
-def is_ensemble(folder: str | Path) -> bool:
-    """Whether `folder` was written by `finetune`."""
-    return (Path(folder) / IDENTITY).is_file()
-
-
 def load_ensemble(folder: str | Path) -> Ensemble:
     """Open a complete ensemble.
 
@@ -176,7 +163,7 @@ def load_ensemble(folder: str | Path) -> Ensemble:
     """
     folder = Path(folder)
     path = folder / IDENTITY
-    if not path.is_file():
+    if not is_ensemble(folder):
         raise HistoboostError(f"{folder}: holds no end-to-end model; train one with finetune")
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))

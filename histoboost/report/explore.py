@@ -17,7 +17,7 @@ from histoboost.report.slides import SlideView
 from histoboost.report.source import Source, open_source
 
 
-def explore(data: str | Path, output: str | Path) -> int:
+def explore(data: str | Path, output: str | Path, format: str | None = None) -> int:
     """Write a page that shows the slides, their cell types and their embeddings.
 
     Parameters
@@ -26,6 +26,8 @@ def explore(data: str | Path, output: str | Path) -> int:
         Any dataset that `open_dataset` reads, or an embedding store.
     output : str or Path
         The HTML file.
+    format : str, optional
+        Format of a dataset, for `open_dataset`; by default `data` tells.
 
     Returns
     -------
@@ -38,7 +40,7 @@ def explore(data: str | Path, output: str | Path) -> int:
         If `data` cannot be opened or `output` cannot be written.
     """
     check_output(output)
-    source = open_source(data)
+    source = open_source(data, format)
     views = source.views
     types = next((view.cell_types for view in views if view.abundance is not None), ())
     slides = []

@@ -59,15 +59,17 @@ class Source:
         ]
 
 
-def open_source(path: str | Path) -> Source:
-    """Open a dataset or a store.
+def open_source(path: str | Path, format: str | None = None) -> Source:
+    """Open a dataset, or a store where no format of a dataset is given.
 
     Raises
     ------
     HistoboostError
         If `path` is neither.
     """
-    return _from_store(path) if _is_store(path) else _from_dataset(path)
+    if format is None and _is_store(path):
+        return _from_store(path)
+    return _from_dataset(path, format)
 
 
 def _is_store(path: str | Path) -> bool:
@@ -115,13 +117,13 @@ def _from_store(path: str | Path) -> Source:
     return Source(views, store=store)
 
 
-def _from_dataset(path: str | Path) -> Source:
+def _from_dataset(path: str | Path, format: str | None) -> Source:
     from histoboost.featurize.inspect import inspect
     from histoboost.featurize.readers import open_dataset
     from histoboost.featurize.thumbnail import thumbnail
     from histoboost.progress import progress
 
-    dataset = open_dataset(path)
+    dataset = open_dataset(path, format)
     views = []
     with progress("Reading slides", len(dataset.slides), "slides") as advance:
         for slide in dataset.slides:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from click.testing import CliRunner
 
 from histoboost.cli import main
 from histoboost.cli.command import Group
-from histoboost.cli.json_output import write_json
+from histoboost.cli.json_output import json_option, write_json
 from histoboost.errors import HistoboostError
 
 NO_NETWORK = """
@@ -89,6 +90,16 @@ def show(batch_size: int, name: str) -> None:
 
 
 @toy.command()
+@json_option()
+def produce(json_path: str | None) -> None:
+    from rich.console import Console
+
+    click.echo("The answer is 42.")
+    write_json(json_path, {"answer": 42})
+    Console().print("A table")
+
+
+@toy.command()
 def fail_badly() -> None:
     raise HistoboostError("slides.h5: no group 'spots';\nis it the challenge's layout?")
 
@@ -128,6 +139,26 @@ def test_a_misspelt_option_in_the_config_file_is_named(tmp_path: Path) -> None:
     assert "batch-size" in result.stderr
 
 
+def test_an_option_has_the_same_name_in_the_config_file(tmp_path: Path) -> None:
+    config, found = tmp_path / "histoboost.toml", tmp_path / "found.json"
+    config.write_text(f"[produce]\njson = '{found}'\n")
+    assert CliRunner().invoke(toy, ["produce", "--config", str(config)]).exit_code == 0
+    assert json.loads(found.read_text()) == {"answer": 42}
+
+
+@pytest.mark.parametrize(
+    ("text", "named"), [("[shown]\nname = 'x'\n", "[shown]"), ("batchsize = 7\n", "'batchsize'")]
+)
+def test_what_no_command_takes_from_a_config_file_is_named(
+    tmp_path: Path, text: str, named: str
+) -> None:
+    config = tmp_path / "histoboost.toml"
+    config.write_text(text)
+    result = CliRunner().invoke(toy, ["show", "--config", str(config)])
+    assert result.exit_code == 2
+    assert named in result.stderr
+
+
 def test_a_config_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
     config = tmp_path / "histoboost.toml"
     config.write_text("name: x\n")
@@ -139,6 +170,46 @@ def test_a_config_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
 def test_json_into_a_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(HistoboostError, match="is a directory"):
         write_json(str(tmp_path), {})
+
+
+def test_json_to_stdout_is_all_there_is_on_stdout() -> None:
+    result = CliRunner().invoke(toy, ["produce", "--json", "-"])
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == {"answer": 42}
+    assert result.stderr == "The answer is 42.\nA table\n"
+
+
+def test_a_json_file_that_cannot_be_written_shows_before_the_work(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "no" / "found.json"):
+        result = CliRunner().invoke(toy, ["produce", "--json", str(path)])
+        assert result.exit_code == 2
+        assert str(path) in result.stderr
+        assert result.stdout == ""
+
+
+def test_without_json_what_is_for_people_goes_to_stdout() -> None:
+    result = CliRunner().invoke(toy, ["produce"])
+    assert (result.stdout, result.stderr) == ("The answer is 42.\nA table\n", "")
+
+
+READS_DATA = ["inspect", "align", "explore", "featurize", "finetune", "predict"]
+
+
+@pytest.mark.parametrize("name", READS_DATA)
+def test_every_command_that_reads_slides_takes_their_format(name: str) -> None:
+    result = CliRunner().invoke(main, [name, "--help"])
+    assert "--format" in result.output
+
+
+@pytest.mark.parametrize("name", ["inspect", "align", "explore"])
+def test_a_format_that_does_not_exist_is_named_with_those_that_do(
+    name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "slides.xyz").touch()
+    result = CliRunner().invoke(main, [name, str(tmp_path / "slides.xyz"), "--format", "hdf6"])
+    assert result.exit_code == 2
+    assert "'hdf6'" in result.stderr
+    assert "hdf5" in result.stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

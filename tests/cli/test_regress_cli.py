@@ -103,6 +103,7 @@ def test_train_and_predict_write_a_submission(store: str, tmp_path: Path) -> Non
         (("train", "STORE", "nowhere/model"), "no such directory"),
         (("predict", "STORE", "nomodel", "-o", "x.csv"), "nomodel: no such model"),
         (("predict", "STORE", "nomodel", "-o", "folder.csv"), "is a directory"),
+        (("predict", "STORE", "nomodel", "-o", "x.csv", "--format", "hdf5"), "leave --format out"),
         (("predict", "STORE", "nomodel", "-o", "nowhere/x.csv"), "no such directory"),
     ],
 )

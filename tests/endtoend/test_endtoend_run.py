@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from histoboost.endtoend.ensemble import is_ensemble, load_ensemble
+from histoboost.endtoend.ensemble import load_ensemble
+from histoboost.endtoend.layout import is_ensemble
 from histoboost.endtoend.run import Fold, Trained, stopping_slides, train_folds
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.featurize.backbones import load_backbone

@@ -63,6 +63,11 @@ def test_a_slide_without_picture_is_shown_without(store):
     assert pictures["S_1"].dtype == np.uint8
 
 
+def test_a_store_under_the_format_of_a_dataset_is_refused(store):
+    with pytest.raises(HistoboostError):
+        open_source(store.location, "hdf5")
+
+
 def test_a_folder_that_is_no_store_and_no_dataset_is_one_clear_line(tmp_path):
     with pytest.raises(HistoboostError, match="no other format"):
         open_source(tmp_path)
