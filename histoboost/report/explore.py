@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from histoboost import __version__
+from histoboost.cache.spots import SpotTable
 from histoboost.report import statistics
 from histoboost.report.encode import floats, numbers
 from histoboost.report.page import check_output, write_page
-from histoboost.report.slides import SlideView
+from histoboost.report.slides import slide_payload
 from histoboost.report.source import Source, open_source
 
 
@@ -41,13 +42,12 @@ def explore(data: str | Path, output: str | Path, format: str | None = None) -> 
     """
     check_output(output)
     source = open_source(data, format)
-    views = source.views
-    types = next((view.cell_types for view in views if view.abundance is not None), ())
     slides = []
-    for view in views:
-        abundance = None if view.abundance is None else floats(view.abundance.T)
-        slides.append({**view.payload(), "abundance": abundance})
-    labelled = [view for view in views if view.abundance is not None]
+    for spots in source.slides:
+        abundance = None if spots.abundance is None else floats(spots.abundance.T)
+        slides.append({**slide_payload(spots), "abundance": abundance})
+    labelled = [spots for spots in source.slides if spots.labelled]
+    types = labelled[0].cell_types if labelled else ()
     kind = "embedding store" if source.is_store else "dataset"
     page = {
         "title": Path(data).name,
@@ -63,12 +63,12 @@ def explore(data: str | Path, output: str | Path, format: str | None = None) -> 
     return write_page(output, title=Path(data).name, kind="explore", data=page)
 
 
-def _statistics(labelled: Sequence[SlideView]) -> dict[str, Any]:
+def _statistics(labelled: Sequence[SpotTable]) -> dict[str, Any]:
     """Per slide and type: five quantiles, median, sparsity, zeros, Moran's I, mean rank."""
     from histoboost.regress.neighbors import spot_graph
 
-    each = [view.abundance for view in labelled if view.abundance is not None]
-    graphs = [spot_graph(view.xy) for view in labelled]
+    each = [spots.abundance for spots in labelled if spots.abundance is not None]
+    graphs = [spot_graph(spots.xy) for spots in labelled]
     quantiles = [statistics.boxes(a) for a in each]
     return {
         "boxes": numbers(quantiles, 4),
@@ -81,9 +81,9 @@ def _statistics(labelled: Sequence[SlideView]) -> dict[str, Any]:
     }
 
 
-def _correlation(labelled: Sequence[SlideView]) -> dict[str, Any]:
+def _correlation(labelled: Sequence[SpotTable]) -> dict[str, Any]:
     """Mean over slides, so that differences between slides play no part."""
-    each = [statistics.spearman_matrix(v.abundance) for v in labelled if v.abundance is not None]
+    each = [statistics.spearman_matrix(s.abundance) for s in labelled if s.abundance is not None]
     known = np.isfinite(each).sum(axis=0)
     with np.errstate(invalid="ignore"):
         mean = np.where(known > 0, np.nansum(each, axis=0) / known, np.nan)
@@ -96,7 +96,7 @@ def _embeddings(source: Source) -> list[dict[str, Any]]:
     from histoboost.report.projection import project, sample
 
     out = []
-    index = {view.name: i for i, view in enumerate(source.views)}
+    index = {spots.slide: i for i, spots in enumerate(source.slides)}
     names = source.embedding_names()
     with progress("Projecting embeddings", len(names), "embeddings") as advance:
         for name in names:

@@ -14,7 +14,7 @@ from histoboost import __version__
 from histoboost.errors import HistoboostError
 from histoboost.report.encode import floats, numbers
 from histoboost.report.page import check_output, write_page
-from histoboost.report.source import store_views
+from histoboost.report.slides import slide_payload
 
 if TYPE_CHECKING:
     from histoboost.cache.store import EmbeddingStore
@@ -116,15 +116,16 @@ def _slides(
         for slide, values in result.predictions.items()
     }
     slides = []
-    for view in store_views(store):
-        predicted, units, left_out = held_out.get(view.name, (rest.get(view.name), target, None))
+    for name in store.slides():
+        predicted, units, left_out = held_out.get(name, (rest.get(name), target, None))
         if predicted is None:
             continue
-        truth = view.abundance
+        spots = store.spots(name)
+        truth = spots.abundance
         score = None if truth is None else floats(spearman(predicted, truth, axis=1))
         slides.append(
             {
-                **view.payload(),
+                **slide_payload(spots),
                 "truth": None if truth is None else floats(truth.T),
                 "predicted": floats(predicted.T),
                 "score": score,

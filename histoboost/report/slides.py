@@ -2,61 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from histoboost.cache.spots import SpotTable
 from histoboost.featurize.inspect import pitch_px
 from histoboost.report.encode import floats, jpeg
 
 
-@dataclass(frozen=True)
-class SlideView:
-    """What a page shows of a slide.
+def slide_payload(spots: SpotTable) -> dict[str, Any]:
+    """What `map.js` needs of a slide: its measures, its picture and its spots."""
+    height, width = spots.image_shape or _around(spots.xy)
+    counted = tuple(str(i) for i in range(len(spots)))
+    return {
+        "name": spots.slide,
+        "split": spots.split,
+        "group": spots.group,
+        "labelled": spots.labelled,
+        "n": len(spots),
+        "height": height,
+        "width": width,
+        "pitch": round(pitch_px(spots.xy) or 1.0, 3),
+        "um_per_px": spots.um_per_px,
+        "image": None if spots.thumbnail is None else jpeg(spots.thumbnail),
+        # Column after column, as every matrix on the page.
+        "xy": floats(spots.xy.T),
+        "ids": None if spots.spot_ids == counted else list(spots.spot_ids),
+    }
 
-    Attributes
-    ----------
-    name, split, group, um_per_px :
-        As in `histoboost.featurize.slide.Slide`.
-    xy : ndarray of shape (N, 2)
-        Spot centres in pixels of the source image.
-    spot_ids : tuple of str
-    abundance : ndarray of shape (N, T), or None
-    cell_types : tuple of str
-    shape : tuple of int
-        Height and width of the source image, in pixels.
-    picture : ndarray of shape (h, w, 3), uint8, or None
-        The slide in small.
-    """
 
-    name: str
-    xy: NDArray[np.float64]
-    spot_ids: tuple[str, ...]
-    abundance: NDArray[np.float32] | None
-    cell_types: tuple[str, ...]
-    split: str | None
-    group: str | None
-    um_per_px: float | None
-    shape: tuple[int, int]
-    picture: NDArray[np.uint8] | None
-
-    def payload(self) -> dict[str, Any]:
-        """What `map.js` needs of the slide."""
-        counted = tuple(str(i) for i in range(len(self.xy)))
-        return {
-            "name": self.name,
-            "split": self.split,
-            "group": self.group,
-            "labelled": self.abundance is not None,
-            "n": len(self.xy),
-            "height": self.shape[0],
-            "width": self.shape[1],
-            "pitch": round(pitch_px(self.xy) or 1.0, 3),
-            "um_per_px": self.um_per_px,
-            "image": None if self.picture is None else jpeg(self.picture),
-            # Column after column, as every matrix on the page.
-            "xy": floats(self.xy.T),
-            "ids": None if self.spot_ids == counted else list(self.spot_ids),
-        }
+def _around(xy: NDArray[np.float64]) -> tuple[int, int]:
+    """Height and width of an image, at least, that has spots there."""
+    width, height = np.ceil(xy.max(axis=0)).astype(int)
+    return max(1, int(height)), max(1, int(width))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.errors import HistoboostError
-from histoboost.report.slides import SlideView
 
 if TYPE_CHECKING:
+    from histoboost.cache.spots import SpotTable
     from histoboost.cache.store import EmbeddingStore
+    from histoboost.featurize.slide import Slide
 
 #: Long side of the picture behind a map, in pixels.
 PICTURE_PX = 1000
@@ -25,14 +26,15 @@ class Source:
 
     Attributes
     ----------
-    views : list of SlideView
+    slides : list of SpotTable
+        Spots that can be drawn, and a small picture of each slide where there is one.
     problems : list of dict
         What `inspect` found: slide, kind and message of each.
     store : EmbeddingStore or None
         Where the embeddings are, if anywhere.
     """
 
-    views: list[SlideView]
+    slides: list[SpotTable]
     problems: list[dict[str, Any]] = field(default_factory=list)
     store: EmbeddingStore | None = None
 
@@ -45,7 +47,7 @@ class Source:
         """Names of all embeddings, `net@64` before `net@128`."""
         if self.store is None:
             return []
-        names = {name for view in self.views for name in self.store.embeddings(view.name)}
+        names = {name for spots in self.slides for name in self.store.embeddings(spots.slide)}
         return sorted(names, key=lambda name: (name.rsplit("@", 1)[0], len(name), name))
 
     def embedding(self, name: str) -> list[tuple[str, NDArray[np.float16]]]:
@@ -53,9 +55,9 @@ class Source:
         if self.store is None:
             return []
         return [
-            (view.name, self.store.read(view.name, name))
-            for view in self.views
-            if name in self.store.embeddings(view.name)
+            (spots.slide, self.store.read(spots.slide, name))
+            for spots in self.slides
+            if name in self.store.embeddings(spots.slide)
         ]
 
 
@@ -73,85 +75,56 @@ def open_source(path: str | Path, format: str | None = None) -> Source:
 
 
 def _is_store(path: str | Path) -> bool:
-    if str(path).startswith("s3://"):
+    if "://" in str(path):  # datasets are files and folders
         return True
     root = Path(path) / "zarr.json"
     return root.is_file() and '"histoboost"' in root.read_text(encoding="utf-8", errors="replace")
-
-
-def store_views(store: EmbeddingStore) -> list[SlideView]:
-    """The slides of a store, each with the small picture that it holds."""
-    views = []
-    for name in store.slides():
-        spots = store.spots(name)
-        views.append(
-            SlideView(
-                name=name,
-                xy=spots.xy,
-                spot_ids=spots.spot_ids,
-                abundance=spots.abundance,
-                cell_types=spots.cell_types,
-                split=spots.split,
-                group=spots.group,
-                um_per_px=spots.um_per_px,
-                shape=spots.image_shape or _around(spots.xy),
-                picture=spots.thumbnail,
-            )
-        )
-    return views
-
-
-def _around(xy: NDArray[np.float64]) -> tuple[int, int]:
-    """Height and width of an image, at least, that has spots there."""
-    width, height = np.ceil(xy.max(axis=0)).astype(int)
-    return max(1, int(height)), max(1, int(width))
 
 
 def _from_store(path: str | Path) -> Source:
     from histoboost.cache.store import EmbeddingStore
 
     store = EmbeddingStore(path, mode="r")
-    views = store_views(store)
-    if not views:
+    slides = [store.spots(name) for name in store.slides()]
+    if not slides:
         raise HistoboostError(f"{path}: the store holds no slides; featurize some first")
-    return Source(views, store=store)
+    return Source(slides, store=store)
 
 
 def _from_dataset(path: str | Path, format: str | None) -> Source:
     from histoboost.featurize.inspect import inspect
     from histoboost.featurize.readers import open_dataset
-    from histoboost.featurize.thumbnail import thumbnail
     from histoboost.progress import progress
 
     dataset = open_dataset(path, format)
-    views = []
+    slides = []
     with progress("Reading slides", len(dataset.slides), "slides") as advance:
         for slide in dataset.slides:
             keep = _usable(slide.xy, slide.abundance)
-            try:
-                picture = thumbnail(slide.image, PICTURE_PX)
-            except HistoboostError:
-                picture = None  # `inspect` says what is wrong, at the top of the page
             if keep.any():
-                abundance = None if slide.abundance is None else slide.abundance[keep]
-                views.append(
-                    SlideView(
-                        name=slide.name,
-                        xy=slide.xy[keep],
-                        spot_ids=tuple(np.array(slide.spot_ids, dtype=object)[keep]),
-                        abundance=abundance,
-                        cell_types=slide.cell_types,
-                        split=slide.split,
-                        group=slide.group,
-                        um_per_px=slide.um_per_px,
-                        shape=slide.image.shape,
-                        picture=picture,
-                    )
-                )
+                slides.append(_spots_of(slide, keep))
             advance(1)
-    if not views:
+    if not slides:
         raise HistoboostError(f"{path}: no slide has a usable spot; see histoboost inspect {path}")
-    return Source(views, inspect(dataset)["problems"])
+    return Source(slides, inspect(dataset)["problems"])
+
+
+def _spots_of(slide: Slide, keep: NDArray[np.bool_]) -> SpotTable:
+    """The spots to `keep`, and a picture of the slide if its pixels can be read."""
+    from histoboost.featurize.spots import spot_table
+    from histoboost.featurize.thumbnail import thumbnail
+
+    kept = replace(
+        slide,
+        xy=slide.xy[keep],
+        spot_ids=tuple(np.array(slide.spot_ids, dtype=object)[keep]),
+        abundance=None if slide.abundance is None else slide.abundance[keep],
+    )
+    try:
+        return spot_table(kept, thumbnail(slide.image, PICTURE_PX))
+    except HistoboostError:
+        # `inspect` says what is wrong, at the top of the page.
+        return replace(spot_table(kept, np.zeros((1, 1, 3), np.uint8)), thumbnail=None)
 
 
 def _usable(xy: NDArray[np.float64], abundance: NDArray[np.float32] | None) -> NDArray[np.bool_]:

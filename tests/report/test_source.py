@@ -45,8 +45,9 @@ def test_a_store_shows_the_same_slides_as_the_dataset_it_came_from(store, phanto
     ours, theirs = open_source(store.location), open_source(phantom_h5)
     assert ours.is_store
     assert not theirs.is_store
-    for a, b in zip(ours.views, theirs.views, strict=True):
-        assert (a.name, a.shape, a.cell_types, a.split) == (b.name, b.shape, b.cell_types, b.split)
+    for a, b in zip(ours.slides, theirs.slides, strict=True):
+        assert (a.slide, a.image_shape) == (b.slide, b.image_shape)
+        assert (a.cell_types, a.split) == (b.cell_types, b.split)
         assert np.array_equal(a.xy, b.xy)
         assert (a.abundance is None) == (b.abundance is None)
 
@@ -58,7 +59,7 @@ def test_embeddings_are_listed_with_the_slides_that_have_them(store):
 
 
 def test_a_slide_without_picture_is_shown_without(store):
-    pictures = {view.name: view.picture for view in open_source(store.location).views}
+    pictures = {spots.slide: spots.thumbnail for spots in open_source(store.location).slides}
     assert pictures["S_2"] is None
     assert pictures["S_1"].dtype == np.uint8
 
@@ -66,6 +67,11 @@ def test_a_slide_without_picture_is_shown_without(store):
 def test_a_store_under_the_format_of_a_dataset_is_refused(store):
     with pytest.raises(HistoboostError):
         open_source(store.location, "hdf5")
+
+
+def test_an_address_is_taken_for_a_store_whatever_its_scheme():
+    with pytest.raises(HistoboostError, match="unknown scheme 'ftp'; use s3, gs, az"):
+        open_source("ftp://bucket/store.zarr")
 
 
 def test_a_folder_that_is_no_store_and_no_dataset_is_one_clear_line(tmp_path):
