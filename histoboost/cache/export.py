@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.cache.spots import SPOT_SHARE, SpotTable
+from histoboost.cache.spots import SpotTable, spot_diameter_px
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError, HistoboostWarning
+from histoboost.output_file import check_output, write_whole
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -69,7 +67,7 @@ def export(store: EmbeddingStore, path: str | Path, *, spatialdata: bool = False
         {name: recipes[0][name].without_slide().fields for name in names}, sort_keys=True
     )
     if spatialdata:
-        write_whole(path, _spatialdata(adata, tables).write)
+        write_whole(path, _without_notes(_spatialdata(adata, tables).write))
     else:
         write_anndata(adata, path)
     return names
@@ -132,57 +130,30 @@ def write_anndata(adata: AnnData, path: Path) -> None:
         with anndata.settings.override(zarr_write_format=3):
             adata.write_zarr(target)
 
-    write_whole(path, write_zarr if path.suffix == ".zarr" else adata.write_h5ad)
+    write = write_zarr if path.suffix == ".zarr" else adata.write_h5ad
+    write_whole(path, _without_notes(write))
 
 
-def check_output(path: Path, suffixes: Sequence[str]) -> None:
-    """Say before the work that `path` cannot be written.
+def _without_notes(write: Callable[[Path], object]) -> Callable[[Path], None]:
+    """`write` without the notes of anndata, zarr and spatialdata on what they mean to change."""
 
-    Raises
-    ------
-    HistoboostError
-        If its suffix is another, it is a folder, or its own folder is missing or not writable.
-    """
-    if path.suffix not in suffixes:
-        raise HistoboostError(f"{path}: unknown suffix {path.suffix!r}; give {', '.join(suffixes)}")
-    if path.is_dir():
-        raise HistoboostError(f"{path}: is a folder that exists; give another name or remove it")
-    if not path.parent.is_dir():
-        raise HistoboostError(f"{path.parent}: no such directory; create it first")
-    if not os.access(path.parent, os.W_OK):
-        raise HistoboostError(f"{path.parent}: cannot be written to; choose another place")
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write` on a place beside `path` and move what it wrote there in one step."""
-    staging = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    try:
+    def quiet(target: Path) -> None:
         with warnings.catch_warnings():
-            # Notes of anndata, zarr and spatialdata on defaults they mean to change.
             warnings.simplefilter("ignore")
-            write(staging / path.name)
-        os.replace(staging / path.name, path)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+            write(target)
+
+    return quiet
 
 
 def _library(table: SpotTable) -> dict[str, Any]:
     """Image and scale factors of a slide; the thumbnail stands where plots look for one."""
-    factors: dict[str, float] = {"spot_diameter_fullres": _diameter_px(table)}
+    factors: dict[str, float] = {"spot_diameter_fullres": spot_diameter_px(table.xy)}
     if table.um_per_px is not None:
         factors["microns_per_pixel"] = table.um_per_px
     if table.thumbnail is None or table.image_shape is None:
         return {"images": {}, "scalefactors": factors}
     factors["tissue_hires_scalef"] = table.thumbnail.shape[1] / table.image_shape[1]
     return {"images": {"hires": table.thumbnail}, "scalefactors": factors}
-
-
-def _diameter_px(table: SpotTable) -> float:
-    from scipy.spatial import cKDTree
-
-    if len(table) < 2:
-        return 1.0
-    return float(SPOT_SHARE * np.median(cKDTree(table.xy).query(table.xy, k=2)[0][:, 1]))
 
 
 def _labels(table: SpotTable, types: int) -> NDArray[np.float32]:
@@ -207,7 +178,7 @@ def _spatialdata(adata: AnnData, tables: Sequence[SpotTable]) -> Any:
         shapes[name] = ShapesModel.parse(
             table.xy,
             geometry=0,
-            radius=_diameter_px(table) / 2,
+            radius=spot_diameter_px(table.xy) / 2,
             transformations={name: Identity()},
         )
         if table.thumbnail is not None and table.image_shape is not None:

@@ -188,15 +188,17 @@ def _spatial(table: SpotTable) -> dict[str, Any] | None:
         return None
     scalefactors = {
         "tissue_lowres_scalef": table.thumbnail.shape[1] / table.image_shape[1],
-        "spot_diameter_fullres": SPOT_SHARE * _pitch_px(table.xy),
+        "spot_diameter_fullres": spot_diameter_px(table.xy),
     }
     return {table.slide: {"images": {"lowres": table.thumbnail}, "scalefactors": scalefactors}}
 
 
-def _pitch_px(xy: NDArray[np.float64]) -> float:
+def spot_diameter_px(xy: NDArray[np.float64]) -> float:
+    """Diameter of the spots at `xy`, (N, 2) in pixels, as drawn on maps; for one spot a guess."""
     from scipy.spatial import cKDTree
 
-    return float(np.median(cKDTree(xy).query(xy, k=2)[0][:, 1])) if len(xy) > 1 else 1.0
+    nearest = cKDTree(xy).query(xy, k=2)[0][:, 1]  # infinite for a spot that is alone
+    return SPOT_SHARE * float(np.median(nearest)) if len(xy) > 1 else SPOT_SHARE
 
 
 def decode_table(slide: str, files: Mapping[str, bytes]) -> SpotTable:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import click
 
-from histoboost.errors import HistoboostError
+from histoboost.output_file import check_output
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,15 +38,8 @@ def _prepare(ctx: click.Context, param: click.Parameter, value: str | None) -> s
         ctx.meta[_STDOUT] = sys.stdout
         ctx.with_resource(redirect_stdout(sys.stderr))
     elif value is not None:
-        _check(Path(value))
+        check_output(Path(value))
     return value
-
-
-def _check(path: Path) -> None:
-    if path.is_dir():
-        raise HistoboostError(f"{path}: is a directory; give the name of a file")
-    if not path.parent.is_dir():
-        raise HistoboostError(f"{path}: no folder {path.parent}; create it first")
 
 
 def write_json(path: str | None, result: object) -> None:
@@ -55,7 +48,7 @@ def write_json(path: str | None, result: object) -> None:
     Raises
     ------
     HistoboostError
-        If `path` is a directory, or its folder does not exist.
+        If `path` is a directory, or its own directory is missing or not writable.
     """
     if path is None:
         return
@@ -63,5 +56,5 @@ def write_json(path: str | None, result: object) -> None:
     if path == "-":
         click.get_current_context().meta[_STDOUT].write(text)
         return
-    _check(Path(path))
+    check_output(Path(path))
     Path(path).write_text(text, encoding="utf-8")

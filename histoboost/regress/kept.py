@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from histoboost.errors import HistoboostError
+from histoboost.output_file import write_whole
 from histoboost.regress.crossval import Fold, FoldResult
 from histoboost.regress.features import Layout
 from histoboost.regress.setup import Setup
@@ -68,10 +68,8 @@ class KeptFolds:
         """Write `result`; it appears whole or not at all."""
         values = {"held_out": list(result.held_out)}
         values |= {name: getattr(result, name) for name in _SCORES}
-        handle, staging = tempfile.mkstemp(prefix=f".{key[:8]}-", dir=self.folder)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(values, file)
-        os.replace(staging, self.folder / f"{key}.json")
+        text = json.dumps(values)
+        write_whole(self.folder / f"{key}.json", lambda path: path.write_text(text, "utf-8"))
 
 
 _SCORES = (

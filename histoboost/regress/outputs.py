@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from histoboost.cache.export import check_output, spots_anndata, write_anndata, write_whole
+from histoboost.cache.export import spots_anndata, write_anndata
 from histoboost.cache.spots import SpotTable
 from histoboost.errors import HistoboostError
-from histoboost.regress import submission
+from histoboost.output_file import check_output, write_whole
+from histoboost.regress.submission import write_submission
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,9 +31,6 @@ def check_prediction_output(path: Path) -> None:
         If its suffix is none of `SUFFIXES`, what the suffix needs is not installed, or the place
         cannot be written to.
     """
-    if path.suffix == ".csv":
-        submission.check_output(path)
-        return
     check_output(path, SUFFIXES)
     if path.suffix == ".parquet":
         try:
@@ -66,7 +64,7 @@ def write_predictions(
         Name of a slide to its spots, such as `EmbeddingStore.spots`; a CSV does without.
     """
     if path.suffix == ".csv":
-        submission.write_submission(path, cell_types, predictions)
+        write_submission(path, cell_types, predictions)
     elif path.suffix == ".parquet":
         table = _table(cell_types, predictions, spots)
         write_whole(path, lambda target: table.to_parquet(target, index=False))

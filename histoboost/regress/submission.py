@@ -4,34 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from histoboost.errors import HistoboostError
+from histoboost.output_file import write_whole
 
 if TYPE_CHECKING:
     from histoboost.regress.model import Prediction
-
-
-def check_output(path: Path) -> None:
-    """Say now rather than after the work that `path` cannot be written.
-
-    Raises
-    ------
-    HistoboostError
-        If it is a directory, or its directory does not exist or cannot be written to.
-    """
-    if path.is_dir():
-        raise HistoboostError(f"{path}: is a directory; give the name of a file")
-    if not path.parent.is_dir():
-        raise HistoboostError(f"{path.parent}: no such directory; create it first")
-    if not os.access(path.parent, os.W_OK):
-        raise HistoboostError(f"{path.parent}: cannot be written to; choose another place")
 
 
 def write_submission(
@@ -66,12 +48,5 @@ def write_submission(
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["ID", *columns])
     writer.writerows([at, *(f"{v:.7g}" for v in row)] for at, row in enumerate(values))
-    handle, staging = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(buffer.getvalue())
-        os.chmod(staging, 0o644)  # mkstemp's own is for the owner only
-        os.replace(staging, path)
-    except BaseException:
-        os.unlink(staging)
-        raise
+    text = buffer.getvalue()
+    write_whole(path, lambda target: target.write_text(text, encoding="utf-8", newline="\n"))

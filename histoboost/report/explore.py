@@ -11,9 +11,10 @@ import numpy as np
 
 from histoboost import __version__
 from histoboost.cache.spots import SpotTable
+from histoboost.output_file import check_output
 from histoboost.report import statistics
 from histoboost.report.encode import floats, numbers
-from histoboost.report.page import check_output, write_page
+from histoboost.report.page import write_page
 from histoboost.report.slides import slide_payload
 from histoboost.report.source import Source, open_source
 
@@ -40,7 +41,7 @@ def explore(data: str | Path, output: str | Path, format: str | None = None) -> 
     HistoboostError
         If `data` cannot be opened or `output` cannot be written.
     """
-    check_output(output)
+    check_output(Path(output))
     source = open_source(data, format)
     slides = []
     for spots in source.slides:

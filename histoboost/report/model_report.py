@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from histoboost import __version__
 from histoboost.errors import HistoboostError
+from histoboost.output_file import check_output
 from histoboost.report.encode import floats, numbers
-from histoboost.report.page import check_output, write_page
+from histoboost.report.page import write_page
 from histoboost.report.slides import slide_payload
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def report(
     from histoboost.report.evaluation import evaluate
     from histoboost.report.provenance import provenance, recipes
 
-    check_output(output)
+    check_output(Path(output))
     regressor = CompositionRegressor.load(model)
     if len(regressor.training_slides) < 2:
         raise HistoboostError(

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import html
 import json
-import os
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from histoboost import __version__
-from histoboost.errors import HistoboostError
+from histoboost.output_file import check_output, write_whole
 
 #: `unsafe-eval` is for plotly's WebGL traces, which compile their own shader calls.
 _POLICY = (
@@ -67,9 +66,10 @@ def write_page(path: str | Path, *, title: str, kind: str, data: dict[str, Any])
     Raises
     ------
     HistoboostError
-        If `path` is a directory, or its folder does not exist.
+        If `path` is a directory, or its own directory is missing or not writable.
     """
-    path = check_output(path)
+    path = Path(path)
+    check_output(path)
     from plotly.offline import get_plotlyjs
 
     text = _SHELL.format(
@@ -83,26 +83,8 @@ def write_page(path: str | Path, *, title: str, kind: str, data: dict[str, Any])
         plotly=get_plotlyjs().replace("</script", "<\\/script"),
         script="\n".join(_asset(name) for name in ("common.js", "map.js", f"{kind}.js")),
     )
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    write_whole(path, lambda target: target.write_text(text, encoding="utf-8"))
     return path.stat().st_size
-
-
-def check_output(path: str | Path) -> Path:
-    """Say before the work, and not after it, that a page cannot be written to `path`.
-
-    Raises
-    ------
-    HistoboostError
-        If `path` is a directory, or its folder does not exist.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise HistoboostError(f"{path}: is a directory; give the name of an HTML file")
-    if not path.parent.is_dir():
-        raise HistoboostError(f"{path}: no folder {path.parent}; create it first")
-    return path
 
 
 def _asset(name: str) -> str:

@@ -138,7 +138,7 @@ def test_what_cannot_be_written_is_said_before_anything_is(tmp_path: Path, store
     (tmp_path / "there.zarr").mkdir()
     for name, message in (
         ("out.csv", "unknown suffix '.csv'; give .h5ad, .zarr"),
-        ("there.zarr", "is a folder that exists"),
+        ("there.zarr", "is a directory"),
         ("absent/out.h5ad", "no such directory"),
     ):
         with pytest.raises(HistoboostError, match=message):

@@ -80,7 +80,7 @@ def test_csv_stays_the_challenges_layout(tmp_path: Path, store, predictions):
     [
         ("out.xlsx", "unknown suffix '.xlsx'; give .csv, .parquet, .h5ad, .zarr"),
         ("absent/out.h5ad", "no such directory"),
-        ("store.zarr", "is a folder that exists"),
+        ("store.zarr", "is a directory"),
     ],
 )
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, store, name: str, message: str):

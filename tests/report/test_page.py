@@ -55,7 +55,7 @@ def test_no_element_of_a_page_points_outside(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("name", "complaint"), [("", "is a directory"), ("no/p.html", "no folder")]
+    ("name", "complaint"), [("", "is a directory"), ("no/p.html", "no such directory")]
 )
 def test_an_output_that_cannot_be_is_one_clear_line(tmp_path: Path, name: str, complaint: str):
     with pytest.raises(HistoboostError, match=complaint):
