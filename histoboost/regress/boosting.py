@@ -181,33 +181,49 @@ class MultiTargetLGBM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         inner : tuple of blocks and targets, optional
             The rows that decide when to stop.
         """
-        import lightgbm as lgb
+        return self.fit_task(self.bin_blocks(blocks, targets, weight, inner))
 
+    def bin_blocks(
+        self,
+        blocks: Sequence[NDArray[np.float32]],
+        targets: NDArray[np.float64],
+        weight: NDArray[np.float64] | None = None,
+        inner: tuple[Sequence[NDArray[np.float32]], NDArray[np.float64]] | None = None,
+    ) -> Task:
+        """The part of `fit_blocks` that targets have in common; `fit_task` is the rest."""
         if self.early_stopping_rounds is not None and inner is None:
             raise HistoboostError(
                 "early_stopping_rounds: needs an inner slide; give the rows of one as inner"
             )
-        self.n_features_in_ = blocks[0].shape[1]
-        self._flat = False
-        budget = plan(targets.shape[1], self.n_jobs)
-        if self.verbose:
-            print(budget)
-        params = self.lightgbm_params(self.n_features_in_)
-        data = bin_features(blocks, params, budget.cores, weight)
+        cores = plan(targets.shape[1], self.n_jobs).cores
+        params = self.lightgbm_params(blocks[0].shape[1])
+        data = bin_features(blocks, params, cores, weight)
         start = check_random_state(self.random_state).randint(2**31 - 1) % 2**24
-        task = Task(
+        return Task(
             data,
             targets,
             params,
             self.n_estimators,
             seeds=[start + 127 * index for index in range(targets.shape[1])],
-            inner=None
-            if inner is None
-            else bin_features(inner[0], params, budget.cores, reference=data),
+            inner=None if inner is None else bin_features(inner[0], params, cores, reference=data),
             inner_targets=None if inner is None else inner[1],
             patience=self.early_stopping_rounds or 0,
         )
-        results = train_all(task, budget)
+
+    def fit_task(self, task: Task, targets: Sequence[int] | None = None) -> MultiTargetLGBM:
+        """Train the models of some targets of a task, in this order; of all by default.
+
+        Each is the one that training all would have made, to the last bit.
+        """
+        import lightgbm as lgb
+
+        chosen = range(task.targets.shape[1]) if targets is None else targets
+        budget = plan(len(chosen), self.n_jobs)
+        if self.verbose:
+            print(budget)
+        results = train_all(task, chosen, budget)
+        self.n_features_in_ = task.data.num_feature()
+        self._flat = False
         self.texts_ = [result.text for result in results]
         self.rounds_ = np.array([result.rounds for result in results])
         self._boosters = [lgb.Booster(model_str=text) for text in self.texts_]

@@ -61,6 +61,7 @@ class FoldResult:
     type_spearman : float
         Mean over cell types within each held-out slide, then over slides.
     fit_seconds, predict_seconds : float
+        Added over the workers that shared the fold.
     baselines : dict
         Per-spot Spearman of the constant profiles on the same spots.
     predictions : dict
@@ -245,7 +246,8 @@ def cross_validate(
     jobs : int, optional
         Cores to use at most.
     client : distributed.Client, optional
-        Score the folds on the workers of this Dask cluster, each with the cores it has.
+        Score the folds on the workers of this Dask cluster, each with the cores it has; where
+        there are more workers than folds, the cell types of a fold are divided among several.
 
     Returns
     -------
@@ -302,7 +304,7 @@ def run_folds(
     else:
         from histoboost.regress.distribute import folds_on_cluster
 
-        done = folds_on_cluster(client, store, chosen, units)
+        done = folds_on_cluster(client, store, layout, units)
     for place, result in done if units else ():
         results[missing[place]] = result
         if kept is not None:
@@ -399,24 +401,36 @@ def score_fold(
     matrix: FeatureMatrix, fold: Fold, setup: Setup, predictor: Predictor, fit_seconds: float
 ) -> FoldResult:
     """Score a model that was trained on a fold's training slides on its held-out ones."""
-    fitted = time.perf_counter()
+    start = time.perf_counter()
     tables = [matrix.layout.spots[slide] for slide in fold.held_out]
     predictions = {
         table.slide: predictor.predict(matrix.block(slide), table.xy)
         for slide, table in zip(fold.held_out, tables, strict=True)
     }
-    predicted = time.perf_counter()
+    predict_seconds = time.perf_counter() - start
+    return score_held_out(matrix.layout, fold, setup, predictions, fit_seconds, predict_seconds)
+
+
+def score_held_out(
+    layout: Layout,
+    fold: Fold,
+    setup: Setup,
+    predictions: dict[str, Array],
+    fit_seconds: float,
+    predict_seconds: float,
+) -> FoldResult:
+    """Score predictions of a fold's held-out slides; no features are looked at."""
     if setup.model not in BASELINES:
-        for table in tables:
-            warn_if_constant(predictions[table.slide], f"slide {table.slide}")
-    true = [matrix.abundance(slide) for slide in fold.held_out]
+        for slide, predicted in predictions.items():
+            warn_if_constant(predicted, f"slide {slide}")
+    true = [layout.abundance(slide) for slide in fold.held_out]
     return score_predictions(
         predictions,
         true,
         seed=setup.seed,
         fit_seconds=fit_seconds,
-        predict_seconds=predicted - fitted,
-        baselines={name: _baseline(matrix, fold, name, setup, true) for name in BASELINES},
+        predict_seconds=predict_seconds,
+        baselines={name: _baseline(layout, fold, name, setup, true) for name in BASELINES},
     )
 
 
@@ -461,7 +475,7 @@ def _over_spots(predicted: Sequence[NDArray[Any]], true: Sequence[NDArray[Any]])
 
 
 def _baseline(
-    matrix: FeatureMatrix, fold: Fold, name: str, setup: Setup, true: Sequence[NDArray[Any]]
+    layout: Layout, fold: Fold, name: str, setup: Setup, true: Sequence[NDArray[Any]]
 ) -> float:
-    profile = constant_profile([matrix.abundance(i) for i in fold.training], name, setup.balance)
+    profile = constant_profile([layout.abundance(i) for i in fold.training], name, setup.balance)
     return _over_spots([np.tile(profile, (len(part), 1)) for part in true], true)

@@ -1,97 +1,333 @@
-"""Stage 2 on a Dask cluster: a unit is a fold with a seed, and runs the same code as locally."""
+"""Stage 2 on a Dask cluster: a unit is a fold with a seed, or some cell types of one.
+
+What cell types have in common (reading the features, components, kernel ridge, binning) a worker
+does once and holds on to; the unit that remains is the trees of its types. The code is the same as
+on one machine, and so are the results.
+"""
 
 from __future__ import annotations
 
+import logging
+import math
 import threading
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
-from typing import TYPE_CHECKING
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from histoboost.cache.remote import shared_location, store_on_worker
 from histoboost.cache.store import EmbeddingStore
-from histoboost.cluster import run_units, worker_threads
-from histoboost.regress.features import FeatureMatrix, assemble
+from histoboost.cluster import run_units, worker_name, worker_threads
+from histoboost.errors import HistoboostError, HistoboostWarning
+from histoboost.regress.budget import can_fork
+from histoboost.regress.crossval import Fold, FoldResult, score_held_out
+from histoboost.regress.features import FeatureMatrix, Layout, assemble
+from histoboost.regress.fitting import (
+    BegunPredictor,
+    Predictor,
+    begin_predictor,
+    common_share,
+    fit_predictor,
+)
+from histoboost.regress.heads import TypeModels
+from histoboost.regress.setup import Setup
+from histoboost.regress.smoothing import smooth
 
 if TYPE_CHECKING:
     from distributed import Client
 
-    from histoboost.regress.crossval import Fold, FoldResult
-    from histoboost.regress.fitting import Predictor
-    from histoboost.regress.setup import Setup
+Array = NDArray[np.float64]
+Types = tuple[int, ...]
 
-# Threads of one worker share its features; they would only take cores from each other.
+# Shown in the log of the worker, which Dask has set up for the names below "distributed".
+_log = logging.getLogger("distributed.histoboost")
+# Threads of one worker share what it holds; they would only take cores from each other.
 _one_at_a_time = threading.Lock()
 
 
+@dataclass(frozen=True)
+class Data:
+    """What a worker has to read.
+
+    Attributes
+    ----------
+    location : str
+        The store.
+    slides : tuple of str
+        In the order that folds count them in.
+    features, standardize : str
+        See `Setup`.
+    digest : str
+        Of the caller's layout: a store that has changed since is read again, or refused.
+    """
+
+    location: str
+    slides: tuple[str, ...]
+    features: str
+    standardize: str
+    digest: str
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What a unit says of some cell types of a fold.
+
+    Attributes
+    ----------
+    predictions : list of ndarray of shape (N, types)
+        One for each held-out slide, not smoothed.
+    fit_seconds, predict_seconds : float
+    warnings : tuple of str
+        For the caller's terminal.
+    """
+
+    predictions: list[Array]
+    fit_seconds: float
+    predict_seconds: float
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ModelPart:
+    """The first cell types' predictor, with all that types have in common; texts of others."""
+
+    predictor: Predictor | None
+    texts: list[str]
+    warnings: tuple[str, ...]
+
+
 def folds_on_cluster(
-    client: Client,
-    store: EmbeddingStore,
-    slides: Sequence[str],
-    wanted: Sequence[tuple[Fold, Setup]],
+    client: Client, store: EmbeddingStore, layout: Layout, wanted: Sequence[tuple[Fold, Setup]]
 ) -> Iterator[tuple[int, FoldResult]]:
     """Score folds on the workers of `client`.
-
-    The features of `slides` are read from the store once by each worker, not sent with a task.
 
     Yields
     ------
     place : int
-        Index into `wanted`, in the order in which they are done.
+        Index into `wanted`, in the order in which they are done: a fold is once all of its parts
+        are.
     FoldResult
     """
-    location = shared_location(store)
-    # Folds with the most training slides take longest.
+    if not wanted:
+        return
+    parts = divide(client, layout, wanted)
+    # Folds with the most training slides take longest. The parts of a fold follow each other, so
+    # that few workers have to begin it.
     order = sorted(range(len(wanted)), key=lambda at: -len(wanted[at][0].training))
+    units = [(at, part) for at in order for part in range(len(parts))]
+    data = data_of(store, layout, wanted[0][1])
     done = run_units(
         client,
-        fold_unit,
-        [(location, tuple(slides), *wanted[at]) for at in order],
-        names=[
-            f"fold that holds out {', '.join(slides[i] for i in wanted[at][0].held_out)}"
-            for at in order
-        ],
-        description="evaluate",
-        unit="folds",
+        score_unit,
+        [(data, *wanted[at], parts[part]) for at, part in units],
+        names=[_name(layout, wanted[at][0], parts, part) for at, part in units],
+        description=f"evaluate {wanted[0][1].model}",
+        unit="folds" if len(parts) == 1 else "parts of folds",
     )
+    waiting: dict[int, dict[int, Part]] = {}
     for place, result in done:
-        yield order[place], result
-
-
-def fold_unit(location: str, slides: tuple[str, ...], fold: Fold, setup: Setup) -> FoldResult:
-    """Train and score one fold; this is what a worker runs."""
-    from histoboost.regress.crossval import run_fold
-
-    with _one_at_a_time:
-        matrix = _matrix(location, slides, setup.features, setup.standardize)
-        return run_fold(matrix, fold, setup, worker_threads())
+        at, part = units[place]
+        _pass_on(result.warnings)
+        there = waiting.setdefault(at, {})
+        there[part] = result
+        if len(there) == len(parts):
+            del waiting[at]
+            yield at, _joined(layout, *wanted[at], [there[i] for i in range(len(parts))])
 
 
 def fit_on_cluster(
-    client: Client, store: EmbeddingStore, slides: Sequence[str], setup: Setup
+    client: Client, store: EmbeddingStore, layout: Layout, setup: Setup
 ) -> Predictor:
-    """Train on all of `slides` on one worker of `client`."""
-    [(_, predictor)] = run_units(
+    """Train on all slides of `layout` on the workers of `client`."""
+    everything = Fold((), tuple(range(len(layout.slides))))
+    parts = divide(client, layout, [(everything, setup)])
+    data = data_of(store, layout, setup)
+    done = run_units(
         client,
-        fit_unit,
-        [(shared_location(store), tuple(slides), setup)],
-        names=["training"],
+        model_unit,
+        [(data, everything, setup, types) for types in parts],
+        names=[_name(layout, everything, parts, part) for part in range(len(parts))],
         description="train",
-        unit="models",
+        unit="models" if len(parts) == 1 else "parts of the model",
     )
-    return predictor
+    found = dict(done)
+    for part in found.values():
+        _pass_on(part.warnings)
+    predictor = found[0].predictor
+    assert predictor is not None  # the first part has it
+    if len(parts) == 1:
+        return predictor
+    fitted = cast(TypeModels, predictor.fitted)
+    others = [text for part in range(1, len(parts)) for text in found[part].texts]
+    return replace(predictor, fitted=fitted.completed([*fitted.texts, *others]))
 
 
-def fit_unit(location: str, slides: tuple[str, ...], setup: Setup) -> Predictor:
-    """Train on all of `slides`; this is what a worker runs."""
-    from histoboost.regress.fitting import fit_predictor
+def divide(client: Client, layout: Layout, wanted: Sequence[tuple[Fold, Setup]]) -> list[Types]:
+    """The cell types of each unit, such that a fold's units keep the workers of now busy."""
+    types = len(layout.spots[0].cell_types)
+    workers = len(client.scheduler_info(n_workers=-1)["workers"])
+    count = parts_of_each(workers, len(wanted), types, common_share(wanted[0][1]))
+    return [tuple(map(int, part)) for part in np.array_split(np.arange(types), count)]
 
-    with _one_at_a_time:
-        matrix = _matrix(location, slides, setup.features, setup.standardize)
-        return fit_predictor(matrix, range(len(slides)), setup, worker_threads())
+
+def parts_of_each(workers: int, folds: int, types: int, common: float) -> int:
+    """Into how many parts to divide the cell types of each fold.
+
+    Workers take units in rounds, and a part costs what types have in common besides its own
+    share of the rest: the number of parts with the least of both, the smaller of two that tie.
+
+    Parameters
+    ----------
+    workers, folds, types : int
+        How many there are.
+    common : float
+        Share of a training that types have in common; 1 where it cannot be divided.
+    """
+
+    def cost(parts: int) -> float:
+        rounds = math.ceil(folds * parts / max(workers, 1))
+        return round(rounds * (common + (1 - common) / parts), 9)
+
+    return min(range(1, types + 1), key=cost) if common < 1 else 1
 
 
-@lru_cache(maxsize=1)
-def _matrix(
-    location: str, slides: tuple[str, ...], features: str, standardize: str
-) -> FeatureMatrix:
-    return assemble(store_on_worker(location), list(slides), features, standardize)
+def data_of(store: EmbeddingStore, layout: Layout, setup: Setup) -> Data:
+    """What workers read to have the matrix of `layout`."""
+    return Data(
+        shared_location(store), layout.slides, layout.features, setup.standardize, layout.digest
+    )
+
+
+def score_unit(data: Data, fold: Fold, setup: Setup, types: Types) -> Part:
+    """Train some cell types of a fold and predict its held-out slides; what a worker runs."""
+    with _one_at_a_time, _noting_warnings() as said:
+        matrix = _held.matrix(data)
+        start = time.perf_counter()
+        predictor = _trained(data, fold, setup, types)
+        fitted = time.perf_counter()
+        predictions = [predictor.unsmoothed(matrix.block(slide)) for slide in fold.held_out]
+        return Part(predictions, fitted - start, time.perf_counter() - fitted, tuple(said()))
+
+
+def model_unit(data: Data, fold: Fold, setup: Setup, types: Types) -> ModelPart:
+    """Train some cell types; what a worker runs."""
+    with _one_at_a_time, _noting_warnings() as said:
+        predictor = _trained(data, fold, setup, types)
+        if types[0] == 0:
+            return ModelPart(predictor, [], tuple(said()))
+        return ModelPart(None, cast(TypeModels, predictor.fitted).texts, tuple(said()))
+
+
+def _trained(data: Data, fold: Fold, setup: Setup, types: Types) -> Predictor:
+    _log.info("training on %d slides, cell types %s", len(fold.training), types)
+    if common_share(setup) < 1:
+        return _held.begun(data, fold, setup).grow(types)
+    return fit_predictor(_held.matrix(data), fold.training, setup, _threads())
+
+
+class _Held:
+    """What a worker keeps between units: one matrix, and what types share of one training.
+
+    The old is let go before the new is made: a worker need not have memory for both.
+    """
+
+    def __init__(self) -> None:
+        self._data: Data | None = None
+        self._matrix: FeatureMatrix | None = None
+        self._training: tuple[Data, Fold, Setup] | None = None
+        self._begun: BegunPredictor | None = None
+
+    def matrix(self, data: Data) -> FeatureMatrix:
+        """The features.
+
+        Raises
+        ------
+        HistoboostError
+            If the worker sees no store, or another than the caller does.
+        """
+        if self._matrix is None or self._data != data:
+            self._matrix = self._begun = None  # the latter holds views of the former
+            store = store_on_worker(data.location)
+            matrix = assemble(store, data.slides, data.features, data.standardize)
+            if matrix.layout.digest != data.digest:
+                raise HistoboostError(
+                    f"worker {worker_name()}: the store {data.location} holds other embeddings or "
+                    "labels there than here; wait until what was written has arrived, then run "
+                    "the same command again"
+                )
+            self._matrix, self._data = matrix, data
+            _log.info("read features %s of %d slides", data.features, len(data.slides))
+        return self._matrix
+
+    def begun(self, data: Data, fold: Fold, setup: Setup) -> BegunPredictor:
+        """What types have in common of the training slides of `fold`."""
+        matrix = self.matrix(data)
+        if self._begun is None or self._training != (data, fold, setup):
+            self._begun = None
+            self._begun = begin_predictor(matrix, fold.training, setup, _threads())
+            self._training = (data, fold, setup)
+            _log.info("began training on slides %s, seed %d", fold.training, setup.seed)
+        return self._begun
+
+
+_held = _Held()
+
+
+def _threads() -> int:
+    threads = worker_threads()
+    if threads > 1 and not can_fork():
+        warnings.warn(
+            f"workers of {threads} threads train on one core each, because Dask's nanny does not "
+            "let them start processes; set DASK_DISTRIBUTED__WORKER__DAEMON=False where workers "
+            "are started",
+            HistoboostWarning,
+            stacklevel=2,
+        )
+    return threads
+
+
+@contextmanager
+def _noting_warnings() -> Iterator[Callable[[], Iterable[str]]]:
+    """Gather our warnings; what is yielded tells those so far, each once."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", HistoboostWarning)
+        yield lambda: dict.fromkeys(
+            str(each.message) for each in caught if issubclass(each.category, HistoboostWarning)
+        )
+
+
+def _pass_on(said: Sequence[str]) -> None:
+    for message in said:
+        warnings.warn(message, HistoboostWarning, stacklevel=2)
+
+
+def _joined(layout: Layout, fold: Fold, setup: Setup, parts: Sequence[Part]) -> FoldResult:
+    """Put the cell types of a fold side by side, and score them here."""
+    predictions = {}
+    for place, slide in enumerate(fold.held_out):
+        table = layout.spots[slide]
+        together = np.concatenate([part.predictions[place] for part in parts], axis=1)
+        predictions[table.slide] = smooth(together, table.xy, setup.smooth)
+    return score_held_out(
+        layout,
+        fold,
+        setup,
+        predictions,
+        fit_seconds=sum(part.fit_seconds for part in parts),
+        predict_seconds=sum(part.predict_seconds for part in parts),
+    )
+
+
+def _name(layout: Layout, fold: Fold, parts: Sequence[Types], part: int) -> str:
+    """What a unit is called in an error."""
+    held_out = ", ".join(layout.slides[slide] for slide in fold.held_out)
+    name = f"fold that holds out {held_out}" if held_out else "training"
+    if len(parts) == 1:
+        return name
+    first, last = (layout.spots[0].cell_types[parts[part][i]] for i in (0, -1))
+    return f"{name}, cell types {first} to {last}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -98,6 +100,20 @@ class Layout:
             parts.append(f"pca:{components}({inner})" if components else inner)
         return "+".join(parts)
 
+    @cached_property
+    def digest(self) -> str:
+        """Digest of all that determines a matrix of this layout, and of the labels."""
+        spots = {table.slide: spots_digest(table) for table in self.spots}
+        document = {"features": self.features, "embeddings": self.digests, "spots": spots}
+        return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+    def abundance(self, slide: int) -> NDArray[np.float32]:
+        """Abundances (N, T) of one slide."""
+        table = self.spots[slide]
+        if table.abundance is None:
+            raise HistoboostError(f"slide {table.slide}: has no abundances; choose labelled slides")
+        return table.abundance
+
 
 @dataclass(frozen=True, eq=False)
 class FeatureMatrix:
@@ -128,10 +144,7 @@ class FeatureMatrix:
 
     def abundance(self, slide: int) -> NDArray[np.float32]:
         """Abundances (N, T) of one slide."""
-        table = self.layout.spots[slide]
-        if table.abundance is None:
-            raise HistoboostError(f"slide {table.slide}: has no abundances; choose labelled slides")
-        return table.abundance
+        return self.layout.abundance(slide)
 
 
 def assemble(
@@ -173,6 +186,15 @@ def assemble(
     for table, start, stop in zip(layout.spots, rows[:-1], rows[1:], strict=True):
         _fill(values[start:stop], store, table, layout.columns, standardize)
     return FeatureMatrix(values, layout, standardize)
+
+
+def spots_digest(table: SpotTable) -> str:
+    """Digest of where the spots of a slide are and what is known of them."""
+    digest = hashlib.sha256(np.ascontiguousarray(table.xy).tobytes())
+    if table.abundance is not None:
+        digest.update(np.ascontiguousarray(table.abundance).tobytes())
+    digest.update(json.dumps([table.cell_types, table.group]).encode())
+    return digest.hexdigest()
 
 
 def describe(

@@ -14,7 +14,7 @@ from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.regress.baselines import target_of
 from histoboost.regress.budget import blas_within
 from histoboost.regress.features import FeatureMatrix, Layout
-from histoboost.regress.heads import Fitted, Training, make_head
+from histoboost.regress.heads import Begun, DivisibleHead, Fitted, Training, make_head
 from histoboost.regress.reduce import Reduction, fit_reduction
 from histoboost.regress.setup import Setup
 from histoboost.regress.smoothing import smooth
@@ -38,9 +38,27 @@ class Predictor:
 
     def predict(self, values: NDArray[np.float32], xy: Array) -> Array:
         """Features (N, F) and centres (N, 2) of one slide to predictions (N, T), target units."""
+        return smooth(self.unsmoothed(values), xy, self.smooth)
+
+    def unsmoothed(self, values: NDArray[np.float32]) -> Array:
+        """`predict` before it is smoothed."""
         with blas_within(1):
-            predicted = self.fitted.predict(self.reduction.apply(values))
-        return smooth(predicted, xy, self.smooth)
+            return self.fitted.predict(self.reduction.apply(values))
+
+
+@dataclass(frozen=True, eq=False)
+class BegunPredictor:
+    """A training of which all is done that the cell types have in common."""
+
+    target: Target
+    reduction: Reduction
+    begun: Begun
+    smooth: float
+
+    def grow(self, types: Sequence[int]) -> Predictor:
+        """A predictor of these types only."""
+        with blas_within(1):
+            return Predictor(self.target, self.reduction, self.begun.grow(types), self.smooth)
 
 
 def fit_predictor(
@@ -59,24 +77,51 @@ def fit_predictor(
     jobs : int, optional
         Cores to use at most.
     """
+    with blas_within(1):
+        target, reduction, training = _prepare(matrix, slides, setup, jobs)
+        return Predictor(target, reduction, make_head(setup.model).fit(training), setup.smooth)
+
+
+def begin_predictor(
+    matrix: FeatureMatrix, slides: Sequence[int], setup: Setup, jobs: int | None = None
+) -> BegunPredictor:
+    """`fit_predictor` up to where cell types go apart; `common_share` says whether they do."""
+    head = make_head(setup.model)
+    if not isinstance(head, DivisibleHead):
+        raise TypeError(f"model {setup.model}: trains all cell types at once")
+    with blas_within(1):
+        target, reduction, training = _prepare(matrix, slides, setup, jobs)
+        return BegunPredictor(target, reduction, head.begin(training), setup.smooth)
+
+
+def common_share(setup: Setup) -> float:
+    """Share of a training that cell types have in common; 1 where they are trained at once."""
+    head = make_head(setup.model)
+    return head.common_share(setup.options) if isinstance(head, DivisibleHead) else 1.0
+
+
+def _prepare(
+    matrix: FeatureMatrix, slides: Sequence[int], setup: Setup, jobs: int | None
+) -> tuple[Target, Reduction, Training]:
+    """What a head learns from.
+
+    Called with matrix products kept to one thread: the order of the sums, and with it the last
+    digits that trees decide by, must not depend on how many cores a machine has.
+    """
     abundances = [matrix.abundance(slide) for slide in slides]
     target = fit_target(target_of(setup.model, setup.target), np.concatenate(abundances))
     blocks = [matrix.block(slide) for slide in slides]
-    # One thread: the order of the sums, and with it the last digits that trees decide by, must not
-    # depend on how many cores a machine has.
-    with blas_within(1):
-        reduction = fit_reduction(matrix.layout.columns, blocks, setup.seed)
-        training = Training(
-            blocks=[reduction.apply(block) for block in blocks],
-            targets=[target.forward(abundance) for abundance in abundances],
-            weights=_weights([len(block) for block in blocks], setup.balance),
-            groups=group_names(matrix.layout, slides, setup.group_by),
-            seed=setup.seed,
-            jobs=jobs,
-            options=setup.options,
-        )
-        fitted = make_head(setup.model).fit(training)
-    return Predictor(target, reduction, fitted, setup.smooth)
+    reduction = fit_reduction(matrix.layout.columns, blocks, setup.seed)
+    training = Training(
+        blocks=[reduction.apply(block) for block in blocks],
+        targets=[target.forward(abundance) for abundance in abundances],
+        weights=_weights([len(block) for block in blocks], setup.balance),
+        groups=group_names(matrix.layout, slides, setup.group_by),
+        seed=setup.seed,
+        jobs=jobs,
+        options=setup.options,
+    )
+    return target, reduction, training
 
 
 def constant_profile(abundances: Sequence[NDArray[Any]], name: str, balance: str) -> Array:

@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy.linalg import eigh
+from sklearn.base import clone
 
 from histoboost.errors import HistoboostWarning
 from histoboost.regress.boosting import MultiTargetLGBM
 from histoboost.regress.head_ridge import FittedKernel, KernelHead
-from histoboost.regress.heads import Array, Arrays, Fitted, Matrix, Training, register
+from histoboost.regress.heads import Array, Arrays, Matrix, Training, register
 from histoboost.regress.ridge import Gram, choose_penalty, fit_map, sum_grams
+from histoboost.regress.training import Task
 
 #: Kernel principal components that the trees see beside the predictions.
 COMPONENTS = 40
 #: Share of the trees in the sum; the rest is the kernel's.
 SHARE = 0.5
+#: Share of the kernel ridge in the training, at 7,700 spots, 3,840 features and 35 types.
+COMMON_SHARE = 0.4
 #: LightGBM's parameters where they differ from those for thousands of columns.
 DEFAULTS: Mapping[str, Any] = {
     "n_estimators": 200,
@@ -48,22 +52,25 @@ class FittedStack:
     trees : MultiTargetLGBM or None
         Columns: scores on the axes, then the kernel's predictions. None where there was one
         training group and thus nothing to correct by.
+    types : tuple of int or None
+        The types that are predicted, those of the trees; all where None.
     """
 
     kernel: FittedKernel
     axes: Array
     trees: MultiTargetLGBM | None
+    types: tuple[int, ...] | None = None
 
     def predict(self, values: Matrix) -> Array:
         """See `Fitted`."""
         mapped = self.kernel.features.apply(values)
         smooth = np.asarray(mapped @ self.kernel.weights + self.kernel.intercept)
+        # Trees of a few types look at the kernel's predictions of all.
+        own = smooth if self.types is None else smooth[:, self.types]
         if self.trees is None:
-            return smooth
-        return (
-            SHARE * self.trees.predict_rows(_columns(mapped, self.axes, smooth))
-            + (1 - SHARE) * smooth
-        )
+            return own
+        columns = _columns(mapped, self.axes, smooth)
+        return SHARE * self.trees.predict_rows(columns) + (1 - SHARE) * own
 
     def importance(self) -> Array | None:
         """The kernel's: the trees see no single feature."""
@@ -77,13 +84,50 @@ class FittedStack:
             texts = {f"lightgbm_{i:03d}": text for i, text in enumerate(self.trees.texts_)}
         return {**fields, "models": len(texts)}, texts, arrays
 
+    @property
+    def texts(self) -> list[str]:
+        """See `TypeModels`."""
+        return [] if self.trees is None else list(self.trees.texts_)
+
+    def completed(self, texts: Sequence[str]) -> FittedStack:
+        """See `TypeModels`."""
+        trees = MultiTargetLGBM.from_texts(texts, "model") if texts else None
+        return replace(self, trees=trees, types=None)
+
+
+@dataclass(frozen=True, eq=False)
+class BegunStack:
+    """Kernel ridge, and what the trees are to learn from, binned; None where there is nothing."""
+
+    kernel: FittedKernel
+    axes: Array
+    trees: MultiTargetLGBM
+    task: Task | None
+
+    def grow(self, types: Sequence[int]) -> FittedStack:
+        """See `Begun`."""
+        trees = None if self.task is None else clone(self.trees).fit_task(self.task, types)
+        every = len(types) == self.kernel.weights.shape[1]
+        return FittedStack(self.kernel, self.axes, trees, None if every else tuple(types))
+
 
 @register("stack")
 class StackHead:
     """Kernel ridge, and LightGBM on its predictions for held-out groups."""
 
-    def fit(self, training: Training) -> Fitted:
+    def fit(self, training: Training) -> FittedStack:
         """See `Head`."""
+        return self.begin(training).grow(range(training.targets[0].shape[1]))
+
+    def common_share(self, options: Mapping[str, Any]) -> float:
+        """See `DivisibleHead`."""
+        return COMMON_SHARE
+
+    def begin(self, training: Training) -> BegunStack:
+        """See `DivisibleHead`."""
+        trees = MultiTargetLGBM(
+            n_jobs=training.jobs, random_state=training.seed, **{**DEFAULTS, **training.options}
+        )
         features = fit_map(training.blocks, True, training.weights, training.seed)
         mapped = [features.apply(block) for block in training.blocks]
         grams = [
@@ -102,17 +146,14 @@ class StackHead:
                 HistoboostWarning,
                 stacklevel=2,
             )
-            return FittedStack(kernel, axes, None)
+            return BegunStack(kernel, axes, trees, None)
         held_out = _held_out(mapped, grams, training.groups, penalty)
-        trees = MultiTargetLGBM(
-            n_jobs=training.jobs, random_state=training.seed, **{**DEFAULTS, **training.options}
-        )
-        trees.fit_blocks(
+        task = trees.bin_blocks(
             [_columns(x, axes, p) for x, p in zip(mapped, held_out, strict=True)],
             np.concatenate(training.targets),
             np.concatenate(training.weights),
         )
-        return FittedStack(kernel, axes, trees)
+        return BegunStack(kernel, axes, trees, task)
 
     def load(
         self, fields: Mapping[str, Any], texts: Mapping[str, str], arrays: Arrays

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +87,43 @@ class Head(Protocol):
 
     def load(self, fields: Mapping[str, Any], texts: Mapping[str, str], arrays: Arrays) -> Fitted:
         """Rebuild a trained model; KeyError or ValueError where something is off."""
+        ...
+
+
+class Begun(Protocol):
+    """A training of which all is done that the cell types have in common."""
+
+    def grow(self, types: Sequence[int]) -> TypeModels:
+        """Train the models of these types, the same as if all were trained at once."""
+        ...
+
+
+class TypeModels(Fitted, Protocol):
+    """A trained model that holds one model per type, and may hold those of some types only."""
+
+    @property
+    def texts(self) -> list[str]:
+        """The models of its types, in LightGBM's text format."""
+        ...
+
+    def completed(self, texts: Sequence[str]) -> TypeModels:
+        """The model of all types, given the texts of all of them in their order."""
+        ...
+
+
+@runtime_checkable
+class DivisibleHead(Protocol):
+    """A head whose types can be trained apart from each other, on several machines."""
+
+    def common_share(self, options: Mapping[str, Any]) -> float:
+        """Share of the training that types have in common, 0 to 1; 1 where it cannot be divided.
+
+        A rough figure, measured once: it decides how many parts are worth their cost.
+        """
+        ...
+
+    def begin(self, training: Training) -> Begun:
+        """Do what types have in common."""
         ...
 
 

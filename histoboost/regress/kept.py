@@ -21,7 +21,7 @@ import numpy as np
 from histoboost.errors import HistoboostError
 from histoboost.output_file import write_whole
 from histoboost.regress.crossval import Fold, FoldResult
-from histoboost.regress.features import Layout
+from histoboost.regress.features import Layout, spots_digest
 from histoboost.regress.setup import Setup
 
 
@@ -90,12 +90,7 @@ def _scores(values: dict[str, Any]) -> dict[str, Any]:
 def fold_key(layout: Layout, fold: Fold, setup: Setup) -> str:
     """Digest of everything that determines the scores of `fold`."""
     slides = layout.slides
-    spots = {}
-    for table in layout.spots:
-        digest = hashlib.sha256(np.ascontiguousarray(table.xy).tobytes())
-        digest.update(np.ascontiguousarray(table.abundance).tobytes())
-        digest.update(json.dumps([table.cell_types, table.group]).encode())
-        spots[table.slide] = digest.hexdigest()
+    spots = {table.slide: spots_digest(table) for table in layout.spots}
     chosen = [slides[i] for i in (*fold.training, *fold.held_out)]
     document = {
         "code": _code_digest(),

@@ -119,7 +119,7 @@ class CompositionRegressor:
             Also train once with each slide (or group) held out, and keep those predictions: what
             `predict` needs to give intervals.
         client : distributed.Client, optional
-            Train on the workers of this Dask cluster.
+            Train on the workers of this Dask cluster, which divide the cell types.
 
         Returns
         -------
@@ -139,7 +139,7 @@ class CompositionRegressor:
         else:
             from histoboost.regress.distribute import fit_on_cluster
 
-            self._predictor = fit_on_cluster(client, store, chosen, self.setup)
+            self._predictor = fit_on_cluster(client, store, layout, self.setup)
         self.cell_types = layout.spots[0].cell_types
         self.training_slides = tuple(chosen)
         self.recipes = layout.recipes

@@ -163,8 +163,10 @@ def _worker(index: int) -> TypeResult:
     return train_one(_task, index, threads=1)
 
 
-def train_all(task: Task, budget: Budget) -> list[TypeResult]:
-    """Train the models of all targets, `budget.jobs` side by side.
+def train_all(task: Task, targets: Sequence[int], budget: Budget) -> list[TypeResult]:
+    """Train the models of these targets, `budget.jobs` side by side.
+
+    A model is the same whichever others are trained with it.
 
     Raises
     ------
@@ -172,9 +174,8 @@ def train_all(task: Task, budget: Budget) -> list[TypeResult]:
         If a worker was killed from outside.
     """
     global _task
-    count = task.targets.shape[1]
-    if budget.jobs == 1 or count == 1:
-        return [train_one(task, index, budget.threads) for index in range(count)]
+    if budget.jobs == 1 or len(targets) == 1:
+        return [train_one(task, index, budget.threads) for index in targets]
     fork = multiprocessing.get_context("fork")
     _task = task
     try:
@@ -183,7 +184,7 @@ def train_all(task: Task, budget: Budget) -> list[TypeResult]:
             warnings.catch_warnings(action="ignore", category=DeprecationWarning),
             ProcessPoolExecutor(budget.jobs, fork, _begin_worker) as pool,
         ):
-            return list(pool.map(_worker, range(count)))
+            return list(pool.map(_worker, targets))
     except BrokenProcessPool as error:
         raise HistoboostError(
             "training: a worker was killed, most likely for want of memory; use fewer --jobs"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,12 +30,20 @@ class Cluster:
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def _start(
-        self, name: str, arguments: list[str], **environment: str
+        self,
+        name: str,
+        arguments: list[str],
+        *,
+        inside: list[str] | None = None,
+        **environment: str,
     ) -> subprocess.Popen[bytes]:
         self.folder.mkdir(parents=True, exist_ok=True)
         log = (self.folder / f"{name}.log").open("wb")
         process = subprocess.Popen(
-            [sys.executable, "-m", "distributed.cli." + arguments[0], *arguments[1:], *LOCAL],
+            [
+                *(inside or ()),
+                *(sys.executable, "-m", "distributed.cli." + arguments[0], *arguments[1:], *LOCAL),
+            ],
             stdout=log,
             stderr=log,
             cwd=self.folder,
@@ -56,9 +65,32 @@ class Cluster:
             time.sleep(0.1)
         raise TimeoutError((self.folder / "scheduler.log").read_text())
 
-    def start_worker(self, name: str, **environment: str) -> subprocess.Popen[bytes]:
+    def start_worker(
+        self, name: str, *, without: Path | None = None, **environment: str
+    ) -> subprocess.Popen[bytes]:
+        """A worker of one thread; for one that runs `without` a folder, another is mounted there,
+        empty, as on a machine that lacks the shared file system.
+        """
+        inside = None
+        if without is not None:
+            hide = 'mount -t tmpfs none "$0" && exec "$@"'
+            inside = ["unshare", "--map-root-user", "--mount", "sh", "-c", hide, str(without)]
+            if shutil.which("unshare") is None or subprocess.call([*inside[:3], "true"]):
+                pytest.skip("this system lets no process have mounts of its own")
         flags = ["--nthreads", "1", "--no-nanny", "--name", name]
-        return self._start(name, ["dask_worker", self.address, *flags], **environment)
+        command = ["dask_worker", self.address, *flags]
+        return self._start(name, command, inside=inside, **environment)
+
+    def wait_for_workers(self, count: int) -> None:
+        """Wait until so many have reached the scheduler."""
+        from distributed import Client
+
+        with Client(self.address) as client:
+            client.wait_for_workers(count, timeout=START_TIMEOUT_S)
+
+    def log(self, name: str) -> str:
+        """What a worker has printed so far."""
+        return (self.folder / f"{name}.log").read_text()
 
     def stop(self) -> None:
         for process in reversed(self.processes):

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from ast import literal_eval
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +24,12 @@ from histoboost.regress.model import CompositionRegressor
 from histoboost.regress.setup import Setup
 
 SETUP = Setup(model="lightgbm", options={"n_estimators": 10})
+#: Two models whose types can be divided, and one whose types cannot.
+SETUPS = (
+    SETUP,
+    Setup(model="stack", smooth=0.3, options={"n_estimators": 10}),
+    Setup(model="blend", options={"n_estimators": 10}),
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +44,26 @@ def assert_same(found: CrossValidation, expected: CrossValidation) -> None:
         assert one.held_out == other.held_out
         assert one.spot_spearman == other.spot_spearman
         assert one.type_spearman == other.type_spearman
+        assert one.baselines == other.baselines
+        for slide, predicted in one.predictions.items():
+            np.testing.assert_array_equal(predicted, other.predictions[slide])
+
+
+def trained_types(log: str) -> list[tuple[int, ...]]:
+    """The cell types of every unit that a worker has begun."""
+    return [literal_eval(types) for types in re.findall(r"cell types (\(.*\))", log)]
+
+
+def evaluate(store: Path, address: str, folder: Path, *more: str) -> subprocess.Popen[str]:
+    """The command, in a process of its own; scores go to ``scores.json``."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "histoboost", "evaluate", str(store), "--scheduler", address]
+        + ["--model", "lightgbm", "--json", str(folder / "scores.json"), *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "XDG_CACHE_HOME": str(folder)},
+    )
 
 
 def test_folds_and_models_of_a_cluster_equal_those_of_this_machine(
@@ -44,14 +78,94 @@ def test_folds_and_models_of_a_cluster_equal_those_of_this_machine(
     with connect(cluster.address) as client:
         client.wait_for_workers(2, timeout=120)
         assert_same(run_folds(store, SETUP, seeds=2, client=client, kept=kept), expected)
-        here = CompositionRegressor(model="lightgbm", options={"n_estimators": 10}).fit(store)
-        there = CompositionRegressor(model="lightgbm", options={"n_estimators": 10})
-        there.fit(store, client=client)
-    for one, other in zip(there.predict(store), here.predict(store), strict=True):
-        np.testing.assert_array_equal(one.values, other.values)
     # What the cluster did is kept: nothing is left for a second run.
     assert_same(run_folds(store, SETUP, seeds=2, client=None, kept=kept), expected)
     assert len(list((tmp_path / "folds").glob("*.json"))) == len(expected.folds)
+
+
+def test_workers_divide_the_types_of_one_fold_and_read_the_features_once(
+    cluster, store: EmbeddingStore
+) -> None:
+    from histoboost.cluster import connect
+
+    cluster.start_worker("one")
+    cluster.start_worker("two")
+    with connect(cluster.address) as client:
+        client.wait_for_workers(2, timeout=120)
+        for setup in SETUPS:
+            there = run_folds(store, setup, held_out=["S_1"], client=client)
+            assert_same(there, run_folds(store, setup, held_out=["S_1"]))
+            if setup is SETUPS[0]:
+                divided = [trained_types(cluster.log(name)) for name in ("one", "two")]
+    assert sorted(len(units) for units in divided) == [1, 1]
+    assert sorted(i for units in divided for types in units for i in types) == list(range(14))
+    for name in ("one", "two"):
+        assert cluster.log(name).count("read features") == 1
+
+
+def test_a_model_whose_types_several_workers_trained_has_the_same_files(
+    cluster, store: EmbeddingStore, tmp_path: Path
+) -> None:
+    from histoboost.cluster import connect
+
+    cluster.start_worker("one")
+    cluster.start_worker("two")
+    with connect(cluster.address) as client:
+        client.wait_for_workers(2, timeout=120)
+        for setup in SETUPS:
+            here, there = tmp_path / f"{setup.model}-here", tmp_path / f"{setup.model}-there"
+            for folder, used in ((here, None), (there, client)):
+                model = CompositionRegressor()
+                model.setup = setup
+                model.fit(store, client=used).save(folder)
+            assert [path.name for path in here.iterdir()]
+            for path in here.iterdir():
+                assert (there / path.name).read_bytes() == path.read_bytes()
+    first = [trained_types(cluster.log(name))[0] for name in ("one", "two")]
+    assert sorted(first) == [tuple(range(7)), tuple(range(7, 14))]
+
+
+def test_a_worker_killed_in_the_middle_of_a_fold_costs_only_what_it_held(
+    cluster, store: EmbeddingStore, tmp_path: Path
+) -> None:
+    cluster.start_worker("one")
+    victim = cluster.start_worker("two")
+    cluster.wait_for_workers(2)
+    # Three trainings on two workers: each is divided in two.
+    choices = ["--held-out", "S_1", "--seeds", "3", "--set", "n_estimators=300"]
+    run = evaluate(Path(store.location), cluster.address, tmp_path, *choices)
+    deadline = time.monotonic() + 300
+    while not trained_types(cluster.log("two")):
+        assert time.monotonic() < deadline, "the worker was given nothing to do"
+        time.sleep(0.01)
+    victim.send_signal(signal.SIGKILL)
+    assert run.poll() is None, "the command was over before the worker died"
+    _, err = run.communicate(timeout=400)
+    assert run.returncode == 0, err
+    setup = Setup(model="lightgbm", options={"n_estimators": 300})
+    expected = run_folds(store, setup, seeds=3, held_out=["S_1"]).to_json()
+    found = json.loads((tmp_path / "scores.json").read_text())
+    assert len(trained_types(cluster.log("one") + cluster.log("two"))) > 6, "nothing was lost"
+    for one, other in zip(found["folds"], expected["folds"], strict=True):
+        assert {**one, "fit_seconds": 0} == {**other, "fit_seconds": 0}
+
+
+def test_a_worker_that_cannot_see_the_store_ends_the_command_with_one_line(
+    cluster, store: EmbeddingStore, tmp_path: Path
+) -> None:
+    """Its file system is another one where the store is here."""
+    location = Path(store.location)
+    for name in ("one", "two"):
+        cluster.start_worker(name, without=location.parent)
+    cluster.wait_for_workers(2)
+    run = evaluate(location, cluster.address, tmp_path, "--held-out", "S_1")
+    _, err = run.communicate(timeout=400)
+    assert run.returncode == 2, err
+    errors = [line for line in err.splitlines() if line.startswith("Error:")]
+    assert len(errors) == 1
+    assert "fold that holds out S_1, cell types" in errors[0]
+    assert f"cannot see the store {location}" in errors[0]
+    assert "Traceback" not in err
 
 
 def test_a_scheduler_without_workers_is_said_in_one_line(
