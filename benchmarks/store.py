@@ -1,6 +1,6 @@
 """Read 20,000 x 1,280 float16 through the store, beside `numpy.load` of the same array.
 
-    python benchmarks/store.py [--json FILE]
+    python benchmarks/store.py [--json FILE] [--rows N]
 
 The bound is half of numpy.load's speed: the store also compares every chunk with its checksum.
 """
@@ -20,7 +20,7 @@ import numpy as np
 
 from histoboost.cache.store import EmbeddingStore, Recipe, SpotTable
 
-N, D = 20_000, 1_280
+D = 1_280
 ROUNDS = 15
 BOUND = 0.5
 
@@ -36,15 +36,17 @@ def main() -> int:
     """Measure, print, and return 1 below the bound."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--rows", type=int, default=20_000)
     arguments = parser.parse_args()
-    rows = np.random.default_rng(0).standard_normal((N, D), dtype=np.float32).astype(np.float16)
+    n = arguments.rows
+    rows = np.random.default_rng(0).standard_normal((n, D), dtype=np.float32).astype(np.float16)
     with tempfile.TemporaryDirectory() as folder:
         np.save(f"{folder}/rows.npy", rows)
         store = EmbeddingStore(f"{folder}/store")
-        xy = np.arange(2 * N, dtype=float).reshape(N, 2)
-        store.write_spots(SpotTable("S_1", xy, tuple(map(str, range(N)))))
+        xy = np.arange(2 * n, dtype=float).reshape(n, 2)
+        store.write_spots(SpotTable("S_1", xy, tuple(map(str, range(n)))))
         start = time.perf_counter()
-        writer = store.writer("S_1", "net@64", Recipe({"benchmark": "store"}), N, D)
+        writer = store.writer("S_1", "net@64", Recipe({"benchmark": "store"}), n, D)
         for part in writer.missing:
             writer.write(part, rows[part])
         writer.publish()

@@ -1,0 +1,1 @@
+"""What histoboost costs beside what people use today; `python -m benchmarks` runs all of it."""

@@ -1,0 +1,75 @@
+"""`python -m benchmarks` prints one table, and leaves no contestant out in silence."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def parts(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks import parts
+
+    return parts
+
+
+def test_a_contestant_that_is_not_installed_has_a_row_that_says_how_to_install_it(
+    parts: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = ("openvino", "xgboost", "catboost", "distributed", "lazyslide")
+    monkeypatch.setattr(parts, "find_spec", lambda package: package not in bare)
+    monkeypatch.setattr(parts, "measure", lambda *arguments, **options: ({}, ""))
+    names = ("featurize", "regress", "scaling", "lazyslide")
+    rows = [row.markdown() for part in names for row in parts.PARTS[part](False)]
+    for name, requirement in {
+        "openvino": "'histoboost[openvino]'",
+        "XGBoost": "xgboost",
+        "CatBoost": "catboost",
+        "workers": "'histoboost[dask]'",
+        "LazySlide": "lazyslide",
+    }.items():
+        assert any(name in row and f"`pip install {requirement}`" in row for row in rows), name
+
+
+def test_a_ratio_is_their_time_over_ours_with_both_accuracies_beside_it(
+    parts: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def figures(seconds: float, score: float) -> dict[str, float]:
+        scores = {"sampled_spot_spearman": score, "sampled_type_spearman": score / 2}
+        return {"cpu_seconds": seconds, "fits_measured": 5, **scores}
+
+    found = {"histoboost stack": figures(2, 0.5), "LGBMRegressor loop": figures(60, 0.4)}
+    monkeypatch.setattr(parts, "measure", lambda *arguments, **options: (found, ""))
+    (row,) = [row for row in parts.regress(True) if row.ratio is not None]
+    assert (row.ratio, row.our_accuracy, row.their_accuracy) == (30, (0.5, 0.25), (0.4, 0.2))
+    assert "MultiOutputRegressor(LGBMRegressor)" in row.against
+
+
+def test_a_benchmark_that_stops_is_a_row_that_says_so(
+    parts: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped: tuple[dict[str, Any], str] = parts.measure("store", "--no-such-option")
+    monkeypatch.setattr(parts, "measure", lambda *arguments, **options: stopped)
+    (row,) = parts.store(True)
+    assert row.ratio is None
+    assert "`benchmarks.store` stopped with exit code 2" in row.markdown()
+
+
+def test_a_part_alone_prints_machine_versions_and_its_ratio(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--only", "store", "--json", file]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    (row,) = json.loads(file.read_text())["rows"]
+    assert row["ratio"] > 0
+    assert f"| store | EmbeddingStore.read | numpy.load | {row['ratio']:.2f} |" in done.stdout
+    assert "cores" in done.stdout
+    assert "numpy 2" in done.stdout
