@@ -10,27 +10,34 @@ from pathlib import Path
 
 from histoboost import __version__
 
-#: Package -> what it is needed for. Core packages have no extra.
+#: Package by which an extra is recognised -> the extra, and what it is needed for.
 OPTIONAL = {
     "openvino": ("openvino", "faster embedding on a CPU (--engine openvino)"),
     "distributed": ("dask", "running on a Dask cluster (--scheduler)"),
-    "obstore": ("cloud", "stores on S3-compatible object storage"),
+    "obstore": ("cloud", "stores in object storage (s3://, gs://, az://)"),
+    "pyarrow": ("parquet", "tables in Parquet"),
     "timm": ("timm", "timm: and hf-hub: backbones"),
     "spatialdata": ("spatialdata", "reading and writing SpatialData"),
     "tifffile": ("wsi", "pyramidal whole-slide images"),
+    "torchstain": ("stain", "stain normalisation (--stain)"),
 }
+#: Packages that histoboost cannot do without.
 CORE = (
     "anndata",
     "click",
+    "google-crc32c",
     "h5py",
     "joblib",
     "lightgbm",
     "matplotlib",
     "numpy",
     "pandas",
+    "pillow",
+    "plotly",
     "rich",
     "scikit-learn",
     "scipy",
+    "threadpoolctl",
     "torch",
     "torchvision",
     "zarr",

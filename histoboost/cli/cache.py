@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from histoboost.cli.command import Group
 from histoboost.cli.json_output import json_option, write_json
+
+if TYPE_CHECKING:
+    from histoboost.cache.listing import EmbeddingRow
 
 _STORE = click.argument("store")
 
@@ -51,7 +54,7 @@ def list_(store: str, json_path: str | None) -> None:
         click.echo(f"{store}: no embeddings yet")
 
 
-def _lacking(row: Any) -> str:
+def _lacking(row: EmbeddingRow) -> str:
     parts = []
     for slide in row.lacking:
         staged = row.staged.get(slide)

@@ -172,14 +172,16 @@ def finetune(
     """
     from pathlib import Path
 
+    import torch
+
     from histoboost.endtoend.place import place
     from histoboost.endtoend.run import folds_of, train_folds
     from histoboost.endtoend.score import score_folds
-    from histoboost.endtoend.threads import limit_threads
     from histoboost.featurize.engines import pick_device
     from histoboost.featurize.finetune.presets import preset as recipe
     from histoboost.featurize.groups import with_groups
     from histoboost.featurize.readers import open_dataset
+    from histoboost.regress.budget import allowed_cores
 
     changes = {
         key: tuple(value) if isinstance(value, list) else value
@@ -196,7 +198,7 @@ def finetune(
     )
     if json_path is not None and not folds[0].held_out:
         raise HistoboostError("--json: no slide is scored; add --held-out or --cross-validate")
-    limit_threads(threads)
+    torch.set_num_threads(allowed_cores("threads", threads))
     trained = train_folds(
         dataset,
         settings,

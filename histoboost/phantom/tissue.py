@@ -33,6 +33,10 @@ class Tissue:
         Direction of the fibres in radians.
     empty : ndarray
         1 where there is a lumen or a fat vacuole.
+    duct, vessel : ndarray
+        Smooth noise of unit variance; ducts and vessels run along its level sets.
+    septa : ndarray
+        1 on the walls between fat vacuoles, 0 inside them and outside fat.
     """
 
     um: float
@@ -48,7 +52,19 @@ class Tissue:
 
 @dataclass(frozen=True)
 class Cells:
-    """Cells of all kinds: centres in grid cells (x, y), kind, direction and size factor."""
+    """The C cells of a slide.
+
+    Attributes
+    ----------
+    xy : ndarray of shape (C, 2)
+        Centres, in cells of the grid.
+    kind : ndarray of shape (C,)
+        Indices into `KINDS`.
+    angle : ndarray of shape (C,)
+        Direction of the nucleus in radians.
+    size : ndarray of shape (C,)
+        Factor on the kind's diameter.
+    """
 
     xy: Field
     kind: NDArray[np.intp]

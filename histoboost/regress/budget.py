@@ -54,15 +54,30 @@ def plan(tasks: int, jobs: int | None = None) -> Budget:
         more than it gains, and many times as long where another program wants the cores. One
         process where this one cannot fork.
     """
-    cores = int(joblib.cpu_count())
-    if jobs is not None and jobs > cores:
-        warnings.warn(
-            f"jobs: {jobs} asked for, but this process may use {cores} cores; using {cores}",
-            HistoboostWarning,
-            stacklevel=3,
-        )
-    cores = cores if jobs is None else max(1, min(jobs, cores))
+    cores = allowed_cores("jobs", jobs)
     return Budget(cores, max(1, min(cores, tasks)) if can_fork() else 1, 1)
+
+
+def allowed_cores(option: str, asked: int | None) -> int:
+    """How many cores to use: as asked, but never more than this process may use.
+
+    Cores that affinity or a cgroup withholds do not count; what runs beyond them only waits.
+
+    Parameters
+    ----------
+    option : str
+        What the warning calls the wish, such as ``"jobs"``.
+    asked : int or None
+        None asks for all; more than there are is answered with a warning.
+    """
+    cores = int(joblib.cpu_count())
+    if asked is not None and asked > cores:
+        warnings.warn(
+            f"{option}: {asked} asked for, but this process may use {cores} cores; using {cores}",
+            HistoboostWarning,
+            stacklevel=4,
+        )
+    return cores if asked is None else max(1, min(asked, cores))
 
 
 @contextmanager

@@ -26,18 +26,6 @@ if TYPE_CHECKING:
     from histoboost.cache.spots import SpotTable
     from histoboost.cache.store import EmbeddingStore
 
-__all__ = [
-    "DEFAULT_FEATURES",
-    "Columns",
-    "FeatureMatrix",
-    "Layout",
-    "Term",
-    "assemble",
-    "describe",
-    "parse_features",
-]
-
-
 #: Added to a variance before dividing, as in batch normalisation: a unit that hardly ever fires
 #: must not be blown up to unit variance.
 EPSILON = 1e-6

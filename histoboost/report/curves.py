@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from histoboost.regress.heads import Fitted
     from histoboost.regress.setup import Setup
 
-#: Shares of the rounds, and of the training slides, that are scored.
-STEPS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
-SIZES = (0.34, 0.67)
+#: Shares of the boosting rounds, and of the training slides, that are scored.
+ROUND_SHARES = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
+SLIDE_SHARES = (0.34, 0.67)
 
 
 def held_out_score(matrix: FeatureMatrix, fold: Fold, predictor: Predictor) -> float:
@@ -41,7 +41,7 @@ def held_out_score(matrix: FeatureMatrix, fold: Fold, predictor: Predictor) -> f
 def round_counts(rounds: Sequence[int]) -> list[int]:
     """The numbers of rounds to score, the last of them all rounds; empty without rounds."""
     most = max(rounds, default=0)
-    return sorted({max(1, round(most * step)) for step in STEPS}) if most else []
+    return sorted({max(1, round(most * share)) for share in ROUND_SHARES}) if most else []
 
 
 def boosted(fitted: Fitted) -> MultiTargetLGBM | None:
@@ -92,7 +92,7 @@ def slide_counts(training: int, setup: Setup) -> list[int]:
     """The numbers of training slides to score, fewer than all of them."""
     # One of them says when to stop, or what the trees correct.
     least = 2 if "early_stopping" in setup.options or setup.model == "stack" else 1
-    counts = {max(least, round(training * size)) for size in SIZES}
+    counts = {max(least, round(training * share)) for share in SLIDE_SHARES}
     return sorted(count for count in counts if count < training)
 
 

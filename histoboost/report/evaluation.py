@@ -116,18 +116,22 @@ def _importances(
             lost[way].append(_lost_in_fold(matrix, fold, predictor, groups, seed))
     return {
         way: {
-            group: {
-                "gain": None
-                if any(each is None for each in gains)
-                else float(np.mean([each[columns].sum() for each in gains if each is not None])),
-                "permutation": float(np.mean([each[group] for each in lost[way]])),
-                "spread": float(
-                    np.std([each[group] for each in lost[way]]) / np.sqrt(max(1, len(folds) - 1))
-                ),
-            }
+            group: _summary(gains, columns, [each[group] for each in lost[way]])
             for group, columns in groups.items()
         }
         for way, groups in ways.items()
+    }
+
+
+def _summary(
+    gains: Sequence[NDArray[np.float64] | None], columns: NDArray[np.intp], lost: Sequence[float]
+) -> dict[str, float | None]:
+    """Of a group of features: its gain, what its permutation loses, and the standard error."""
+    shares = [float(share[columns].sum()) for share in gains if share is not None]
+    return {
+        "gain": float(np.mean(shares)) if len(shares) == len(gains) else None,
+        "permutation": float(np.mean(lost)),
+        "spread": float(np.std(lost) / np.sqrt(max(1, len(lost) - 1))),
     }
 
 

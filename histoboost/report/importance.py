@@ -23,7 +23,7 @@ def column_groups(columns: Iterable[Columns]) -> dict[str, Groups]:
     Parameters
     ----------
     columns : iterable of Columns
-        As in `FeatureMatrix.columns`.
+        As in `Layout.columns`.
 
     Returns
     -------

@@ -20,6 +20,7 @@ from histoboost.report.slides import slide_payload
 if TYPE_CHECKING:
     from histoboost.cache.store import EmbeddingStore
     from histoboost.regress.model import CompositionRegressor
+    from histoboost.regress.setup import Setup
     from histoboost.regress.targets import Target
     from histoboost.report.evaluation import Evaluation
 
@@ -77,7 +78,7 @@ def report(
         "made": f"histoboost {__version__}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "types": list(regressor.cell_types),
         "slides": _slides(opened, evaluation, rest, regressor.target),
-        **_scores(evaluation),
+        **_scores(evaluation, regressor.setup),
         "importance": _importance(evaluation, regressor.setup.model),
         "curves": {
             "rounds": _curve(evaluation, evaluation.rounds),
@@ -137,44 +138,28 @@ def _slides(
     return slides
 
 
-def _scores(evaluation: Evaluation) -> dict[str, Any]:
+def _scores(evaluation: Evaluation, setup: Setup) -> dict[str, Any]:
+    from histoboost.regress.crossval import CrossValidation
     from histoboost.regress.metrics import spearman
 
-    results = evaluation.results
     layout = evaluation.matrix.layout
+    scores = CrossValidation(setup, tuple(evaluation.results), 0.0, (setup.seed,))
+    found = scores.to_json()
     by_type = {
         slide: spearman(values, evaluation.matrix.abundance(layout.slides.index(slide)), axis=0)
-        for result in results
+        for result in evaluation.results
         for slide, values in result.predictions.items()
     }
-    baselines = {
-        name: float(np.mean([result.baselines[name] for result in results]))
-        for name in results[0].baselines
-    }
-    folds = [
-        {
-            "held_out": list(result.held_out),
-            "n_spots": result.n_spots,
-            "spot_spearman": result.spot_spearman,
-            "type_spearman": result.type_spearman,
-            "fit_seconds": result.fit_seconds,
-            "baselines": result.baselines,
-        }
-        for result in results
-    ]
     return {
         "scores": {
-            "folds": folds,
-            "mean": {
-                "spot_spearman": float(np.mean([result.spot_spearman for result in results])),
-                "type_spearman": float(np.mean([result.type_spearman for result in results])),
-            },
-            "baselines": baselines,
+            "folds": found["folds"],
+            "mean": found["mean"],
+            "baselines": {name: scores.baseline(name) for name in found["baselines"]},
         },
         "scored_slides": list(by_type),
         "type_scores": [
-            {"mean": float(np.mean(scores)), "folds": numbers(scores, 4)}
-            for scores in zip(*by_type.values(), strict=True)
+            {"mean": float(np.mean(each)), "folds": numbers(each, 4)}
+            for each in zip(*by_type.values(), strict=True)
         ],
     }
 

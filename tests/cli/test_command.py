@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import click
@@ -15,6 +17,7 @@ from click.testing import CliRunner
 from histoboost.cli import main
 from histoboost.cli.command import Group
 from histoboost.cli.json_output import json_option, write_json
+from histoboost.doctor import CORE, OPTIONAL
 from histoboost.errors import HistoboostError
 
 NO_NETWORK = """
@@ -222,6 +225,16 @@ def test_completion_scripts_name_the_program(shell: str) -> None:
 def test_completion_completes_a_command() -> None:
     completer = BashComplete(main, {}, "histoboost", "_HISTOBOOST_COMPLETE")
     assert [item.value for item in completer.get_completions([], "doc")] == ["doctor"]
+
+
+def test_doctor_knows_every_dependency_and_every_extra() -> None:
+    text = (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text()
+    project = tomllib.loads(text)["project"]
+    assert list(CORE) == [re.split("[<>=]", line)[0] for line in project["dependencies"]]
+    extras = project["optional-dependencies"]
+    assert {extra for extra, _ in OPTIONAL.values()} == extras.keys() - {"test", "docs"}
+    for package, (extra, _) in OPTIONAL.items():
+        assert any(line.startswith(package) for line in extras[extra])
 
 
 def test_doctor_names_versions_cores_and_what_is_missing() -> None:

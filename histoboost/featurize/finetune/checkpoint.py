@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -15,11 +16,21 @@ from histoboost.errors import HistoboostError
 
 def save_tensors(content: dict[str, Any], path: Path) -> None:
     """Write a dict of tensors and plain values; a kill leaves the old file or the new one."""
+    _write_whole(path, lambda file: torch.save(content, file))
+
+
+def save_json(content: object, path: Path) -> None:
+    """Write JSON; a kill leaves the old file or the new one."""
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    _write_whole(path, lambda file: file.write(text.encode()))
+
+
+def _write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with draft.open("wb") as file:
-            torch.save(content, file)
+            write(file)
             file.flush()
             # The rename must not reach the disk before the content does.
             os.fsync(file.fileno())
@@ -45,18 +56,3 @@ def load_tensors(path: Path, device: str | torch.device = "cpu") -> dict[str, An
             f"{path}: cannot be read ({str(error).splitlines()[0]}); remove it and train again"
         ) from error
     return content
-
-
-def save_json(content: object, path: Path) -> None:
-    """Write JSON; a kill leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with draft.open("w", encoding="utf-8") as file:
-            json.dump(content, file, indent=2, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -14,6 +14,9 @@ TARGETS = ("raw", "zscore", "log", "rank")
 BATCH_NORM = ("train", "frozen")
 MONITORS = ("loss", "score")
 
+#: Settings that are one of a few words.
+KNOWN = {"loss": LOSSES, "target": TARGETS, "batch_norm": BATCH_NORM, "monitor": MONITORS}
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -120,16 +123,11 @@ class Settings:
                 f"weights: {len(self.weights)} given for {len(self.backbones)} backbones; "
                 "give one for all, or one for each"
             )
-        for field, allowed in (
-            ("loss", LOSSES),
-            ("target", TARGETS),
-            ("batch_norm", BATCH_NORM),
-            ("monitor", MONITORS),
-        ):
-            if getattr(self, field) not in allowed:
+        for field, known in KNOWN.items():
+            if getattr(self, field) not in known:
                 raise HistoboostError(
-                    f"{field.replace('_', '-')} {getattr(self, field)!r}: unknown; "
-                    f"known are {', '.join(allowed)}"
+                    f"{_flag(field)} {getattr(self, field)!r}: unknown; "
+                    f"known are {', '.join(known)}"
                 )
         self._check_ranges()
         if self.loss == "soft-spearman" and self.target != "rank":
@@ -139,30 +137,29 @@ class Settings:
             )
 
     def _check_ranges(self) -> None:
-        at_least_one = ("backbones", "patch", "batch_size", "epochs", "augment_group")
-        for field in at_least_one:
+        for field in ("backbones", "patch", "batch_size", "epochs", "augment_group"):
             value = getattr(self, field)
-            if (len(value) if isinstance(value, tuple) else value) < 1:
-                raise HistoboostError(f"{field.replace('_', '-')} {value}: must be at least 1")
-        for name, value in vars(self).items():
+            self._refuse(
+                field, "at least 1", (len(value) if isinstance(value, tuple) else value) < 1
+            )
+        for field, value in vars(self).items():
             numbers = value if isinstance(value, tuple) else (value,)
-            if any(isinstance(n, int | float) and n < 0 for n in numbers):
-                raise HistoboostError(f"{name.replace('_', '-')} {value}: must not be negative")
-        for name in ("patch", "hidden"):
-            if 0 in getattr(self, name):
-                raise HistoboostError(f"{name} 0: must be at least 1")
-        if self.input_px is not None and self.input_px < 32:
-            raise HistoboostError(f"input-px {self.input_px}: backbones need at least 32")
-        for name, top in (("dropout", 1.0), ("plateau_factor", 1.0), ("zoom", 1.0)):
-            if getattr(self, name) >= top:
-                raise HistoboostError(
-                    f"{name.replace('_', '-')} {getattr(self, name)}: must be below {top:g}"
-                )
-        for name in ("temperature", "learning_rate"):
-            if getattr(self, name) <= 0:
-                raise HistoboostError(
-                    f"{name.replace('_', '-')} {getattr(self, name)}: must be above 0"
-                )
+            negative = any(isinstance(n, int | float) and n < 0 for n in numbers)
+            self._refuse(field, "0 or more", negative)
+        for field in ("patch", "hidden"):
+            self._refuse(field, "at least 1", 0 in getattr(self, field))
+        for field in ("dropout", "plateau_factor", "zoom"):
+            self._refuse(field, "below 1", getattr(self, field) >= 1)
+        for field in ("temperature", "learning_rate"):
+            self._refuse(field, "above 0", getattr(self, field) <= 0)
+        # CNNs halve their input five times.
+        self._refuse("input_px", "at least 32", self.input_px is not None and self.input_px < 32)
+
+    def _refuse(self, field: str, bound: str, broken: bool) -> None:
+        if broken:
+            value = getattr(self, field)
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            raise HistoboostError(f"{_flag(field)} {shown}: must be {bound}")
 
     def weights_of(self, member: int) -> str:
         """Weights that a member of the ensemble starts from."""
@@ -183,6 +180,11 @@ class Settings:
             for key, value in content.items()
         }
         return cls(**values)
+
+
+def _flag(field: str) -> str:
+    """A setting as the command line spells it."""
+    return field.replace("_", "-")
 
 
 #: The recipes of the field. What a recipe leaves open (patch sizes, learning rates, strengths of
