@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -38,6 +38,8 @@ from histoboost.cache.spots import SpotTable
 from histoboost.cache.table import (
     SlideRecord,
     embedding_names,
+    is_slide,
+    next_orders,
     open_slide,
     read_table,
     set_aside,
@@ -85,8 +87,28 @@ class EmbeddingStore:
         records = [(self._slide(name).order, name) for name in self._slide_names()]
         return [name for _, name in sorted(records)]
 
-    def write_spots(self, table: SpotTable) -> None:
+    def create(self) -> None:
+        """Make the store where there is none; all that writes into one does so by itself."""
+        self._check_writable()
+        self._make_root()
+
+    def orders(self, slides: Sequence[str]) -> dict[str, int]:
+        """Places of slides in the order of `slides`, for those that are yet to be written too.
+
+        Who has several processes write the slides of one source asks once, and gives each its
+        place for `write_spots`.
+        """
+        return next_orders(self._place, slides)
+
+    def write_spots(self, table: SpotTable, order: int | None = None) -> None:
         """Store the spots of a slide; does nothing if the same are stored already.
+
+        Parameters
+        ----------
+        table : SpotTable
+            The spots.
+        order : int, optional
+            Place of a slide that is new, from `orders`; by default after all others.
 
         Raises
         ------
@@ -95,7 +117,7 @@ class EmbeddingStore:
         """
         self._check_writable()
         self._make_root()
-        write_table(self._place, table)
+        write_table(self._place, table, order)
 
     def spots(self, slide: str) -> SpotTable:
         """The spots of a slide."""
@@ -177,7 +199,7 @@ class EmbeddingStore:
             If neither is given, or nothing is called so.
         """
         self._check_writable()
-        if slide is not None and slide not in self._slide_names():
+        if slide is not None and not self._is_slide(slide):
             self._slide(slide)  # says which there are
         if name is None and slide is None:
             raise HistoboostError(f"{self.location}: say which embedding or slide to remove")
@@ -231,12 +253,16 @@ class EmbeddingStore:
         """Folders of slides, sorted, less those that another process is publishing."""
         return [name for name in slide_names(self._place) if not self._unfinished(name)]
 
+    def _is_slide(self, slide: str) -> bool:
+        """Whether it is there, without a look at all the others."""
+        return is_slide(self._place, slide) and not self._unfinished(slide)
+
     def _unfinished(self, slide: str) -> bool:
         key = slide_key(slide)
         return not self._place.exists(f"{key}/{ROOT_DOCUMENT}") and self._place.in_progress(key)
 
     def _check_same_elsewhere(self, slide: str, name: str, recipe: Recipe) -> None:
-        for other in self._slide_names():
+        for other in self._place.folders(SLIDES):
             if other == slide:
                 continue
             try:
@@ -249,10 +275,11 @@ class EmbeddingStore:
                     f"{self.location}: embedding {name} is stored with another recipe for slide "
                     f"{other} ({'; '.join(found[:3])}); choose another name or remove it first"
                 )
+            return  # the others were compared with it when they were written
 
     def _slide(self, slide: str) -> SlideRecord:
         check_slide_name(slide)
-        if slide not in self._slide_names():
+        if not self._is_slide(slide):
             known = ", ".join(self._slide_names()) or "none"
             raise HistoboostError(f"{self.location}: no slide {slide!r}; there are {known}")
         return self._whole(lambda: open_slide(self._place, slide), slide)

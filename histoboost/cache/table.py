@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import uuid
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,8 +105,17 @@ def read_table(place: Place, record: SlideRecord) -> SpotTable:
     return decode_table(record.slide, {**files, ROOT_DOCUMENT: root})
 
 
-def write_table(place: Place, table: SpotTable) -> None:
+def write_table(place: Place, table: SpotTable, order: int | None = None) -> None:
     """Store a slide's spots, or put back what of them is damaged.
+
+    Parameters
+    ----------
+    place : Place
+        Of the store.
+    table : SpotTable
+        The spots.
+    order : int, optional
+        Where a new slide stands among the slides, from `next_orders`; by default the last.
 
     Raises
     ------
@@ -117,7 +127,7 @@ def write_table(place: Place, table: SpotTable) -> None:
             record = open_slide(place, table.slide)
             read_files(place, record)
         except Damaged:
-            _write(place, table)
+            _write(place, table, order)
             continue  # look at what is stored now, by this process or a quicker one
         same = record.table_digest == table.digest
         differences = [] if same else read_table(place, record).differences(table)
@@ -151,12 +161,14 @@ def _unit_folder(path: str) -> str | None:
 
 def slide_names(place: Place) -> list[str]:
     """Names of the slides, whole or damaged, sorted; a folder with nothing of ours is none."""
-    return [
-        name
-        for name in place.folders(SLIDES)
-        if is_slide_name(name)
-        and any(place.exists(f"{slide_key(name)}/{part}") for part in (ROOT_DOCUMENT, "obsm"))
-    ]
+    return [name for name in place.folders(SLIDES) if is_slide(place, name)]
+
+
+def is_slide(place: Place, name: str) -> bool:
+    """Whether there is a slide of this name, whole or damaged."""
+    return is_slide_name(name) and any(
+        place.exists(f"{slide_key(name)}/{part}") for part in (ROOT_DOCUMENT, "obsm")
+    )
 
 
 def embedding_names(place: Place, record: SlideRecord) -> list[str]:
@@ -185,7 +197,7 @@ def set_aside(place: Place, folder: str, paths: list[str]) -> None:
         )
 
 
-def _write(place: Place, table: SpotTable) -> None:
+def _write(place: Place, table: SpotTable, order: int | None) -> None:
     folder = slide_key(table.slide)
     there = place.exists(folder) and not place.in_progress(folder)
     if there and _is_whole(place, table.slide):
@@ -193,9 +205,9 @@ def _write(place: Place, table: SpotTable) -> None:
     files = encode_table(table)
     del files[ROOT_DOCUMENT]  # ours says the same and more
     digests = {path: digest_bytes(data) for path, data in files.items()}
-    document = seal(
-        slide_document(_next_order(place, table.slide), len(table), table.digest, digests)
-    )
+    if order is None:
+        order = next_orders(place, [table.slide])[table.slide]
+    document = seal(slide_document(order, len(table), table.digest, digests))
     if there:
         _repair(place, folder, files, document)
         return
@@ -221,21 +233,23 @@ def _repair(place: Place, folder: str, files: dict[str, bytes], document: bytes)
     place.put(f"{folder}/{ROOT_DOCUMENT}", document)
 
 
-def _next_order(place: Place, slide: str) -> int:
-    """Where `slide` stands among the slides.
+def next_orders(place: Place, slides: Sequence[str]) -> dict[str, int]:
+    """Where `slides` stand, or will stand, among the slides of the store.
 
-    A new slide comes last. One that is there but damaged gets the first number that is free, its
-    own unless slides were removed.
+    Those that are there keep their number. New ones come last, in the order in which they are
+    given. One that is damaged gets the first number that is free, its own unless slides were
+    removed.
     """
-    taken = set()
-    for other in place.children(SLIDES):
-        try:
-            record = open_slide(place, other)
-        except Damaged:
-            continue
-        if other == slide:
-            return record.order
-        taken.add(record.order)
-    if place.exists(slide_key(slide)):
-        return next(number for number in range(len(taken) + 1) if number not in taken)
-    return max(taken, default=-1) + 1
+    orders = {}
+    for name in place.folders(SLIDES):
+        with contextlib.suppress(Damaged):
+            orders[name] = open_slide(place, name).order
+    taken = set(orders.values())
+    for name in slides:
+        if name not in orders:
+            last = max(taken, default=-1) + 1
+            damaged = place.exists(slide_key(name))
+            free = (number for number in range(last) if number not in taken)
+            orders[name] = next(free, last) if damaged else last
+            taken.add(orders[name])
+    return {name: orders[name] for name in slides}

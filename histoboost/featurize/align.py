@@ -89,6 +89,10 @@ class Alignment:
         return self.transform != Transform()
 
 
+#: What is asked about one slide: ``"none"``, ``"auto"`` or an alignment that was read.
+AskedAlignment = str | Alignment
+
+
 def align(slide: Slide, *, unless_on_tissue: float = 1.0) -> Alignment:
     """Estimate where the spots of a slide belong, from its image alone.
 
@@ -194,52 +198,76 @@ def move_spots(slide: Slide, alignment: Alignment) -> Slide:
     return replace(slide, xy=alignment.transform.apply(slide.xy, slide.image.shape))
 
 
-def resolve_alignment(dataset: Dataset, alignment: str | Path) -> dict[str, Alignment]:
-    """What ``featurize --alignment`` asks for, for every slide.
+def asked_alignments(dataset: Dataset, alignment: str | Path) -> dict[str, AskedAlignment]:
+    """What ``featurize --alignment`` asks for, for every slide; looks at no pixels.
 
     Parameters
     ----------
     dataset : Dataset
         The slides.
     alignment : str or Path
-        ``"none"``: nothing moves, but a slide that looks misaligned is warned about;
-        ``"auto"``: what `align` is confident of; otherwise the path of a table that
-        `write_table` wrote or a person did.
+        ``"none"``, ``"auto"`` or the path of a table that `write_table` wrote or a person did.
 
     Returns
     -------
     dict
-        Slide name to `Alignment`.
+        Slide name to what `alignment_of` takes.
 
     Raises
     ------
     HistoboostError
         If the table cannot be read or has no row for a slide.
     """
-    if str(alignment) not in ("none", "auto"):
-        table = read_table(alignment)
-        for slide in dataset.slides:
-            if slide.name not in table:
-                raise HistoboostError(
-                    f"{alignment}: no row for slide {slide.name}; "
-                    "add one (dx = 0, dy = 0, scale = 1 leaves it as it is)"
-                )
-        return {slide.name: table[slide.name] for slide in dataset.slides}
-    if str(alignment) == "auto":
-        found = {slide.name: align(slide) for slide in dataset.slides}
-        for one in found.values():
-            if not one.confident:
-                _warn(f"slide {one.slide}: alignment leaves the spots as they are: {one.reason}")
-        return found
+    if alignment in ("none", "auto"):
+        return {slide.name: str(alignment) for slide in dataset.slides}
+    table = read_table(alignment)
     for slide in dataset.slides:
-        message = misalignment(slide, align(slide, unless_on_tissue=SURELY_PLACED))
-        if message:
-            _warn(f"slide {slide.name}: {message}")
-    return {slide.name: Alignment(slide.name) for slide in dataset.slides}
+        if slide.name not in table:
+            raise HistoboostError(
+                f"{alignment}: no row for slide {slide.name}; "
+                "add one (dx = 0, dy = 0, scale = 1 leaves it as it is)"
+            )
+    return {slide.name: table[slide.name] for slide in dataset.slides}
+
+
+def alignment_of(slide: Slide, asked: AskedAlignment) -> Alignment:
+    """How the spots of a slide are to be moved.
+
+    Parameters
+    ----------
+    slide : Slide
+        Its image is read, unless `asked` is an `Alignment`.
+    asked : {"none", "auto"} or Alignment
+        ``"none"``: nothing moves, but a slide that looks misaligned is warned about;
+        ``"auto"``: what `align` is confident of, with a warning where it is not; otherwise this.
+    """
+    if isinstance(asked, Alignment):
+        return asked
+    if asked == "auto":
+        found = align(slide)
+        if not found.confident:
+            _warn(f"slide {slide.name}: alignment leaves the spots as they are: {found.reason}")
+        return found
+    message = misalignment(slide, align(slide, unless_on_tissue=SURELY_PLACED))
+    if message:
+        _warn(f"slide {slide.name}: {message}")
+    return Alignment(slide.name)
+
+
+def resolve_alignment(dataset: Dataset, alignment: str | Path) -> dict[str, Alignment]:
+    """`alignment_of` every slide: reads every image, unless a table is given.
+
+    Raises
+    ------
+    HistoboostError
+        If the table cannot be read or has no row for a slide.
+    """
+    asked = asked_alignments(dataset, alignment)
+    return {slide.name: alignment_of(slide, asked[slide.name]) for slide in dataset.slides}
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, HistoboostWarning, stacklevel=4)
+    warnings.warn(message, HistoboostWarning, stacklevel=3)
 
 
 def write_table(path: str | Path, alignments: Iterable[Alignment]) -> None:

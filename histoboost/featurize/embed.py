@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError
-from histoboost.featurize.align import move_spots, resolve_alignment
+from histoboost.featurize.align import Alignment, asked_alignments, move_spots
 from histoboost.featurize.distribute import embed_on_cluster, on_every_machine
 from histoboost.featurize.engines import pick_devices
-from histoboost.featurize.gpus import embed_on
+from histoboost.featurize.gpus import embed_on_gpus
 from histoboost.featurize.groups import with_groups
-from histoboost.featurize.inspect import check_spots
+from histoboost.featurize.inspect import check_slide
 from histoboost.featurize.pixels import read_pixels
 from histoboost.featurize.readers import open_dataset
-from histoboost.featurize.run import Request
+from histoboost.featurize.run import QueuedSlide, Request, Run
 from histoboost.featurize.scale import PatchSize, parse_sizes
 from histoboost.featurize.slide import Dataset, Slide
 from histoboost.featurize.spots import spot_table
@@ -112,8 +112,12 @@ def featurize(
     if backbone != "none" and not sizes:
         raise HistoboostError("--patch: no patch size given; for example --patch 64,128")
     check_method(stain)
-    placed = resolve_alignment(dataset, alignment)
-    check_spots(Dataset(dataset.path, [move_spots(s, placed[s.name]) for s in dataset.slides]))
+    asked = asked_alignments(dataset, alignment)
+    for slide in dataset.slides:
+        known = asked[slide.name]
+        if known != "auto":  # else where the image is read
+            moved = move_spots(slide, known) if isinstance(known, Alignment) else slide
+            check_slide(moved, f"{dataset.path}: ")
     names = [embedding_name(name, backbone, side, len(sizes)) for side in sizes]
     request = None
     if backbone != "none":
@@ -132,21 +136,34 @@ def featurize(
     # Weights that do not fit are refused before anything is written.
     run = request.run() if request is not None and client is None else None
     target = store if isinstance(store, EmbeddingStore) else EmbeddingStore(store)
+    orders = target.orders([slide.name for slide in dataset.slides])
+    queue = [QueuedSlide(slide, asked[slide.name], orders[slide.name]) for slide in dataset.slides]
     summary = FeaturizeSummary([slide.name for slide in dataset.slides], names if request else [])
-    if run is None:
-        for slide in dataset.slides:
-            target.write_spots(spot_table(slide))
-    if run is not None:
-        devices = pick_devices(device)
-        if len(devices) > 1 and len(dataset.slides) > 1:
-            embed_on(devices, run, dataset.slides, placed, target.location, summary)
-        else:
-            run.embed(dataset.slides, placed, target, summary)
-    elif request is not None:
-        assert client is not None
-        embed_on_cluster(client, request, dataset.slides, placed, target, summary)
+    for part in _parts(queue, request, run, target, client):
+        summary.add(part)
     summary.wall_seconds = time.perf_counter() - start
     return summary
+
+
+def _parts(
+    queue: Sequence[QueuedSlide],
+    request: Request | None,
+    run: Run | None,
+    store: EmbeddingStore,
+    client: Client | None,
+) -> Iterable[FeaturizeSummary]:
+    """Do the work where it is to be done, and tell what was done part by part."""
+    if request is None:
+        for queued in queue:
+            store.write_spots(spot_table(queued.slide), queued.order)
+        return []
+    if run is None:
+        assert client is not None
+        return embed_on_cluster(client, request, queue, store)
+    devices = pick_devices(request.device)
+    if len(devices) > 1 and len(queue) > 1:
+        return embed_on_gpus(devices, run, queue, store.location)
+    return [run.embed(queue, store)]
 
 
 def embedding_name(name: str | None, backbone: str, side: PatchSize, sizes: int) -> str:

@@ -7,7 +7,7 @@ whoever gets there first. A slide is a unit of work, so that a device that is do
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -16,23 +16,16 @@ import torch
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError
-from histoboost.featurize.align import Alignment
-from histoboost.featurize.run import Run
-from histoboost.featurize.slide import Slide
-from histoboost.featurize.summary import FeaturizeSummary
+from histoboost.featurize.run import QueuedSlide, Run
+from histoboost.featurize.summary import FeaturizeSummary, warnings_kept
 from histoboost.progress import progress
 
 _run: Run | None = None  # of this process, on its own device
 
 
-def embed_on(
-    devices: Sequence[torch.device],
-    run: Run,
-    slides: Sequence[Slide],
-    placed: Mapping[str, Alignment],
-    location: str,
-    summary: FeaturizeSummary,
-) -> None:
+def embed_on_gpus(
+    devices: Sequence[torch.device], run: Run, queue: Sequence[QueuedSlide], location: str
+) -> Iterator[FeaturizeSummary]:
     """Embed slides on several devices side by side.
 
     Parameters
@@ -41,14 +34,15 @@ def embed_on(
         One process is started for each.
     run : Run
         What to compute; its own device is not used.
-    slides : sequence of Slide
+    queue : sequence of QueuedSlide
         What to embed.
-    placed : mapping of str to Alignment
-        Where the spots of each slide are.
     location : str
         Of the store.
-    summary : FeaturizeSummary
-        Told what was done; its seconds are summed over devices.
+
+    Yields
+    ------
+    FeaturizeSummary
+        What was done for one slide.
 
     Raises
     ------
@@ -59,15 +53,15 @@ def embed_on(
     free: Any = context.Queue()
     for device in devices:
         free.put(str(device))
-    total = run.sizes * sum(len(slide.xy) for slide in slides)
+    total = run.sizes * sum(len(queued.slide.xy) for queued in queue)
     pool = ProcessPoolExecutor(len(devices), context, _begin, (free, run))
     try:
-        tasks = [pool.submit(_embed, slide, placed[slide.name], location) for slide in slides]
+        tasks = [pool.submit(_embed, queued, location) for queued in queue]
         with progress("embedding", total, "patches") as advance:
             for task in as_completed(tasks):
                 done = task.result()
                 advance(done.computed + done.kept)
-                summary.add(done)
+                yield done
     except BrokenProcessPool as error:
         raise HistoboostError(
             "a process of a device was killed (out of memory?); run the same command again to go "
@@ -75,7 +69,6 @@ def embed_on(
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
-    summary.device = ", ".join(map(str, devices))
 
 
 def _begin(free: Any, run: Run) -> None:
@@ -83,8 +76,9 @@ def _begin(free: Any, run: Run) -> None:
     _run = run.on(torch.device(free.get()))
 
 
-def _embed(slide: Slide, alignment: Alignment, location: str) -> FeaturizeSummary:
+def _embed(queued: QueuedSlide, location: str) -> FeaturizeSummary:
     assert _run is not None
-    done = FeaturizeSummary()
-    _run.embed([slide], {slide.name: alignment}, EmbeddingStore(location), done, quiet=True)
+    with warnings_kept() as heard:
+        done = _run.embed([queued], EmbeddingStore(location), quiet=True)
+    done.heard = heard
     return done

@@ -83,8 +83,13 @@ def check_spots(dataset: Dataset) -> None:
         With the first problem of `spot_problems`.
     """
     for slide in dataset.slides:
-        for problem in spot_problems(slide):
-            raise HistoboostError(f"{dataset.path}: slide {slide.name}: {problem.message}")
+        check_slide(slide, f"{dataset.path}: ")
+
+
+def check_slide(slide: Slide, source: str = "") -> None:
+    """Refuse a slide whose spots cannot be used; `source` begins the message."""
+    for problem in spot_problems(slide):
+        raise HistoboostError(f"{source}slide {slide.name}: {problem.message}")
 
 
 def pitch_px(xy: NDArray[np.float64]) -> float | None:

@@ -80,6 +80,13 @@ class SlidePixels:
             filled += count
         return out
 
+    def close(self) -> None:
+        """Give memory and file back."""
+        self._array = None
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
     def __enter__(self) -> SlidePixels:
         return self
 
@@ -89,10 +96,7 @@ class SlidePixels:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._array = None
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self.close()
 
 
 def read_pixels(image: SlideImage, budget: int = MEMORY_BUDGET) -> SlidePixels:

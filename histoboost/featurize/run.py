@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from histoboost.cache.store import EmbeddingStore, EmbeddingWriter
-from histoboost.featurize.align import Alignment, move_spots
+from histoboost.featurize.align import Alignment, AskedAlignment, alignment_of, move_spots
 from histoboost.featurize.backbones import Backbone, load_backbone
 from histoboost.featurize.engines import Engine, check_engine, pick_device, pick_engine
 from histoboost.featurize.foundation import warn_if_far
 from histoboost.featurize.identity import recipe
+from histoboost.featurize.inspect import check_slide
 from histoboost.featurize.loop import Clock, Sink, WriterThread, embed_patches
 from histoboost.featurize.pixels import SlidePixels, read_pixels
 from histoboost.featurize.scale import PatchSize
@@ -101,13 +102,50 @@ class Request:
 
 
 @dataclass(frozen=True)
+class QueuedSlide:
+    """A slide whose turn comes, on whichever device or machine.
+
+    Attributes
+    ----------
+    slide : Slide
+    alignment : {"none", "auto"} or Alignment
+        What is asked for, see `alignment_of`.
+    order : int
+        Its place in the store.
+    """
+
+    slide: Slide
+    alignment: AskedAlignment
+    order: int
+
+
+@dataclass(frozen=True)
+class OpenedSlide:
+    """What the image of a slide was read for.
+
+    Attributes
+    ----------
+    pixels : SlidePixels
+        As they are cropped.
+    picture : ndarray of shape (h, w, 3), uint8
+        The slide in small, as it came.
+    alignment : Alignment
+        How its spots are moved.
+    """
+
+    pixels: SlidePixels
+    picture: NDArray[np.uint8]
+    alignment: Alignment
+
+
+@dataclass(frozen=True)
 class Decoded:
     """Pixels that were read already, as an image."""
 
     pixels: SlidePixels
     shape: tuple[int, int]
     source_dtype: str = "uint8"
-    band_rows: int = 1
+    band_rows: int = 256
 
     def read_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Rows `start` to `stop` (exclusive), (stop - start, W, 3) uint8."""
@@ -144,38 +182,26 @@ class Run:
         return Run(self._net, replace(self._choice, device=device), self._jobs, self._stain)
 
     def embed(
-        self,
-        slides: Sequence[Slide],
-        placed: Mapping[str, Alignment],
-        store: EmbeddingStore,
-        summary: FeaturizeSummary,
-        *,
-        quiet: bool = False,
-    ) -> None:
-        """Embed all `slides`; adds to `summary` what was done; `quiet` shows no progress."""
-        clock = Clock()
-        total = 0 if quiet else self.sizes * sum(len(slide.xy) for slide in slides)
+        self, queue: Sequence[QueuedSlide], store: EmbeddingStore, *, quiet: bool = False
+    ) -> FeaturizeSummary:
+        """Store the spots and the embeddings of all slides; `quiet` shows no progress."""
+        clock, summary = Clock(), FeaturizeSummary()
+        total = 0 if quiet else self.sizes * sum(len(queued.slide.xy) for queued in queue)
         writing = WriterThread()
         with ThreadPoolExecutor(1) as reader, progress("embedding", total, "patches") as advance:
             try:
-                ahead = reader.submit(self._read, slides[0]) if slides else None
-                for number, slide in enumerate(slides):
+                ahead = reader.submit(self._read, queue[0]) if queue else None
+                for number, queued in enumerate(queue):
                     assert ahead is not None
                     with clock("read"):
-                        pixels, picture = ahead.result()
-                    if number + 1 < len(slides):
-                        ahead = reader.submit(self._read, slides[number + 1])
-                    with pixels:
-                        store.write_spots(spot_table(slide, picture))
+                        opened = ahead.result()
+                    if number + 1 < len(queue):
+                        ahead = reader.submit(self._read, queue[number + 1])
+                    with opened.pixels:
+                        table = spot_table(queued.slide, opened.picture)
+                        store.write_spots(table, queued.order)
                         self._embed_slide(
-                            slide,
-                            placed[slide.name],
-                            pixels,
-                            store,
-                            writing,
-                            clock,
-                            advance,
-                            summary,
+                            queued.slide, opened, store, writing, clock, advance, summary
                         )
                 with clock("write"):
                     writing.finish()
@@ -184,18 +210,31 @@ class Run:
         summary.seconds = clock.seconds
         if self._engine is not None:
             summary.engine, summary.device = self._engine.name, str(self._engine.device)
+        return summary
 
-    def _read(self, slide: Slide) -> tuple[SlidePixels, NDArray[np.uint8]]:
-        pixels = read_pixels(normalised(slide.image, self._stain, slide.name))
-        # The picture shows the slide as it is; where that was decoded here, not once more.
-        decoded = Decoded(pixels, slide.image.shape) if self._stain == "none" else slide.image
-        return pixels, thumbnail(decoded)
+    def _read(self, queued: QueuedSlide) -> OpenedSlide:
+        """All that needs the image, from one reading of it."""
+        slide = queued.slide
+        source = read_pixels(slide.image)
+        try:
+            image = Decoded(source, slide.image.shape)
+            picture = thumbnail(image)
+            decoded = replace(slide, image=image)
+            alignment = alignment_of(decoded, queued.alignment)
+            check_slide(move_spots(decoded, alignment))
+            if self._stain == "none":
+                return OpenedSlide(source, picture, alignment)
+            pixels = read_pixels(normalised(image, self._stain, slide.name))
+        except BaseException:
+            source.close()
+            raise
+        source.close()
+        return OpenedSlide(pixels, picture, alignment)
 
     def _embed_slide(
         self,
         slide: Slide,
-        alignment: Alignment,
-        pixels: SlidePixels,
+        opened: OpenedSlide,
         store: EmbeddingStore,
         writing: WriterThread,
         clock: Clock,
@@ -206,7 +245,7 @@ class Run:
         for side, name in self._jobs.items():
             px = side.pixels(slide)
             warn_if_far(self._net.name, self._net.input_px, px, slide.um_per_px, slide.name)
-            writer, width = self._writer(slide, side, name, alignment, pixels.digest, store)
+            writer, width = self._writer(slide, side, name, opened, store)
             missing = writer.missing
             kept = len(slide.xy) - sum(part.stop - part.start for part in missing)
             summary.kept += kept
@@ -219,8 +258,8 @@ class Run:
         try:
             summary.computed += embed_patches(
                 slide.name,
-                pixels,
-                move_spots(slide, alignment).xy,
+                opened.pixels,
+                move_spots(slide, opened.alignment).xy,
                 sinks,
                 self._running(),
                 self._net.input_px,
@@ -241,16 +280,15 @@ class Run:
         slide: Slide,
         side: PatchSize,
         name: str,
-        alignment: Alignment,
-        pixels_digest: str,
+        opened: OpenedSlide,
         store: EmbeddingStore,
     ) -> tuple[EmbeddingWriter, int]:
         identity = recipe(
             self._net,
             side,
             slide,
-            pixels_digest,
-            alignment,
+            opened.pixels.digest,
+            opened.alignment,
             stain=self._stain,
             views=self._choice.views,
             precision=self._choice.precision,

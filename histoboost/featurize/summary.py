@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+from histoboost.errors import HistoboostWarning
 
 
 @dataclass
@@ -21,6 +26,8 @@ class FeaturizeSummary:
         Time in ``read``, ``crop``, ``forward`` and ``write``.
     wall_seconds : float
     engine, device : str
+    heard : list of str
+        What another process had to warn of.
     """
 
     slides: list[str] = field(default_factory=list)
@@ -31,13 +38,17 @@ class FeaturizeSummary:
     wall_seconds: float = 0.0
     engine: str = ""
     device: str = ""
+    heard: list[str] = field(default_factory=list)
 
     def add(self, other: FeaturizeSummary) -> None:
-        """Count in what another process did."""
+        """Count in what a run over some of the slides did, and repeat its warnings here."""
+        for message in other.heard:
+            warnings.warn(message, HistoboostWarning, stacklevel=2)
         self.computed += other.computed
         self.kept += other.kept
         self.engine = self.engine or other.engine
-        self.device = self.device or other.device
+        if other.device not in self.device.split(", "):
+            self.device = ", ".join(filter(None, (self.device, other.device)))
         for step, value in other.seconds.items():
             self.seconds[step] = self.seconds.get(step, 0.0) + value
 
@@ -52,8 +63,24 @@ class FeaturizeSummary:
         rate = self.computed / max(self.wall_seconds, 1e-9)
         line = f"{where}: {names}: {self.computed:,} patches in {self.wall_seconds:,.1f} s"
         line += f" ({rate:,.1f} patches/s, {self.engine} on {self.device}"
+        # Several processes spend more seconds than the clock on the wall shows.
+        everything = max(self.wall_seconds, sum(self.seconds.values()))
         for step in ("read", "crop", "forward", "write"):
-            share = self.seconds.get(step, 0.0) / max(self.wall_seconds, 1e-9)
+            share = self.seconds.get(step, 0.0) / max(everything, 1e-9)
             line += f", {step} {share:.0%}"
         line += ")"
         return line + (f"; {self.kept:,} were there already" if self.kept else "")
+
+
+@contextmanager
+def warnings_kept() -> Iterator[list[str]]:
+    """Keep our warnings in a list, complete at the end: a process far away has no terminal."""
+    kept: list[str] = []
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always", HistoboostWarning)
+        yield kept
+    for one in heard:
+        if issubclass(one.category, HistoboostWarning):
+            kept.append(str(one.message))
+        else:
+            warnings.warn(one.message, one.category, stacklevel=2)
