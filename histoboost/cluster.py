@@ -10,19 +10,23 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from histoboost.errors import HistoboostError
 from histoboost.progress import progress
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
 T = TypeVar("T")
 
 #: Seconds to wait for a scheduler to answer, and for a first worker to appear.
 CONNECT_TIMEOUT_S = 10
 WORKER_TIMEOUT_S = 120
+
+#: Units that are handed out at a time, or four for each thread of a worker where that is more.
+IN_FLIGHT = 256
 
 
 @contextmanager
@@ -126,23 +130,32 @@ def run_units(
     address = client.scheduler_info(n_workers=0)["address"]
     if gpu:
         _require_gpus(client)
-    futures = [
-        client.submit(
-            function,
-            *arguments,
-            pure=False,
-            priority=len(units) - place,
-            resources={"GPU": 1} if gpu else None,
-        )
-        for place, arguments in enumerate(units)
-    ]
-    places = {future.key: place for place, future in enumerate(futures)}
+    # A unit may carry a megabyte. What lies at the scheduler is bounded by the number of workers,
+    # not by that of units: each unit that is done makes room for the next.
+    waiting = iter(enumerate(units))
+    places: dict[Any, int] = {}
+
+    def hand_out() -> Iterator[Future[T]]:
+        for place, arguments in islice(waiting, max(0, _in_flight(client) - len(places))):
+            future = client.submit(
+                function,
+                *arguments,
+                pure=False,
+                priority=len(units) - place,
+                resources={"GPU": 1} if gpu else None,
+            )
+            places[future.key] = place
+            yield future
+
     done = 0
+    futures = as_completed(list(hand_out()))
     try:
         with progress(description, len(units), unit) as advance:
-            for future in as_completed(futures):
-                place = places[future.key]
-                yield place, future.result()
+            for future in futures:
+                place = places.pop(future.key)
+                result = future.result()
+                futures.update(list(hand_out()))
+                yield place, result
                 done += 1
                 advance(1)
     except HistoboostError as error:
@@ -159,7 +172,12 @@ def run_units(
     finally:
         if done < len(units):
             with contextlib.suppress(CommClosedError, OSError, TimeoutError):
-                client.cancel(futures)
+                client.cancel(list(futures.futures))
+
+
+def _in_flight(client: Client) -> int:
+    """Units to hand out at a time: enough that no worker waits, even one that joins later."""
+    return max(IN_FLIGHT, 4 * int(sum(client.nthreads().values())))
 
 
 def _cancelled() -> type[BaseException]:

@@ -236,20 +236,24 @@ def _repair(place: Place, folder: str, files: dict[str, bytes], document: bytes)
 def next_orders(place: Place, slides: Sequence[str]) -> dict[str, int]:
     """Where `slides` stand, or will stand, among the slides of the store.
 
-    Those that are there keep their number. New ones come last, in the order in which they are
-    given. One that is damaged gets the first number that is free, its own unless slides were
-    removed.
+    Those that are there keep their number. If all are new they come last, in the order in which
+    they are given; if some are there, as after a run that was cut off, the others take the places
+    between them where these are free. A single one that is damaged gets the first number that is
+    free, its own unless slides were removed.
     """
     orders = {}
     for name in place.folders(SLIDES):
         with contextlib.suppress(Damaged):
             orders[name] = open_slide(place, name).order
     taken = set(orders.values())
-    for name in slides:
+    last = max(taken, default=-1) + 1
+    first = next((orders[name] - at for at, name in enumerate(slides) if name in orders), last)
+    if len(slides) == 1 and place.exists(slide_key(slides[0])):
+        first = next((number for number in range(last) if number not in taken), last)
+    for at, name in enumerate(slides):
         if name not in orders:
-            last = max(taken, default=-1) + 1
-            damaged = place.exists(slide_key(name))
-            free = (number for number in range(last) if number not in taken)
-            orders[name] = next(free, last) if damaged else last
+            wanted = first + at
+            free = wanted >= 0 and wanted not in taken
+            orders[name] = wanted if free else max(taken) + 1
             taken.add(orders[name])
     return {name: orders[name] for name in slides}

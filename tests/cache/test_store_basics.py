@@ -49,6 +49,29 @@ def test_slides_come_in_the_order_of_writing(tmp_path, table):
     assert store.slides() == ["S_2", "S_10", "S_1", "a b"]
 
 
+@pytest.mark.parametrize("first", [["A"], ["C"], ["D", "B"], ["B", "A", "D"], []])
+def test_slides_keep_the_order_of_their_source_whoever_writes_them_when(tmp_path, table, first):
+    store = EmbeddingStore(tmp_path / "store")
+    store.write_spots(table("another source", n=5))
+    source = ["A", "B", "C", "D"]
+    orders = store.orders(source)
+    for slide in first:  # a run that was cut off
+        store.write_spots(table(slide, n=5), orders[slide])
+    again = store.orders(source)
+    for slide in reversed(source):
+        store.write_spots(table(slide, n=5), again[slide])
+    assert store.slides() == ["another source", *source]
+
+
+def test_a_slide_that_a_source_gained_comes_last_and_moves_no_other(tmp_path, table):
+    store = EmbeddingStore(tmp_path / "store")
+    for slide in ("A", "B"):
+        store.write_spots(table(slide, n=5))
+    orders = store.orders(["new", "A", "B"])
+    store.write_spots(table("new", n=5), orders["new"])
+    assert store.slides() == ["A", "B", "new"]
+
+
 def test_anndata_and_zarr_read_what_our_reader_returns(store, table, rows, recipe, put):
     import anndata
     import zarr

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.featurize import embed, run
+from histoboost.errors import HistoboostWarning
+from histoboost.featurize import embed, pixels, run
 from histoboost.featurize.align import Alignment
 from histoboost.featurize.embed import featurize
 from histoboost.featurize.slide import ArrayImage, Dataset, Slide
+from histoboost.phantom import phantom_slide
 
 
 def slide(name: str, spots: int, seed: int = 0) -> Slide:
@@ -73,6 +75,54 @@ def test_a_run_that_was_cut_off_goes_on_where_it_stopped(tmp_path, data, tiny_ne
                 rtol=2e-3,
                 atol=1e-4,
             )
+
+
+@dataclass
+class CountingImage:
+    """Pixels in bands of 16 rows, like a compressed source; counts how often a row is read."""
+
+    pixels: np.ndarray
+    source_dtype: str = "uint8"
+    band_rows: int = 16
+
+    def __post_init__(self) -> None:
+        self.reads = np.zeros(len(self.pixels), int)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.pixels.shape[:2]
+
+    def read_rows(self, start: int, stop: int) -> np.ndarray:
+        assert not self.reads[start:].any(), "rows are read in order"
+        self.reads[start:stop] += 1
+        return self.pixels[start:stop].copy()
+
+
+@pytest.mark.parametrize("stain", ["none", "macenko"])
+@pytest.mark.parametrize("alignment", ["none", "auto"])
+@pytest.mark.parametrize("budget", [10**9, 64 * 1024], ids=["in memory", "spooled"])
+def test_a_run_reads_every_row_of_a_slide_once(tmp_path, monkeypatch, alignment, stain, budget):
+    monkeypatch.setattr(pixels.read_pixels, "__defaults__", (budget,))
+    source = phantom_slide("S_1", seed=8000)
+    image = CountingImage(source.image.read_rows(0, source.image.shape[0]))
+    data = Dataset(Path("memory"), [replace(source, image=image)])
+    options = {"backbone": "stain-texture", "patch": [16, 33]}
+    featurize(data, tmp_path / "one", alignment=alignment, stain=stain, **options)
+    assert (image.reads == 1).all()
+    whole = Dataset(Path("memory"), [source])
+    featurize(whole, tmp_path / "two", alignment=alignment, stain=stain, **options)
+    one, two = EmbeddingStore(tmp_path / "one"), EmbeddingStore(tmp_path / "two")
+    assert one.embeddings("S_1") == two.embeddings("S_1")
+    np.testing.assert_array_equal(one.spots("S_1").thumbnail, two.spots("S_1").thumbnail)
+
+
+def test_what_another_process_warns_of_is_said_here(tmp_path, data, monkeypatch):
+    for each in data.slides:
+        each.image.pixels[:] = 1
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(embed, "pick_devices", lambda device: [cpu, cpu])
+    with pytest.warns(HistoboostWarning, match="slide B: .* patches of 8 px are one flat colour"):
+        featurize(data, tmp_path / "two", backbone="stain-texture", patch=[8])
 
 
 def test_what_is_complete_needs_no_engine(tmp_path, data, tiny_net, monkeypatch):
