@@ -174,7 +174,7 @@ def finetune(
 
     import torch
 
-    from histoboost.endtoend.place import place
+    from histoboost.endtoend.alignment import aligned
     from histoboost.endtoend.run import folds_of, train_folds
     from histoboost.endtoend.score import score_folds
     from histoboost.featurize.engines import pick_device
@@ -192,7 +192,7 @@ def finetune(
     dataset = open_dataset(data, format)
     if groups is not None:
         dataset = with_groups(dataset, groups)
-    dataset = place(dataset, alignment)
+    dataset = aligned(dataset, alignment)
     folds = folds_of(
         dataset, Path(out), slides, cross_validate=cross_validate, held_out=held_out, by=group_by
     )

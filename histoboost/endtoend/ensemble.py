@@ -24,14 +24,14 @@ from histoboost.endtoend.layout import (
     MODEL,
     is_ensemble,
 )
-from histoboost.endtoend.scale import Scale, fit_scale
+from histoboost.endtoend.target import LearnedTarget, fit_learned_target
 from histoboost.errors import HistoboostError
 from histoboost.featurize.finetune.checkpoint import load_tensors, save_json, save_tensors
 from histoboost.featurize.finetune.curves import draw_curves
 from histoboost.featurize.finetune.model import build
 from histoboost.featurize.finetune.presets import Settings
+from histoboost.featurize.finetune.spot_patches import Pixels, SpotPatches
 from histoboost.featurize.finetune.train import CHECKPOINT, Epoch, Examples, Training, predict
-from histoboost.featurize.finetune.views import Pixels, SpotViews
 from histoboost.featurize.identity import spots_digest
 from histoboost.featurize.slide import Slide
 from histoboost.regress.metrics import spot_spearman
@@ -88,10 +88,10 @@ class Ensemble:
         What was chosen about the training.
     cell_types : tuple of str
         Names of the outputs.
-    scale : Scale
+    learned : LearnedTarget
         Between abundances and outputs.
     alignment : str
-        What `place` needs to move the spots of a slide as those of the training slides.
+        What `aligned` needs to move the spots of a slide as those of the training slides.
     """
 
     def __init__(
@@ -99,13 +99,13 @@ class Ensemble:
         folder: Path,
         settings: Settings,
         cell_types: tuple[str, ...],
-        scale: Scale,
+        learned: LearnedTarget,
         alignment: str,
     ) -> None:
         self.folder = folder
         self.settings = settings
         self.cell_types = cell_types
-        self.scale = scale
+        self.learned = learned
         self.alignment = alignment
 
     @property
@@ -128,16 +128,16 @@ class Ensemble:
         Returns
         -------
         ndarray of shape (N, T)
-            In units of ``scale.target``.
+            In units of ``learned.target``.
         """
         total = np.zeros((len(slide.xy), len(self.cell_types)))
         for member, name in enumerate(self.members):
             saved = load_tensors(self.folder / name / MODEL)
             net, backbone = build(self.settings, member, len(self.cell_types), blank=True)
             net.load_state_dict(saved["net"])
-            views = SpotViews([slide], pixels, self.settings, backbone)
-            outputs = predict(net.to(views.device), views, self.settings.batch_size)
-            total += self.scale.restore(outputs.cpu().numpy())
+            patches = SpotPatches([slide], pixels, self.settings, backbone)
+            outputs = predict(net.to(patches.device), patches, self.settings.batch_size)
+            total += self.learned.restore(outputs.cpu().numpy())
         return total / len(self.members)
 
     def histories(self) -> dict[str, list[Epoch]]:
@@ -176,7 +176,7 @@ def load_ensemble(folder: str | Path) -> Ensemble:
             folder,
             Settings.from_json(fields["settings"]),
             tuple(fields["cell_types"]),
-            Scale.from_json(fields["scale"]),
+            LearnedTarget.from_json(fields["scale"]),
             _stored_alignment(folder, fields["alignment"]),
         )
     except (ValueError, KeyError, TypeError) as error:
@@ -222,17 +222,17 @@ def train_ensemble(
     HistoboostError
         If the folder holds something else, or training fails.
     """
-    scale = fit_scale(plan.settings.target, plan.abundance())
-    identity = _identity(plan, scale, pixels)
+    learned = fit_learned_target(plan.settings.target, plan.abundance())
+    identity = _identity(plan, learned, pixels)
     _claim(folder, identity)
     if identity["alignment"] == "table":
         shutil.copyfile(plan.alignment, folder / ALIGNMENT)
-    ensemble = Ensemble(folder, plan.settings, plan.slides[0].cell_types, scale, plan.alignment)
+    ensemble = Ensemble(folder, plan.settings, plan.slides[0].cell_types, learned, plan.alignment)
     for member, name in enumerate(ensemble.members):
         if (folder / name / MODEL).exists():
             continue
         place = folder / name
-        training = _training(plan, scale, member, place, pixels, title, checkpoint_s, on_epoch)
+        training = _training(plan, learned, member, place, pixels, title, checkpoint_s, on_epoch)
         history = training.run()
         save_json(history, place / HISTORY)
         draw_curves(ensemble.histories(), folder / CURVES)
@@ -242,7 +242,7 @@ def train_ensemble(
 
 def _training(
     plan: Plan,
-    scale: Scale,
+    learned: LearnedTarget,
     member: int,
     place: Path,
     pixels: Pixels,
@@ -254,21 +254,21 @@ def _training(
     net, backbone = build(settings, member, len(plan.slides[0].cell_types))
 
     def examples(slides: Sequence[Slide]) -> Examples:
-        views = SpotViews(slides, pixels, settings, backbone)
-        learned = scale.forward(np.concatenate([labels(slide) for slide in slides]))
-        return Examples(views, torch.from_numpy(learned).to(views.device))
+        patches = SpotPatches(slides, pixels, settings, backbone)
+        targets = learned.forward(np.concatenate([labels(slide) for slide in slides]))
+        return Examples(patches, torch.from_numpy(targets).to(patches.device))
 
     stopping = [slide for slide in plan.slides if slide.name == plan.stopping(member)]
     learning = [slide for slide in plan.slides if slide.name != plan.stopping(member)]
     train = examples(learning)
     net.start_at(train.targets.mean(dim=0))
     return Training(
-        net=net.to(train.views.device),
+        net=net.to(train.patches.device),
         member=member,
         settings=settings,
         train=train,
         stop=examples(stopping) if stopping else None,
-        score=lambda outputs: spot_spearman(scale.restore(outputs), labels(stopping[0])),
+        score=lambda outputs: spot_spearman(learned.restore(outputs), labels(stopping[0])),
         folder=place,
         checkpoint_s=checkpoint_s,
         title=f"{title}member {member + 1}/{len(settings.backbones)} {backbone.name}",
@@ -284,7 +284,7 @@ def _save_member(
         {
             "state_dict": {name: value.cpu() for name, value in trunk.items()},
             "backbone": backbone,
-            "input_px": training.train.views.input_px,
+            "input_px": training.train.patches.input_px,
             "tuned_on": [{key: s[key] for key in ("slide", "pixels", "spots")} for s in slides],
         },
         place / BACKBONE,
@@ -296,7 +296,7 @@ def _save_member(
         draft.unlink(missing_ok=True)
 
 
-def _identity(plan: Plan, scale: Scale, pixels: Pixels) -> dict[str, Any]:
+def _identity(plan: Plan, learned: LearnedTarget, pixels: Pixels) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "settings": plan.settings.to_json(),
@@ -312,7 +312,7 @@ def _identity(plan: Plan, scale: Scale, pixels: Pixels) -> dict[str, Any]:
         ],
         "stop_on": list(plan.stop_on),
         "alignment": plan.alignment if plan.alignment in ("none", "auto") else "table",
-        "scale": scale.to_json(),
+        "scale": learned.to_json(),
     }
 
 

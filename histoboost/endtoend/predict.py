@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from histoboost.endtoend.alignment import aligned
 from histoboost.endtoend.ensemble import load_ensemble
-from histoboost.endtoend.place import place
 from histoboost.errors import HistoboostError
-from histoboost.featurize.finetune.views import load_pixels, warn_of_flat_patches
+from histoboost.featurize.finetune.spot_patches import load_pixels, warn_of_flat_patches
 from histoboost.featurize.slide import Dataset, Slide
 from histoboost.regress.fitting import warn_if_constant
 from histoboost.regress.model import Prediction
@@ -69,14 +69,14 @@ def predict_slides(
                 f"{dataset.path}: slide {slide.name} has other cell types than the model "
                 f"{model}; predict slides of the same study"
             )
-    chosen = place(Dataset(dataset.path, chosen), ensemble.alignment).slides
+    chosen = aligned(Dataset(dataset.path, chosen), ensemble.alignment).slides
     pixels = load_pixels(chosen, device)
     warn_of_flat_patches(chosen, pixels, max(ensemble.settings.patch))
     predictions = []
     for slide in chosen:
         raw = ensemble.predict(slide, pixels)
         warn_if_constant(raw, f"slide {slide.name}")
-        values = normalize(raw, how, ensemble.scale.target)
+        values = normalize(raw, how, ensemble.learned.target)
         if not np.isfinite(values).all():
             raise HistoboostError(f"slide {slide.name}: predictions are not finite; train again")
         predictions.append(Prediction(slide.name, values))

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from histoboost.endtoend.ensemble import Ensemble, Plan, train_ensemble
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.featurize.finetune.presets import Settings
+from histoboost.featurize.finetune.spot_patches import load_pixels, warn_of_flat_patches
 from histoboost.featurize.finetune.train import Epoch
-from histoboost.featurize.finetune.views import load_pixels, warn_of_flat_patches
 from histoboost.featurize.slide import Dataset, Slide
 
 Tell = Callable[[str], None]
@@ -50,7 +50,7 @@ class Trained:
     ensemble : Ensemble
         The model.
     predictions : dict
-        Name of a held-out slide to (N, T) in units of ``ensemble.scale.target``.
+        Name of a held-out slide to (N, T) in units of ``ensemble.learned.target``.
     predict_seconds : float
         Time that the predictions took.
     """
@@ -103,7 +103,7 @@ def train_folds(
         ``["auto"]``: any slide of a training set may stop a network, the last one first;
         ``["none"]``: train all epochs; or names of slides.
     alignment : str
-        How `place` moved the spots of `dataset`.
+        How `aligned` moved the spots of `dataset`.
     device : torch.device
         Where to train.
     checkpoint_s : float

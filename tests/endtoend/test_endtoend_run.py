@@ -19,7 +19,7 @@ from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.featurize.backbones import load_backbone
 from histoboost.featurize.finetune.checkpoint import load_tensors
 from histoboost.featurize.finetune.presets import Settings, preset
-from histoboost.featurize.finetune.views import load_pixels
+from histoboost.featurize.finetune.spot_patches import load_pixels
 from histoboost.featurize.slide import Dataset
 from histoboost.phantom import phantom_slide
 

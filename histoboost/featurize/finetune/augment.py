@@ -53,11 +53,11 @@ def augmentation(settings: Settings, input_px: int) -> Augment:
     if settings.brightness or settings.contrast:
         steps.append(v2.ColorJitter(brightness=settings.brightness, contrast=settings.contrast))
     if not steps:
-        return lambda views: views
+        return lambda patches: patches
     change = v2.Compose(steps)
 
-    def augment(views: Tensor) -> Tensor:
-        groups = torch.split(views, settings.augment_group)
+    def augment(patches: Tensor) -> Tensor:
+        groups = torch.split(patches, settings.augment_group)
         return torch.cat([change(group) for group in groups])
 
     return augment

@@ -64,13 +64,13 @@ class CompositionNet(nn.Module):
             output.bias.copy_(profile)
             output.weight.mul_(START_SCALE)
 
-    def forward(self, views: Tensor, coords: Tensor) -> Tensor:
+    def forward(self, patches: Tensor, coords: Tensor) -> Tensor:
         """Predict a batch.
 
         Parameters
         ----------
-        views : Tensor of shape (B, S, 3, px, px), float32
-            S fields of view of every spot, normalised.
+        patches : Tensor of shape (B, S, 3, px, px), float32
+            Normalised; one for each of the S fields of view of a spot.
         coords : Tensor of shape (B, 2), float32
             x and y, scaled to 0..1 within the slide.
 
@@ -78,10 +78,8 @@ class CompositionNet(nn.Module):
         -------
         Tensor of shape (B, T)
         """
-        batch, scales = views.shape[:2]
-        patches = views.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        parts = [self.trunk(patches).view(batch, -1)]
-        assert parts[0].shape[1] % scales == 0
+        single = patches.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        parts = [self.trunk(single).view(len(patches), -1)]
         if self.coords is not None:
             parts.append(self.coords(coords))
         return cast(Tensor, self.head(torch.cat(parts, dim=1)))

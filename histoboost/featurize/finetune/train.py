@@ -25,7 +25,7 @@ from histoboost.featurize.finetune.checkpoint import load_tensors, save_tensors
 from histoboost.featurize.finetune.losses import Loss, loss_function
 from histoboost.featurize.finetune.model import CompositionNet
 from histoboost.featurize.finetune.presets import Settings
-from histoboost.featurize.finetune.views import SpotViews
+from histoboost.featurize.finetune.spot_patches import SpotPatches
 from histoboost.progress import Advance, progress
 
 FORMAT = 1
@@ -43,12 +43,12 @@ class Examples:
 
     Attributes
     ----------
-    views : SpotViews
+    patches : SpotPatches
     targets : Tensor of shape (N, T), float32
-        In the units that the network learns, on the device of `views`.
+        In the units that the network learns, on the device of `patches`.
     """
 
-    views: SpotViews
+    patches: SpotPatches
     targets: Tensor
 
 
@@ -135,12 +135,12 @@ class Training:
             # A relative threshold takes a negative value for better than itself.
             threshold=0.0,
         )
-        device = self.train.views.device
+        device = self.train.patches.device
         devices = [device] if device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(settings.seed + self.member)
             state = self._resume(optimizer, scheduler)
-            augment = augmentation(settings, self.train.views.input_px)
+            augment = augmentation(settings, self.train.patches.input_px)
             loss = loss_function(settings.loss, settings.temperature)
             with progress(self.title, self._spots_left(state), "spots") as advance:
                 while not self._finished(state):
@@ -171,13 +171,13 @@ class Training:
         augment: Augment,
         advance: Advance,
     ) -> None:
-        views, targets = self.train.views, self.train.targets
+        source, targets = self.train.patches, self.train.targets
         self.net.train()
         began = time.monotonic()
         for spots in self._batches(state.epoch)[state.step :]:
-            patches = views.normalise(augment(views.crop(spots)))
+            patches = source.normalise(augment(source.crop(spots)))
             cost = loss(
-                self.net(patches, views.coords(spots)),
+                self.net(patches, source.coords(spots)),
                 targets[torch.from_numpy(spots).to(targets.device)],
             )
             optimizer.zero_grad(set_to_none=True)
@@ -200,7 +200,7 @@ class Training:
         Equal sizes, because batch norm cannot learn from a last batch of one spot.
         """
         order = np.random.default_rng([self.settings.seed, self.member, epoch])
-        spots = order.permutation(len(self.train.views))
+        spots = order.permutation(len(self.train.patches))
         if self.settings.epoch_spots:
             spots = spots[: self.settings.epoch_spots]
         return np.array_split(spots, math.ceil(len(spots) / self.settings.batch_size))
@@ -217,7 +217,7 @@ class Training:
             "improved": False,
         }
         if self.stop is not None:
-            outputs = predict(self.net, self.stop.views, self.settings.batch_size)
+            outputs = predict(self.net, self.stop.patches, self.settings.batch_size)
             row["stop_loss"] = float(loss(outputs, self.stop.targets))
             row["score"] = self.score(outputs.cpu().numpy())
             value = -row["score"] if self.settings.monitor == "score" else row["stop_loss"]
@@ -244,7 +244,7 @@ class Training:
     def _save_in_time(self, state: State, optimizer: torch.optim.Optimizer, scheduler: Any) -> None:
         if time.monotonic() - state.saved_at < self.checkpoint_s:
             return
-        device = self.train.views.device
+        device = self.train.patches.device
         on_cuda = device.type == "cuda"
         save_tensors(
             {
@@ -280,33 +280,33 @@ class Training:
         scheduler.load_state_dict(saved["scheduler"])
         torch.set_rng_state(saved["random"])
         if saved["random_cuda"] is not None:
-            torch.cuda.set_rng_state(saved["random_cuda"], self.train.views.device)
+            torch.cuda.set_rng_state(saved["random_cuda"], self.train.patches.device)
         # The clock of another process, or of another boot, says nothing here.
         return State(**{**saved["state"], "saved_at": time.monotonic()})
 
 
-def predict(net: CompositionNet, views: SpotViews, batch_size: int) -> Tensor:
+def predict(net: CompositionNet, patches: SpotPatches, batch_size: int) -> Tensor:
     """Outputs of the network for all spots, in order.
 
     Parameters
     ----------
     net : CompositionNet
-        On the device of `views`; is in evaluation mode afterwards.
-    views : SpotViews
+        On the device of `patches`; is in evaluation mode afterwards.
+    patches : SpotPatches
         What it looks at.
     batch_size : int
         Spots that are held at once.
 
     Returns
     -------
-    Tensor of shape (N, T), float32, on the device of `views`
+    Tensor of shape (N, T), float32, on the device of `patches`
         In the units that the network learned.
     """
     net.eval()
     with torch.inference_mode():
         outputs = [
-            net(views.normalise(views.crop(spots)), views.coords(spots))
-            for spots in _in_order(len(views), batch_size)
+            net(patches.normalise(patches.crop(spots)), patches.coords(spots))
+            for spots in _in_order(len(patches), batch_size)
         ]
     return torch.cat(outputs)
 

@@ -16,8 +16,8 @@ from scipy.stats import rankdata, spearmanr
 from histoboost.errors import HistoboostError
 from histoboost.featurize.finetune.model import CompositionNet, build
 from histoboost.featurize.finetune.presets import Settings, preset
+from histoboost.featurize.finetune.spot_patches import SpotPatches, load_pixels
 from histoboost.featurize.finetune.train import CHECKPOINT, Epoch, Examples, Training, predict
-from histoboost.featurize.finetune.views import SpotViews, load_pixels
 from histoboost.featurize.slide import Slide
 from histoboost.phantom import phantom_slide
 
@@ -88,7 +88,7 @@ def training(
     net, backbone = build(settings, 0, slides[0].abundance.shape[1])
     pixels = load_pixels(slides, torch.device("cpu"))
     parts = [
-        Examples(SpotViews([slide], pixels, settings, backbone), torch.from_numpy(ranks(slide)))
+        Examples(SpotPatches([slide], pixels, settings, backbone), torch.from_numpy(ranks(slide)))
         for slide in slides
     ]
     return Training(
@@ -112,7 +112,7 @@ def test_the_network_overfits_32_spots(slides: tuple[Slide, Slide], tmp_path: Pa
     )
     run = training((slide,), settings, tmp_path, stop=False)
     history = run.run()
-    outputs = predict(run.net, run.train.views, 16).numpy()
+    outputs = predict(run.net, run.train.patches, 16).numpy()
     assert history[-1]["loss"] < 0.2 * history[0]["loss"]
     assert spot_spearman(outputs, slide) > 0.95
     # Not one profile for all: it must beat what a constant can reach.
@@ -231,7 +231,7 @@ def test_the_weights_of_the_best_epoch_are_kept(
     )
     run.run()
     assert run.stop is not None
-    np.testing.assert_array_equal(predict(run.net, run.stop.views, 8).numpy(), outputs[1])
+    np.testing.assert_array_equal(predict(run.net, run.stop.patches, 8).numpy(), outputs[1])
 
 
 def test_the_learning_rate_falls_on_a_plateau(slides: tuple[Slide, Slide], tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_the_coordinates_branch_acts_and_learns(
 
 
 def coords_matter(net: CompositionNet, run: Training) -> bool:
-    views = run.train.views.normalise(run.train.views.crop(np.arange(4)))
+    views = run.train.patches.normalise(run.train.patches.crop(np.arange(4)))
     net.eval()
     with torch.no_grad():
         here, there = net(views, torch.zeros(4, 2)), net(views, torch.ones(4, 2))
@@ -286,7 +286,7 @@ def coords_matter(net: CompositionNet, run: Training) -> bool:
 
 def test_both_fields_of_view_act(slides: tuple[Slide, Slide], tmp_path: Path) -> None:
     run = training(slides, tiny(patch=(24, 48)), tmp_path)
-    views = run.train.views.normalise(run.train.views.crop(np.arange(4)))
+    views = run.train.patches.normalise(run.train.patches.crop(np.arange(4)))
     run.net.eval()
     with torch.no_grad():
         both = run.net(views, torch.zeros(4, 2))

@@ -12,8 +12,8 @@ from histoboost.errors import HistoboostWarning
 from histoboost.featurize import patches
 from histoboost.featurize.backbones import load_backbone
 from histoboost.featurize.finetune.presets import Settings
-from histoboost.featurize.finetune.views import (
-    SpotViews,
+from histoboost.featurize.finetune.spot_patches import (
+    SpotPatches,
     load_pixels,
     scaled_coords,
     warn_of_flat_patches,
@@ -36,7 +36,9 @@ def two_slides() -> tuple[Slide, Slide]:
 def test_views_are_the_patches_of_stage_one(two_slides: tuple[Slide, Slide]) -> None:
     backbone = load_backbone("mobilenet_v3_large", "random")
     settings = Settings(backbones=("mobilenet_v3_large",), patch=(24, 50), input_px=32)
-    views = SpotViews(two_slides, load_pixels(two_slides, torch.device("cpu")), settings, backbone)
+    views = SpotPatches(
+        two_slides, load_pixels(two_slides, torch.device("cpu")), settings, backbone
+    )
     chosen = np.array([17, 0, 9, 8, 3])  # both slides, out of order, borders included
     got = views.normalise(views.crop(chosen))
     assert got.shape == (5, 2, 3, 32, 32)
@@ -53,7 +55,9 @@ def test_views_are_the_patches_of_stage_one(two_slides: tuple[Slide, Slide]) -> 
 def test_the_two_fields_of_view_differ(two_slides: tuple[Slide, Slide]) -> None:
     backbone = load_backbone("mobilenet_v3_large", "random")
     settings = Settings(backbones=("mobilenet_v3_large",), patch=(24, 48), input_px=32)
-    views = SpotViews(two_slides, load_pixels(two_slides, torch.device("cpu")), settings, backbone)
+    views = SpotPatches(
+        two_slides, load_pixels(two_slides, torch.device("cpu")), settings, backbone
+    )
     got = views.crop(np.arange(18)).float()
     assert (got[:, 0] - got[:, 1]).abs().mean() > 10
 
@@ -61,7 +65,9 @@ def test_the_two_fields_of_view_differ(two_slides: tuple[Slide, Slide]) -> None:
 def test_coordinates_are_scaled_within_each_slide(two_slides: tuple[Slide, Slide]) -> None:
     backbone = load_backbone("mobilenet_v3_large", "random")
     settings = Settings(backbones=("mobilenet_v3_large",), patch=(24,))
-    views = SpotViews(two_slides, load_pixels(two_slides, torch.device("cpu")), settings, backbone)
+    views = SpotPatches(
+        two_slides, load_pixels(two_slides, torch.device("cpu")), settings, backbone
+    )
     coords = views.coords(np.arange(18)).numpy()
     for part in (coords[:9], coords[9:]):
         np.testing.assert_allclose(part.min(0), 0)

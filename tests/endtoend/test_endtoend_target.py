@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from histoboost.endtoend.scale import Scale, fit_scale
+from histoboost.endtoend.target import LearnedTarget, fit_learned_target
 
 
 @pytest.fixture
@@ -19,26 +19,28 @@ def abundance() -> NDArray[np.float32]:
 
 
 def test_zscores_have_mean_zero_and_unit_spread(abundance: NDArray[np.float32]) -> None:
-    learned = fit_scale("zscore", abundance).forward(abundance)
+    learned = fit_learned_target("zscore", abundance).forward(abundance)
     np.testing.assert_allclose(learned.mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(learned.std(0), [1, 1, 1, 1, 0], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["raw", "zscore"])
 def test_restore_undoes_forward(name: str, abundance: NDArray[np.float32]) -> None:
-    scale = fit_scale(name, abundance)
-    np.testing.assert_allclose(scale.restore(scale.forward(abundance)), abundance, atol=1e-4)
+    learned = fit_learned_target(name, abundance)
+    np.testing.assert_allclose(learned.restore(learned.forward(abundance)), abundance, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["raw", "log", "rank"])
 def test_other_targets_are_those_of_regress(name: str, abundance: NDArray[np.float32]) -> None:
-    scale = fit_scale(name, abundance)
-    expected = scale.target.forward(abundance)
-    np.testing.assert_allclose(scale.forward(abundance), expected, rtol=1e-6)
-    np.testing.assert_array_equal(scale.restore(scale.forward(abundance)), scale.forward(abundance))
+    learned = fit_learned_target(name, abundance)
+    expected = learned.target.forward(abundance)
+    np.testing.assert_allclose(learned.forward(abundance), expected, rtol=1e-6)
+    np.testing.assert_array_equal(
+        learned.restore(learned.forward(abundance)), learned.forward(abundance)
+    )
 
 
 @pytest.mark.parametrize("name", ["raw", "zscore", "log", "rank"])
-def test_a_scale_survives_json(name: str, abundance: NDArray[np.float32]) -> None:
-    scale = fit_scale(name, abundance)
-    assert Scale.from_json(json.loads(json.dumps(scale.to_json()))) == scale
+def test_a_learned_target_survives_json(name: str, abundance: NDArray[np.float32]) -> None:
+    learned = fit_learned_target(name, abundance)
+    assert LearnedTarget.from_json(json.loads(json.dumps(learned.to_json()))) == learned

@@ -1,4 +1,4 @@
-"""Fields of view of spots: cut from slides that stay in memory as uint8, when a batch needs them.
+"""Patches of spots: cut from slides that stay in memory as uint8, when a batch needs them.
 
 Cropping, resizing and normalising are those of `histoboost.featurize.patches`, so that a
 fine-tuned network sees in `featurize` what it saw in training.
@@ -77,8 +77,8 @@ def scaled_coords(xy: NDArray[np.float64]) -> NDArray[np.float32]:
     return scaled
 
 
-class SpotViews:
-    """All spots of some slides, in order, and what the network sees of them.
+class SpotPatches:
+    """All spots of some slides, in order, and the S patches that the network sees of each.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ class SpotViews:
         return len(self._slide)
 
     def crop(self, spots: NDArray[np.int64]) -> Tensor:
-        """Fields of view of some spots before normalisation.
+        """Patches of some spots before normalisation, one for each field of view.
 
         Parameters
         ----------
@@ -125,17 +125,17 @@ class SpotViews:
         for slide in np.unique(self._slide[spots]):
             rows = np.flatnonzero(self._slide[spots] == slide)
             image = self._pixels[slide]
-            for view, px in enumerate(self._patch):
+            for index, px in enumerate(self._patch):
                 starts = self._starts[px][spots[rows]]
                 cut = patches.crop(image, starts, px, height=image.shape[0])
                 where = torch.from_numpy(rows).to(self.device)
-                out[where, view] = patches.resize(cut, self.input_px)
+                out[where, index] = patches.resize(cut, self.input_px)
         return out
 
-    def normalise(self, views: Tensor) -> Tensor:
+    def normalise(self, cropped: Tensor) -> Tensor:
         """What the network takes: (B, S, 3, px, px) uint8 to float32."""
-        floats = patches.normalise(views.flatten(0, 1), self._mean, self._std)
-        return floats.view(views.shape)
+        floats = patches.normalise(cropped.flatten(0, 1), self._mean, self._std)
+        return floats.view(cropped.shape)
 
     def coords(self, spots: NDArray[np.int64]) -> Tensor:
         """Scaled coordinates of some spots, (B, 2) float32."""

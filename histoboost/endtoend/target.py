@@ -13,7 +13,7 @@ from histoboost.regress.targets import Target, fit_target
 
 
 @dataclass(frozen=True)
-class Scale:
+class LearnedTarget:
     """Between abundances and the outputs of a network.
 
     Attributes
@@ -50,23 +50,23 @@ class Scale:
         }
 
     @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> Scale:
+    def from_json(cls, fields: Mapping[str, Any]) -> LearnedTarget:
         """Inverse of `to_json`."""
         mean, std = (fields[k] and tuple(float(v) for v in fields[k]) for k in ("mean", "std"))
         return cls(Target.from_json(fields["target"]), mean, std)
 
 
-def fit_scale(name: str, abundance: NDArray[Any]) -> Scale:
-    """The scale called `name`, fitted on the training spots' abundances (N, T).
+def fit_learned_target(name: str, abundance: NDArray[Any]) -> LearnedTarget:
+    """The target called `name`, fitted on the training spots' abundances (N, T).
 
     ``"zscore"`` gives every cell type mean 0 and standard deviation 1; a type that never varies
     is only centred.
     """
     if name != "zscore":
-        return Scale(fit_target(name, abundance))
+        return LearnedTarget(fit_target(name, abundance))
     target = fit_target("raw", abundance)
     values = np.asarray(abundance, dtype=np.float64)
     std = values.std(axis=0)
     std[std == 0] = 1.0
     mean = values.mean(axis=0)
-    return Scale(target, tuple(mean.tolist()), tuple(std.tolist()))
+    return LearnedTarget(target, tuple(mean.tolist()), tuple(std.tolist()))

@@ -7,7 +7,7 @@ from histoboost.featurize.inspect import check_spots
 from histoboost.featurize.slide import Dataset
 
 
-def place(dataset: Dataset, alignment: str) -> Dataset:
+def aligned(dataset: Dataset, alignment: str) -> Dataset:
     """The same slides with their spots moved.
 
     Parameters
@@ -24,6 +24,6 @@ def place(dataset: Dataset, alignment: str) -> Dataset:
     """
     where = resolve_alignment(dataset, alignment)
     moved = [move_spots(slide, where[slide.name]) for slide in dataset.slides]
-    placed = Dataset(dataset.path, moved)
-    check_spots(placed)
-    return placed
+    result = Dataset(dataset.path, moved)
+    check_spots(result)
+    return result
