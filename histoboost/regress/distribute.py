@@ -115,19 +115,20 @@ def folds_on_cluster(
     """
     if not wanted:
         return
-    parts = divide(client, layout, wanted)
     # Folds with the most training slides take longest. The parts of a fold follow each other, so
     # that few workers have to begin it.
     order = sorted(range(len(wanted)), key=lambda at: -len(wanted[at][0].training))
-    units = [(at, part) for at in order for part in range(len(parts))]
+    divided = divide(client, layout, wanted[0][1], len(wanted))
+    parts = dict(zip(order, divided, strict=True))
+    units = [(at, part) for at in order for part in range(len(parts[at]))]
     data = data_of(store, layout, wanted[0][1])
     done = run_units(
         client,
         score_unit,
-        [(data, *wanted[at], parts[part]) for at, part in units],
-        names=[_name(layout, wanted[at][0], parts, part) for at, part in units],
+        [(data, *wanted[at], parts[at][part]) for at, part in units],
+        names=[_name(layout, wanted[at][0], parts[at], part) for at, part in units],
         description=f"evaluate {wanted[0][1].model}",
-        unit="folds" if len(parts) == 1 else "parts of folds",
+        unit="folds" if len(units) == len(wanted) else "parts of folds",
     )
     waiting: dict[int, dict[int, Part]] = {}
     for place, result in done:
@@ -135,9 +136,9 @@ def folds_on_cluster(
         _pass_on(result.warnings)
         there = waiting.setdefault(at, {})
         there[part] = result
-        if len(there) == len(parts):
+        if len(there) == len(parts[at]):
             del waiting[at]
-            yield at, _joined(layout, *wanted[at], [there[i] for i in range(len(parts))])
+            yield at, _joined(layout, *wanted[at], [there[i] for i in range(len(parts[at]))])
 
 
 def fit_on_cluster(
@@ -145,7 +146,7 @@ def fit_on_cluster(
 ) -> Predictor:
     """Train on all slides of `layout` on the workers of `client`."""
     everything = Fold((), tuple(range(len(layout.slides))))
-    parts = divide(client, layout, [(everything, setup)])
+    [parts] = divide(client, layout, setup, 1)
     data = data_of(store, layout, setup)
     done = run_units(
         client,
@@ -167,16 +168,23 @@ def fit_on_cluster(
     return replace(predictor, fitted=fitted.completed([*fitted.texts, *others]))
 
 
-def divide(client: Client, layout: Layout, wanted: Sequence[tuple[Fold, Setup]]) -> list[Types]:
-    """The cell types of each unit, such that a fold's units keep the workers of now busy."""
+def divide(client: Client, layout: Layout, setup: Setup, folds: int) -> list[list[Types]]:
+    """The cell types of every unit of every fold, for the workers that are there now.
+
+    Every worker has whole folds, as long as there is one for each; the types of those that are
+    left over are divided.
+    """
     types = len(layout.spots[0].cell_types)
     workers = len(client.scheduler_info(n_workers=-1)["workers"])
-    count = parts_of_each(workers, len(wanted), types, common_share(wanted[0][1]))
-    return [tuple(map(int, part)) for part in np.array_split(np.arange(types), count)]
+    left_over = folds % max(workers, 1)
+    parts = parts_of_each(workers, left_over, types, common_share(setup)) if left_over else 1
+    whole = [tuple(range(types))]
+    divided = [tuple(map(int, part)) for part in np.array_split(np.arange(types), parts)]
+    return [whole] * (folds - left_over) + [divided] * left_over
 
 
 def parts_of_each(workers: int, folds: int, types: int, common: float) -> int:
-    """Into how many parts to divide the cell types of each fold.
+    """Into how many parts to divide the cell types of each of a few folds.
 
     Workers take units in rounds, and a part costs what types have in common besides its own
     share of the rest: the number of parts with the least of both, the smaller of two that tie.
@@ -190,7 +198,7 @@ def parts_of_each(workers: int, folds: int, types: int, common: float) -> int:
     """
 
     def cost(parts: int) -> float:
-        rounds = math.ceil(folds * parts / max(workers, 1))
+        rounds = math.ceil(folds * parts / workers)
         return round(rounds * (common + (1 - common) / parts), 9)
 
     return min(range(1, types + 1), key=cost) if common < 1 else 1

@@ -13,7 +13,7 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.regress import distribute
 from histoboost.regress.crossval import Fold, run_fold
-from histoboost.regress.distribute import Data, data_of, parts_of_each, score_unit
+from histoboost.regress.distribute import Data, data_of, divide, parts_of_each, score_unit
 from histoboost.regress.features import assemble, describe
 from histoboost.regress.fitting import begin_predictor, common_share, fit_predictor
 from histoboost.regress.setup import Setup
@@ -84,6 +84,33 @@ def test_more_workers_never_take_longer_and_no_type_is_split(folds: int, common:
     assert parts_of_each(1, folds, 35, common) == 1
     assert parts_of_each(folds, folds, 35, common) == 1
     assert (parts_of_each(2 * folds, folds, 35, common) == 2) == (common < 1)
+
+
+class Workers:
+    """As much of a client as tells how many workers there are."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def scheduler_info(self, n_workers: int) -> dict[str, Any]:
+        return {"workers": dict.fromkeys(range(self.count))}
+
+
+@pytest.mark.parametrize("model", ["stack", "lightgbm", "blend"])
+@pytest.mark.parametrize("folds", [1, 6, 7])
+@pytest.mark.parametrize("workers", [1, 2, 4, 6, 8, 64])
+def test_every_type_of_every_fold_is_trained_once_and_only_folds_left_over_are_divided(
+    store: EmbeddingStore, model: str, folds: int, workers: int
+) -> None:
+    layout = describe(store, SLIDES, "net@32")
+    divided = divide(Workers(workers), layout, Setup("net@32", model), folds)  # type: ignore[arg-type]
+    assert len(divided) == folds
+    for parts in divided:
+        assert tuple(i for types in parts for i in types) == ALL
+    whole = folds - folds % workers
+    assert all(len(parts) == 1 for parts in divided[:whole])
+    if model == "blend":
+        assert all(len(parts) == 1 for parts in divided)
 
 
 @pytest.fixture
