@@ -38,11 +38,14 @@ class Engine(Protocol):
         Where patches are wanted.
     batch : int
         Patches per pass; may be lowered between passes where `batch_may_shrink`.
+    crop_threads : int or None
+        How many threads may crop while it runs; None leaves PyTorch's number.
     """
 
     name: str
     device: torch.device
     batch: int
+    crop_threads: int | None
 
     def submit(self, patches: Tensor) -> Pending:
         """Begin to embed up to `batch` patches, (B, 3, px, px) uint8 on `device`."""
@@ -100,6 +103,7 @@ class TorchEngine:
     """
 
     name = "torch"
+    crop_threads: int | None = None  # on a CPU it waits while patches are cropped
 
     def __init__(
         self,

@@ -185,23 +185,35 @@ def embed_patches(
     stream = PatchStream(bands, pixels.height, xy, sinks, input_px)
     flat: list[tuple[Work, Tensor]] = []
     done = 0
-    while done < len(work):
-        part = work.batch(done, engine.batch, mixed=input_px is not None)
-        try:
-            with clock("crop"):
-                batch = stream.batch(part)
-                flat.append((part, patches.flat(batch)))
-            with clock("forward"):
-                pending = engine.submit(batch)
-        except torch.OutOfMemoryError as error:
-            _halve(engine, slide, error)
-            continue
-        with clock("forward"):  # where the queue is full, the network is what it waits for
-            writing.put(_collect(pending, part, sinks))
-        done += len(part)
-        advance(len(part))
+    with _threads(engine.crop_threads):
+        while done < len(work):
+            part = work.batch(done, engine.batch, mixed=input_px is not None)
+            try:
+                with clock("crop"):
+                    batch = stream.batch(part)
+                    flat.append((part, patches.flat(batch)))
+                with clock("forward"):
+                    pending = engine.submit(batch)
+            except torch.OutOfMemoryError as error:
+                _halve(engine, slide, error)
+                continue
+            with clock("forward"):  # where the queue is full, the network is what it waits for
+                writing.put(_collect(pending, part, sinks))
+            done += len(part)
+            advance(len(part))
     _warn_flat(slide, flat)
     return len(work)
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Let PyTorch use so many threads of this one for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _collect(pending: Pending, part: Work, sinks: dict[int, Sink]) -> Callable[[], None]:

@@ -45,6 +45,8 @@ class OpenVinoEngine:
     """
 
     name = "openvino"
+    # It computes on all cores meanwhile: a second thread would only wait, spinning, for the first.
+    crop_threads: int | None = 1
 
     def __init__(self, backbone: Backbone, views: int, batch: int, threads: int) -> None:
         import openvino

@@ -31,15 +31,18 @@ class MeanEngine:
 
     name = "mean"
     device = torch.device("cpu")
+    crop_threads: int | None = None
 
     def __init__(self, batch: int, limit: int = 1000) -> None:
         self.batch, self.limit = batch, limit
         self.sizes: list[int] = []
+        self.threads: set[int] = set()
 
     def submit(self, batch: torch.Tensor):
         if len(batch) > self.limit:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         self.sizes.append(len(batch))
+        self.threads.add(torch.get_num_threads())
         rows = batch.float().mean((2, 3)).numpy()
         return lambda: rows
 
@@ -73,6 +76,20 @@ def test_every_missing_chunk_is_written_once_with_its_own_rows(batch: int):
         assert sorted(writers[px].chunks) == [part.start for part in parts]
         for part in parts:
             np.testing.assert_array_equal(writers[px].chunks[part.start], expected(px, part))
+
+
+@pytest.mark.parametrize(("crop_threads", "seen"), [(None, 3), (1, 1)])
+def test_an_engine_says_how_many_threads_may_crop_beside_it(crop_threads, seen):
+    engine = MeanEngine(16)
+    engine.crop_threads = crop_threads
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        run(engine, MISSING)
+        assert engine.threads == {seen}
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.filterwarnings("ignore:16 patches at once")
