@@ -176,3 +176,14 @@ def test_what_a_worker_warns_of_comes_back_with_its_part(held: None, store: Embe
     assert "kernel ridge is used alone" in part.warnings[0]
     with pytest.warns(HistoboostWarning, match="kernel ridge is used alone"):
         distribute._pass_on(part.warnings)
+
+
+def test_a_worker_whose_threads_may_not_start_processes_says_so(
+    held: None, store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distribute, "worker_threads", lambda: 2)
+    monkeypatch.setattr(distribute, "can_fork", lambda: False)
+    data, setup = data_and_setup(store)
+    [said] = score_unit(data, FOLD, setup, ALL).warnings
+    assert "train on one core each" in said
+    assert "DASK_DISTRIBUTED__WORKER__DAEMON=False" in said
