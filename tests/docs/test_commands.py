@@ -59,7 +59,7 @@ def check_options(text: str) -> None:
 @pytest.fixture(scope="session")
 def slides_h5(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("docs") / "slides.h5"
-    write_phantom(path, seed=1, spots=40)
+    write_phantom(path, seed=1, spots=16)
     return path
 
 
