@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.cache.spots import SpotTable
+from histoboost.cache.spots import SpotTable, spot_pitch_px
 from histoboost.errors import HistoboostError, HistoboostWarning
 
 FEATURES = ("features", "embeddings")
@@ -115,9 +115,7 @@ def _by_place(
 ) -> NDArray[np.int64]:
     from scipy.spatial import cKDTree
 
-    pitch = np.inf
-    if len(table) > 1:
-        pitch = float(np.median(cKDTree(table.xy).query(table.xy, k=2)[0][:, 1]))
+    pitch = spot_pitch_px(table.xy)
     if side is not None:
         shifts = [np.full(2, side / 2)]
     else:

@@ -193,12 +193,16 @@ def _spatial(table: SpotTable) -> dict[str, Any] | None:
     return {table.slide: {"images": {"lowres": table.thumbnail}, "scalefactors": scalefactors}}
 
 
-def spot_diameter_px(xy: NDArray[np.float64]) -> float:
-    """Diameter of the spots at `xy`, (N, 2) in pixels, as drawn on maps; for one spot a guess."""
+def spot_pitch_px(xy: NDArray[np.float64]) -> float:
+    """Median distance of the spots at `xy`, (N, 2), to the nearest other; infinite for one spot."""
     from scipy.spatial import cKDTree
 
-    nearest = cKDTree(xy).query(xy, k=2)[0][:, 1]  # infinite for a spot that is alone
-    return SPOT_SHARE * float(np.median(nearest)) if len(xy) > 1 else SPOT_SHARE
+    return float(np.median(cKDTree(xy).query(xy, k=2)[0][:, 1]))
+
+
+def spot_diameter_px(xy: NDArray[np.float64]) -> float:
+    """Diameter of the spots at `xy`, (N, 2) in pixels, as drawn on maps; for one spot a guess."""
+    return SPOT_SHARE * (spot_pitch_px(xy) if len(xy) > 1 else 1.0)
 
 
 def decode_table(slide: str, files: Mapping[str, bytes]) -> SpotTable:

@@ -62,7 +62,7 @@ def _show(value: object) -> str:
         return ",".join(map(str, value)) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return {None: "the backbone's"}.get(value, str(value))  # type: ignore[call-overload, no-any-return]
+    return "the backbone's" if value is None else str(value)
 
 
 @click.command(cls=Command)

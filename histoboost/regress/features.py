@@ -91,7 +91,7 @@ class Layout:
     @cached_property
     def digest(self) -> str:
         """Digest of all that determines a matrix of this layout, and of the labels."""
-        spots = {table.slide: spots_digest(table) for table in self.spots}
+        spots = {table.slide: table.digest for table in self.spots}
         document = {"features": self.features, "embeddings": self.digests, "spots": spots}
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
@@ -174,15 +174,6 @@ def assemble(
     for table, start, stop in zip(layout.spots, rows[:-1], rows[1:], strict=True):
         _fill(values[start:stop], store, table, layout.columns, standardize)
     return FeatureMatrix(values, layout, standardize)
-
-
-def spots_digest(table: SpotTable) -> str:
-    """Digest of where the spots of a slide are and what is known of them."""
-    digest = hashlib.sha256(np.ascontiguousarray(table.xy).tobytes())
-    if table.abundance is not None:
-        digest.update(np.ascontiguousarray(table.abundance).tobytes())
-    digest.update(json.dumps([table.cell_types, table.group]).encode())
-    return digest.hexdigest()
 
 
 def describe(

@@ -21,7 +21,7 @@ import numpy as np
 from histoboost.errors import HistoboostError
 from histoboost.output_file import write_whole
 from histoboost.regress.crossval import Fold, FoldResult
-from histoboost.regress.features import Layout, spots_digest
+from histoboost.regress.features import Layout
 from histoboost.regress.setup import Setup
 
 
@@ -90,7 +90,7 @@ def _scores(values: dict[str, Any]) -> dict[str, Any]:
 def fold_key(layout: Layout, fold: Fold, setup: Setup) -> str:
     """Digest of everything that determines the scores of `fold`."""
     slides = layout.slides
-    spots = {table.slide: spots_digest(table) for table in layout.spots}
+    spots = {table.slide: table.digest for table in layout.spots}
     chosen = [slides[i] for i in (*fold.training, *fold.held_out)]
     document = {
         "code": _code_digest(),
