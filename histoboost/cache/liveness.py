@@ -31,10 +31,13 @@ class FolderHold:
         The staging folder.
     descriptor : int
         Its open and locked file.
+    alone : bool
+        Whether nobody else holds it, for all that can be known.
     """
 
-    def __init__(self, folder: Path, descriptor: int) -> None:
+    def __init__(self, folder: Path, descriptor: int, *, alone: bool = False) -> None:
         self._folder = folder
+        self._alone = alone
         self._close = weakref.finalize(self, os.close, descriptor)
         self._descriptor = descriptor
 
@@ -42,7 +45,7 @@ class FolderHold:
         """Give the folder up, and delete it if nobody else holds it."""
         if not self._close.alive:
             return
-        if _lock(self._descriptor, exclusive=True):
+        if self._alone or _lock(self._descriptor, exclusive=True):
             shutil.rmtree(self._folder, ignore_errors=True)
             with contextlib.suppress(OSError):
                 self._folder.parent.rmdir()  # only goes where it is empty
@@ -73,15 +76,17 @@ def abandoned(folder: Path, older_than_s: float) -> FolderHold | None:
     """Claim `folder` alone if no live process holds it; None if one does.
 
     Where the file system knows no locks, a folder counts as held until nothing in it has changed
-    for `older_than_s` seconds.
+    for `older_than_s` seconds; with 0, for ever.
     """
     try:
         descriptor = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    held = FolderHold(folder, descriptor)
-    alone = _lock(descriptor, exclusive=True) and _is_at(descriptor, folder / _LOCK)
-    if alone and (_HAS_LOCKS or _age_s(folder) > older_than_s):
+    locked = _lock(descriptor, exclusive=True)
+    certain = _HAS_LOCKS and locked is True
+    free = locked is not False and _is_at(descriptor, folder / _LOCK)
+    held = FolderHold(folder, descriptor, alone=True)
+    if free and (certain or 0 < older_than_s < _age_s(folder)):
         return held
     held.release()
     return None
@@ -105,7 +110,8 @@ def sole_owner(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, *, exclusive: bool) -> bool:
+def _lock(descriptor: int, *, exclusive: bool) -> bool | None:
+    """Whether the file could be locked; None where its file system knows no locks."""
     if not _HAS_LOCKS:
         return True
     operation = fcntl.LOCK_EX | fcntl.LOCK_NB if exclusive else fcntl.LOCK_SH
@@ -116,7 +122,7 @@ def _lock(descriptor: int, *, exclusive: bool) -> bool:
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
-        return not exclusive
+        return None
     return True
 
 

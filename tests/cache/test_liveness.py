@@ -1,0 +1,57 @@
+"""Whose a staging folder is, where the kernel cannot tell."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from histoboost.cache import liveness
+
+HOUR = 3600.0
+
+
+@pytest.fixture
+def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system that knows no locks, such as Lustre mounted without them."""
+
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(liveness.fcntl, "flock", flock)
+
+
+def last_changed(folder: Path, seconds_ago: float) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        stamp = path.stat().st_mtime - seconds_ago
+        os.utime(path, (stamp, stamp))
+
+
+def test_a_folder_that_a_process_holds_is_not_abandoned_however_old(tmp_path: Path) -> None:
+    held = liveness.hold(tmp_path / "unit")
+    last_changed(tmp_path / "unit", 2 * HOUR)
+    assert liveness.abandoned(tmp_path / "unit", HOUR) is None
+    held.release()
+    assert liveness.abandoned(tmp_path / "unit", HOUR) is not None
+
+
+@pytest.mark.parametrize(("seconds_ago", "claimed"), [(HOUR / 2, False), (2 * HOUR, True)])
+def test_without_locks_a_folder_is_held_until_it_has_not_changed_for_a_while(
+    tmp_path: Path, without_locks: None, seconds_ago: float, claimed: bool
+) -> None:
+    liveness.hold(tmp_path / "unit").release()
+    last_changed(tmp_path / "unit", seconds_ago)
+    found = liveness.abandoned(tmp_path / "unit", HOUR)
+    assert (found is not None) == claimed
+    if found is not None:
+        found.drop()
+    assert (tmp_path / "unit").exists() != claimed
+
+
+def test_without_locks_nobody_deletes_what_another_may_hold(
+    tmp_path: Path, without_locks: None
+) -> None:
+    liveness.hold(tmp_path / "unit").drop()
+    assert (tmp_path / "unit").exists()
