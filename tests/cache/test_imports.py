@@ -1,0 +1,49 @@
+"""Arrays made elsewhere are taken in whole, or refused by the name of their file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from histoboost.cache.imports import read_arrays
+from histoboost.errors import HistoboostError
+
+
+def test_each_slide_gets_its_own_rows(tmp_path: Path, table: Any, rows: Any) -> None:
+    for seed, slide in enumerate(("S_1", "S_2")):
+        np.save(tmp_path / f"{slide}.npy", rows(5, 3, seed))
+    found = read_arrays(tmp_path, {slide: table(slide, 5) for slide in ("S_2", "S_1")})
+    np.testing.assert_array_equal(found["S_1"], rows(5, 3, 0))
+    np.testing.assert_array_equal(found["S_2"], rows(5, 3, 1))
+
+
+@pytest.mark.parametrize(
+    ("array", "fault"),
+    [
+        (np.zeros((4, 3)), "has shape (4, 3), not (5, 3)"),
+        (np.zeros(5), "has shape (5,)"),
+        (np.zeros((5, 0)), "has shape (5, 0)"),
+        (np.full((5, 3), "a"), "numbers are needed"),
+        (np.full((5, 3), None), "not a NumPy array file"),
+    ],
+)
+def test_an_array_that_does_not_fit_is_refused_by_the_name_of_its_file(
+    tmp_path: Path, table: Any, array: np.ndarray, fault: str
+) -> None:
+    np.save(tmp_path / "S_1.npy", array)
+    with pytest.raises(HistoboostError) as refused:
+        read_arrays(tmp_path, {"S_1": table("S_1", 5)})
+    assert str(refused.value).startswith(f"{tmp_path / 'S_1.npy'}: ")
+    assert fault in str(refused.value)
+
+
+def test_a_file_of_no_slide_and_two_files_of_one_are_refused(tmp_path: Path, table: Any) -> None:
+    np.save(tmp_path / "S_9.npy", np.zeros((5, 3)))
+    with pytest.raises(HistoboostError, match=r"S_9\.npy: no slide 'S_9'; there are S_1"):
+        read_arrays(tmp_path, {"S_1": table("S_1", 5)})
+    (tmp_path / "S_9.h5").touch()
+    with pytest.raises(HistoboostError, match="also has S_9.h5; keep one of them"):
+        read_arrays(tmp_path, {"S_9": table("S_9", 5)})
