@@ -145,7 +145,7 @@ class Decoded:
     pixels: SlidePixels
     shape: tuple[int, int]
     source_dtype: str = "uint8"
-    band_rows: int = 256
+    band_rows: int = 64
 
     def read_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Rows `start` to `stop` (exclusive), (stop - start, W, 3) uint8."""

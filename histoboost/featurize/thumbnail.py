@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from histoboost.featurize.slide import SlideImage
 
-#: Most bytes that the sums over a band of rows may take.
-BAND_BYTES = 256 * 2**20
+#: Most bytes that are read at a time.
+BAND_BYTES = 16 * 2**20
 
 
 def thumbnail(image: SlideImage, long_side: int = 768) -> NDArray[np.uint8]:
@@ -40,14 +40,12 @@ def thumbnail(image: SlideImage, long_side: int = 768) -> NDArray[np.uint8]:
     wide = np.diff(np.append(columns, width))
     out = np.empty((math.ceil(height / k), len(columns), 3), dtype=np.uint8)
     # Near the rows that the file stores together, within BAND_BYTES, in whole blocks.
-    rows_at_once = min(max(image.band_rows, 256), BAND_BYTES // (12 * width))
+    rows_at_once = min(max(image.band_rows, 256), BAND_BYTES // (3 * width))
     step = k * max(1, rows_at_once // k)
     for start in range(0, height, step):
         band = image.read_rows(start, min(start + step, height))
-        rows = np.arange(0, len(band), k)
-        tall = np.diff(np.append(rows, len(band)))
-        sums = np.add.reduceat(band.astype(np.uint32), columns, axis=1)
-        sums = np.add.reduceat(sums, rows, axis=0)
-        area = (tall[:, None] * wide[None, :])[..., None]
-        out[start // k : start // k + len(rows)] = np.round(sums / area)
+        for top in range(0, len(band), k):
+            block = band[top : top + k]
+            sums = np.add.reduceat(block.sum(axis=0, dtype=np.uint32), columns, axis=0)
+            out[(start + top) // k] = np.round(sums / (len(block) * wide[:, None]))
     return out
