@@ -69,12 +69,12 @@ def evaluate(
     write_json(json_path, result)
     print_scores(scores, result)
     if verbose:
-        _print_resources(result, jobs)
+        _print_resources(result, len(opened.spots(scores.folds[0].held_out[0]).cell_types), jobs)
 
 
-def _print_resources(result: dict[str, Any], jobs: int | None) -> None:
+def _print_resources(result: dict[str, Any], types: int, jobs: int | None) -> None:
     from histoboost.regress.budget import plan
 
-    click.echo(f"used      {plan(len(result['folds']) * 1000, jobs)}")
+    click.echo(f"used      {plan(types, jobs)}")
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in result["seconds"].items())
     click.echo(f"seconds   {seconds}")

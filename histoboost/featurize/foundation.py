@@ -1,7 +1,8 @@
 """Pathology foundation models: what each expects, and what its licence allows.
 
 None is downloaded unless it is asked for by its name; most are gated, so that their licence must
-be accepted on huggingface.co first. Facts are those of the model cards.
+be accepted on huggingface.co first. docs/foundation-models.md says which of the facts were compared
+with the model cards.
 """
 
 from __future__ import annotations

@@ -81,14 +81,13 @@ def allowed_cores(option: str, asked: int | None) -> int:
 
 
 @contextmanager
-def blas_within(cores: int) -> Iterator[None]:
-    """Keep matrix products to `cores` threads; fewer where the user has set fewer.
+def one_blas_thread() -> Iterator[None]:
+    """Keep matrix products to one thread, so that the number of cores changes no digit.
 
-    BLAS libraries count the cores of the machine, not those that a container may use.
+    BLAS libraries add up in another order with another number of threads, and they count the cores
+    of the machine, not those that a container may use.
     """
-    controller = ThreadpoolController().select(user_api="blas")
-    now = max((library["num_threads"] for library in controller.info()), default=1)
-    with controller.limit(limits=min(now, cores)):
+    with ThreadpoolController().limit(limits=1, user_api="blas"):
         yield
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.regress.baselines import target_of
-from histoboost.regress.budget import blas_within
+from histoboost.regress.budget import one_blas_thread
 from histoboost.regress.features import FeatureMatrix, Layout
 from histoboost.regress.heads import Begun, DivisibleHead, Fitted, Training, make_head
 from histoboost.regress.reduce import Reduction, fit_reduction
@@ -42,7 +42,7 @@ class Predictor:
 
     def unsmoothed(self, values: NDArray[np.float32]) -> Array:
         """`predict` before it is smoothed."""
-        with blas_within(1):
+        with one_blas_thread():
             return self.fitted.predict(self.reduction.apply(values))
 
 
@@ -57,7 +57,7 @@ class BegunPredictor:
 
     def grow(self, types: Sequence[int]) -> Predictor:
         """A predictor of these types only."""
-        with blas_within(1):
+        with one_blas_thread():
             return Predictor(self.target, self.reduction, self.begun.grow(types), self.smooth)
 
 
@@ -77,7 +77,7 @@ def fit_predictor(
     jobs : int, optional
         Cores to use at most.
     """
-    with blas_within(1):
+    with one_blas_thread():
         target, reduction, training = _prepare(matrix, slides, setup, jobs)
         return Predictor(target, reduction, make_head(setup.model).fit(training), setup.smooth)
 
@@ -89,7 +89,7 @@ def begin_predictor(
     head = make_head(setup.model)
     if not isinstance(head, DivisibleHead):
         raise TypeError(f"model {setup.model}: trains all cell types at once")
-    with blas_within(1):
+    with one_blas_thread():
         target, reduction, training = _prepare(matrix, slides, setup, jobs)
         return BegunPredictor(target, reduction, head.begin(training), setup.smooth)
 

@@ -111,13 +111,29 @@ def test_a_caller_killed_in_the_middle_leaves_what_is_done(
     assert_equal(store, local)
 
 
-def test_a_worker_that_cannot_see_the_store_is_named(cluster, slides: Path, tmp_path: Path) -> None:
+def test_a_worker_that_cannot_see_the_store_is_named_in_one_line(
+    cluster, slides: Path, tmp_path: Path
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    cluster.start_worker("one", without=shared)
+    run = embed(slides, shared / "store.zarr", cluster.address)
+    _, err = run.communicate(timeout=400)
+    errors = [line for line in err.splitlines() if line.startswith("Error:")]
+    assert run.returncode == 2, err
+    assert len(errors) == 1
+    assert f"cannot see the store {shared / 'store.zarr'}" in errors[0]
+    assert "tcp://127.0.0.1" in errors[0], "which worker it is"
+    assert "Traceback" not in err
+
+
+def test_a_worker_makes_no_store_where_it_sees_none(tmp_path: Path) -> None:
     from histoboost.cache.remote import store_on_worker
     from histoboost.errors import HistoboostError
 
     with pytest.raises(HistoboostError, match="cannot see the store"):
         store_on_worker(str(tmp_path / "elsewhere.zarr"))
-    assert not (tmp_path / "elsewhere.zarr").exists(), "a worker made a store of its own"
+    assert not (tmp_path / "elsewhere.zarr").exists()
 
 
 def test_a_worker_without_the_weights_ends_the_run_with_one_line(
