@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from histoboost.cache.remote import shared_location, store_on_worker
 from histoboost.cache.store import EmbeddingStore
 from histoboost.cluster import run_units, worker_threads
+from histoboost.errors import warnings_kept
 from histoboost.featurize.run import QueuedSlide, Request, Run
-from histoboost.featurize.summary import FeaturizeSummary, warnings_kept
+from histoboost.featurize.summary import FeaturizeSummary
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.errors import HistoboostError
+from histoboost.errors import HistoboostError, warnings_kept
 from histoboost.featurize.run import QueuedSlide, Run
-from histoboost.featurize.summary import FeaturizeSummary, warnings_kept
+from histoboost.featurize.summary import FeaturizeSummary
 from histoboost.progress import progress
 
 _run: Run | None = None  # of this process, on its own device

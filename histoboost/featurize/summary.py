@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from histoboost.errors import HistoboostWarning
+from histoboost.errors import pass_on
 
 
 @dataclass
@@ -42,8 +39,7 @@ class FeaturizeSummary:
 
     def add(self, other: FeaturizeSummary) -> None:
         """Count in what a run over some of the slides did, and repeat its warnings here."""
-        for message in other.heard:
-            warnings.warn(message, HistoboostWarning, stacklevel=2)
+        pass_on(other.heard)
         self.computed += other.computed
         self.kept += other.kept
         self.engine = self.engine or other.engine
@@ -70,17 +66,3 @@ class FeaturizeSummary:
             line += f", {step} {share:.0%}"
         line += ")"
         return line + (f"; {self.kept:,} were there already" if self.kept else "")
-
-
-@contextmanager
-def warnings_kept() -> Iterator[list[str]]:
-    """Keep our warnings in a list, complete at the end: a process far away has no terminal."""
-    kept: list[str] = []
-    with warnings.catch_warnings(record=True) as heard:
-        warnings.simplefilter("always", HistoboostWarning)
-        yield kept
-    for one in heard:
-        if issubclass(one.category, HistoboostWarning):
-            kept.append(str(one.message))
-        else:
-            warnings.warn(one.message, one.category, stacklevel=2)

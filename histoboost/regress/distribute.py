@@ -12,8 +12,7 @@ import math
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from histoboost.cache.remote import shared_location, store_on_worker
 from histoboost.cache.store import EmbeddingStore
 from histoboost.cluster import run_units, worker_name, worker_threads
-from histoboost.errors import HistoboostError, HistoboostWarning
+from histoboost.errors import HistoboostError, HistoboostWarning, pass_on, warnings_kept
 from histoboost.regress.budget import can_fork
 from histoboost.regress.crossval import Fold, FoldResult, score_held_out
 from histoboost.regress.features import FeatureMatrix, Layout, assemble
@@ -133,7 +132,7 @@ def folds_on_cluster(
     waiting: dict[int, dict[int, Part]] = {}
     for place, result in done:
         at, part = units[place]
-        _pass_on(result.warnings)
+        pass_on(result.warnings)
         there = waiting.setdefault(at, {})
         there[part] = result
         if len(there) == len(parts[at]):
@@ -158,7 +157,7 @@ def fit_on_cluster(
     )
     found = dict(done)
     for part in found.values():
-        _pass_on(part.warnings)
+        pass_on(part.warnings)
     predictor = found[0].predictor
     assert predictor is not None  # the first part has it
     if len(parts) == 1:
@@ -213,22 +212,23 @@ def data_of(store: EmbeddingStore, layout: Layout, setup: Setup) -> Data:
 
 def score_unit(data: Data, fold: Fold, setup: Setup, types: Types) -> Part:
     """Train some cell types of a fold and predict its held-out slides; what a worker runs."""
-    with _one_at_a_time, _noting_warnings() as said:
+    with _one_at_a_time, warnings_kept() as said:
         matrix = _held.matrix(data)
         start = time.perf_counter()
         predictor = _trained(data, fold, setup, types)
         fitted = time.perf_counter()
         predictions = [predictor.unsmoothed(matrix.block(slide)) for slide in fold.held_out]
-        return Part(predictions, fitted - start, time.perf_counter() - fitted, tuple(said()))
+        predicted = time.perf_counter()
+    return Part(predictions, fitted - start, predicted - fitted, tuple(said))
 
 
 def model_unit(data: Data, fold: Fold, setup: Setup, types: Types) -> ModelPart:
     """Train some cell types; what a worker runs."""
-    with _one_at_a_time, _noting_warnings() as said:
+    with _one_at_a_time, warnings_kept() as said:
         predictor = _trained(data, fold, setup, types)
-        if types[0] == 0:
-            return ModelPart(predictor, [], tuple(said()))
-        return ModelPart(None, cast(TypeModels, predictor.fitted).texts, tuple(said()))
+    if types[0] == 0:
+        return ModelPart(predictor, [], tuple(said))
+    return ModelPart(None, cast(TypeModels, predictor.fitted).texts, tuple(said))
 
 
 def _trained(data: Data, fold: Fold, setup: Setup, types: Types) -> Predictor:
@@ -297,21 +297,6 @@ def _threads() -> int:
             stacklevel=2,
         )
     return threads
-
-
-@contextmanager
-def _noting_warnings() -> Iterator[Callable[[], Iterable[str]]]:
-    """Gather our warnings; what is yielded tells those so far, each once."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", HistoboostWarning)
-        yield lambda: dict.fromkeys(
-            str(each.message) for each in caught if issubclass(each.category, HistoboostWarning)
-        )
-
-
-def _pass_on(said: Sequence[str]) -> None:
-    for message in said:
-        warnings.warn(message, HistoboostWarning, stacklevel=2)
 
 
 def _joined(layout: Layout, fold: Fold, setup: Setup, parts: Sequence[Part]) -> FoldResult:

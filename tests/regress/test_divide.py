@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.errors import HistoboostError, HistoboostWarning
+from histoboost.errors import HistoboostError, HistoboostWarning, pass_on
 from histoboost.regress import distribute
 from histoboost.regress.crossval import Fold, run_fold
 from histoboost.regress.distribute import Data, data_of, divide, parts_of_each, score_unit
@@ -175,7 +175,7 @@ def test_what_a_worker_warns_of_comes_back_with_its_part(held: None, store: Embe
     assert len(part.warnings) == 1
     assert "kernel ridge is used alone" in part.warnings[0]
     with pytest.warns(HistoboostWarning, match="kernel ridge is used alone"):
-        distribute._pass_on(part.warnings)
+        pass_on(part.warnings)
 
 
 def test_a_worker_whose_threads_may_not_start_processes_says_so(
