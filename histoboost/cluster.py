@@ -8,12 +8,13 @@ again does what is missing.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from histoboost.errors import HistoboostError
+from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.progress import progress
 
 if TYPE_CHECKING:
@@ -57,6 +58,13 @@ def connect(address: str) -> Iterator[Client]:
                 f"--scheduler {address}: no Dask scheduler answers there; start one with "
                 "'dask scheduler', or check the address"
             ) from error
+        if not client.nthreads():
+            warnings.warn(
+                f"{address}: the scheduler has no workers yet; waiting for one, at most "
+                f"{WORKER_TIMEOUT_S:g} s",
+                HistoboostWarning,
+                stacklevel=3,
+            )
         try:
             client.wait_for_workers(1, timeout=WORKER_TIMEOUT_S)
         except TimeoutError as error:
@@ -74,7 +82,10 @@ def _quiet() -> Iterator[None]:
     """Keep Dask's log of lost connections off the terminal: the one-line error says it."""
     import logging
 
-    loggers = [logging.getLogger(name) for name in ("distributed", "tornado")]
+    # Dask gives loggers below "distributed" levels of their own.
+    dask = ("distributed", "tornado")
+    names = {name for name in logging.root.manager.loggerDict if name.split(".")[0] in dask}
+    loggers = [logging.getLogger(name) for name in sorted(names.union(dask))]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)

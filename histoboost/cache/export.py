@@ -43,13 +43,21 @@ def export(store: EmbeddingStore, path: str | Path, *, spatialdata: bool = False
     Raises
     ------
     HistoboostError
-        If the store has no slides, or `path` cannot be written.
+        If the store has no slides, their cell types differ, or `path` cannot be written.
     """
     path = Path(path)
     check_output(path, (".zarr",) if spatialdata else SUFFIXES)
     tables = [store.spots(slide) for slide in store.slides()]
     if not tables:
         raise HistoboostError(f"{store.location}: holds no slides; featurize some first")
+    labelled = [table for table in tables if table.labelled]
+    for table in labelled:
+        if table.cell_types != labelled[0].cell_types:
+            raise HistoboostError(
+                f"slide {table.slide}: has other cell types than {labelled[0].slide}, one table "
+                "cannot hold both; take one of them out with histoboost cache remove "
+                f"{store.location} --slide {table.slide}"
+            )
     recipes = [store.embeddings(table.slide) for table in tables]
     names = [name for name in recipes[0] if all(name in own for own in recipes)]
     partial = sorted({name for own in recipes for name in own} - set(names))

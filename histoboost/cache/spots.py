@@ -133,14 +133,16 @@ def _same(a: Any, b: Any) -> bool:
 
 def _difference(name: str, a: Any, b: Any) -> str:
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.shape != b.shape:
-        return f"{name} has shape {a.shape}, not {b.shape}"
+        return f"{name} has shape {a.shape} there, {b.shape} here"
     if a is None or b is None or isinstance(a, str | float):
-        return f"{name} is {_brief(a)}, not {_brief(b)}"
-    return name
+        return f"{name} is {_brief(a)} there, {_brief(b)} here"
+    return f"{name} differ{'' if name.endswith('s') else 's'}"
 
 
 def _brief(value: Any) -> str:
-    return "an array" if isinstance(value, np.ndarray) else repr(value)
+    if value is None:
+        return "absent"
+    return "given" if isinstance(value, np.ndarray) else repr(value)
 
 
 def encode_table(table: SpotTable) -> dict[str, bytes]:

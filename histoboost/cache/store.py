@@ -338,7 +338,9 @@ def _place(location: str) -> Place:
         return open_objects(location)
     path = Path(location)
     if path.exists() and not path.is_dir():
-        raise HistoboostError(f"{path}: is a file, not a store; give the folder of a store")
+        raise HistoboostError(
+            f"{path}: is a file, not a store; give the folder that histoboost featurize makes of it"
+        )
     return LocalPlace(path)
 
 

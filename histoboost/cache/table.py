@@ -133,8 +133,9 @@ def write_table(place: Place, table: SpotTable, order: int | None = None) -> Non
         differences = [] if same else read_table(place, record).differences(table)
         if differences:
             raise HistoboostError(
-                f"{place}: slide {table.slide} is stored with other spots "
-                f"({'; '.join(differences)}); use another store or remove the slide"
+                f"{place}: slide {table.slide} is stored with another table: "
+                f"{'; '.join(differences)}; use another store, or remove the slide with its "
+                "embeddings first"
             )
         set_aside(place, slide_key(table.slide), foreign_entries(place, record))
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import tomllib
 import warnings
@@ -103,6 +104,17 @@ class Group(click.Group):
             _fail(str(error))
         except OSError as error:
             _fail(_os_error_line(error))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; Ctrl-C ends it with one line and the shell's exit code for it."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo(
+                "\nInterrupted: what was complete is kept; run the same command again to go on",
+                err=True,
+            )
+            ctx.exit(128 + signal.SIGINT)
 
 
 def _print_warning(message: Warning | str, *args: Any, **kwargs: Any) -> None:

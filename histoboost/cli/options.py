@@ -23,9 +23,9 @@ class CommaList(click.ParamType[list[str]]):
         self, value: str | Sequence[Any], param: click.Parameter | None, ctx: click.Context | None
     ) -> list[str]:
         """Split at commas; empty entries are an error."""
-        parts = [
-            str(part).strip() for part in (value.split(",") if isinstance(value, str) else value)
-        ]
+        # A --config file may say ``patch = 32`` or ``patch = [32, 64]``.
+        listed = value if isinstance(value, list | tuple) else str(value).split(",")
+        parts = [str(part).strip() for part in listed]
         if not all(parts):
             self.fail(f"{value!r} has an empty entry", param, ctx)
         return parts

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     type=click.Choice(["rank", "rank-slide", "softmax", "minmax", "abundance", "none"]),
     default="rank",
     show_default=True,
-    help="Units of the predictions.",
+    help="Units of the predictions: rank of the cell type within the spot, 1 = highest (the "
+    "challenge's); rank-slide, rank of the spot within the slide; softmax, shares that add up to "
+    "1; minmax, 0 to 1 within the spot; abundance, as in the labels; none, as the model gives them.",
 )
 @click.option(
     "--interval",
@@ -77,7 +79,10 @@ def predict(
         last = first + len(prediction.values) - 1
         click.echo(f"IDs {first} to {last}: {prediction.slide}")
         first = last + 1
-    click.echo(f"Wrote {output}: {first} rows, {len(cell_types)} types, {normalize}.")
+    units = normalize
+    if normalize == "rank":
+        units = "rank within the spot, 1 = highest (--normalize abundance for the labels' units)"
+    click.echo(f"Wrote {output}: {first} rows, {len(cell_types)} types, {units}.")
 
 
 def _predict_embeddings(

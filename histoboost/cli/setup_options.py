@@ -38,34 +38,48 @@ class NumberOption(click.ParamType[tuple[str, float]]):
 def setup_options(command: F) -> F:
     """The options that determine a model, the same for evaluate, ablate and train."""
     options = [
-        click.option("--model", type=click.Choice(MODELS), help="What learns."),
+        click.option(
+            "--model",
+            type=click.Choice(MODELS),
+            show_default="stack",
+            help="What learns: stack (kernel ridge, then one LightGBM per cell type on what it "
+            "predicts), lightgbm, ridge, kernel (kernel ridge), blend (LightGBM and ridge), coords "
+            "(the place alone), mean or mean-rank (a constant profile).",
+        ),
         click.option(
             "--target",
             type=click.Choice(["rank", "log", "raw"]),
+            show_default="rank",
             help="Learn ranks within each spot, logarithms, or abundances as they are.",
         ),
         click.option(
             "--group-by",
             type=click.Choice(["slide", "group"]),
+            show_default="slide",
             help="Hold out whole slides, or whole groups (patients).",
         ),
         click.option(
             "--standardize",
             type=click.Choice(["slide", "none"]),
+            show_default="slide",
             help="Bring embeddings to mean 0 and variance 1 within each slide.",
         ),
         click.option(
             "--balance",
             type=click.Choice(["slide", "none"]),
+            show_default="slide",
             help="Let every training slide count the same, or every spot.",
         ),
         click.option(
             "--smooth",
             type=click.FloatRange(0, 1),
             metavar="SHARE",
+            show_default="0.0",
             help="Take this share of each prediction from the neighbouring spots'.",
         ),
-        click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Seed."),
+        click.option(
+            "--seed", type=click.IntRange(min=0), metavar="N", show_default="0", help="Seed."
+        ),
         click.option(
             "--set",
             "options",
@@ -89,7 +103,12 @@ def fold_options(command: F) -> F:
     """What is scored, and how often; the same for evaluate and ablate."""
     options = [
         click.option(
-            "--seeds", type=click.IntRange(min=1), default=1, metavar="N", help="Average seeds."
+            "--seeds",
+            type=click.IntRange(min=1),
+            default=1,
+            show_default=True,
+            metavar="N",
+            help="Average over so many seeds.",
         ),
         click.option(
             "--held-out", type=CommaList(), metavar="A,B", help="Score only these slides' folds."

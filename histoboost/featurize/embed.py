@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from histoboost.cache.names import check_embedding_name
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError
 from histoboost.featurize.align import Alignment, asked_alignments, move_spots
@@ -119,6 +120,8 @@ def featurize(
             moved = move_spots(slide, known) if isinstance(known, Alignment) else slide
             check_slide(moved, f"{dataset.path}: ")
     names = [embedding_name(name, backbone, side, len(sizes)) for side in sizes]
+    for each in names:
+        check_embedding_name(each)
     request = None
     if backbone != "none":
         request = Request(

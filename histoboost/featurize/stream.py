@@ -171,6 +171,7 @@ class PatchStream:
         input_px: int | None,
     ) -> None:
         self._bands, self._height, self._input_px = bands, height, input_px
+        self._scratch: dict[int, NDArray[np.uint8]] = {}
         self._starts = {px: patches.window_starts(xy, px) for px in sizes}
         self._rows = {
             px: patches.rows_needed(starts, px, height) for px, starts in self._starts.items()
@@ -204,8 +205,19 @@ class PatchStream:
         for px in np.unique(work.px).tolist():
             own = np.flatnonzero(work.px == px)
             starts = self._starts[px][work.spot[own]]
-            cut = patches.crop(rows, starts, px, height=self._height, first_row=top)
+            scratch = self._scratch_for(px, len(own))
+            cut = patches.crop(
+                rows, starts, px, height=self._height, first_row=top, scratch=scratch
+            )
             yield where[own], patches.resize(cut, self._input_px)
+
+    def _scratch_for(self, px: int, count: int) -> NDArray[np.uint8] | None:
+        """Room for `count` patches that the resize reads; none where patches stay as they are."""
+        if self._input_px in (None, px):
+            return None
+        if len(self._scratch.get(px, ())) < count:
+            self._scratch[px] = np.empty((count, px, px, 3), np.uint8)
+        return self._scratch[px]
 
     def _pairs(self, work: Work) -> Iterable[tuple[int, int]]:
         return zip(work.px.tolist(), work.spot.tolist(), strict=True)

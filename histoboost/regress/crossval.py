@@ -23,7 +23,7 @@ from histoboost.regress.fitting import (
     warn_if_constant,
 )
 from histoboost.regress.intervals import Residuals, coverage
-from histoboost.regress.leakage import warn_of_tuning
+from histoboost.regress.leakage import warn_of_shared_groups, warn_of_tuning
 from histoboost.regress.metrics import spearman, type_spearman
 from histoboost.regress.setup import Setup
 from histoboost.regress.targets import fit_target
@@ -282,6 +282,8 @@ def run_folds(
     start = time.perf_counter()
     layout = describe(store, chosen, setup.features)
     setup = replace(setup, features=layout.features)
+    if setup.group_by == "slide":
+        warn_of_shared_groups(layout.spots)
     folds = make_folds(layout, setup.group_by, held_out)
     tested = [layout.slides[i] for fold in folds for i in fold.held_out]
     warn_of_tuning(store, layout.recipes, tested)
@@ -348,7 +350,8 @@ def labelled_slides(store: EmbeddingStore, slides: Sequence[str] | None) -> list
         if table.cell_types != labelled[0].cell_types:
             raise HistoboostError(
                 f"slide {table.slide}: has other cell types than {labelled[0].slide}; train on "
-                "slides that share them, chosen with --slides"
+                "slides that share them, chosen with --slides, or take it out with "
+                f"histoboost cache remove {store.location} --slide {table.slide}"
             )
     return list(dict.fromkeys(table.slide for table in labelled))
 

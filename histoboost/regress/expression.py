@@ -152,7 +152,10 @@ def _matches(term: Term, known: Sequence[str], where: str) -> list[str]:
         return [COORDS]
     names = [name for name in _natural(known) if fnmatchcase(name, term.name)]
     if not names:
-        there = ", ".join(_natural(known)) or "none; run histoboost featurize first"
+        there = ", ".join(_natural(known)) or (
+            "none that is complete on all of these slides, see histoboost cache list and run "
+            "histoboost featurize"
+        )
         raise HistoboostError(f"{where}: no embedding matches {term.name!r}; there are {there}")
     return names
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.errors import HistoboostError
+from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.regress.expression import (
     COORDS,
     DEFAULT_FEATURES,
@@ -193,6 +195,7 @@ def describe(
     present = [store.embeddings(slide) for slide in slides]
     common = [name for name in present[0] if all(name in others for others in present)]
     _explain_missing(terms, slides, [list(names) for names in present])
+    _warn_of_partial(terms, slides, [list(names) for names in present], common)
     terms = resolve(terms, common, str(store.location))
     names = dict.fromkeys(t.name for t in _plain(terms) if t.name != COORDS)
     recipes = {name: _one_recipe(name, slides, present) for name in names}
@@ -223,6 +226,24 @@ def _explain_missing(
             raise HistoboostError(
                 f"embedding {term.name}: missing on slide {lacking[0]}; featurize that slide too "
                 "or choose others with --slides"
+            )
+
+
+def _warn_of_partial(
+    terms: Sequence[Term],
+    slides: Sequence[str],
+    present: Sequence[Sequence[str]],
+    common: Sequence[str],
+) -> None:
+    """Say which embeddings a glob would take in if every slide had them."""
+    partial = {name for names in present for name in names} - set(common)
+    for name in sorted(partial):
+        if any(fnmatchcase(name, term.name) for term in _plain(terms)):
+            lacking = [s for s, names in zip(slides, present, strict=True) if name not in names]
+            warnings.warn(
+                f"embedding {name} is left out: missing on slide {', '.join(lacking)}",
+                HistoboostWarning,
+                stacklevel=3,
             )
 
 

@@ -1,14 +1,15 @@
-"""Embeddings of networks that were tuned on the slides they are tested on."""
+"""What would flatter a score: networks tuned on the held-out slide, other slides of its patient."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from histoboost.errors import HistoboostWarning
 
 if TYPE_CHECKING:
+    from histoboost.cache.spots import SpotTable
     from histoboost.cache.store import EmbeddingStore
 
 
@@ -48,3 +49,19 @@ def _tuned_on(store: EmbeddingStore, slide: str, embedding: str) -> bool:
         fields.get("slide_pixels") == tuned["pixels"] or fields.get("spots") == tuned["spots"]
         for tuned in fields.get("tuned_on", ())
     )
+
+
+def warn_of_shared_groups(tables: Sequence[SpotTable]) -> None:
+    """Say which slides are of one patient or animal: held out singly, one helps the other."""
+    members: dict[str, list[str]] = {}
+    for table in tables:
+        if table.group is not None:
+            members.setdefault(table.group, []).append(table.slide)
+    for group, slides in members.items():
+        if len(slides) > 1:
+            warnings.warn(
+                f"slides {', '.join(slides)} are of one group, {group}, but are held out one by "
+                "one; --group-by group holds them out together",
+                HistoboostWarning,
+                stacklevel=3,
+            )

@@ -20,7 +20,7 @@ from histoboost.regress.heads import make_head
 from histoboost.regress.intervals import Residuals
 from histoboost.regress.reduce import Reduction
 from histoboost.regress.setup import Setup
-from histoboost.regress.targets import Target, normalize
+from histoboost.regress.targets import LIMITS, Target, normalize
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -199,7 +199,9 @@ class CompositionRegressor:
                 found.append(Prediction(slide, values))
                 continue
             half = self._residuals.half_width(interval, normalize_to, predictor.target)
-            found.append(Prediction(slide, values, values - half, values + half))
+            low, high = LIMITS[normalize_to]
+            lower, upper = np.maximum(values - half, low), np.minimum(values + half, high)
+            found.append(Prediction(slide, values, lower, upper))
         return found
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,16 @@ from scipy.stats import rankdata
 from histoboost.errors import HistoboostError
 
 TARGETS = ("rank", "log", "raw")
-NORMALIZATIONS = ("rank", "rank-slide", "softmax", "minmax", "abundance", "none")
+#: Every unit that `normalize` knows, with the smallest and largest value it has.
+LIMITS = {
+    "rank": (0.0, 1.0),
+    "rank-slide": (0.0, 1.0),
+    "softmax": (0.0, 1.0),
+    "minmax": (0.0, 1.0),
+    "abundance": (-math.inf, math.inf),
+    "none": (-math.inf, math.inf),
+}
+NORMALIZATIONS = tuple(LIMITS)
 
 #: The log target is ``log(abundance + LOG_FLOOR * mean training abundance)``: below a few percent
 #: of the mean, deconvolution estimates are noise whose logarithm would swamp the rest.

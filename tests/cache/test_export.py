@@ -80,6 +80,16 @@ def test_an_exported_slide_can_be_read_again(tmp_path: Path, tables: list[SpotTa
     )
 
 
+def test_slides_with_other_cell_types_are_no_one_table(tmp_path: Path, tables: list[SpotTable]):
+    store = EmbeddingStore(tmp_path / "store.zarr")
+    other = tuple(f"other {name}" for name in tables[0].cell_types)
+    store.write_spots(tables[0])
+    store.write_spots(replace(tables[0], slide="C", cell_types=other))
+    with pytest.raises(HistoboostError, match="slide C: has other cell types than A 1"):
+        export(store, tmp_path / "out.h5ad")
+    assert not (tmp_path / "out.h5ad").exists()
+
+
 @pytest.mark.parametrize("spatialdata", [False, True])
 def test_an_unlabelled_slide_stays_unlabelled(
     tmp_path: Path, store: EmbeddingStore, spatialdata: bool

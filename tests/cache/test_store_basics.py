@@ -101,7 +101,7 @@ def test_writing_the_same_spots_again_changes_nothing(store, table):
 
 
 def test_other_spots_for_a_slide_are_refused_naming_the_difference(store, table):
-    with pytest.raises(HistoboostError, match="group is 'patient 1', not 'patient 2'"):
+    with pytest.raises(HistoboostError, match="group is 'patient 1' there, 'patient 2' here"):
         store.write_spots(table(group="patient 2"))
 
 

@@ -19,6 +19,7 @@ from histoboost.cli.command import Group
 from histoboost.cli.json_output import json_option, write_json
 from histoboost.doctor import CORE, OPTIONAL
 from histoboost.errors import HistoboostError
+from histoboost.regress.setup import Setup
 
 NO_NETWORK = """
 import socket, sys
@@ -242,3 +243,37 @@ def test_doctor_names_versions_cores_and_what_is_missing() -> None:
     assert result.exit_code == 0
     for part in ("python", "torch", "cores this process may use", "cache of downloaded weights"):
         assert part in result.output
+
+
+def test_ctrl_c_ends_a_command_with_one_line_that_says_how_to_go_on() -> None:
+    @click.group(cls=Group)
+    def group() -> None: ...
+
+    @group.command()
+    def wait() -> None:
+        raise KeyboardInterrupt
+
+    result = CliRunner().invoke(group, ["wait"])
+    assert result.exit_code == 130
+    assert "run the same command again to go on" in result.stderr
+    assert "Aborted" not in result.output
+
+
+def test_a_number_in_a_config_file_stands_for_a_list_of_one(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("[evaluate]\nslides = 1\n")
+    command = ["evaluate", str(tmp_path / "no.zarr"), "--config", str(tmp_path / "c.toml")]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 2
+    assert "no store there" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["evaluate", "ablate", "train"])
+def test_the_defaults_that_help_shows_are_those_that_are_used(name: str) -> None:
+    used = Setup()
+    shown = {
+        option.name: option.show_default
+        for option in main.commands[name].params
+        if isinstance(option, click.Option) and isinstance(option.show_default, str)
+    }
+    assert len(shown) >= 6
+    assert shown == {key: str(getattr(used, key)) for key in shown}

@@ -86,7 +86,7 @@ def test_bad_options_are_one_line_and_exit_2(tmp_path, phantom_h5, options, mess
     ("change", "message"),
     [
         (None, "no such file"),
-        ("text", "not HDF5"),
+        ("text", "a file in none of the formats"),
         ("no spots", "no 'spots' group"),
         ("no x", "no column 'x'"),
         ("rank", "must be (H, W, 3)"),

@@ -89,6 +89,7 @@ def test_flat_patches_raise_an_alarm(tmp_path: Path):
         ({"backbone": "resnet19", "patch": [8]}, "did you mean resnet18"),
         ({"backbone": "stain-texture"}, "no patch size given"),
         ({"backbone": "stain-texture", "patch": [0]}, "0 is no size"),
+        ({"backbone": "stain-texture", "patch": [8], "name": "a+b"}, "embedding name 'a.b'"),
         ({"backbone": "stain-texture", "patch": [8], "device": "tpu"}, "device 'tpu': unknown"),
         ({"backbone": "stain-texture", "patch": [8], "device": "cuda:99"}, "torch sees"),
     ],

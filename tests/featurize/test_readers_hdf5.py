@@ -164,7 +164,7 @@ def test_a_missing_file_says_so(tmp_path: Path):
 
 def test_a_file_of_no_known_format_says_so(tmp_path: Path):
     (tmp_path / "notes.txt").write_text("x,y\n1,2\n")
-    with pytest.raises(HistoboostError, match="notes.txt: not HDF5"):
+    with pytest.raises(HistoboostError, match="notes.txt: a file in none of the formats"):
         open_dataset(tmp_path / "notes.txt")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -108,3 +109,12 @@ def test_bad_input_is_one_clear_line(
 ) -> None:
     with pytest.raises(HistoboostError, match=message.replace("(", r"\(")):
         cross_validate(store, **{"features": "net@32", **arguments})
+
+
+def test_slides_of_one_patient_that_are_held_out_singly_are_named(store: EmbeddingStore) -> None:
+    options = {"features": "net@32", "model": "mean"}
+    with pytest.warns(HistoboostWarning, match="slides A, B are of one group, p1"):
+        cross_validate(store, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", HistoboostWarning)
+        cross_validate(store, **options, group_by="group")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from histoboost.cache.spots import SpotTable
 from histoboost.cache.store import EmbeddingStore
-from histoboost.errors import HistoboostError
+from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.regress.expression import parse_features, resolve
 from histoboost.regress.features import assemble, describe
 from histoboost.regress.neighbors import ring_mean
@@ -72,6 +72,17 @@ def test_globs_are_resolved_in_natural_order_and_each_term_enters_once() -> None
     found = resolve(terms, ["net@128", "net@64"], "store")
     expected = ["net@64", "net@128", "coords", "net@64:ring1", "net@128:ring1"]
     assert [str(term) for term in found] == expected
+
+
+def test_an_embedding_that_a_slide_lacks_is_left_out_of_a_glob_and_said(
+    make_store: Callable[..., EmbeddingStore],
+) -> None:
+    store = make_store()
+    store.remove("net@64", "B")
+    with pytest.warns(HistoboostWarning, match="net@64 is left out: missing on slide B"):
+        layout = describe(store, ["A", "B", "C"], "net@*")
+    assert layout.features == "net@32"
+    assert describe(store, ["A", "C"], "net@*").features == "net@32+net@64"
 
 
 def test_the_matrix_holds_what_the_expression_says(store: EmbeddingStore) -> None:

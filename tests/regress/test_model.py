@@ -20,6 +20,7 @@ from histoboost.errors import HistoboostError
 from histoboost.regress.heads import head_names
 from histoboost.regress.model import CompositionRegressor
 from histoboost.regress.submission import write_submission
+from histoboost.regress.targets import LIMITS
 
 from .conftest import TYPES, add_embedding
 
@@ -93,6 +94,9 @@ def test_intervals_widen_with_their_level_and_need_a_model_trained_for_them(
             assert one.high is not None
             assert (one.low <= one.values).all()
             assert (one.values <= one.high).all()
+            smallest, largest = LIMITS[how]
+            assert one.low.min() >= smallest, "a bound beyond what the unit can be"
+            assert one.high.max() <= largest
             widths.append((how, level, float((one.high - one.low).mean())))
     by = {(how, level): width for how, level, width in widths}
     assert all(by[how, 0.9] > by[how, 0.5] for how, _ in by)

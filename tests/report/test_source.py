@@ -75,5 +75,5 @@ def test_an_address_is_taken_for_a_store_whatever_its_scheme():
 
 
 def test_a_folder_that_is_no_store_and_no_dataset_is_one_clear_line(tmp_path):
-    with pytest.raises(HistoboostError, match="no other format"):
+    with pytest.raises(HistoboostError, match="in none of the formats"):
         open_source(tmp_path)

@@ -67,10 +67,10 @@ def _reader(path: Path, format: str | None) -> Reader:
         reader = cast(Reader, import_module(module))
         if format == name or (format is None and reader.detect(path)):
             return reader
-    kind = "a folder" if path.is_dir() else "not HDF5"
+    kind = "a folder" if path.is_dir() else "a file"
     raise HistoboostError(
-        f"{path}: {kind} and no other format that histoboost reads ({', '.join(FORMATS)}); "
-        "check that it is the right file and complete"
+        f"{path}: {kind} in none of the formats that histoboost reads ({', '.join(FORMATS)}); for "
+        "pictures with tables give the manifest, a .csv; else check that it is complete"
     )
 
 

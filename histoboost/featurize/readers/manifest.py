@@ -73,7 +73,10 @@ def read(path: Path) -> Dataset:
     rows = read_table(path, text=True)
     for name in ("slide", "spots"):
         if name not in rows:
-            raise HistoboostError(f"{path}: no column {name!r}; a manifest needs slide and spots")
+            raise HistoboostError(
+                f"{path}: no column {name!r}; a manifest needs slide and spots, comma-separated; "
+                f"it has {', '.join(map(repr, map(str, rows)))}"
+            )
     unknown = [str(name) for name in rows if name not in COLUMNS]
     if unknown:
         raise HistoboostError(
