@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Units of the predictions: rank of the cell type within the spot, 1 = highest (the "
     "challenge's); rank-slide, rank of the spot within the slide; softmax, shares that add up to "
-    "1; minmax, 0 to 1 within the spot; abundance, as in the labels; none, as the model gives them.",
+    "1; minmax, 0 to 1 within the spot; abundance, as in the labels; none, as the model has them.",
 )
 @click.option(
     "--interval",
