@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.cache.spots import SpotTable, spot_diameter_px
+from histoboost.cache.spots import SpotTable, check_cell_types, spot_diameter_px
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.output_file import check_output, write_whole
@@ -51,13 +51,8 @@ def export(store: EmbeddingStore, path: str | Path, *, spatialdata: bool = False
     if not tables:
         raise HistoboostError(f"{store.location}: holds no slides; featurize some first")
     labelled = [table for table in tables if table.labelled]
-    for table in labelled:
-        if table.cell_types != labelled[0].cell_types:
-            raise HistoboostError(
-                f"slide {table.slide}: has other cell types than {labelled[0].slide}, one table "
-                "cannot hold both; take one of them out with histoboost cache remove "
-                f"{store.location} --slide {table.slide}"
-            )
+    remedy = ", one table cannot hold both; take one of them out"
+    check_cell_types(labelled, store.location, remedy)
     recipes = [store.embeddings(table.slide) for table in tables]
     names = [name for name in recipes[0] if all(name in own for own in recipes)]
     partial = sorted({name for own in recipes for name in own} - set(names))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -143,6 +143,31 @@ def _brief(value: Any) -> str:
     if value is None:
         return "absent"
     return "given" if isinstance(value, np.ndarray) else repr(value)
+
+
+def check_cell_types(labelled: Sequence[SpotTable], location: str, remedy: str) -> None:
+    """Refuse labelled slides that do not share their cell types.
+
+    Parameters
+    ----------
+    labelled : sequence of SpotTable
+        Slides with abundances.
+    location : str
+        Their store.
+    remedy : str
+        What follows on the two slides' names, up to the command that removes one of them.
+
+    Raises
+    ------
+    HistoboostError
+        Naming the first slide whose cell types are not those of the first.
+    """
+    for table in labelled:
+        if table.cell_types != labelled[0].cell_types:
+            raise HistoboostError(
+                f"slide {table.slide}: has other cell types than {labelled[0].slide}{remedy} with "
+                f"histoboost cache remove {location} --slide {table.slide}"
+            )
 
 
 def encode_table(table: SpotTable) -> dict[str, bytes]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from histoboost.cache.spots import spot_pitch_px
 from histoboost.errors import HistoboostError
 from histoboost.featurize.slide import Dataset, Slide
 
@@ -97,13 +98,8 @@ def pitch_px(xy: NDArray[np.float64]) -> float | None:
 
     None where fewer than two spots have finite coordinates.
     """
-    from scipy.spatial import cKDTree
-
     xy = xy[np.isfinite(xy).all(axis=1)]
-    if len(xy) < 2:
-        return None
-    distances, _ = cKDTree(xy).query(xy, k=2)
-    return float(np.median(distances[:, 1]))
+    return spot_pitch_px(xy) if len(xy) > 1 else None
 
 
 def inspect(dataset: Dataset) -> dict[str, Any]:

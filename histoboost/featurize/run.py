@@ -143,9 +143,13 @@ class Decoded:
     """Pixels that were read already, as an image."""
 
     pixels: SlidePixels
-    shape: tuple[int, int]
     source_dtype: str = "uint8"
     band_rows: int = 64
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.pixels.height, self.pixels.width
 
     def read_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Rows `start` to `stop` (exclusive), (stop - start, W, 3) uint8."""
@@ -217,7 +221,7 @@ class Run:
         slide = queued.slide
         source = read_pixels(slide.image)
         try:
-            image = Decoded(source, slide.image.shape)
+            image = Decoded(source)
             picture = thumbnail(image)
             decoded = replace(slide, image=image)
             alignment = alignment_of(decoded, queued.alignment)

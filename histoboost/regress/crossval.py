@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from histoboost.cache.spots import check_cell_types
 from histoboost.errors import HistoboostError
 from histoboost.progress import progress
 from histoboost.regress.baselines import target_of
@@ -346,13 +347,8 @@ def labelled_slides(store: EmbeddingStore, slides: Sequence[str] | None) -> list
     labelled = [table for table in tables if table.labelled]
     if not labelled:
         raise HistoboostError(f"{store.location}: no labelled slide; featurize slides with labels")
-    for table in labelled:
-        if table.cell_types != labelled[0].cell_types:
-            raise HistoboostError(
-                f"slide {table.slide}: has other cell types than {labelled[0].slide}; train on "
-                "slides that share them, chosen with --slides, or take it out with "
-                f"histoboost cache remove {store.location} --slide {table.slide}"
-            )
+    remedy = "; train on slides that share them, chosen with --slides, or take it out"
+    check_cell_types(labelled, store.location, remedy)
     return list(dict.fromkeys(table.slide for table in labelled))
 
 
