@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import time
+import uuid
 import weakref
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -46,7 +47,7 @@ class FolderHold:
         if not self._close.alive:
             return
         if self._alone or _lock(self._descriptor, exclusive=True):
-            shutil.rmtree(self._folder, ignore_errors=True)
+            _remove(self._folder)
             with contextlib.suppress(OSError):
                 self._folder.parent.rmdir()  # only goes where it is empty
         self._close()
@@ -131,6 +132,18 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except FileNotFoundError:
         return False
+
+
+def _remove(folder: Path) -> None:
+    # Renamed first, or a process that claims the folder meanwhile would be left with half of it.
+    trash = folder.with_name(f"trash-{uuid.uuid4().hex}")
+    try:
+        os.rename(folder, trash)
+    except FileNotFoundError:
+        return
+    except OSError:  # Windows renames no folder with an open file
+        trash = folder
+    shutil.rmtree(trash, ignore_errors=True)
 
 
 def _age_s(folder: Path) -> float:

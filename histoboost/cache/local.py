@@ -182,14 +182,15 @@ class LocalPlace:
     def _build(self, path: Path, source: Source) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(source, str):
+            staged = self.root / source
             try:
                 # The caller has read the staged file back: the link is the same bytes on disk.
-                os.link(self.root / source, path)
+                _link(staged, path)
                 return
             except OSError as error:
                 if error.errno not in _NO_HARD_LINKS:
                     raise
-                source = (self.root / source).read_bytes()
+                source = staged.read_bytes()
         _write(path, source)
         if path.read_bytes() != source:
             raise HistoboostError(f"{path}: reads back otherwise than written; check the disk")
@@ -208,6 +209,17 @@ class LocalPlace:
                 raise
             _sync_folder(target.parent)
         return True
+
+
+def _link(staged: Path, path: Path) -> None:
+    while True:
+        try:
+            os.link(staged, path)
+            return
+        except FileNotFoundError:
+            # Linux says so too when another process puts the same file in its place just then.
+            if not staged.exists():
+                raise
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -145,8 +145,10 @@ class ObjectPlace:
 
     def abandoned(self, staging: str, older_than_s: float) -> ObjectHold | None:
         """A staging folder in which nothing has changed for `older_than_s` seconds."""
-        newest = max(meta["last_modified"] for meta in self._metas(f"{STAGING}/{staging}"))
-        age_s = (datetime.now(UTC) - newest).total_seconds()
+        changes = [meta["last_modified"] for meta in self._metas(f"{STAGING}/{staging}")]
+        if not changes:
+            return None  # another process has just removed it
+        age_s = (datetime.now(UTC) - max(changes)).total_seconds()
         return ObjectHold(self, staging) if age_s > older_than_s else None
 
     def publish(

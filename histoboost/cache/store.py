@@ -306,6 +306,8 @@ class EmbeddingStore:
 
     def _check_root(self) -> None:
         place = self._place
+        # The order matters: another process may be making the store.
+        entries = set(place.children(""))
         data = place.read(ROOT_DOCUMENT)
         version = None if data is None else _format_version(data)
         if version is not None and version > FORMAT_VERSION:
@@ -313,7 +315,6 @@ class EmbeddingStore:
                 f"{place}: is of format {version}, this histoboost reads up to {FORMAT_VERSION}; "
                 "install a newer histoboost"
             )
-        entries = set(place.children(""))
         # A store with a damaged root document is still a store: `verify` reports the document.
         if version is not None or SLIDES in entries:
             return

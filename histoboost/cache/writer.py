@@ -86,6 +86,8 @@ class EmbeddingWriter:
         """Whether the unit is complete and visible, by this process or another."""
         if not self._published and self._read_document() != self._seen:
             self._published = self._is_intact()
+            if self._published:
+                self.close()
         return self._published
 
     @property
@@ -144,7 +146,6 @@ class EmbeddingWriter:
         self._verified = {}  # read everything back, also what this process wrote
         missing = len(self.missing)
         if self._published:
-            self.close()
             return False
         if missing:
             raise HistoboostError(

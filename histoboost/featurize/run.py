@@ -255,7 +255,8 @@ class Run:
             summary.kept += kept
             if kept:
                 advance(kept)
-            if not writer.published:
+            # What another process has published since is computed all the same: it was counted.
+            if missing or not writer.published:
                 sinks[px] = Sink(writer, missing, width)
         if not sinks:
             return

@@ -274,3 +274,7 @@ def test_errors_are_one_line(bucket, location):
     assert "\n" not in str(caught.value)
     with pytest.raises(HistoboostError, match="unknown scheme 'ftp'; use s3, gs, az"):
         EmbeddingStore("ftp://somewhere/store")
+
+
+def test_a_staging_folder_that_another_process_has_just_removed_is_nobodys(store):
+    assert store._place.abandoned("unit-gone", older_than_s=0) is None
