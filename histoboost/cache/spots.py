@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -90,6 +90,16 @@ class SpotTable:
             for part in fields(self)
             if part.compare and not _same(getattr(self, part.name), getattr(other, part.name))
         ]
+
+    def with_labels(self, other: SpotTable | None) -> SpotTable:
+        """The same spots with abundances, cell types, split and group of `other`; None: without."""
+        return replace(
+            self,
+            abundance=None if other is None else other.abundance,
+            cell_types=() if other is None else other.cell_types,
+            split=None if other is None else other.split,
+            group=None if other is None else other.group,
+        )
 
     @property
     def digest(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from histoboost.cache.gc import OLDER_THAN_S, Collected, collect
 from histoboost.cache.imports import import_recipe, read_arrays
+from histoboost.cache.labels import relabelled, write_labels
 from histoboost.cache.layout import (
     FOREIGN,
     FORMAT_VERSION,
@@ -118,6 +120,32 @@ class EmbeddingStore:
         self._check_writable()
         self._make_root()
         write_table(self._place, table, order)
+
+    def relabel(self, tables: Sequence[SpotTable]) -> list[str]:
+        """Give stored slides the labels of `tables`; their embeddings stay.
+
+        Labels are abundances, cell types, split and group.
+
+        Parameters
+        ----------
+        tables : sequence of SpotTable
+            One for each slide to relabel, with the spots that are stored.
+
+        Returns
+        -------
+        list of str
+            Slides whose labels have changed.
+
+        Raises
+        ------
+        HistoboostError
+            If a slide is not stored, or with other spots; nothing is changed then.
+        """
+        self._check_writable()
+        for table in tables:
+            self._slide(table.slide)
+        new = [self._whole(partial(relabelled, self._place, t), t.slide) for t in tables]
+        return [table.slide for table in new if write_labels(self._place, table)]
 
     def spots(self, slide: str) -> SpotTable:
         """The spots of a slide."""

@@ -129,18 +129,26 @@ def write_table(place: Place, table: SpotTable, order: int | None = None) -> Non
         except Damaged:
             _write(place, table, order)
             continue  # look at what is stored now, by this process or a quicker one
-        same = record.table_digest == table.digest
-        differences = [] if same else read_table(place, record).differences(table)
-        if differences:
-            raise HistoboostError(
-                f"{place}: slide {table.slide} is stored with another table: "
-                f"{'; '.join(differences)}; use another store, or remove the slide with its "
-                "embeddings first"
-            )
+        if record.table_digest != table.digest:
+            _refuse_others(place, read_table(place, record), table)
         set_aside(place, slide_key(table.slide), foreign_entries(place, record))
         return
     raise HistoboostError(
         f"{place}: slide {table.slide} does not read back as it was written; check the disk"
+    )
+
+
+def _refuse_others(place: Place, stored: SpotTable, table: SpotTable) -> None:
+    differences = stored.differences(table)
+    if not differences:
+        return
+    if stored.with_labels(table).differences(table):
+        remedy = "use another store, or remove the slide with its embeddings first"
+    else:
+        remedy = f"histoboost cache relabel {place} DATA stores these and keeps the embeddings"
+    raise HistoboostError(
+        f"{place}: slide {table.slide} is stored with another table: "
+        f"{'; '.join(differences)}; {remedy}"
     )
 
 
@@ -201,7 +209,7 @@ def set_aside(place: Place, folder: str, paths: list[str]) -> None:
 def _write(place: Place, table: SpotTable, order: int | None) -> None:
     folder = slide_key(table.slide)
     there = place.exists(folder) and not place.in_progress(folder)
-    if there and _is_whole(place, table.slide):
+    if there and is_whole(place, table.slide):
         return
     files = encode_table(table)
     del files[ROOT_DOCUMENT]  # ours says the same and more
@@ -218,7 +226,8 @@ def _write(place: Place, table: SpotTable, order: int | None) -> None:
     held.drop()
 
 
-def _is_whole(place: Place, slide: str) -> bool:
+def is_whole(place: Place, slide: str) -> bool:
+    """Whether a slide's spot table is there, every byte as written."""
     try:
         read_files(place, open_slide(place, slide))
     except Damaged:

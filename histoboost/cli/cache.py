@@ -9,6 +9,7 @@ import click
 
 from histoboost.cli.command import Group
 from histoboost.cli.json_output import json_option, write_json
+from histoboost.cli.options import format_option, groups_option
 
 if TYPE_CHECKING:
     from histoboost.cache.listing import EmbeddingRow
@@ -104,6 +105,30 @@ def remove(store: str, name: str | None, slide: str | None) -> None:
     EmbeddingStore(store, mode="r")  # a mistyped path is no empty store
     slides = EmbeddingStore(store).remove(name, slide)
     click.echo(f"{store}: removed {name or 'everything'} of {', '.join(slides)}")
+
+
+@cache.command()
+@_STORE
+@click.argument("data", type=click.Path())
+@groups_option()
+@format_option()
+def relabel(store: str, data: str, groups: str | None, format: str | None) -> None:
+    """Give the slides in STORE the abundances, split and group that they have in DATA.
+
+    Embeddings stay, so a corrected table costs seconds. Spots must be those that were embedded.
+
+    \b
+    Example:  histoboost cache relabel store.zarr slides.h5
+              histoboost cache relabel store.zarr slides.h5 --groups patients.csv
+    """
+    from histoboost.cache.store import EmbeddingStore
+    from histoboost.featurize.readers import open_dataset
+    from histoboost.featurize.relabel import relabel as write
+
+    EmbeddingStore(store, mode="r")  # a mistyped path is no empty store
+    slides = write(open_dataset(data, format), store, groups)
+    done = f"new labels for {', '.join(slides)}" if slides else "has these labels already"
+    click.echo(f"{store}: {done}")
 
 
 @cache.command("import")

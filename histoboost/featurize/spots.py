@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +22,12 @@ def spot_table(slide: Slide, picture: NDArray[np.uint8] | None = None) -> SpotTa
     picture : ndarray of shape (h, w, 3), uint8, optional
         The slide in small; by default the image is read to make it.
     """
+    picture = thumbnail(slide.image) if picture is None else picture
+    return replace(unpictured_table(slide), thumbnail=picture)
+
+
+def unpictured_table(slide: Slide) -> SpotTable:
+    """Spots and abundances of a slide; its image is not read."""
     return SpotTable(
         slide=slide.name,
         xy=slide.xy,
@@ -30,5 +38,4 @@ def spot_table(slide: Slide, picture: NDArray[np.uint8] | None = None) -> SpotTa
         group=slide.group,
         um_per_px=slide.um_per_px,
         image_shape=slide.image.shape,
-        thumbnail=thumbnail(slide.image) if picture is None else picture,
     )

@@ -11,6 +11,8 @@ from click.testing import CliRunner
 
 from histoboost.cache.store import EmbeddingStore, Recipe, SpotTable
 from histoboost.cli import main
+from histoboost.featurize.embed import featurize
+from histoboost.phantom import write_phantom
 
 N, D = 30, 4
 
@@ -138,3 +140,27 @@ def test_a_typo_makes_no_store(tmp_path, monkeypatch):
     run("remove", "typo", "net@64")
     run("import", "typo", "net@64", ".")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_relabel_takes_groups_and_abundances_over_and_keeps_embeddings(tmp_path):
+    data = write_phantom(tmp_path / "slides.h5", slides=2, unlabelled=0, spots=20)
+    featurize(data, tmp_path / "store", backbone="stain-texture", patch=[16])
+    opened = EmbeddingStore(tmp_path / "store")
+    before = {slide: opened.read(slide, "stain-texture@16") for slide in opened.slides()}
+    groups = tmp_path / "groups.csv"
+    groups.write_text("slide,group\n" + "".join(f"{slide},P\n" for slide in before))
+    result = run("relabel", tmp_path / "store", data, "--groups", groups)
+    assert result.stdout == f"{tmp_path / 'store'}: new labels for {', '.join(before)}\n"
+    for slide, rows in before.items():
+        assert opened.spots(slide).group == "P"
+        np.testing.assert_array_equal(opened.read(slide, "stain-texture@16"), rows)
+    again = run("relabel", tmp_path / "store", data, "--groups", groups)
+    assert again.stdout == f"{tmp_path / 'store'}: has these labels already\n"
+    assert not opened.verify().damaged
+
+
+def test_relabel_of_a_mistyped_store_makes_none(tmp_path):
+    data = write_phantom(tmp_path / "slides.h5", slides=1, unlabelled=0, spots=20)
+    result = run("relabel", tmp_path / "mistyped", data)
+    assert result.exit_code == 2
+    assert not (tmp_path / "mistyped").exists()

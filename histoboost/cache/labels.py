@@ -1,0 +1,68 @@
+"""Give stored slides other labels: the spots and their embeddings stay."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from histoboost.cache.digests import digest_bytes
+from histoboost.cache.layout import ROOT_DOCUMENT, seal, slide_document, slide_key
+from histoboost.cache.place import Place
+from histoboost.cache.spots import SpotTable, decode_table, encode_table
+from histoboost.cache.table import is_whole, open_slide, read_files
+from histoboost.errors import HistoboostError
+
+#: Where a slide's folder holds its labels; nothing else of a spot table lies there.
+_FOLDERS = ("obsm/abundance", "uns/cell_types", "uns/split", "uns/group")
+
+
+def relabelled(place: Place, table: SpotTable) -> SpotTable:
+    """The stored spots of a slide with the labels of `table`; nothing is written.
+
+    Labels that a killed run left half written do not matter.
+
+    Raises
+    ------
+    Damaged
+        If anything but the labels is not as written.
+    HistoboostError
+        If `table` has other spots, another image size or another scale.
+    """
+    record = open_slide(place, table.slide)
+    rest = {path: digest for path, digest in record.files.items() if not _is_label(path)}
+    files = read_files(place, replace(record, files=rest))
+    root = place.read(f"{slide_key(table.slide)}/{ROOT_DOCUMENT}") or b""
+    stored = decode_table(table.slide, {**files, ROOT_DOCUMENT: root})
+    differences = stored.differences(table.with_labels(None))
+    if differences:
+        raise HistoboostError(
+            f"{place}: slide {table.slide}: {'; '.join(differences)}; only labels can be replaced, "
+            "embed these spots into another store"
+        )
+    return stored.with_labels(table)
+
+
+def write_labels(place: Place, table: SpotTable) -> bool:
+    """Store the labels of a slide, from `relabelled`; False if they are there already.
+
+    A reader that comes between the first file and the last finds the slide damaged, never half
+    of the labels; after a kill the same call completes it.
+    """
+    record = open_slide(place, table.slide)
+    if record.table_digest == table.digest and is_whole(place, table.slide):
+        return False
+    folder = slide_key(table.slide)
+    files = encode_table(table)
+    del files[ROOT_DOCUMENT]  # ours says the same and more
+    for labels in _FOLDERS:
+        place.remove_folder(f"{folder}/{labels}")  # or a shorter table would leave files behind
+    for path, data in files.items():
+        if place.read(f"{folder}/{path}") != data:
+            place.put(f"{folder}/{path}", data)
+    digests = {path: digest_bytes(data) for path, data in files.items()}
+    document = slide_document(record.order, len(table), table.digest, digests)
+    place.put(f"{folder}/{ROOT_DOCUMENT}", seal(document))
+    return True
+
+
+def _is_label(path: str) -> bool:
+    return path.startswith(tuple(f"{folder}/" for folder in _FOLDERS))

@@ -1,0 +1,44 @@
+"""Take other labels over into a store, without embedding anything again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from histoboost.cache.store import EmbeddingStore
+from histoboost.featurize.groups import with_groups
+from histoboost.featurize.readers import open_dataset
+from histoboost.featurize.slide import Dataset
+from histoboost.featurize.spots import unpictured_table
+
+
+def relabel(
+    data: str | Path | Dataset, store: str | Path | EmbeddingStore, groups: str | Path | None = None
+) -> list[str]:
+    """Give stored slides the abundances, cell types, split and group that they have in `data`.
+
+    Slides of the store that are not in `data` keep theirs. No image is read.
+
+    Parameters
+    ----------
+    data : path or Dataset
+        Slides with the spots that were embedded.
+    store : path or EmbeddingStore
+        Where they were embedded.
+    groups : path, optional
+        CSV with the columns slide and group.
+
+    Returns
+    -------
+    list of str
+        Slides whose labels have changed.
+
+    Raises
+    ------
+    HistoboostError
+        If a slide is not in the store, or has other spots there; nothing is changed then.
+    """
+    dataset = data if isinstance(data, Dataset) else open_dataset(Path(data))
+    if groups is not None:
+        dataset = with_groups(dataset, groups)
+    target = store if isinstance(store, EmbeddingStore) else EmbeddingStore(store)
+    return target.relabel([unpictured_table(slide) for slide in dataset.slides])

@@ -1,0 +1,119 @@
+"""Corrected labels take the place of others; nothing is embedded again."""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import pytest
+
+from histoboost.cache.local import LocalPlace
+from histoboost.cache.store import EmbeddingStore
+from histoboost.errors import HistoboostError
+
+OTHER = {
+    "abundance": np.arange(2100 * 2, dtype=np.float32).reshape(2100, 2),
+    "cell_types": ("B cell", "fibroblast"),
+    "split": "test",
+    "group": "patient 7",
+}
+NONE = {"abundance": None, "cell_types": (), "split": None, "group": None}
+
+
+@pytest.fixture
+def labelled(store: EmbeddingStore, rows, recipe, put) -> EmbeddingStore:
+    put(store, "S_1", "net@64", rows(), recipe())
+    return store
+
+
+@pytest.mark.parametrize("labels", [OTHER, NONE, {**OTHER, "split": None}], ids=str)
+def test_a_relabelled_store_is_the_one_that_had_these_labels_from_the_start(
+    labelled, tmp_path, table, rows, recipe, put, files, labels
+):
+    assert labelled.relabel([table("S_1", **labels)]) == ["S_1"]
+    fresh = EmbeddingStore(tmp_path / "fresh")
+    fresh.write_spots(table("S_1", **labels))
+    put(fresh, "S_1", "net@64", rows(), recipe())
+    assert files(labelled.location) == files(fresh.location)
+    assert not labelled.verify().damaged
+
+
+def test_the_same_labels_change_nothing(labelled, table):
+    assert labelled.relabel([table("S_1")]) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n": 2000}, r"xy has shape \(2100, 2\) there, \(2000, 2\) here"),
+        ({"um_per_px": 0.25}, "um_per_px is"),
+        ({"image_shape": (9, 9)}, "image_shape differs"),
+    ],
+)
+def test_other_spots_are_refused_and_nothing_is_changed(
+    labelled, table, files, tmp_path, changes, message
+):
+    labelled.write_spots(table("S_0", n=5))
+    before = files(labelled.location)
+    with pytest.raises(HistoboostError, match=f"slide S_1: {message}.*only labels can be replaced"):
+        labelled.relabel([table("S_0", n=5, group="new"), table("S_1", **changes)])
+    assert files(labelled.location) == before
+
+
+def test_a_slide_that_is_not_stored_is_refused(labelled, table):
+    with pytest.raises(HistoboostError, match="no slide 'S_9'; there are S_1"):
+        labelled.relabel([table("S_9")])
+
+
+def test_labels_that_differ_are_refused_by_write_spots_naming_the_command(labelled, table):
+    with pytest.raises(HistoboostError, match=r"group is .*; histoboost cache relabel .* DATA"):
+        labelled.write_spots(table("S_1", group="patient 7"))
+
+
+@pytest.mark.parametrize("labels", [OTHER, NONE], ids=str)
+def test_a_relabelling_killed_at_any_step_is_completed_by_the_same_call(
+    tmp_path, table, rows, recipe, put, files, monkeypatch, labels
+):
+    if labels["abundance"] is not None:
+        labels = {**labels, "abundance": labels["abundance"][:50]}
+    old, new = table("S_1", n=50), table("S_1", n=50, **labels)
+    wanted = EmbeddingStore(tmp_path / "wanted")
+    wanted.write_spots(new)
+    steps = 0
+    while True:
+        store = EmbeddingStore(tmp_path / f"store-{steps}")
+        store.write_spots(old)
+        with monkeypatch.context() as patch:
+            killed = _kill_at(steps, patch)
+            try:
+                store.relabel([new])
+            except KeyboardInterrupt:
+                assert killed
+        with contextlib.suppress(HistoboostError):  # damaged, and said so
+            seen = store.spots("S_1")
+            assert not seen.differences(old) or not seen.differences(new)
+        store.relabel([new])
+        assert files(store.location) == files(wanted.location), steps
+        if not killed:
+            break
+        steps += 1
+    assert steps > 3
+
+
+def _kill_at(step: int, patch: pytest.MonkeyPatch) -> list[int]:
+    """Let the step-th change of a file end the run; the list is empty if there is no such step."""
+    killed: list[int] = []
+    done = 0
+    for name in ("put", "remove_folder"):
+        original = getattr(LocalPlace, name)
+
+        def dying(place: LocalPlace, *args: object, original=original) -> object:
+            nonlocal done
+            if done == step:
+                killed.append(step)
+                raise KeyboardInterrupt
+            done += 1
+            return original(place, *args)
+
+        patch.setattr(LocalPlace, name, dying)
+    return killed
