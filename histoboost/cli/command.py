@@ -6,7 +6,8 @@ import signal
 import sys
 import tomllib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +30,22 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: str | None) 
     for table in tables.keys() - bare.keys():
         if table not in commands:
             raise HistoboostError(
-                f"{value}: [{table}] is no command; there are {', '.join(sorted(commands))}"
+                f"{value}: [{table}] is no command{_meant(table, commands)}; there are "
+                f"{', '.join(sorted(commands))}"
             )
     known = _settable(ctx.command)
     own = tables.get(ctx.info_name or "", {})
     for key in own:
         if _as_flag(key) not in known:
             raise HistoboostError(
-                f"{value}: [{ctx.info_name}] has no option {key!r}; it takes "
-                f"{', '.join(sorted(known))}"
+                f"{value}: [{ctx.info_name}] has no option {key!r}{_meant(_as_flag(key), known)}; "
+                f"it takes {', '.join(sorted(known))}"
             )
     anywhere = {flag for command in commands.values() for flag in _settable(command)}
     for key in bare:
         if _as_flag(key) not in anywhere:
-            raise HistoboostError(f"{value}: no command has an option {key!r}; correct its name")
+            meant = _meant(_as_flag(key), anywhere) or "; correct its name"
+            raise HistoboostError(f"{value}: no command has an option {key!r}{meant}")
     given = {_as_flag(key): item for key, item in {**bare, **own}.items()}
     defaults = {known[flag]: item for flag, item in given.items() if flag in known}
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
@@ -72,6 +75,11 @@ def _as_flag(key: str) -> str:
     return key.replace("_", "-")
 
 
+def _meant(name: str, known: Iterable[str]) -> str:
+    """The known name that `name` is most like, as the end of a line; empty where none is."""
+    return "".join(f"; did you mean {like}?" for like in get_close_matches(name, known, n=1))
+
+
 class Command(click.Command):
     """A command that takes `--config FILE.toml`."""
 
@@ -87,6 +95,14 @@ class Command(click.Command):
                 help="TOML file with defaults for the options of this command.",
             )
         )
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command line; see `click.BaseCommand.parse_args`."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx  # click leaves it out where a value is missing
+            raise
 
 
 class Group(click.Group):
@@ -105,16 +121,65 @@ class Group(click.Group):
         except OSError as error:
             _fail(_os_error_line(error))
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the group's own options; see `click.BaseCommand.make_context`."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except click.UsageError as error:
+            raise _in_one_line(error) from error
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; Ctrl-C ends it with one line and the shell's exit code for it."""
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            raise _in_one_line(error) from error
         except KeyboardInterrupt:
             click.echo(
                 "\nInterrupted: what was complete is kept; run the same command again to go on",
                 err=True,
             )
             ctx.exit(128 + signal.SIGINT)
+
+
+def _in_one_line(error: click.UsageError) -> Exception:
+    """What was wrong with a command line, and where its help is; click would print four lines."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return error  # a group without a command: its help is what was asked for
+    line = _usage_line(error).rstrip(".")
+    return HistoboostError(line + (f" ({error.ctx.command_path} --help)" if error.ctx else ""))
+
+
+def _usage_line(error: click.UsageError) -> str:
+    command = error.ctx.command if error.ctx else click.Command(None)
+    if isinstance(error, click.NoSuchOption) and error.ctx:
+        known = [flag for param in command.get_params(error.ctx) for flag in param.opts]
+        return f"no such option {error.option_name}{_meant(error.option_name, known)}"
+    if isinstance(error, click.exceptions.NoSuchCommand):
+        known = list(getattr(command, "commands", {}))
+        meant = _meant(error.command_name, known) or f"; there are {', '.join(known)}"
+        return f"no such command {error.command_name}{meant}"
+    if isinstance(error, click.MissingParameter) and error.param is not None:
+        choices = ", ".join(_choices(error.param))
+        missing = f"missing {error.param.param_type_name} {_written(error.param)}"
+        return f"{missing}; choose one of {choices}" if choices else missing
+    if isinstance(error, click.BadParameter) and error.param is not None:
+        given = error.message.split("'")[1] if error.message.startswith("'") else ""
+        message = error.message.rstrip(".") + _meant(given, _choices(error.param))
+        return f"{_written(error.param)}: {message}"
+    message = error.format_message()
+    return message[:1].lower() + message[1:]
+
+
+def _choices(param: click.Parameter) -> list[str]:
+    return list(param.type.choices) if isinstance(param.type, click.Choice) else []
+
+
+def _written(param: click.Parameter) -> str:
+    """A parameter as one writes it: its longest flag, or an argument's name in capitals."""
+    if isinstance(param, click.Option):
+        return max(param.opts, key=len)
+    return param.metavar or (param.name or "").upper()
 
 
 def _print_warning(message: Warning | str, *args: Any, **kwargs: Any) -> None:

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.cli import main
+from histoboost.cli.inspect import print_slides
 
 
 def histoboost(*arguments: object) -> Result:
@@ -161,6 +162,52 @@ def test_inspect_shows_slides_and_writes_json(tmp_path: Path, phantom_h5: Path):
     found = json.loads((tmp_path / "found.json").read_text())
     assert [slide["slide"] for slide in found["slides"]] == ["S_1", "S_2", "S_3", "S_4"]
     assert [slide["labelled"] for slide in found["slides"]] == [True, True, True, False]
+
+
+@pytest.fixture
+def shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """The table of `inspect` for a slide, as it is printed on so many columns."""
+
+    def show(columns: int, **known: object) -> str:
+        slide = {
+            "slide": "S_1",
+            "split": "Train",
+            "group": None,
+            "spots": 2197,
+            "labelled": True,
+            "image_shape": [2000, 1950, 3],
+            "image_dtype": "float32",
+            "pitch_px": 25.91,
+            "um_per_px": None,
+            "abundance_range": [1e-6, 9.1],
+        }
+        monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+        monkeypatch.setenv("COLUMNS", str(columns))
+        print_slides([{**slide, **known}])
+        return capsys.readouterr().out
+
+    return show
+
+
+def test_inspect_shows_group_and_scale_where_a_slide_has_one(shown):
+    assert "um/px" not in shown(120)
+    assert "group" not in shown(120)
+    assert "um/px" in shown(120, um_per_px=4.02)
+    assert "patient A" in shown(120, group="patient A")
+
+
+def test_inspect_says_which_side_of_an_image_is_which(shown):
+    assert "width x height" in shown(120)
+    assert "1950 x 2000" in shown(120)
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_inspect_cuts_off_nothing(shown, columns: int):
+    text = shown(columns, group="patient A", um_per_px=4.02)
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    assert all(len(line) <= columns for line in text.splitlines())
+    for word in ("patient", "height", "float32", "um/px", "4.02", "25.91", "1e-06", "abundance"):
+        assert word in text.split()
 
 
 def test_backbones_lists_them(tmp_path: Path):
