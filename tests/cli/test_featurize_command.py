@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import click
 import h5py
 import numpy as np
 import pytest
@@ -184,7 +185,7 @@ def shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
         monkeypatch.setenv("COLUMNS", str(columns))
         print_slides([{**slide, **known}])
-        return capsys.readouterr().out
+        return click.unstyle(capsys.readouterr().out)
 
     return show
 
