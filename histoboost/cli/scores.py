@@ -19,7 +19,7 @@ def print_scores(scores: CrossValidation, result: dict[str, Any]) -> None:
     click.echo(f"model     {result['model']}, target {result['target']}")
     table = Table("held out", "spots", "per-spot", "per-type", "mean", "mean-rank")
     for fold in scores.folds:
-        name = ", ".join(fold.held_out) + (f" (seed {fold.seed})" if len(scores.seeds) > 1 else "")
+        name = fold.name + (f" (seed {fold.seed})" if len(scores.seeds) > 1 else "")
         values = (fold.spot_spearman, fold.type_spearman, *fold.baselines.values())
         table.add_row(name, f"{fold.n_spots:,}", *(f"{value:.3f}" for value in values))
     table.add_section()

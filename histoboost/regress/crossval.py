@@ -41,10 +41,11 @@ BASELINES = ("mean", "mean-rank")
 
 @dataclass(frozen=True)
 class Fold:
-    """Indices of the slides that are held out, and of those that train."""
+    """Indices of slides that are held out, `group` where they are one, and of those that train."""
 
     held_out: tuple[int, ...]
     training: tuple[int, ...]
+    group: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +69,8 @@ class FoldResult:
     predictions : dict
         Slide name to predictions (N, T) in units of the target; empty where the fold was kept
         from an earlier run.
+    group : str or None
+        Name of the group that was held out, where slides were held out by group.
     """
 
     held_out: tuple[str, ...]
@@ -79,6 +82,13 @@ class FoldResult:
     predict_seconds: float
     baselines: dict[str, float]
     predictions: dict[str, Array]
+    group: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What was held out, for people: the slides, after the group that they are."""
+        slides = ", ".join(self.held_out)
+        return slides if self.group is None else f"{self.group} ({slides})"
 
 
 class Described(Protocol):
@@ -145,6 +155,7 @@ class CrossValidation:
             "seeds": list(self.seeds),
             "folds": [
                 {
+                    "name": fold.name,
                     "held_out": list(fold.held_out),
                     "seed": fold.seed,
                     "n_spots": fold.n_spots,
@@ -381,6 +392,7 @@ def make_folds(layout: Layout, group_by: str, held_out: Sequence[str] | None) ->
         Fold(
             tuple(i for i in everything if groups[i] == name),
             tuple(i for i in everything if groups[i] != name),
+            None if group_by == "slide" else name,
         )
         for name in dict.fromkeys(groups)
         if name in wanted
@@ -430,6 +442,7 @@ def score_held_out(
         fit_seconds=fit_seconds,
         predict_seconds=predict_seconds,
         baselines={name: _baseline(layout, fold, name, setup, true) for name in BASELINES},
+        group=fold.group,
     )
 
 
@@ -441,6 +454,7 @@ def score_predictions(
     fit_seconds: float,
     predict_seconds: float,
     baselines: dict[str, float],
+    group: str | None = None,
 ) -> FoldResult:
     """Score predictions of held-out slides, whatever made them.
 
@@ -450,7 +464,7 @@ def score_predictions(
         Slide name to predictions (N, T).
     true : sequence of ndarray of shape (N, T)
         Abundances of the same slides, in the same order.
-    seed, fit_seconds, predict_seconds, baselines
+    seed, fit_seconds, predict_seconds, baselines, group
         See `FoldResult`.
     """
     parts = list(predictions.values())
@@ -465,6 +479,7 @@ def score_predictions(
         predict_seconds=predict_seconds,
         baselines=baselines,
         predictions=predictions,
+        group=group,
     )
 
 

@@ -318,7 +318,7 @@ def _joined(layout: Layout, fold: Fold, setup: Setup, parts: Sequence[Part]) -> 
 
 def _name(layout: Layout, fold: Fold, parts: Sequence[Types], part: int) -> str:
     """What a unit is called in an error."""
-    held_out = ", ".join(layout.slides[slide] for slide in fold.held_out)
+    held_out = fold.group or ", ".join(layout.slides[slide] for slide in fold.held_out)
     name = f"fold that holds out {held_out}" if held_out else "training"
     if len(parts) == 1:
         return name

@@ -80,6 +80,7 @@ _SCORES = (
     "fit_seconds",
     "predict_seconds",
     "baselines",
+    "group",
 )
 
 

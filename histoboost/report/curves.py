@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from histoboost.errors import pass_on, warnings_kept
 from histoboost.regress.crossval import Fold
 from histoboost.regress.fitting import Predictor, fit_predictor
 from histoboost.regress.head_lightgbm import FittedLightGBM
@@ -102,4 +103,7 @@ def with_slides(
     """Score when only `count` of the training slides are used, chosen by the setup's seed."""
     rng = np.random.default_rng([setup.seed, count, *fold.held_out])
     chosen = sorted(int(i) for i in rng.permutation(fold.training)[:count])
-    return held_out_score(matrix, fold, fit_predictor(matrix, chosen, setup, jobs))
+    with warnings_kept() as heard:
+        predictor = fit_predictor(matrix, chosen, setup, jobs)
+    pass_on(f"learning curve, {count} training slides: {line}" for line in heard)
+    return held_out_score(matrix, fold, predictor)

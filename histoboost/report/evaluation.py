@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from histoboost.errors import pass_on, warnings_kept
 from histoboost.progress import progress
 from histoboost.regress.crossval import Fold, FoldResult, make_folds, score_fold
 from histoboost.regress.features import FeatureMatrix, assemble, describe
@@ -99,8 +100,11 @@ def _fit_and_score(
     matrix: FeatureMatrix, fold: Fold, setup: Setup, jobs: int | None
 ) -> tuple[Predictor, FoldResult]:
     start = time.perf_counter()
-    predictor = fit_predictor(matrix, fold.training, setup, jobs)
+    with warnings_kept() as heard:
+        predictor = fit_predictor(matrix, fold.training, setup, jobs)
     seconds = time.perf_counter() - start
+    held_out = ", ".join(matrix.layout.slides[slide] for slide in fold.held_out)
+    pass_on(f"trained without {held_out}: {line}" for line in heard)
     return predictor, score_fold(matrix, fold, setup, predictor, seconds)
 
 

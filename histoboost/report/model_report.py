@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoboost import __version__
-from histoboost.errors import HistoboostError
+from histoboost.errors import HistoboostError, pass_on, warnings_kept
 from histoboost.output_file import check_output
 from histoboost.report.encode import floats, numbers
 from histoboost.report.page import write_page
@@ -69,13 +69,16 @@ def report(
             "out, so train on two or more"
         )
     opened = EmbeddingStore(store, mode="r")
-    rest = _predict_rest(opened, regressor)  # says early if the store does not fit the model
-    evaluation = evaluate(opened, regressor.training_slides, regressor.setup, jobs)
+    with warnings_kept() as heard:
+        rest = _predict_rest(opened, regressor)  # says early if the store does not fit the model
+        evaluation = evaluate(opened, regressor.training_slides, regressor.setup, jobs)
+    pass_on(heard)
     command = shlex.join(["histoboost", "report", str(store), str(model), "-o", str(output)])
     page = {
         "title": f"{Path(model).name} on {Path(store).name}",
         "source": f"{regressor.setup.model} on {regressor.setup.features}",
         "made": f"histoboost {__version__}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "warnings": heard,
         "types": list(regressor.cell_types),
         "slides": _slides(opened, evaluation, rest, regressor.target),
         **_scores(evaluation, regressor.setup),
@@ -181,7 +184,7 @@ def _curve(
     if curve is None:
         return None
     counts, scores = curve
-    folds = [", ".join(result.held_out) for result in evaluation.results]
+    folds = [result.name for result in evaluation.results]
     return {
         "x": counts,
         "folds": [

@@ -32,8 +32,11 @@ def sparsity(abundance: Matrix) -> Matrix:
 
 
 def mean_ranks(abundance: Matrix) -> Matrix:
-    """Mean over spots of each type's rank within the spot, 1 = most abundant, (T,)."""
-    return np.asarray(rankdata(-abundance, axis=1).mean(axis=0))
+    """Mean over spots of each type's rank within the spot, (T,).
+
+    Ranks are in (0, 1], 1 = the most abundant type, as `predict --normalize rank` writes them.
+    """
+    return np.asarray(rankdata(abundance, axis=1).mean(axis=0) / abundance.shape[1])
 
 
 def moran(abundance: Matrix, graph: csr_array) -> Matrix:

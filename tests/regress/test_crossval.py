@@ -56,6 +56,15 @@ def test_groups_are_held_out_together(store: EmbeddingStore) -> None:
     assert [fold.held_out for fold in scores.folds] == [("A", "B"), ("C",)]
 
 
+def test_a_fold_is_named_by_its_group_where_groups_are_held_out(store: EmbeddingStore) -> None:
+    by_group = cross_validate(store, "net@32", "ridge", group_by="group", held_out=["A"])
+    assert [fold.name for fold in by_group.folds] == ["p1 (A, B)"]
+    assert by_group.to_json()["folds"][0]["name"] == "p1 (A, B)"
+    with pytest.warns(HistoboostWarning, match="one group"):
+        by_slide = cross_validate(store, "net@32", "ridge", held_out=["A"])
+    assert [fold.name for fold in by_slide.folds] == ["A"]
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_the_seed_and_not_the_jobs_decide_the_numbers(store: EmbeddingStore, jobs: int) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from histoboost.cache.store import EmbeddingStore
+from histoboost.errors import HistoboostWarning
+from histoboost.regress.model import CompositionRegressor
+from histoboost.regress.targets import fit_target, normalize
 from histoboost.report.model_report import report
 
 pytestmark = pytest.mark.browser
@@ -27,7 +30,7 @@ def test_hovering_shows_truth_and_prediction_on_both_maps(reported, store_path):
     reported.select("type", "C5")
     reported.until(lambda: reported.text("#maps-title") == "S_2: C5")
     label = reported.hover("truth", 4, expect=f"spot {spots.spot_ids[4]}C5")
-    shown = float(re.search(r"truth: rank \S+ of 14, abundance ([\d.e+-]+?)prediction", label)[1])
+    shown = float(re.search(r"truth: rank \S+, abundance ([\d.e+-]+?)prediction", label)[1])
     assert shown == pytest.approx(spots.abundance[4, 4], rel=0.005)
     assert "per-spot Spearman" in label
     reported.until(lambda: reported.text("#predicted .hoverlayer") == label)
@@ -44,8 +47,25 @@ def test_the_rank_on_the_map_is_that_of_the_truth(reported, store_path):
             "return Array.from(document.getElementById('truth').data[0].marker.color)"
         )
     )
-    ranks = 1 + (truth > truth[:, 1:2]).sum(axis=1)
-    assert values == pytest.approx(1 - (ranks - 1) / truth.shape[1], abs=1e-6)
+    written = normalize(truth, "rank", fit_target("raw", truth))
+    assert values == pytest.approx(written[:, 1], abs=1e-6)
+    label = reported.hover("truth", 3, expect="spot 3C2")
+    assert float(re.search(r"truth: rank ([\d.]+),", label)[1]) == pytest.approx(
+        written[3, 1], rel=0.005
+    )
+
+
+def test_good_news_and_bad_news_have_colours_of_their_own(reported):
+    colours = [
+        reported.js(
+            "const note = document.getElementById('verdict');"
+            "note.classList.toggle('good', arguments[0]);"
+            "return getComputedStyle(note).borderLeftColor",
+            good,
+        )
+        for good in (True, False)
+    ]
+    assert colours[0] != colours[1]
 
 
 def test_a_slide_without_labels_shows_its_prediction(reported):
@@ -92,3 +112,14 @@ def test_a_phone_shows_the_page_without_scrolling_sideways(reported):
 def test_nothing_was_requested_and_the_console_stayed_silent(reported):
     assert reported.requests() == []
     assert reported.errors() == []
+
+
+def test_what_was_warned_of_is_said_on_the_page(reported, store_path, tmp_path):
+    assert reported.js("return document.getElementById('warnings').hidden")
+    model = CompositionRegressor("stain-texture@16", "stack", options={"n_estimators": 4})
+    model.fit(EmbeddingStore(store_path, mode="r"), ["S_1", "S_2"], jobs=1).save(tmp_path / "m")
+    with pytest.warns(HistoboostWarning, match="kernel ridge is used alone"):
+        report(store_path, tmp_path / "m", tmp_path / "report.html", jobs=1)
+    reported.open(tmp_path / "report.html")
+    assert "trained without S_1: stack: one training slide" in reported.text("#warnings")
+    assert reported.text("#warnings h2") == "2 warnings"

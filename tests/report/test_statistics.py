@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from histoboost.regress.neighbors import spot_graph
+from histoboost.regress.targets import fit_target, normalize
 from histoboost.report import statistics
 
 
@@ -54,7 +55,12 @@ def test_sparsity_counts_spots_where_a_type_is_below_one_percent():
 def test_mean_rank_one_is_the_most_abundant_type(abundance):
     ranks = statistics.mean_ranks(abundance + np.array([0, 100, 0, 0]))
     assert ranks[1] == 1
-    assert ranks.sum() == pytest.approx(1 + 2 + 3 + 4)
+    assert ranks.sum() == pytest.approx((1 + 2 + 3 + 4) / 4)
+
+
+def test_ranks_run_in_the_direction_of_what_predict_writes(abundance):
+    written = normalize(abundance, "rank", fit_target("raw", abundance))
+    assert statistics.mean_ranks(abundance) == pytest.approx(written.mean(axis=0))
 
 
 def test_correlation_is_spearmans(abundance):

@@ -55,6 +55,13 @@ function table(target, head, rows, textColumns = []) {
       ...row.cells.map((cell, i) => element("td", { class: kind(i) }, cell))))))));
 }
 
+/** Fill a box with what is wrong, line by line, each a list of what `append` takes; hide it where nothing is. */
+function problems(box, lines, name) {
+  box.hidden = !lines.length;
+  box.querySelector("h2").textContent = `${lines.length} ${name}${lines.length === 1 ? "" : "s"}`;
+  box.querySelector("ul").replaceChildren(...lines.map((line) => element("li", {}, ...line)));
+}
+
 function tiles(target, items) {
   target.replaceChildren(...items.map(([value, name, key]) =>
     element("div", { class: key ? "tile key" : "tile" },

@@ -104,7 +104,7 @@ const drawAside = figure(() => {
     labelled.map((i) => i === state.slide ? css("--pink") : css("--accent")));
   const j = labelled.indexOf(state.slide);
   $("facts").replaceChildren(...(j < 0 ? [] : [["median", format(s.median[j][t])], ["absent from", `${format(100 * s.sparsity[j][t], 2)} % of spots`],
-    ["Moran's I", format(s.moran[j][t], 2)], ["mean rank", `${format(s.rank[j][t])} of ${TYPES.length}`]]
+    ["Moran's I", format(s.moran[j][t], 2)], ["mean rank (1 = highest)", format(s.rank[j][t])]]
     .flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)])));
   return plot("aside", box, { height: 90 + 40 * names.length, bargap: 0.4,
     xaxis: { type: "log", title: { text: "abundance" }, ...decades(labelled.map((_, k) => s.boxes[k][t])) }, yaxis: { autorange: "reversed", showgrid: false } });
@@ -166,7 +166,7 @@ const MEASURES = {
   sparsity: ["Sparsity", "Share of a slide's spots in which the type makes up less than 1 % of the spot's total.", ".0%"],
   zeros: ["Zeros", "Share of a slide's spots in which the type is exactly 0.", ".0%"],
   moran: ["Moran's I", "Spatial autocorrelation over neighbouring spots: 1 = smooth patches, 0 = no spatial pattern, below 0 = alternating. Types near 0 cannot be predicted from tissue that varies smoothly.", ".2f"],
-  rank: ["Mean rank", "Mean rank of the type within a spot; 1 = the most abundant.", ".1f"],
+  rank: ["Mean rank", "Mean rank of the type within a spot, above 0 to 1; 1 = the most abundant, as in what predict writes.", ".2f"],
 };
 const drawMeasures = figure(() => {
   const s = DATA.statistics;
@@ -179,7 +179,7 @@ const drawMeasures = figure(() => {
   return plot("measures", [{ type: "heatmap", x: labelled.map((i) => DATA.slides[i].name), y: TYPES,
     z: log ? z.map((row) => row.map((v) => Math.log10(Math.max(FLOOR, v)))) : z, text: z, xgap: 2, ygap: 2,
     texttemplate: narrow() ? null : `%{text:${digits}}`, textfont: { size: 11 },
-    colorscale: moran ? diverging() : "Viridis", reversescale: state.measure === "rank",
+    colorscale: moran ? diverging() : "Viridis",
     zmin: moran ? -1 : null, zmax: moran ? 1 : null, zauto: !moran,
     hovertemplate: `%{y}<br>%{x}: <b>%{text:${digits}}</b><extra></extra>`, hoverongaps: false,
     colorbar: { ...colourbar(""), ...(log ? { tickprefix: "10<sup>", ticksuffix: "</sup>", dtick: 1 } : {}) } }],
@@ -191,13 +191,13 @@ const drawRanks = figure(() => {
   const s = DATA.statistics;
   if (!s) return null;
   const mean = TYPES.map((_, t) => labelled.reduce((sum, __, j) => sum + s.rank[j][t], 0) / labelled.length);
-  const order = [...TYPES.keys()].sort((a, b) => mean[a] - mean[b]);
+  const order = [...TYPES.keys()].sort((a, b) => mean[b] - mean[a]);
   return plot("ranks", labelled.map((i, j) => ({ type: "scatter", mode: "lines+markers", name: DATA.slides[i].name,
     x: order.map((t) => TYPES[t]), y: order.map((t) => s.rank[j][t]), line: { width: 1.5 }, marker: { size: 6 },
-    hovertemplate: `%{x}<br>${DATA.slides[i].name}: mean rank %{y:.1f}<extra></extra>` })),
+    hovertemplate: `%{x}<br>${DATA.slides[i].name}: mean rank %{y:.2f}<extra></extra>` })),
   { height: 400, showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom" },
     xaxis: { type: "category", tickangle: -50, showgrid: false, tickfont: { size: narrow() ? 9.5 : 12 } },
-    yaxis: { autorange: "reversed", title: { text: "mean rank" } } });
+    yaxis: { title: { text: "mean rank, 1 = highest" } } });
 });
 
 const drawCorrelation = figure(() => {
@@ -270,12 +270,8 @@ function start() {
   document.title = `${DATA.title} – histoboost explore`;
   $("subtitle").textContent = DATA.source;
   $("footer").textContent = DATA.made;
-  if (DATA.problems.length) {
-    $("problems").hidden = false;
-    $("problems").querySelector("h2").textContent = DATA.problems.length === 1 ? "1 problem found" : `${DATA.problems.length} problems found`;
-    $("problems").querySelector("ul").replaceChildren(...DATA.problems.map((problem) =>
-      element("li", {}, problem.slide ? element("b", {}, `${problem.slide}: `) : "", problem.message)));
-  }
+  problems($("problems"), DATA.problems.map((problem) =>
+    [problem.slide ? element("b", {}, `${problem.slide}: `) : "", problem.message]), "problem");
   const total = DATA.slides.reduce((sum, slide) => sum + slide.n, 0);
   const pitches = DATA.slides.map((slide) => slide.pitch);
   const embedded = DATA.embeddings.length ? [[count(DATA.embeddings.length), "embeddings"]] : [];

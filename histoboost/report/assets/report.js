@@ -33,18 +33,18 @@ function toAbundance(values, target) {
   return { column: (t) => values.column(t).map(back) };
 }
 
-/** Rank of every type within every spot, 1 = most abundant; ties share their mean rank. */
+/** Ranks within every spot in (0, 1], 1 = the most abundant type, as `predict --normalize rank`; ties share theirs. */
 function ranks(values, n) {
   const count = TYPES.length;
   const out = Array.from({ length: count }, () => new Float32Array(n));
   const columns = TYPES.map((_, t) => values.column(t));
   const order = [...TYPES.keys()];
   for (let k = 0; k < n; k++) {
-    order.sort((a, b) => columns[b][k] - columns[a][k]);
+    order.sort((a, b) => columns[a][k] - columns[b][k]);
     for (let first = 0; first < count;) {
       let last = first;
       while (last + 1 < count && columns[order[last + 1]][k] === columns[order[first]][k]) last++;
-      for (let j = first; j <= last; j++) out[order[j]][k] = (first + last) / 2 + 1;
+      for (let j = first; j <= last; j++) out[order[j]][k] = ((first + last) / 2 + 1) / count;
       first = last + 1;
     }
   }
@@ -56,8 +56,6 @@ function topType(values, k) {
   for (let t = 1; t < TYPES.length; t++) if (values.column(t)[k] > values.column(best)[k]) best = t;
   return best;
 }
-
-const rank = (value) => `${format(value)} of ${TYPES.length}`;
 
 function spotText(i) {
   const r = results(i);
@@ -71,8 +69,8 @@ function spotText(i) {
     } else {
       const t = +state.type;
       line += `<br>${TYPES[t]}`;
-      if (r.truth) line += `<br>truth: rank ${rank(r.truthRank.column(t)[k])}, abundance ${format(r.truth.column(t)[k])}`;
-      line += `<br>prediction: rank ${rank(r.predictedRank.column(t)[k])}, abundance ${format(guess[k])}`;
+      if (r.truth) line += `<br>truth: rank ${format(r.truthRank.column(t)[k])}, abundance ${format(r.truth.column(t)[k])}`;
+      line += `<br>prediction: rank ${format(r.predictedRank.column(t)[k])}, abundance ${format(guess[k])}`;
     }
     if (r.score) line += `<br>per-spot Spearman ${score(Number.isNaN(r.score[k]) ? null : r.score[k])}`;
     return line;
@@ -101,7 +99,7 @@ const drawMaps = figure(async () => {
   $("predicted-title").textContent = byScore ? "Per-spot Spearman" : "Prediction";
   $("readout").textContent = "";
   const show = (own, ranked) => ({ ...base,
-    values: state.values === "rank" ? ranked.column(t).map((r) => 1 - (r - 1) / TYPES.length) : own.column(t) });
+    values: state.values === "rank" ? ranked.column(t) : own.column(t) });
   let left;
   if (!slide.truth) left = { ...base, colours: "rgba(0,0,0,0)", picture: Math.max(state.picture, 0.9) };
   else if (byScore) left = { ...base, colours: Array.from({ length: slide.n }, (_, k) => COLOURS[topType(r.truth, k) % COLOURS.length]) };
@@ -125,7 +123,7 @@ const drawMaps = figure(async () => {
 const SYMBOLS = ["diamond-open", "square-open", "triangle-up-open", "x-thin-open", "cross-thin-open"];
 const drawFolds = figure(() => {
   const s = DATA.scores;
-  const names = s.folds.map((fold) => fold.held_out.join(", "));
+  const names = s.folds.map((fold) => fold.name);
   const traces = Object.keys(s.baselines).map((name, k) => ({ type: "scatter", mode: "markers", name: `${name} (baseline)`, y: names,
     x: s.folds.map((fold) => fold.baselines[name]), marker: { size: 11, symbol: SYMBOLS[k % SYMBOLS.length], color: css("--soft"), line: { width: 2 } },
     hovertemplate: `${name} %{x:.3f}<extra>%{y}</extra>` }));
@@ -246,17 +244,19 @@ function start() {
     [String(s.folds.length), `folds, ${count(s.folds.reduce((sum, fold) => sum + fold.n_spots, 0))} spots`]]);
   const behind = s.folds.filter((fold) => fold.spot_spearman <= Math.max(...Object.values(fold.baselines)));
   $("verdict").textContent = behind.length
-    ? `On ${behind.map((fold) => fold.held_out.join(", ")).join("; ")} a constant profile does as well or better: there the model has learned nothing that carries over.`
+    ? `On ${behind.map((fold) => fold.name).join("; ")} a constant profile does as well or better: there the model has learned nothing that carries over.`
     : "Ahead of both constant profiles on every held-out slide.";
+  $("verdict").classList.toggle("good", !behind.length);
+  problems($("warnings"), DATA.warnings.map((line) => [line]), "warning");
   const baselines = Object.keys(s.baselines);
   table($("folds-table"), ["held out", "spots", "per-spot Spearman", ...baselines, "per-type Spearman", "fit, s"], [
-    ...s.folds.map((fold) => ({ cells: [fold.held_out.join(", "), count(fold.n_spots), score(fold.spot_spearman),
+    ...s.folds.map((fold) => ({ cells: [fold.name, count(fold.n_spots), score(fold.spot_spearman),
       ...baselines.map((name) => score(fold.baselines[name])), score(fold.type_spearman), fold.fit_seconds.toFixed(1)] })),
     { className: "mean", cells: ["mean", "", score(s.mean.spot_spearman), ...baselines.map((name) => score(s.baselines[name])), score(s.mean.type_spearman), ""] }]);
   choices($("slide"), DATA.slides.map((slide, i) => [i, slide.truth ? slide.name : `${slide.name} (no labels)`]), state.slide,
     (value) => { state.slide = +value; state.mark = null; drawMaps(); });
   choices($("type"), [...TYPES.map((name, t) => [t, name]), [SCORE, "score of every spot"]], state.type, (value) => choose(value, false));
-  choices($("values"), [["rank", "rank within the spot"], ["abundance", "abundance"]], "rank", (value) => { state.values = value; drawMaps(); });
+  choices($("values"), [["rank", "rank within the spot, 1 = highest"], ["abundance", "abundance"]], "rank", (value) => { state.values = value; drawMaps(); });
   $("picture").addEventListener("input", () => { state.picture = $("picture").value / 100; drawMaps(); });
   $("picture").closest("label").hidden = !DATA.slides.some((slide) => slide.image);
   $("provenance").replaceChildren(...DATA.provenance.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]));
