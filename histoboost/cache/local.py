@@ -70,7 +70,12 @@ class LocalPlace:
 
     def folders(self, key: str) -> list[str]:
         """Names of the folders directly below `key`, sorted."""
-        return [name for name in self.children(key) if (self.root / key / name).is_dir()]
+        # The listing says which are folders: a store of many slides is not asked for each.
+        try:
+            with os.scandir(self.root / key) as entries:
+                return sorted(entry.name for entry in entries if entry.is_dir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
     def walk(self, key: str) -> dict[str, int]:
         """Paths below `key` of all files, with their bytes; empty folders end in a slash."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shutil
 import tempfile
 import warnings
@@ -82,6 +84,7 @@ class StoreMachine(RuleBasedStateMachine):
         if writer.published:
             assert writer.missing == []
             assert writer.publish() is False
+            self.staged.pop((slide, name, seed), None)  # what a dead process left there
             return
         there = self.staged.get((slide, name, seed), 0)
         assert len(writer.missing) == 2 - there
@@ -124,12 +127,12 @@ class StoreMachine(RuleBasedStateMachine):
             patch.setattr(f"histoboost.cache.local.os.{call}", dying)
             # A dead process cleans nothing up.
             patch.setattr("histoboost.cache.local.shutil.rmtree", lambda *a, **k: None)
-            try:
+            with contextlib.suppress(Killed):
                 writer.publish()
-            except Killed:
-                writer.close()
+            writer._hold.release()  # the kernel does
         if (slide, name) in self.visible():
             self.units[slide, name] = 0
+        if not self.holds_staged(slide, name):
             del self.staged[slide, name, 0]
 
     @rule(slide=SLIDES, name=NAMES)
@@ -190,10 +193,12 @@ class StoreMachine(RuleBasedStateMachine):
         (damage,) = self.store.verify().damaged
         assert (damage.slide, damage.embedding) == (slide, name)
         writer = self.store.writer(slide, name, Recipe({"seed": seed}), N, D)
+        # Also where a dead process left it staged: the damaged file has both names.
         assert [part.start for part in writer.missing] == [1024 * chunk]
         for part in writer.missing:
             writer.write(part, rows(seed)[part])
         assert writer.publish()
+        self.staged.pop((slide, name, seed), None)
 
     @rule()
     def collect(self):
@@ -203,6 +208,14 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def open_again(self):
         self.store = EmbeddingStore(self.folder / "store")
+
+    def holds_staged(self, slide: str, name: str) -> bool:
+        """Whether a staging folder says that it belongs to this embedding."""
+        own = (self.folder / "store/.staging").glob("unit-*/unit.json")
+        return any(
+            (label["slide"], label["embedding"]) == (slide, name)
+            for label in (json.loads(path.read_text()) for path in own)
+        )
 
     def visible(self) -> set[tuple[str, str]]:
         return {(s, name) for s in self.store.slides() for name in self.store.embeddings(s)}
