@@ -12,6 +12,14 @@ from histoboost.errors import HistoboostError
 #: Fields that differ from slide to slide within one embedding.
 SLIDE_FIELDS = ("slide_pixels", "slide_scale", "spots", "alignment", "array")
 
+#: Fields that hold a digest, which says nothing to people, and what it means that they differ.
+DIGESTS = {
+    "array": "the imported numbers have changed",
+    "slide_pixels": "the image of the slide has changed",
+    "spots": "the spots have moved",
+    "weights": "the weights have changed",
+}
+
 
 class Recipe:
     """The identity of an embedding, as a canonical JSON mapping.
@@ -73,7 +81,7 @@ class Recipe:
         """One line for each field that is not the same, sorted; empty for equal recipes."""
         mine, theirs = self.fields, other.fields
         return [
-            f"{key}: {_show(mine, key)}, not {_show(theirs, key)}"
+            _difference(mine, theirs, key)
             for key in sorted(mine.keys() | theirs.keys())
             if key not in mine or key not in theirs or _json(mine[key]) != _json(theirs[key])
         ]
@@ -95,6 +103,12 @@ class Recipe:
 def _json(value: Any) -> str:
     # As text, so that 1, 1.0 and true are three values, as they are to the digest.
     return json.dumps(value, sort_keys=True)
+
+
+def _difference(mine: Mapping[str, Any], theirs: Mapping[str, Any], key: str) -> str:
+    if key in DIGESTS and key in mine and key in theirs:
+        return DIGESTS[key]
+    return f"{key}: {_show(mine, key)}, not {_show(theirs, key)}"
 
 
 def _show(fields: Mapping[str, Any], key: str) -> str:

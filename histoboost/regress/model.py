@@ -19,6 +19,7 @@ from histoboost.regress.fitting import Predictor, fit_predictor, warn_if_constan
 from histoboost.regress.heads import make_head
 from histoboost.regress.intervals import Residuals
 from histoboost.regress.reduce import Reduction
+from histoboost.regress.required import check_alike, check_present, warn_of_training_slides
 from histoboost.regress.setup import Setup
 from histoboost.regress.targets import LIMITS, Target, normalize
 
@@ -184,8 +185,10 @@ class CompositionRegressor:
                 "interval: the model was trained without; train it with --intervals"
             )
         chosen = list(slides) if slides is not None else unlabelled_slides(store)
+        check_present(store, chosen, self.recipes)
         layout = describe(store, chosen, self.setup.features)
-        self._check_recipes(layout.recipes)
+        check_alike(self.recipes, layout.recipes)
+        warn_of_training_slides(chosen, self.training_slides)
         found = []
         for slide in chosen:  # one at a time: a slide's features depend on no other's
             matrix = assemble(store, [slide], self.setup.features, self.setup.standardize)
@@ -298,17 +301,6 @@ class CompositionRegressor:
         if self._predictor is None:
             raise HistoboostError("model: is not trained; call fit or load first")
         return self._predictor
-
-    def _check_recipes(self, there: dict[str, dict[str, Any]]) -> None:
-        from histoboost.cache.recipe import Recipe
-
-        for name, fields in self.recipes.items():
-            different = Recipe(fields).differences(Recipe(there[name]))
-            if different:
-                raise HistoboostError(
-                    f"embedding {name}: the model was trained on another than the store has "
-                    f"({'; '.join(different)}); featurize these slides as the training slides were"
-                )
 
 
 def unlabelled_slides(store: EmbeddingStore) -> list[str]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from histoboost.cache.recipe import Recipe
+from histoboost.cache.recipe import DIGESTS, Recipe
 from histoboost.errors import HistoboostError
 
 FIELDS = {
@@ -38,7 +38,18 @@ def test_each_field_changes_the_identity_and_is_named(field):
     changed = Recipe({**FIELDS, field: "other"})
     assert changed.digest != Recipe(FIELDS).digest
     (difference,) = Recipe(FIELDS).differences(changed)
-    assert difference.startswith(f"{field}: ")
+    assert difference.startswith(f"{field}: ") or difference == DIGESTS[field]
+
+
+def test_what_differs_is_said_in_words_where_it_is_a_digest():
+    old = Recipe({"slide_pixels": "ab12", "spots": "cd34", "weights": "ef56", "views": 1})
+    new = Recipe({"slide_pixels": "12ab", "spots": "34cd", "weights": "56ef", "views": 8})
+    assert old.differences(new) == [
+        "the image of the slide has changed",
+        "the spots have moved",
+        "views: 1, not 8",
+        "the weights have changed",
+    ]
 
 
 @pytest.mark.parametrize("field", FIELDS)

@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.errors import HistoboostError
+from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.regress.heads import head_names
 from histoboost.regress.model import CompositionRegressor
+from histoboost.regress.required import check_present
 from histoboost.regress.submission import write_submission
 from histoboost.regress.targets import LIMITS
 
@@ -58,6 +59,64 @@ def test_globs_are_resolved_when_training_so_that_a_richer_store_changes_nothing
     np.testing.assert_array_equal(model.predict(store)[0].values, before)
 
 
+@pytest.mark.parametrize(
+    ("made", "command"),
+    [
+        (
+            {
+                "net@32": {"backbone": "net", "patch_px": 32},
+                "net@64": {"backbone": "net", "patch_px": 64},
+            },
+            "histoboost featurize DATA STORE --backbone net --patch 32,64",
+        ),
+        (
+            {"hf-hub-a-b@55um": {"backbone": "hf-hub:a/b", "patch_um": 55.0, "precision": "bf16"}},
+            "histoboost featurize DATA STORE --backbone hf-hub:a/b --precision bf16 --patch 55um",
+        ),
+        (
+            {
+                "mine": {
+                    "backbone": "net",
+                    "patch_px": 32,
+                    "stain": "macenko, torchstain's",
+                    "views": 8,
+                }
+            },
+            "histoboost featurize DATA STORE --backbone net --stain macenko --views 8 --name mine "
+            "--patch 32",
+        ),
+        (
+            {"net@32": {"backbone": "net", "patch_px": 32, "tuned_on": []}},
+            "histoboost featurize DATA STORE --backbone net --weights FILE --patch 32",
+        ),
+        ({"own": {"source": "import", "array": "a"}}, "histoboost cache import STORE own DIR"),
+        ({"odd": {"maker": "somebody"}}, "store them as for the training slides"),
+    ],
+)
+def test_a_store_without_an_embedding_of_the_model_is_told_how_to_make_it(
+    store: EmbeddingStore, tmp_path: Path, made: dict[str, Any], command: str
+) -> None:
+    bare = EmbeddingStore(tmp_path / "bare.zarr")
+    bare.write_spots(store.spots("D"))
+    with pytest.raises(HistoboostError) as caught:
+        check_present(bare, ["D"], made)
+    line = str(caught.value).replace(str(bare.location), "STORE")
+    assert line.startswith(f"STORE: D: no {', '.join(made)} there, which the model asks for; ")
+    assert command in line
+    assert "\n" not in line
+
+
+def test_predicting_a_slide_that_the_model_was_trained_on_is_warned_of(
+    store: EmbeddingStore, recwarn: pytest.WarningsRecorder
+) -> None:
+    model = trained(store, "ridge", features="net@32")
+    recwarn.clear()
+    model.predict(store)
+    assert not recwarn.list
+    with pytest.warns(HistoboostWarning, match="^A, C: the model was trained on .*evaluate"):
+        model.predict(store, ["D", "A", "C"])
+
+
 def test_importances_name_every_term_and_sum_to_one(store: EmbeddingStore) -> None:
     shares = trained(store).importances()
     assert list(shares) == ["pca:3(net@32)", "net@64:ring1", "coords"]
@@ -71,7 +130,7 @@ def test_a_store_whose_embeddings_were_made_otherwise_is_refused(
     other = EmbeddingStore(tmp_path / "o.zarr")
     other.write_spots(store.spots("D"))
     values = store.read("D", "net@32").astype(np.float32)
-    with pytest.raises(HistoboostError, match="no embedding matches 'net@32'"):
+    with pytest.raises(HistoboostError, match="D: no net@32 there, which the model asks for"):
         model.predict(other)
     add_embedding(other, "D", "net@32", values, patch_px=33)
     with pytest.raises(HistoboostError, match="patch_px: 32, not 33"):
