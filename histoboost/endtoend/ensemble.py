@@ -32,7 +32,6 @@ from histoboost.featurize.finetune.model import build
 from histoboost.featurize.finetune.presets import Settings
 from histoboost.featurize.finetune.spot_patches import Pixels, SpotPatches
 from histoboost.featurize.finetune.train import CHECKPOINT, Epoch, Examples, Training, predict
-from histoboost.featurize.identity import spots_digest
 from histoboost.featurize.slide import Slide
 from histoboost.regress.metrics import spot_spearman
 
@@ -305,7 +304,7 @@ def _identity(plan: Plan, learned: LearnedTarget, pixels: Pixels) -> dict[str, A
             {
                 "slide": slide.name,
                 "pixels": pixels[slide.name].digest,
-                "spots": spots_digest(slide.xy),
+                "spots": digest_array(slide.xy),
                 "abundance": digest_array(labels(slide)),
             }
             for slide in plan.slides

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from histoboost.cache.remote import shared_location, store_on_worker
+from histoboost.cache.on_worker import shared_location, store_on_worker
 from histoboost.cache.store import EmbeddingStore
 from histoboost.cluster import run_units, worker_threads
 from histoboost.errors import warnings_kept

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict
 
-import numpy as np
-from numpy.typing import NDArray
-
+from histoboost.cache.digests import digest_array
 from histoboost.cache.recipe import Recipe
 from histoboost.featurize import patches
 from histoboost.featurize.align import Alignment
@@ -35,7 +32,7 @@ def recipe(
     fields = {
         "format": 1,
         "slide_pixels": pixels_digest,
-        "spots": spots_digest(slide.xy),
+        "spots": digest_array(slide.xy),
         "alignment": asdict(alignment.transform) if alignment.changes else "none",
         "backbone": net.name,
         "layer": net.layer,
@@ -53,8 +50,3 @@ def recipe(
     }
     # Not for the numbers, which the weights' digest covers: `evaluate` must know.
     return Recipe({**fields, "tuned_on": list(net.tuned_on)} if net.tuned_on else fields)
-
-
-def spots_digest(xy: NDArray[np.float64]) -> str:
-    """SHA-256 of spot centres (N, 2), in their order."""
-    return hashlib.sha256(np.ascontiguousarray(xy, "<f8").tobytes()).hexdigest()

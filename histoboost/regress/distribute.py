@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.cache.remote import shared_location, store_on_worker
+from histoboost.cache.on_worker import shared_location, store_on_worker
 from histoboost.cache.store import EmbeddingStore
 from histoboost.cluster import run_units, worker_name, worker_threads
 from histoboost.errors import HistoboostError, HistoboostWarning, pass_on, warnings_kept

@@ -128,7 +128,7 @@ def test_a_worker_that_cannot_see_the_store_is_named_in_one_line(
 
 
 def test_a_worker_makes_no_store_where_it_sees_none(tmp_path: Path) -> None:
-    from histoboost.cache.remote import store_on_worker
+    from histoboost.cache.on_worker import store_on_worker
     from histoboost.errors import HistoboostError
 
     with pytest.raises(HistoboostError, match="cannot see the store"):
