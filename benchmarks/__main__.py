@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import platform
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -67,7 +68,9 @@ def main() -> None:
     about = machine()
     rows: list[Row] = []
     for name in [arguments.only] if arguments.only else PARTS:
-        rows += PARTS[name](arguments.quick)
+        for row in PARTS[name](arguments.quick):
+            print(row.markdown(), file=sys.stderr, flush=True)  # the whole takes hours
+            rows.append(row)
     for key, text in about.items():
         print(f"{key}: {text}")
     if arguments.quick:

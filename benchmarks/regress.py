@@ -54,7 +54,8 @@ def make_store(path: Path, scale: float, seed: int = 0) -> EmbeddingStore:
     """Phantom embeddings `net@32`, `net@64`, `net@128` of six labelled slides."""
     rng = np.random.default_rng(seed)
     store = EmbeddingStore(path)
-    mixing = [rng.normal(size=(RANK, WIDTH)) / np.sqrt(RANK) for _ in range(3)]
+    width = max(int(WIDTH * scale), 64)
+    mixing = [rng.normal(size=(RANK, width)) / np.sqrt(RANK) for _ in range(3)]
     first, second = rng.normal(size=(2, RANK, TYPES)) / np.sqrt(RANK)
     level = rng.normal(size=TYPES) * 1.2
     for index, size in enumerate(SIZES):
@@ -70,13 +71,13 @@ def make_store(path: Path, scale: float, seed: int = 0) -> EmbeddingStore:
         names = tuple(f"C{i + 1}" for i in range(TYPES))
         store.write_spots(SpotTable(f"S_{index + 1}", xy, ids, abundance, names))
         for patch, mix in zip((32, 64, 128), mixing, strict=True):
-            gain = rng.uniform(0.8, 1.25, WIDTH)  # stain and scanner
-            shift = 0.5 * rng.normal(size=WIDTH)
-            noise = 0.7 * rng.normal(size=(n, WIDTH))
+            gain = rng.uniform(0.8, 1.25, width)  # stain and scanner
+            shift = 0.5 * rng.normal(size=width)
+            noise = 0.7 * rng.normal(size=(n, width))
             values = (np.maximum(latent @ mix + noise, -0.5) * gain + shift).astype(np.float16)
             name = f"net@{patch}"
             recipe = Recipe({"slide_pixels": f"{index}", "backbone": "phantom", "patch_px": patch})
-            writer = store.writer(f"S_{index + 1}", name, recipe, n, WIDTH)
+            writer = store.writer(f"S_{index + 1}", name, recipe, n, width)
             for rows in writer.missing:
                 writer.write(rows, values[rows])
             writer.publish()
@@ -208,7 +209,7 @@ def main() -> None:
     """Run everything and print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, help="write the figures as JSON while they come")
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the spots")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the spots and features")
     parser.add_argument(
         "--memory", metavar="MODEL", help="only report the peak memory of evaluate, for this model"
     )
