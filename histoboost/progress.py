@@ -4,13 +4,66 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.progress import Task
 
 #: Seconds between two plain lines where stderr is not a terminal.
 PLAIN_INTERVAL_S = 10.0
 
-Advance = Callable[[int], None]
+
+class Advance(Protocol):
+    """Says that work is done."""
+
+    def __call__(self, n: int, *, kept: bool = False) -> None:
+        """`n` more units are done, or were done already by an earlier run and are `kept`."""
+        ...
+
+
+class Pace:
+    """How fast units are done. Kept ones, and the time it took to find them, do not count.
+
+    Parameters
+    ----------
+    total : int
+        Units of work.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.done = self._computed = 0
+        self._busy_s = 0.0
+        self._last = time.monotonic()
+
+    def advance(self, n: int, *, kept: bool = False) -> None:
+        """See `Advance`."""
+        now = time.monotonic()
+        self.done += n
+        if not kept:
+            self._computed += n
+            self._busy_s += now - self._last
+        self._last = now
+
+    @property
+    def rate(self) -> float | None:
+        """Units per second; None before one was done."""
+        return self._computed / max(self._busy_s, 1e-9) if self._computed else None
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until all is done, if nothing more is kept; None before a unit was done."""
+        return None if self.rate is None else (self.total - self.done) / self.rate
+
+    def rate_in_words(self, unit: str) -> str:
+        """`rate` with its `unit`, or seconds for each where a unit takes longer than one."""
+        if self.rate is None:
+            return ""
+        if self.rate < 1:
+            return f"{1 / self.rate:,.1f} s each"
+        return f"{self.rate:,.{0 if self.rate >= 100 else 1}f} {unit}/s"
 
 
 @contextmanager
@@ -28,11 +81,11 @@ def progress(description: str, total: int, unit: str) -> Iterator[Advance]:
 
     Yields
     ------
-    callable
+    Advance
         ``advance(n)`` says that `n` more units are done.
     """
     if total == 0:
-        yield lambda n: None
+        yield Pace(0).advance
     elif sys.stderr.isatty():
         with _bar(description, total, unit) as advance:
             yield advance
@@ -43,34 +96,50 @@ def progress(description: str, total: int, unit: str) -> Iterator[Advance]:
 @contextmanager
 def _bar(description: str, total: int, unit: str) -> Iterator[Advance]:
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
-    from rich.progress import TimeRemainingColumn as Eta
+    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
     from rich.text import Text
+
+    pace = Pace(total)
 
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:,.0f} {unit}/s" if task.speed else "")
+            return Text(pace.rate_in_words(unit))
+
+    class Left(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text("" if pace.left_s is None else _clock(pace.left_s))
 
     columns = (TextColumn("{task.description}"), BarColumn(), "{task.completed:,}/{task.total:,}")
-    with Progress(*columns, Rate(), Eta(), console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, Rate(), Left(), console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(description, total=total)
-        yield lambda n: bar.advance(task, n)
+
+        def advance(n: int, *, kept: bool = False) -> None:
+            pace.advance(n, kept=kept)
+            bar.update(task, completed=pace.done)
+
+        yield advance
+
+
+def _clock(seconds: float) -> str:
+    """Hours, minutes and seconds, such as ``0:02:05``."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 def _plain_lines(description: str, total: int, unit: str) -> Advance:
-    start = last = time.monotonic()
-    done = 0
+    pace = Pace(total)
+    last = time.monotonic()
 
-    def advance(n: int) -> None:
-        nonlocal done, last
-        done += n
+    def advance(n: int, *, kept: bool = False) -> None:
+        nonlocal last
+        before = pace.done
+        pace.advance(n, kept=kept)
         now = time.monotonic()
-        if now - last >= PLAIN_INTERVAL_S or done >= total > done - n:
+        if now - last >= PLAIN_INTERVAL_S or pace.done >= total > before:
             last = now
-            rate = done / max(now - start, 1e-9)
-            left = (total - done) / max(rate, 1e-9)
-            line = f"{description}: {done:,}/{total:,} {unit}"
-            line += f", {rate:,.1f} {unit}/s, {left:,.0f} s left"
+            line = f"{description}: {pace.done:,}/{total:,} {unit}"
+            if pace.left_s is not None:
+                line += f", {pace.rate_in_words(unit)}, {pace.left_s:,.0f} s left"
             print(line, file=sys.stderr, flush=True)
 
     return advance

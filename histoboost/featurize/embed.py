@@ -137,13 +137,16 @@ def featurize(
             patches=len(sizes) * sum(len(slide.xy) for slide in dataset.slides),
         )
     # Weights that do not fit are refused before anything is written.
+    loading = time.perf_counter()
     run = request.run() if request is not None and client is None else None
+    load_seconds = time.perf_counter() - loading
     target = store if isinstance(store, EmbeddingStore) else EmbeddingStore(store)
     orders = target.orders([slide.name for slide in dataset.slides])
     queue = [QueuedSlide(slide, asked[slide.name], orders[slide.name]) for slide in dataset.slides]
     summary = FeaturizeSummary([slide.name for slide in dataset.slides], names if request else [])
     for part in _parts(queue, request, run, target, client):
         summary.add(part)
+    summary.load_seconds += load_seconds
     summary.wall_seconds = time.perf_counter() - start
     return summary
 

@@ -60,7 +60,8 @@ def embed_on_gpus(
         with progress("embedding", total, "patches") as advance:
             for task in as_completed(tasks):
                 done = task.result()
-                advance(done.computed + done.kept)
+                advance(done.computed)
+                advance(done.kept, kept=True)
                 yield done
     except BrokenProcessPool as error:
         raise HistoboostError(

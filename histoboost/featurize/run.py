@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -175,6 +176,7 @@ class Run:
         self._net, self._choice, self._jobs, self._stain = net, choice, jobs, stain
         self._engine: Engine | None = None
         self._widths: dict[int, int] = {}
+        self._load_s = 0.0
 
     @property
     def sizes(self) -> int:
@@ -189,7 +191,7 @@ class Run:
         self, queue: Sequence[QueuedSlide], store: EmbeddingStore, *, quiet: bool = False
     ) -> FeaturizeSummary:
         """Store the spots and the embeddings of all slides; `quiet` shows no progress."""
-        clock, summary = Clock(), FeaturizeSummary()
+        clock, summary, self._load_s = Clock(), FeaturizeSummary(), 0.0
         total = 0 if quiet else self.sizes * sum(len(queued.slide.xy) for queued in queue)
         writing = WriterThread()
         with ThreadPoolExecutor(1) as reader, progress("embedding", total, "patches") as advance:
@@ -211,7 +213,7 @@ class Run:
                     writing.finish()
             finally:
                 writing.stop()
-        summary.seconds = clock.seconds
+        summary.seconds, summary.load_seconds = clock.seconds, self._load_s
         if self._engine is not None:
             summary.engine, summary.device = self._engine.name, str(self._engine.device)
         return summary
@@ -254,19 +256,21 @@ class Run:
             kept = len(slide.xy) - sum(part.stop - part.start for part in missing)
             summary.kept += kept
             if kept:
-                advance(kept)
+                advance(kept, kept=True)
             # What another process has published since is computed all the same: it was counted.
             if missing or not writer.published:
                 sinks[px] = Sink(writer, missing, width)
         if not sinks:
             return
         try:
+            engine = self._running()
+            advance(0, kept=True)  # the time that loading took says nothing of what is to come
             summary.computed += embed_patches(
                 slide.name,
                 opened.pixels,
                 move_spots(slide, opened.alignment).xy,
                 sinks,
-                self._running(),
+                engine,
                 self._net.input_px,
                 writing,
                 clock,
@@ -305,7 +309,9 @@ class Run:
 
     def _running(self) -> Engine:
         if self._engine is None:
+            start = time.perf_counter()
             self._engine = self._choice.make(self._net)
+            self._load_s += time.perf_counter() - start
         return self._engine
 
     def _width(self, px: int) -> int:
@@ -313,5 +319,7 @@ class Run:
         if side not in self._widths:
             blank = torch.zeros(1, 3, side, side, dtype=torch.uint8)
             engine = self._running()
+            start = time.perf_counter()  # an engine compiles for a size when it first sees it
             self._widths[side] = engine.submit(blank.to(engine.device))().shape[1]
+            self._load_s += time.perf_counter() - start
         return self._widths[side]

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from histoboost.errors import pass_on
 
+#: Share of the time from which what comes before the first patch is worth a word.
+VISIBLE_SHARE = 0.05
+
 
 @dataclass
 class FeaturizeSummary:
@@ -21,6 +24,8 @@ class FeaturizeSummary:
         Patches whose embedding the store held already.
     seconds : dict of str to float
         Time in ``read``, ``crop``, ``forward`` and ``write``.
+    load_seconds : float
+        Time until the network was ready: its weights read, the engine compiled.
     wall_seconds : float
     engine, device : str
     heard : list of str
@@ -32,6 +37,7 @@ class FeaturizeSummary:
     computed: int = 0
     kept: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    load_seconds: float = 0.0
     wall_seconds: float = 0.0
     engine: str = ""
     device: str = ""
@@ -42,6 +48,7 @@ class FeaturizeSummary:
         pass_on(other.heard)
         self.computed += other.computed
         self.kept += other.kept
+        self.load_seconds += other.load_seconds
         self.engine = self.engine or other.engine
         if other.device not in self.device.split(", "):
             self.device = ", ".join(filter(None, (self.device, other.device)))
@@ -50,19 +57,23 @@ class FeaturizeSummary:
 
     def __str__(self) -> str:
         """One line for people."""
-        where = f"{len(self.slides)} slides"
+        where = f"{len(self.slides)} slide{'s' if len(self.slides) != 1 else ''}"
         if not self.embeddings:
             return f"{where}: spots and abundances stored, no embeddings asked for"
         names = ", ".join(self.embeddings)
         if not self.computed:
-            return f"{where}: {names} were complete already; nothing computed"
+            was = "were" if len(self.embeddings) > 1 else "was"
+            return f"{where}: {names} {was} complete already; nothing computed"
         rate = self.computed / max(self.wall_seconds, 1e-9)
         line = f"{where}: {names}: {self.computed:,} patches in {self.wall_seconds:,.1f} s"
         line += f" ({rate:,.1f} patches/s, {self.engine} on {self.device}"
         # Several processes spend more seconds than the clock on the wall shows.
-        everything = max(self.wall_seconds, sum(self.seconds.values()))
+        everything = max(self.wall_seconds, self.load_seconds + sum(self.seconds.values()), 1e-9)
+        if self.load_seconds >= VISIBLE_SHARE * everything:
+            line += f", loading {self.load_seconds / everything:.0%}"
         for step in ("read", "crop", "forward", "write"):
-            share = self.seconds.get(step, 0.0) / max(everything, 1e-9)
-            line += f", {step} {share:.0%}"
-        line += ")"
-        return line + (f"; {self.kept:,} were there already" if self.kept else "")
+            line += f", {step} {self.seconds.get(step, 0.0) / everything:.0%}"
+        other = everything - self.load_seconds - sum(self.seconds.values())
+        line += f", other {other / everything:.0%})" if other >= VISIBLE_SHARE * everything else ")"
+        was = "was" if self.kept == 1 else "were"
+        return line + (f"; {self.kept:,} more {was} there already" if self.kept else "")

@@ -1,0 +1,36 @@
+"""The line that a run of `featurize` ends with."""
+
+from __future__ import annotations
+
+from histoboost.featurize.summary import FeaturizeSummary
+
+
+def summary(**fields: object) -> FeaturizeSummary:
+    known = {"slides": ["A", "B"], "embeddings": ["net@64"], "engine": "torch", "device": "cpu"}
+    return FeaturizeSummary(**{**known, **fields})  # type: ignore[arg-type]
+
+
+def test_one_slide_is_not_called_slides():
+    assert str(summary(slides=["A"], kept=5)).startswith("1 slide: net@64 was complete already")
+    assert str(summary(kept=5)).startswith("2 slides: ")
+    assert "net@32, net@64 were" in str(summary(embeddings=["net@32", "net@64"], kept=5))
+
+
+def test_the_rate_counts_what_was_computed_in_this_run():
+    line = str(summary(computed=100, kept=900, wall_seconds=10.0))
+    assert "100 patches in 10.0 s (10.0 patches/s" in line
+    assert line.endswith("; 900 more were there already")
+
+
+def test_loading_is_named_where_it_takes_a_share_that_one_sees():
+    seconds = {"read": 1.0, "crop": 1.0, "forward": 4.0, "write": 0.0}
+    line = str(summary(computed=1, load_seconds=4.0, seconds=seconds, wall_seconds=10.0))
+    assert "loading 40%, read 10%, crop 10%, forward 40%, write 0%)" in line
+    line = str(summary(computed=1, load_seconds=0.1, seconds=seconds, wall_seconds=6.1))
+    assert "loading" not in line
+
+
+def test_time_that_no_step_accounts_for_is_not_hidden():
+    seconds = {"read": 1.0, "crop": 1.0, "forward": 4.0, "write": 0.0}
+    assert "other 40%)" in str(summary(computed=1, seconds=seconds, wall_seconds=10.0))
+    assert "other" not in str(summary(computed=1, seconds=seconds, wall_seconds=6.1))
