@@ -38,6 +38,7 @@ def train(
     """
     from histoboost.cache.store import EmbeddingStore
     from histoboost.regress.bundle import check_target
+    from histoboost.regress.heads import IMPORTANCE
     from histoboost.regress.model import CompositionRegressor
 
     check_target(Path(model_path))
@@ -47,7 +48,11 @@ def train(
         model.fit(opened, slides, jobs=jobs, intervals=intervals, client=client)
     model.save(model_path)
     click.echo(f"features  {model.setup.features}")
-    for name, share in model.importances().items():
+    shares = model.importances()
+    if shares:
+        of = IMPORTANCE.get(model.setup.model, "the fit")
+        click.echo(f"relies on (share of {of}, over all cell types)")
+    for name, share in shares.items():
         click.echo(f"  {share:6.1%}  {name}")
     types, names = len(model.cell_types), ", ".join(model.training_slides)
     click.echo(f"Wrote {model_path}: {model.setup.model} for {types} types, from {names}.")

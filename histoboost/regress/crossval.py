@@ -286,10 +286,13 @@ def run_folds(
     jobs: int | None = None,
     kept: KeptFolds | None = None,
     client: Client | None = None,
+    description: str | None = None,
 ) -> CrossValidation:
-    """`cross_validate` with the setup in one piece, and with results kept if asked."""
+    """`cross_validate` with the setup in one piece, results kept and progress named if asked."""
     if seeds < 1:
         raise HistoboostError(f"seeds {seeds}: must be 1 or more")
+    if description is None:
+        description = f"evaluate {setup.model}"
     chosen = labelled_slides(store, slides)
     start = time.perf_counter()
     layout = describe(store, chosen, setup.features)
@@ -314,11 +317,11 @@ def run_folds(
         if units:  # features are not even read where every fold was kept
             matrix = assemble(store, chosen, setup.features, setup.standardize)
             loaded = time.perf_counter() - start
-            done = _folds_here(matrix, units, jobs)
+            done = _folds_here(matrix, units, jobs, description)
     else:
         from histoboost.regress.distribute import folds_on_cluster
 
-        done = folds_on_cluster(client, store, layout, units)
+        done = folds_on_cluster(client, store, layout, units, description)
     for place, result in done if units else ():
         results[missing[place]] = result
         if kept is not None:
@@ -329,9 +332,9 @@ def run_folds(
 
 
 def _folds_here(
-    matrix: FeatureMatrix, units: Sequence[tuple[Fold, Setup]], jobs: int | None
+    matrix: FeatureMatrix, units: Sequence[tuple[Fold, Setup]], jobs: int | None, description: str
 ) -> Iterator[tuple[int, FoldResult]]:
-    with progress(f"evaluate {units[0][1].model}", len(units), "folds") as advance:
+    with progress(description, len(units), "folds") as advance:
         for place, (fold, setup) in enumerate(units):
             yield place, run_fold(matrix, fold, setup, jobs)
             advance(1)

@@ -101,7 +101,11 @@ class ModelPart:
 
 
 def folds_on_cluster(
-    client: Client, store: EmbeddingStore, layout: Layout, wanted: Sequence[tuple[Fold, Setup]]
+    client: Client,
+    store: EmbeddingStore,
+    layout: Layout,
+    wanted: Sequence[tuple[Fold, Setup]],
+    description: str,
 ) -> Iterator[tuple[int, FoldResult]]:
     """Score folds on the workers of `client`.
 
@@ -126,7 +130,7 @@ def folds_on_cluster(
         score_unit,
         [(data, *wanted[at], parts[at][part]) for at, part in units],
         names=[_name(layout, wanted[at][0], parts[at], part) for at, part in units],
-        description=f"evaluate {wanted[0][1].model}",
+        description=description,
         unit="folds" if len(units) == len(wanted) else "parts of folds",
     )
     waiting: dict[int, dict[int, Part]] = {}

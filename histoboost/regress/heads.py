@@ -15,6 +15,16 @@ Array = NDArray[np.float64]
 Matrix = NDArray[np.float32]
 Arrays = dict[str, NDArray[Any]]
 
+#: What `Fitted.importance` of a model called so shares out.
+IMPORTANCE = {
+    "lightgbm": "the trees' gain",
+    "coords": "the trees' gain",
+    "ridge": "the squared weights",
+    "kernel": "the squared slopes of the predictions",
+    "stack": "the squared slopes of the kernel ridge's predictions",
+    "blend": "what its members rely on",
+}
+
 
 @dataclass(frozen=True, eq=False)
 class Training:

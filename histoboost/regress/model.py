@@ -132,7 +132,14 @@ class CompositionRegressor:
         self.setup = replace(self.setup, features=layout.features)
         self._residuals = None
         if intervals:
-            folds = run_folds(store, self.setup, slides=chosen, jobs=jobs, client=client)
+            folds = run_folds(
+                store,
+                self.setup,
+                slides=chosen,
+                jobs=jobs,
+                client=client,
+                description="predict held-out slides, for intervals",
+            )
             self._residuals = folds.residuals(store)
         if client is None:
             matrix = assemble(store, chosen, self.setup.features, self.setup.standardize)

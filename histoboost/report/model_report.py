@@ -168,9 +168,10 @@ def _scores(evaluation: Evaluation, setup: Setup) -> dict[str, Any]:
 
 
 def _importance(evaluation: Evaluation, model: str) -> dict[str, Any]:
-    names = {"lightgbm": "Share of gain", "coords": "Share of gain"}
+    from histoboost.regress.heads import IMPORTANCE
+
     return {
-        "gain_name": names.get(model, "Share in the fit"),
+        "gain_name": f"Share of {IMPORTANCE.get(model, 'the fit')}",
         "ways": {
             way: [{"name": name, **values} for name, values in groups.items()]
             for way, groups in evaluation.ways.items()

@@ -48,6 +48,25 @@ def test_evaluate_prints_the_baselines_and_writes_json(store: str, tmp_path: Pat
     assert 0 <= written["interval"]["coverage"]["mean"] <= 1
 
 
+@pytest.mark.parametrize(
+    ("model", "what"), [("ridge", "the squared weights"), ("lightgbm", "the trees' gain")]
+)
+def test_train_says_what_its_percentages_are_shares_of(
+    store: str, tmp_path: Path, model: str, what: str
+) -> None:
+    few = ("--set", "n_estimators=5") if model == "lightgbm" else ()
+    result = run("train", store, str(tmp_path / "m"), "--model", model, *few)
+    assert result.exit_code == 0, result.output
+    assert f"relies on (share of {what}, over all cell types)\n" in result.output
+
+
+def test_what_train_does_for_intervals_is_not_called_evaluating(store: str, tmp_path: Path) -> None:
+    result = run("train", store, str(tmp_path / "m"), "--model", "ridge", "--intervals")
+    assert result.exit_code == 0, result.output
+    assert "predict held-out slides, for intervals: 2/2 folds" in result.stderr
+    assert "evaluate" not in result.output
+
+
 def test_defaults_are_printed(store: str) -> None:
     result = run("evaluate", store, "--model", "ridge")
     assert result.exit_code == 0, result.output

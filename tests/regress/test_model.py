@@ -17,7 +17,7 @@ import pytest
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError, HistoboostWarning
-from histoboost.regress.heads import head_names
+from histoboost.regress.heads import IMPORTANCE, head_names
 from histoboost.regress.model import CompositionRegressor
 from histoboost.regress.required import check_present
 from histoboost.regress.submission import write_submission
@@ -115,6 +115,14 @@ def test_predicting_a_slide_that_the_model_was_trained_on_is_warned_of(
     assert not recwarn.list
     with pytest.warns(HistoboostWarning, match="^A, C: the model was trained on .*evaluate"):
         model.predict(store, ["D", "A", "C"])
+
+
+@pytest.mark.parametrize("model", head_names())
+def test_every_model_that_tells_what_it_relies_on_says_in_what_measure(
+    store: EmbeddingStore, model: str
+) -> None:
+    tells = bool(trained(store, model, features="net@32").importances())
+    assert tells == (model in IMPORTANCE)
 
 
 def test_importances_name_every_term_and_sum_to_one(store: EmbeddingStore) -> None:
