@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -212,9 +211,11 @@ def encode_table(table: SpotTable) -> dict[str, bytes]:
     )
     memory = MemoryStore()
     group = zarr.open_group(memory, mode="a", zarr_format=3)
-    with anndata.settings.override(zarr_write_format=3), warnings.catch_warnings():
-        # Our tables are far below the size from which anndata would shard.
-        warnings.filterwarnings("ignore", message=".*autosharding.*")
+    settings: dict[str, Any] = {"zarr_write_format": 3}
+    if hasattr(anndata.settings, "auto_shard_zarr_v3"):  # the first of 0.12 never shard
+        # Our tables are far below the size for it; an open question would be warned of.
+        settings["auto_shard_zarr_v3"] = False
+    with anndata.settings.override(**settings):
         anndata.io.write_elem(group, "/", adata, dataset_kwargs={"compressors": [Crc32cCodec()]})
     return {key: value.to_bytes() for key, value in memory._store_dict.items()}
 

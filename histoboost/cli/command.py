@@ -114,9 +114,6 @@ class Group(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line; see `click.BaseCommand.main`."""
         warnings.showwarning = _print_warning
-        # Silenced where tables are written, too; but a thread that enters and leaves a
-        # `catch_warnings` of its own at that moment (an image reader's) lets it through.
-        warnings.filterwarnings("ignore", message=".*autosharding.*", category=UserWarning)
         try:
             return super().main(*args, **kwargs)
         except HistoboostError as error:

@@ -91,6 +91,8 @@ class Ensemble:
         Between abundances and outputs.
     alignment : str
         What `aligned` needs to move the spots of a slide as those of the training slides.
+    training : tuple of str
+        Names of the training slides.
     """
 
     def __init__(
@@ -100,12 +102,14 @@ class Ensemble:
         cell_types: tuple[str, ...],
         learned: LearnedTarget,
         alignment: str,
+        training: tuple[str, ...],
     ) -> None:
         self.folder = folder
         self.settings = settings
         self.cell_types = cell_types
         self.learned = learned
         self.alignment = alignment
+        self.training = training
 
     @property
     def members(self) -> list[str]:
@@ -177,6 +181,7 @@ def load_ensemble(folder: str | Path) -> Ensemble:
             tuple(fields["cell_types"]),
             LearnedTarget.from_json(fields["scale"]),
             _stored_alignment(folder, fields["alignment"]),
+            tuple(str(slide["slide"]) for slide in fields["slides"]),
         )
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, HistoboostError):
@@ -226,7 +231,14 @@ def train_ensemble(
     _claim(folder, identity)
     if identity["alignment"] == "table":
         shutil.copyfile(plan.alignment, folder / ALIGNMENT)
-    ensemble = Ensemble(folder, plan.settings, plan.slides[0].cell_types, learned, plan.alignment)
+    ensemble = Ensemble(
+        folder,
+        plan.settings,
+        plan.slides[0].cell_types,
+        learned,
+        plan.alignment,
+        tuple(slide.name for slide in plan.slides),
+    )
     for member, name in enumerate(ensemble.members):
         if (folder / name / MODEL).exists():
             continue

@@ -15,6 +15,7 @@ from histoboost.featurize.finetune.spot_patches import load_pixels, warn_of_flat
 from histoboost.featurize.slide import Dataset, Slide
 from histoboost.regress.fitting import warn_if_constant
 from histoboost.regress.model import Prediction
+from histoboost.regress.required import warn_of_training_slides
 from histoboost.regress.targets import normalize
 
 
@@ -69,6 +70,7 @@ def predict_slides(
                 f"{dataset.path}: slide {slide.name} has other cell types than the model "
                 f"{model}; predict slides of the same study"
             )
+    warn_of_training_slides([slide.name for slide in chosen], ensemble.training)
     chosen = aligned(Dataset(dataset.path, chosen), ensemble.alignment).slides
     pixels = load_pixels(chosen, device)
     warn_of_flat_patches(chosen, pixels, max(ensemble.settings.patch))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 
+from histoboost.cache.spots import encode_table
 from histoboost.errors import HistoboostError
 
 WRONG: list[tuple[dict[str, Any], str]] = [
@@ -28,3 +30,11 @@ def test_a_faulty_spot_table_names_slide_and_fault(
     with pytest.raises(HistoboostError) as refused:
         table("S_9", 5, **changes)
     assert str(refused.value) == f"slide S_9: {fault}; correct the source"
+
+
+def test_a_table_is_written_without_a_note_of_anndata_in_any_thread(monkeypatch, table):
+    # A filter would not do: another thread that leaves a `catch_warnings` takes it away.
+    monkeypatch.setattr(warnings, "filterwarnings", lambda *args, **kwargs: None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert encode_table(table())

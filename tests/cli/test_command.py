@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import tomllib
-import warnings
 from pathlib import Path
 
 import click
@@ -162,20 +161,6 @@ def test_an_option_before_the_command_is_refused_in_one_line_too() -> None:
     result = CliRunner().invoke(toy, ["--name", "x", "show"], prog_name="toy")
     assert result.exit_code == 2
     assert result.stderr == "Error: no such option --name (toy --help)\n"
-
-
-def test_a_note_of_anndata_to_its_developers_stays_off_the_terminal() -> None:
-    @click.group(cls=Group)
-    def group() -> None: ...
-
-    @group.command()
-    def write() -> None:
-        warnings.warn("zarr v3 autosharding will be the default", UserWarning, stacklevel=1)
-        warnings.warn("this one is for people", UserWarning, stacklevel=1)
-
-    result = CliRunner().invoke(group, ["write"])
-    assert result.exit_code == 0
-    assert result.stderr == "Warning: this one is for people\n"
 
 
 def test_a_group_without_a_command_shows_its_help() -> None:

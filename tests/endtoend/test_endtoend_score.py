@@ -113,6 +113,14 @@ def test_outputs_come_in_all_units(crossed: Path, small_h5: Path, how: str) -> N
     assert np.isfinite(prediction.values).all()
 
 
+def test_predicting_a_slide_that_the_networks_were_trained_on_is_warned_of(
+    crossed: Path, small_h5: Path
+) -> None:
+    model = crossed / "cv" / "folds" / "S_2"
+    with pytest.warns(HistoboostWarning, match=r"S_1: the model was trained on a slide of this"):
+        predict_slides(open_dataset(small_h5), model, ["S_1", "S_2"], device=torch.device("cpu"))
+
+
 def test_intervals_are_refused_by_name(crossed: Path, small_h5: Path, tmp_path: Path) -> None:
     model = crossed / "cv" / "folds" / "S_1"
     arguments = ("predict", small_h5, model, "-o", tmp_path / "s.csv", "--interval", 0.9)
