@@ -20,8 +20,9 @@ import numpy as np
 from lightgbm import LGBMRegressor
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.regress.crossval import Fold, labelled_slides, make_folds, run_fold
+from histoboost.regress.crossval import run_fold
 from histoboost.regress.features import FeatureMatrix, assemble
+from histoboost.regress.folds import Fold, labelled_slides, make_folds
 from histoboost.regress.metrics import spot_spearman, type_spearman
 from histoboost.regress.setup import Setup
 from histoboost.regress.targets import fit_target

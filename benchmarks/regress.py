@@ -36,8 +36,9 @@ from numpy.typing import NDArray
 from histoboost.cache.recipe import Recipe
 from histoboost.cache.spots import SpotTable
 from histoboost.cache.store import EmbeddingStore
-from histoboost.regress.crossval import Fold, make_folds, run_fold
+from histoboost.regress.crossval import run_fold
 from histoboost.regress.features import FeatureMatrix, assemble, describe
+from histoboost.regress.folds import Fold, make_folds
 from histoboost.regress.metrics import spot_spearman, type_spearman
 from histoboost.regress.setup import Setup
 from histoboost.regress.targets import fit_target

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from histoboost.regress.crossval import CrossValidation
+    from histoboost.regress.scores import CrossValidation
 
 
 def print_scores(scores: CrossValidation, result: dict[str, Any]) -> None:

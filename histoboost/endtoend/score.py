@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from histoboost.endtoend.ensemble import labels
 from histoboost.endtoend.run import Trained, labelled_slides
 from histoboost.featurize.slide import Dataset, Slide
-from histoboost.regress.crossval import BASELINES, CrossValidation, FoldResult, score_predictions
 from histoboost.regress.fitting import warn_if_constant
 from histoboost.regress.metrics import spot_spearman
+from histoboost.regress.scores import BASELINES, CrossValidation, FoldResult, score_predictions
 from histoboost.regress.targets import fit_target
 
 

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from histoboost.errors import HistoboostError
-from histoboost.regress.crossval import CrossValidation, labelled_slides, run_folds
+from histoboost.regress.crossval import run_folds
 from histoboost.regress.expression import parse_features
 from histoboost.regress.features import describe
+from histoboost.regress.folds import labelled_slides
+from histoboost.regress.scores import CrossValidation
 from histoboost.regress.setup import Setup
 
 if TYPE_CHECKING:

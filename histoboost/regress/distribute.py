@@ -24,7 +24,6 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.cluster import run_units, worker_name, worker_threads
 from histoboost.errors import HistoboostError, HistoboostWarning, pass_on, warnings_kept
 from histoboost.regress.budget import can_fork
-from histoboost.regress.crossval import Fold, FoldResult, score_held_out
 from histoboost.regress.features import FeatureMatrix, Layout, assemble
 from histoboost.regress.fitting import (
     BegunPredictor,
@@ -33,7 +32,9 @@ from histoboost.regress.fitting import (
     common_share,
     fit_predictor,
 )
+from histoboost.regress.folds import Fold
 from histoboost.regress.heads import TypeModels
+from histoboost.regress.scores import FoldResult, score_held_out
 from histoboost.regress.setup import Setup
 from histoboost.regress.smoothing import smooth
 

@@ -20,8 +20,9 @@ import numpy as np
 
 from histoboost.errors import HistoboostError
 from histoboost.output_file import write_whole
-from histoboost.regress.crossval import Fold, FoldResult
 from histoboost.regress.features import Layout
+from histoboost.regress.folds import Fold
+from histoboost.regress.scores import FoldResult
 from histoboost.regress.setup import Setup
 
 

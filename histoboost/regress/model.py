@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from histoboost.errors import HistoboostError
 from histoboost.regress.bundle import read_bundle, write_bundle
-from histoboost.regress.crossval import labelled_slides, run_folds
+from histoboost.regress.crossval import run_folds
 from histoboost.regress.expression import parse_features
 from histoboost.regress.features import assemble, describe
 from histoboost.regress.fitting import Predictor, fit_predictor, warn_if_constant
+from histoboost.regress.folds import labelled_slides
 from histoboost.regress.heads import make_head
 from histoboost.regress.intervals import Residuals
 from histoboost.regress.reduce import Reduction

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from histoboost.errors import pass_on, warnings_kept
-from histoboost.regress.crossval import Fold
 from histoboost.regress.fitting import Predictor, fit_predictor
+from histoboost.regress.folds import Fold
 from histoboost.regress.head_lightgbm import FittedLightGBM
 from histoboost.regress.head_stack import FittedStack
 from histoboost.regress.metrics import spearman

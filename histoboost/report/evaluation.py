@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from histoboost.errors import pass_on, warnings_kept
 from histoboost.progress import progress
-from histoboost.regress.crossval import Fold, FoldResult, make_folds, score_fold
 from histoboost.regress.features import FeatureMatrix, assemble, describe
 from histoboost.regress.fitting import Predictor, fit_predictor
+from histoboost.regress.folds import Fold, make_folds
+from histoboost.regress.scores import FoldResult, score_fold
 from histoboost.regress.targets import Target
 from histoboost.report import curves
 from histoboost.report.importance import column_groups, gain, permutation

@@ -142,8 +142,8 @@ def _slides(
 
 
 def _scores(evaluation: Evaluation, setup: Setup) -> dict[str, Any]:
-    from histoboost.regress.crossval import CrossValidation
     from histoboost.regress.metrics import spearman
+    from histoboost.regress.scores import CrossValidation
 
     layout = evaluation.matrix.layout
     scores = CrossValidation(setup, tuple(evaluation.results), 0.0, (setup.seed,))

@@ -18,9 +18,10 @@ import pytest
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError
 from histoboost.featurize.embed import featurize
-from histoboost.regress.crossval import CrossValidation, run_folds
+from histoboost.regress.crossval import run_folds
 from histoboost.regress.kept import KeptFolds
 from histoboost.regress.model import CompositionRegressor
+from histoboost.regress.scores import CrossValidation
 from histoboost.regress.setup import Setup
 
 SETUP = Setup(model="lightgbm", options={"n_estimators": 10})

@@ -12,10 +12,11 @@ import pytest
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError, HistoboostWarning, pass_on
 from histoboost.regress import distribute
-from histoboost.regress.crossval import Fold, run_fold
+from histoboost.regress.crossval import run_fold
 from histoboost.regress.distribute import Data, data_of, divide, parts_of_each, score_unit
 from histoboost.regress.features import assemble, describe
 from histoboost.regress.fitting import begin_predictor, common_share, fit_predictor
+from histoboost.regress.folds import Fold
 from histoboost.regress.setup import Setup
 
 from .conftest import TYPES, add_embedding

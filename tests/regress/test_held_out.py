@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.regress.crossval import Fold, run_fold
+from histoboost.regress.crossval import run_fold
 from histoboost.regress.features import FeatureMatrix, assemble
+from histoboost.regress.folds import Fold
 from histoboost.regress.heads import head_names
 from histoboost.regress.setup import Setup
 

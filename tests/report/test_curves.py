@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.regress.crossval import Fold
 from histoboost.regress.features import assemble
 from histoboost.regress.fitting import fit_predictor
+from histoboost.regress.folds import Fold
 from histoboost.regress.setup import Setup
 from histoboost.report.curves import by_rounds, held_out_score, round_counts, slide_counts
 
