@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "featurize": "histoboost.featurize.embed",
+    "relabel": "histoboost.featurize.relabel",
     "EmbeddingStore": "histoboost.cache.store",
     "CompositionRegressor": "histoboost.regress.model",
     "MultiTargetLGBM": "histoboost.regress.boosting",
@@ -36,6 +37,7 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from histoboost.cache.store import EmbeddingStore as EmbeddingStore
     from histoboost.featurize.embed import featurize as featurize
+    from histoboost.featurize.relabel import relabel as relabel
     from histoboost.regress.ablate import ablate as ablate
     from histoboost.regress.boosting import MultiTargetLGBM as MultiTargetLGBM
     from histoboost.regress.crossval import cross_validate as cross_validate
