@@ -87,7 +87,7 @@ class EmbeddingWriter:
         if not self._published and self._read_document() != self._seen:
             self._published = self._is_intact()
             if self._published:
-                self.close()
+                self.close()  # nothing more comes of it that could give the staging folder up
         return self._published
 
     @property
