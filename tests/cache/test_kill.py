@@ -193,7 +193,8 @@ def kill_before_operations(server, files, tmp_path, numbers):
         assert files(store) == expected, n
         assert not EmbeddingStore(store).verify().damaged
         EmbeddingStore(store).gc()
-        assert not (store / ".staging").exists()
+        # Killed before its very last step, a run leaves the folder around them, empty.
+        assert not list(store.glob(".staging/*"))
         shutil.rmtree(store)
 
 
