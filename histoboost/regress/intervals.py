@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.errors import HistoboostError
-from histoboost.regress.targets import Target, normalize
+from histoboost.regress.targets import LIMITS, Target, normalize
 
 Array = NDArray[np.float64]
 
@@ -67,6 +67,23 @@ class Residuals:
                 f"{n / (n + 1):.3f} or less"
             )
         return np.asarray(np.partition(errors, rank - 1, axis=0)[rank - 1])
+
+    def limits(self, how: str, target: Target) -> tuple[float, float]:
+        """Smallest and largest value that the truth can have in the units that `how` names.
+
+        Abundances have no limits by themselves (enrichment scores may be negative); where no
+        training spot has a negative one, 0 is the smallest.
+
+        Parameters
+        ----------
+        how, target
+            See `half_width`.
+        """
+        low, high = LIMITS[how]
+        labels = how == "abundance" or (how == "none" and target.name == "raw")
+        if labels and all((part >= 0).all() for part in self.true):
+            low = 0.0
+        return low, high
 
     def to_files(self) -> dict[str, NDArray[Any]]:
         """Arrays for the bundle."""

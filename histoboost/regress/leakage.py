@@ -51,8 +51,18 @@ def _tuned_on(store: EmbeddingStore, slide: str, embedding: str) -> bool:
     )
 
 
-def warn_of_shared_groups(tables: Sequence[SpotTable]) -> None:
-    """Say which slides are of one patient or animal: held out singly, one helps the other."""
+def warn_of_shared_groups(
+    tables: Sequence[SpotTable], remedy: str = "--group-by group holds them out together"
+) -> None:
+    """Say which slides are of one patient or animal: held out singly, one helps the other.
+
+    Parameters
+    ----------
+    tables : sequence of SpotTable
+        Slides that are held out one by one.
+    remedy : str
+        End of the line: what to do instead.
+    """
     members: dict[str, list[str]] = {}
     for table in tables:
         if table.group is not None:
@@ -61,7 +71,7 @@ def warn_of_shared_groups(tables: Sequence[SpotTable]) -> None:
         if len(slides) > 1:
             warnings.warn(
                 f"slides {', '.join(slides)} are of one group, {group}, but are held out one by "
-                "one; --group-by group holds them out together",
+                f"one; {remedy}",
                 HistoboostWarning,
                 stacklevel=3,
             )

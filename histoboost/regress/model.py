@@ -22,7 +22,7 @@ from histoboost.regress.intervals import Residuals
 from histoboost.regress.reduce import Reduction
 from histoboost.regress.required import check_alike, check_present, warn_of_training_slides
 from histoboost.regress.setup import Setup
-from histoboost.regress.targets import LIMITS, Target, normalize
+from histoboost.regress.targets import Target, normalize
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -210,8 +210,8 @@ class CompositionRegressor:
                 found.append(Prediction(slide, values))
                 continue
             half = self._residuals.half_width(interval, normalize_to, predictor.target)
-            low, high = LIMITS[normalize_to]
-            lower, upper = np.maximum(values - half, low), np.minimum(values + half, high)
+            low, high = self._residuals.limits(normalize_to, predictor.target)
+            lower, upper = (np.clip(values + side, low, high) for side in (-half, half))
             found.append(Prediction(slide, values, lower, upper))
         return found
 

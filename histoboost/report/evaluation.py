@@ -15,6 +15,7 @@ from histoboost.progress import progress
 from histoboost.regress.features import FeatureMatrix, assemble, describe
 from histoboost.regress.fitting import Predictor, fit_predictor
 from histoboost.regress.folds import Fold, make_folds
+from histoboost.regress.leakage import warn_of_shared_groups, warn_of_tuning
 from histoboost.regress.scores import FoldResult, score_fold
 from histoboost.regress.targets import Target
 from histoboost.report import curves
@@ -67,7 +68,13 @@ def evaluate(
     jobs : int, optional
         Cores to use at most.
     """
-    folds = make_folds(describe(store, slides, setup.features), setup.group_by, None)
+    layout = describe(store, slides, setup.features)
+    if setup.group_by == "slide":
+        warn_of_shared_groups(
+            layout.spots, "a model that is trained with --group-by group has them held out together"
+        )
+    warn_of_tuning(store, layout.recipes, layout.slides)
+    folds = make_folds(layout, setup.group_by, None)
     matrix = assemble(store, slides, setup.features, setup.standardize)
     sizes = curves.slide_counts(min(len(fold.training) for fold in folds), setup)
     predictors, results, size_scores = [], [], []

@@ -9,6 +9,7 @@ import json
 import pickle
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,25 @@ def test_intervals_widen_with_their_level_and_need_a_model_trained_for_them(
         loaded.predict(store, interval=0.9999)
     with pytest.raises(HistoboostError, match="between 0 and 1"):
         loaded.predict(store, interval=1.5)
+
+
+@pytest.mark.parametrize("target", ["rank", "raw"])
+def test_bounds_of_abundances_are_negative_only_where_labels_may_be(
+    make_store: Callable[..., EmbeddingStore], target: str
+) -> None:
+    store = make_store()
+    lowest = {}
+    for sign in ("none below 0", "some below 0"):
+        model = trained(store, "ridge", target=target, intervals=True)
+        [one] = model.predict(store, normalize_to="abundance", interval=0.95)
+        assert one.low is not None
+        assert one.high is not None
+        assert (one.low <= one.high).all()
+        lowest[sign] = one.low.min()
+        tables = [store.spots(slide) for slide in "ABC"]
+        store.relabel([replace(t, abundance=t.abundance - np.float32(1)) for t in tables])
+    assert lowest["none below 0"] == 0
+    assert lowest["some below 0"] < -1
 
 
 def test_the_submission_keeps_every_row_in_order(store: EmbeddingStore, tmp_path: Path) -> None:

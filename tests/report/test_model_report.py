@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from click.testing import CliRunner
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.cli import main
-from histoboost.errors import HistoboostError
+from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.regress.crossval import cross_validate
 from histoboost.regress.metrics import spearman
 from histoboost.regress.model import CompositionRegressor
@@ -25,6 +27,11 @@ def data(tmp_path_factory, store_path, model_path) -> dict:
     path = tmp_path_factory.mktemp("page") / "report.html"
     size = report(store_path, model_path, path, jobs=1)
     assert size == path.stat().st_size
+    return page_data(path)
+
+
+def page_data(path: Path) -> dict:
+    """What the page's script is given."""
     text = path.read_text(encoding="utf-8")
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
     assert found is not None
@@ -145,6 +152,46 @@ def test_bad_input_is_one_line_before_any_work(
     assert out.exit_code == 2
     assert len(out.stderr.strip().splitlines()) == 1
     assert complaint in out.stderr
+
+
+@pytest.fixture(scope="module")
+def one_patient(tmp_path_factory, store_path) -> EmbeddingStore:
+    """The store again, S_1 and S_2 of one patient."""
+    path = tmp_path_factory.mktemp("groups") / "store.zarr"
+    shutil.copytree(store_path, path)
+    store = EmbeddingStore(path)
+    groups = {"S_1": "patient 1", "S_2": "patient 1", "S_3": "patient 2"}
+    store.relabel([replace(store.spots(name), group=group) for name, group in groups.items()])
+    return store
+
+
+def written(store: EmbeddingStore, folder: Path, **setup: str) -> dict:
+    """The data of a report on a small model of this store."""
+    model = CompositionRegressor("stain-texture@16", "ridge", **setup)
+    model.fit(store, ["S_1", "S_2", "S_3"]).save(folder / "model")
+    report(store.location, folder / "model", folder / "report.html", jobs=1)
+    return page_data(folder / "report.html")
+
+
+def test_slides_of_one_group_that_are_held_out_singly_are_named_on_the_page_and_to_the_caller(
+    tmp_path, one_patient
+):
+    with pytest.warns(HistoboostWarning, match="slides S_1, S_2 are of one group, patient 1"):
+        [line] = written(one_patient, tmp_path)["warnings"]
+    assert line.endswith("trained with --group-by group has them held out together")
+
+
+def test_groups_that_are_held_out_whole_raise_no_alarm(tmp_path, one_patient):
+    assert written(one_patient, tmp_path, group_by="group")["warnings"] == []
+
+
+def test_a_backbone_that_was_tuned_on_a_held_out_slide_is_named_on_the_page(
+    tmp_path, store_path, model_path, monkeypatch
+):
+    monkeypatch.setattr("histoboost.regress.leakage._tuned_on", lambda *slide: "S_2" in slide)
+    with pytest.warns(HistoboostWarning, match="tuned on S_2"):
+        report(store_path, model_path, tmp_path / "report.html", jobs=1)
+    assert "tuned on S_2" in page_data(tmp_path / "report.html")["warnings"][0]
 
 
 def test_a_model_of_one_slide_cannot_be_reported_on(tmp_path, store_path):
