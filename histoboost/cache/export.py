@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.cache.spots import SpotTable, check_cell_types, spot_diameter_px
+from histoboost.cache.spots import SpotTable, check_cell_types, scale_factors, spot_diameter_px
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.output_file import check_output, write_whole
@@ -150,9 +150,7 @@ def _without_notes(write: Callable[[Path], object]) -> Callable[[Path], None]:
 
 def _library(table: SpotTable) -> dict[str, Any]:
     """Image and scale factors of a slide; the thumbnail stands where plots look for one."""
-    factors: dict[str, float] = {"spot_diameter_fullres": spot_diameter_px(table.xy)}
-    if table.um_per_px is not None:
-        factors["microns_per_pixel"] = table.um_per_px
+    factors = scale_factors(table)
     if table.thumbnail is None or table.image_shape is None:
         return {"images": {}, "scalefactors": factors}
     factors["tissue_hires_scalef"] = table.thumbnail.shape[1] / table.image_shape[1]

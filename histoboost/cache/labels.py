@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from histoboost.cache.digests import digest_bytes
 from histoboost.cache.layout import ROOT_DOCUMENT, seal, slide_document, slide_key
 from histoboost.cache.place import Place
 from histoboost.cache.spots import SpotTable, decode_table, encode_table
-from histoboost.cache.table import is_whole, open_slide, read_files
+from histoboost.cache.table import is_whole, open_slide, read_files, read_table
 from histoboost.errors import HistoboostError
 
 #: Where a slide's folder holds its labels; nothing else of a spot table lies there.
-_FOLDERS = ("obsm/abundance", "uns/cell_types", "uns/split", "uns/group")
+_FOLDERS = ("obsm/abundance/", "uns/cell_types/", "uns/split/", "uns/group/")
 
 
 def relabelled(place: Place, table: SpotTable) -> SpotTable:
     """The stored spots of a slide with the labels of `table`; nothing is written.
 
-    Labels that a killed run left half written do not matter.
+    A group that `table` does not tell stays. Labels that a killed run left half written do not
+    matter.
 
     Raises
     ------
@@ -28,41 +31,61 @@ def relabelled(place: Place, table: SpotTable) -> SpotTable:
         If `table` has other spots, another image size or another scale.
     """
     record = open_slide(place, table.slide)
-    rest = {path: digest for path, digest in record.files.items() if not _is_label(path)}
+    labels = _FOLDERS if table.group is not None else _FOLDERS[:-1]
+    rest = {path: digest for path, digest in record.files.items() if not path.startswith(labels)}
     files = read_files(place, replace(record, files=rest))
     root = place.read(f"{slide_key(table.slide)}/{ROOT_DOCUMENT}") or b""
     stored = decode_table(table.slide, {**files, ROOT_DOCUMENT: root})
-    differences = stored.differences(table.with_labels(None))
+    differences = stored.with_labels(None).differences(table.with_labels(None))
     if differences:
         raise HistoboostError(
             f"{place}: slide {table.slide}: {'; '.join(differences)}; only labels can be replaced, "
             "embed these spots into another store"
         )
-    return stored.with_labels(table)
+    return stored.with_labels(table.with_group_of(stored))
 
 
-def write_labels(place: Place, table: SpotTable) -> bool:
-    """Store the labels of a slide, from `relabelled`; False if they are there already.
+def write_labels(place: Place, table: SpotTable) -> list[str]:
+    """Store the labels of a slide, from `relabelled`.
 
     A reader that comes between the first file and the last finds the slide damaged, never half
     of the labels; after a kill the same call completes it.
+
+    Returns
+    -------
+    list of str
+        What has changed, a few words each; empty if these labels were there already.
     """
     record = open_slide(place, table.slide)
-    if record.table_digest == table.digest and is_whole(place, table.slide):
-        return False
+    changes = ["completed"]
+    if is_whole(place, table.slide):
+        if record.table_digest == table.digest:
+            return []
+        changes = _changes(read_table(place, record), table)
     folder = slide_key(table.slide)
     files = encode_table(table)
     del files[ROOT_DOCUMENT]  # ours says the same and more
     for labels in _FOLDERS:
-        place.remove_folder(f"{folder}/{labels}")  # or a shorter table would leave files behind
+        if any(f"{labels}{path}" not in files for path in place.walk(f"{folder}/{labels}"[:-1])):
+            place.remove_folder(f"{folder}/{labels}"[:-1])
     for path, data in files.items():
         if place.read(f"{folder}/{path}") != data:
             place.put(f"{folder}/{path}", data)
     digests = {path: digest_bytes(data) for path, data in files.items()}
     document = slide_document(record.order, len(table), table.digest, digests)
     place.put(f"{folder}/{ROOT_DOCUMENT}", seal(document))
-    return True
+    return changes
 
 
-def _is_label(path: str) -> bool:
-    return path.startswith(tuple(f"{folder}/" for folder in _FOLDERS))
+def _changes(before: SpotTable, after: SpotTable) -> list[str]:
+    found = []
+    types = ("cell_types",) if before.labelled and after.labelled else ()
+    for name in ("abundance", *types, "split", "group"):
+        old, new = getattr(before, name), getattr(after, name)
+        if old is None or new is None:
+            verb = "" if old is new else "removed" if new is None else "added"
+        else:
+            verb = "" if np.array_equal(old, new) else "changed"
+        if verb:
+            found.append(f"{name.replace('_', ' ')} {verb}")
+    return found

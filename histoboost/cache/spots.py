@@ -100,6 +100,10 @@ class SpotTable:
             group=None if other is None else other.group,
         )
 
+    def with_group_of(self, stored: SpotTable) -> SpotTable:
+        """The same, in the group that is known already where this table tells of none."""
+        return self if self.group is not None else replace(self, group=stored.group)
+
     @property
     def digest(self) -> str:
         """SHA-256 over everything that `differences` compares."""
@@ -226,9 +230,20 @@ def _spatial(table: SpotTable) -> dict[str, Any] | None:
         return None
     scalefactors = {
         "tissue_lowres_scalef": table.thumbnail.shape[1] / table.image_shape[1],
-        "spot_diameter_fullres": spot_diameter_px(table.xy),
+        **scale_factors(table),
     }
     return {table.slide: {"images": {"lowres": table.thumbnail}, "scalefactors": scalefactors}}
+
+
+def scale_factors(table: SpotTable) -> dict[str, float]:
+    """How large spots are drawn, and the scale: NaN where it is unknown, so that none is guessed.
+
+    Readers take it from the diameter else, which is only a share of the distance between spots.
+    """
+    return {
+        "spot_diameter_fullres": spot_diameter_px(table.xy),
+        "microns_per_pixel": float("nan") if table.um_per_px is None else table.um_per_px,
+    }
 
 
 def spot_pitch_px(xy: NDArray[np.float64]) -> float:

@@ -121,10 +121,11 @@ class EmbeddingStore:
         self._make_root()
         write_table(self._place, table, order)
 
-    def relabel(self, tables: Sequence[SpotTable]) -> list[str]:
+    def relabel(self, tables: Sequence[SpotTable]) -> dict[str, list[str]]:
         """Give stored slides the labels of `tables`; their embeddings stay.
 
-        Labels are abundances, cell types, split and group.
+        Labels are abundances, cell types, split and group; a group of which a table says nothing
+        stays.
 
         Parameters
         ----------
@@ -133,8 +134,8 @@ class EmbeddingStore:
 
         Returns
         -------
-        list of str
-            Slides whose labels have changed.
+        dict of str to list of str
+            Slides whose labels have changed, and what of them, a few words each.
 
         Raises
         ------
@@ -145,7 +146,8 @@ class EmbeddingStore:
         for table in tables:
             self._slide(table.slide)
         new = [self._whole(partial(relabelled, self._place, t), t.slide) for t in tables]
-        return [table.slide for table in new if write_labels(self._place, table)]
+        changes = {table.slide: write_labels(self._place, table) for table in new}
+        return {slide: changed for slide, changed in changes.items() if changed}
 
     def spots(self, slide: str) -> SpotTable:
         """The spots of a slide."""

@@ -130,7 +130,8 @@ def write_table(place: Place, table: SpotTable, order: int | None = None) -> Non
             _write(place, table, order)
             continue  # look at what is stored now, by this process or a quicker one
         if record.table_digest != table.digest:
-            _refuse_others(place, read_table(place, record), table)
+            stored = read_table(place, record)
+            _refuse_others(place, stored, table.with_group_of(stored))
         set_aside(place, slide_key(table.slide), foreign_entries(place, record))
         return
     raise HistoboostError(
@@ -142,7 +143,7 @@ def _refuse_others(place: Place, stored: SpotTable, table: SpotTable) -> None:
     differences = stored.differences(table)
     if not differences:
         return
-    if stored.with_labels(table).differences(table):
+    if stored.with_labels(None).differences(table.with_labels(None)):
         remedy = "use another store, or remove the slide with its embeddings first"
     else:
         remedy = f"histoboost cache relabel {place} DATA stores these and keeps the embeddings"
@@ -218,6 +219,11 @@ def _write(place: Place, table: SpotTable, order: int | None) -> None:
         order = next_orders(place, [table.slide])[table.slide]
     document = seal(slide_document(order, len(table), table.digest, digests))
     if there:
+        if table.group is None and place.exists(f"{folder}/uns/group"):
+            raise HistoboostError(
+                f"{place}: slide {table.slide} is damaged and has a group, which its source does "
+                "not tell; add --groups FILE"
+            )
         _repair(place, folder, files, document)
         return
     staging = f"table-{digest_bytes(document)[:32]}"

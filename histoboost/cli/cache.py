@@ -115,7 +115,8 @@ def remove(store: str, name: str | None, slide: str | None) -> None:
 def relabel(store: str, data: str, groups: str | None, format: str | None) -> None:
     """Give the slides in STORE the abundances, split and group that they have in DATA.
 
-    Embeddings stay, so a corrected table costs seconds. Spots must be those that were embedded.
+    Embeddings stay, so a corrected table costs seconds. Spots must be those that were embedded. A
+    group stays where neither DATA nor --groups gives one.
 
     \b
     Example:  histoboost cache relabel store.zarr slides.h5
@@ -126,9 +127,11 @@ def relabel(store: str, data: str, groups: str | None, format: str | None) -> No
     from histoboost.featurize.relabel import relabel as write
 
     EmbeddingStore(store, mode="r")  # a mistyped path is no empty store
-    slides = write(open_dataset(data, format), store, groups)
-    done = f"new labels for {', '.join(slides)}" if slides else "has these labels already"
-    click.echo(f"{store}: {done}")
+    changes = write(open_dataset(data, format), store, groups)
+    for slide, changed in changes.items():
+        click.echo(f"{slide}: {', '.join(changed)}")
+    if not changes:
+        click.echo(f"{store}: has these labels already")
 
 
 @cache.command("import")

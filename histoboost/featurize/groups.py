@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
-from histoboost.errors import HistoboostError
+from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.featurize.slide import Dataset
 
 
@@ -18,12 +19,19 @@ def with_groups(dataset: Dataset, path: str | Path) -> Dataset:
     dataset : Dataset
         Slides to which the groups are given.
     path : str or Path
-        CSV with the header ``slide,group``; further columns are ignored.
+        CSV with the header ``slide,group``; further columns are ignored. Slides without labels,
+        which are never held out, need no line.
 
     Raises
     ------
     HistoboostError
-        If the file is missing, lacks a column, lists a slide twice, or leaves one out.
+        If the file is missing, lacks a column, gives a slide two groups, or leaves one with labels
+        out.
+
+    Warns
+    -----
+    HistoboostWarning
+        If it lists slides that are not there.
     """
     path = Path(path)
     if not path.is_file():
@@ -33,7 +41,10 @@ def with_groups(dataset: Dataset, path: str | Path) -> Dataset:
         reader = csv.DictReader(file, skipinitialspace=True)
         for column in ("slide", "group"):
             if column not in (reader.fieldnames or ()):
-                raise HistoboostError(f"{path}: no column {column!r}; its header is slide,group")
+                found = ",".join(reader.fieldnames or ()) or "empty"
+                raise HistoboostError(
+                    f"{path}: no column {column!r}; its header is {found}, make it slide,group"
+                )
         for row in reader:
             slide, group = (row["slide"] or "").strip(), (row["group"] or "").strip()
             if not group:
@@ -41,7 +52,16 @@ def with_groups(dataset: Dataset, path: str | Path) -> Dataset:
             if groups.setdefault(slide, group) != group:
                 raise HistoboostError(f"{path}: slide {slide!r} is in two groups; keep one")
     for item in dataset.slides:
-        if item.name not in groups:
+        if item.labelled and item.name not in groups:
             raise HistoboostError(f"{path}: slide {item.name!r} is not listed; add a line for it")
-    slides = tuple(replace(slide, group=groups[slide.name]) for slide in dataset.slides)
+    unknown = groups.keys() - {slide.name for slide in dataset.slides}
+    if unknown:
+        warnings.warn(
+            f"{path}: {', '.join(sorted(unknown))} not among the slides of {dataset.path}",
+            HistoboostWarning,
+            stacklevel=2,
+        )
+    slides = tuple(
+        replace(slide, group=groups.get(slide.name, slide.group)) for slide in dataset.slides
+    )
     return Dataset(dataset.path, slides)

@@ -13,10 +13,11 @@ from histoboost.featurize.spots import unpictured_table
 
 def relabel(
     data: str | Path | Dataset, store: str | Path | EmbeddingStore, groups: str | Path | None = None
-) -> list[str]:
+) -> dict[str, list[str]]:
     """Give stored slides the abundances, cell types, split and group that they have in `data`.
 
-    Slides of the store that are not in `data` keep theirs. No image is read.
+    Slides of the store that are not in `data` keep theirs, and so does a slide its group if
+    neither `data` nor `groups` tells one. No image is read.
 
     Parameters
     ----------
@@ -29,8 +30,8 @@ def relabel(
 
     Returns
     -------
-    list of str
-        Slides whose labels have changed.
+    dict of str to list of str
+        Slides whose labels have changed, and what of them, a few words each.
 
     Raises
     ------

@@ -157,8 +157,8 @@ def group_names(layout: Layout, slides: Sequence[int], group_by: str) -> list[st
     for table in tables:
         if table.group is None:
             raise HistoboostError(
-                f"slide {table.slide}: has no group; groups are given when a slide is stored, with "
-                "histoboost featurize --groups FILE.csv into a new store; or use --group-by slide"
+                f"slide {table.slide}: has no group; give groups with histoboost cache relabel "
+                "STORE DATA --groups FILE.csv, or use --group-by slide"
             )
         names.append(table.group)
     return names

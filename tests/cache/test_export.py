@@ -78,6 +78,17 @@ def test_an_exported_slide_can_be_read_again(tmp_path: Path, tables: list[SpotTa
     assert slide.um_per_px * slide.image.shape[0] == pytest.approx(
         tables[0].um_per_px * height, rel=0.01
     )
+    assert (slide.split, slide.group) == (tables[0].split, "mouse")
+
+
+def test_an_unknown_scale_stays_unknown(tmp_path: Path, tables: list[SpotTable]):
+    # Readers else take the distance of spots for Visium's, which their diameter here always fits.
+    store = EmbeddingStore(tmp_path / "store.zarr")
+    store.write_spots(replace(tables[0], um_per_px=None))
+    export(store, tmp_path / "out.h5ad")
+    (slide,) = open_dataset(tmp_path / "out.h5ad").slides
+    assert slide.um_per_px is None
+
 
 
 def test_slides_with_other_cell_types_are_no_one_table(tmp_path: Path, tables: list[SpotTable]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ OTHER = {
     "split": "test",
     "group": "patient 7",
 }
-NONE = {"abundance": None, "cell_types": (), "split": None, "group": None}
+#: A group that nobody tells stays, see below.
+NONE = {"abundance": None, "cell_types": (), "split": None}
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def labelled(store: EmbeddingStore, rows, recipe, put) -> EmbeddingStore:
 def test_a_relabelled_store_is_the_one_that_had_these_labels_from_the_start(
     labelled, tmp_path, table, rows, recipe, put, files, labels
 ):
-    assert labelled.relabel([table("S_1", **labels)]) == ["S_1"]
+    assert list(labelled.relabel([table("S_1", **labels)])) == ["S_1"]
     fresh = EmbeddingStore(tmp_path / "fresh")
     fresh.write_spots(table("S_1", **labels))
     put(fresh, "S_1", "net@64", rows(), recipe())
@@ -39,7 +41,34 @@ def test_a_relabelled_store_is_the_one_that_had_these_labels_from_the_start(
 
 
 def test_the_same_labels_change_nothing(labelled, table):
-    assert labelled.relabel([table("S_1")]) == []
+    assert labelled.relabel([table("S_1")]) == {}
+
+
+def test_what_has_changed_is_said(labelled, table):
+    changes = labelled.relabel([table("S_1", **{**OTHER, **NONE})])
+    assert changes == {"S_1": ["abundance removed", "split removed", "group changed"]}
+    changes = labelled.relabel([table("S_1", **OTHER)])
+    assert changes == {"S_1": ["abundance added", "split added"]}
+    renamed = {**OTHER, "cell_types": ("B cell", "macrophage")}
+    assert labelled.relabel([table("S_1", **renamed)]) == {"S_1": ["cell types changed"]}
+
+
+def test_a_group_stays_where_the_source_tells_none(labelled, table, rows, recipe, put):
+    labelled.relabel([table("S_1", group="patient 7")])
+    ungrouped = table("S_1", group=None)
+    assert labelled.relabel([ungrouped]) == {}
+    labelled.write_spots(ungrouped)
+    assert put(labelled, "S_1", "net@64", rows(), recipe()) == 0
+    assert labelled.spots("S_1").group == "patient 7"
+
+
+def test_a_damaged_slide_in_a_group_is_not_repaired_without_it(labelled, table):
+    location = Path(labelled.location)
+    (location / "slides/S_1/obsm/spatial/zarr.json").write_bytes(b"")
+    with pytest.raises(HistoboostError, match="S_1 is damaged and has a group.*add --groups FILE"):
+        labelled.write_spots(table("S_1", group=None))
+    labelled.write_spots(table("S_1"))
+    assert labelled.spots("S_1").group == "patient 1"
 
 
 @pytest.mark.parametrize(
@@ -58,6 +87,11 @@ def test_other_spots_are_refused_and_nothing_is_changed(
     with pytest.raises(HistoboostError, match=f"slide S_1: {message}.*only labels can be replaced"):
         labelled.relabel([table("S_0", n=5, group="new"), table("S_1", **changes)])
     assert files(labelled.location) == before
+
+
+def test_other_spots_are_refused_by_write_spots_naming_another_store(labelled, table):
+    with pytest.raises(HistoboostError, match=r"xy has shape .* there, .*; use another store"):
+        labelled.write_spots(table("S_1", n=2000))
 
 
 def test_a_slide_that_is_not_stored_is_refused(labelled, table):

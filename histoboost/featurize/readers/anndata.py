@@ -215,8 +215,16 @@ def _slide(
         spot_ids=tuple(ids[known]),
         abundance=abundance,
         cell_types=() if table is None or abundance is None else tuple(table.columns),
+        split=_of_all(obs[rows], "split"),
+        group=_of_all(obs[rows], "group"),
         um_per_px=None if um is None else um / scale,
     )
+
+
+def _of_all(obs: pd.DataFrame, column: str) -> str | None:
+    """What a column says of a whole slide; None where it is missing or differs between spots."""
+    values = set(obs[column].dropna()) if column in obs else set()
+    return str(values.pop()) if len(values) == 1 else None
 
 
 def _image(path: Path, library: Any, where: str) -> tuple[SlideImage, float, dict[str, float]]:

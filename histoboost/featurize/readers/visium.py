@@ -31,7 +31,8 @@ def um_per_px(
     ----------
     scalefactors : mapping
         Content of ``scalefactors_json.json``: ``microns_per_pixel`` where there is one, else
-        ``spot_diameter_fullres``.
+        ``spot_diameter_fullres``. NaN, as `cache.spots.scale_factors` writes it, says that it is
+        unknown.
     xy : ndarray of shape (N, 2), float64
         All spots in full-resolution pixels, also those off the tissue. Their distance, 100 um,
         tells whether the diameter spans 65 um or 55 um.
@@ -49,8 +50,8 @@ def um_per_px(
     from histoboost.featurize.inspect import pitch_px
 
     microns = scalefactors.get("microns_per_pixel")
-    if microns is not None and float(microns) > 0:
-        return float(microns)
+    if microns is not None:
+        return float(microns) if float(microns) > 0 else None
     diameter = float(scalefactors.get("spot_diameter_fullres") or 0.0)
     if not diameter > 0:
         return None
