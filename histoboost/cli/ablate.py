@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from histoboost.cli.command import Command
+from histoboost.cli.command import GOES_ON, Command, after_interrupt
 from histoboost.cli.json_output import json_option, write_json
 from histoboost.cli.options import client_of
 from histoboost.cli.setup_options import fold_options, setup_fields, setup_options
@@ -59,6 +59,8 @@ def ablate(
     from histoboost.regress.expression import DEFAULT_FEATURES
     from histoboost.regress.kept import KeptFolds, default_folder
 
+    if not fresh:
+        after_interrupt(GOES_ON)
     with client_of(scheduler) as client:
         table = compare(
             EmbeddingStore(store, mode="r"),

@@ -9,6 +9,7 @@ import click
 from histoboost.cli.command import Command
 from histoboost.cli.json_output import json_option, write_json
 from histoboost.cli.options import format_option
+from histoboost.output_file import check_output
 
 
 @click.command(cls=Command)
@@ -53,8 +54,7 @@ def align(
 
     dataset = open_dataset(data, format)
     folder = Path(overlays) if overlays else Path(output).with_name(f"{Path(output).stem}_overlays")
-    with open(output, "a"):  # a path that cannot be written shows before the work, not after
-        pass
+    check_output(Path(output))
     found = []
     with progress("Aligning", len(dataset.slides), "slides") as advance:
         for slide in dataset.slides:

@@ -15,6 +15,29 @@ import click
 
 from histoboost.errors import HistoboostError
 
+GOES_ON = "what was complete is kept; run the same command again to go on"
+NOTHING_WRITTEN = "nothing was written; run the same command again"
+PARTLY_DONE = "part of it may be done; run the same command again for the rest"
+
+#: What Ctrl-C leaves behind, by the name of the command; nothing, where a command is not named.
+#: One with which this depends on its options calls `after_interrupt`.
+LEFT_BEHIND = {
+    "featurize": GOES_ON,
+    "finetune": GOES_ON,
+    "demo": GOES_ON,
+    "import": GOES_ON,
+    "relabel": PARTLY_DONE,
+    "remove": PARTLY_DONE,
+    "gc": PARTLY_DONE,
+    "align": "the table was not written; run the same command again",
+}
+_INTERRUPTED = "histoboost.interrupted"
+
+
+def after_interrupt(line: str) -> None:
+    """Have Ctrl-C end the running command with this line instead of that of `LEFT_BEHIND`."""
+    click.get_current_context().meta[_INTERRUPTED] = line
+
 
 def _read_config(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
     """Take defaults from a TOML file: command line over file over built-in."""
@@ -135,10 +158,8 @@ class Group(click.Group):
         except click.UsageError as error:
             raise _in_one_line(error) from error
         except KeyboardInterrupt:
-            click.echo(
-                "\nInterrupted: what was complete is kept; run the same command again to go on",
-                err=True,
-            )
+            left = LEFT_BEHIND.get(ctx.invoked_subcommand or "", NOTHING_WRITTEN)
+            click.echo(f"\nInterrupted: {ctx.meta.get(_INTERRUPTED, left)}", err=True)
             ctx.exit(128 + signal.SIGINT)
 
 

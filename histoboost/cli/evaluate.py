@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from histoboost.cli.command import Command
+from histoboost.cli.command import GOES_ON, Command, after_interrupt
 from histoboost.cli.json_output import json_option, write_json
 from histoboost.cli.options import client_of
 from histoboost.cli.scores import print_scores
@@ -52,6 +52,8 @@ def evaluate(
     opened = EmbeddingStore(store, mode="r")
     # A cluster's work is worth keeping; coverage needs the predictions, which are not kept.
     kept = KeptFolds(default_folder()) if scheduler and interval is None else None
+    if kept is not None:
+        after_interrupt(GOES_ON)
     with client_of(scheduler) as client:
         scores = run_folds(
             opened,

@@ -75,6 +75,7 @@ def _statistics(labelled: Sequence[SpotTable]) -> dict[str, Any]:
         "boxes": numbers(quantiles, 4),
         "pooled": numbers(statistics.boxes(np.concatenate(each)), 4),
         "median": numbers([box[:, 2] for box in quantiles], 4),
+        "little": statistics.LITTLE,
         "sparsity": numbers([statistics.sparsity(a) for a in each], 4),
         "zeros": numbers([(a == 0).mean(axis=0) for a in each], 4),
         "moran": numbers([statistics.moran(a, g) for a, g in zip(each, graphs, strict=True)], 4),

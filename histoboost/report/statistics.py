@@ -13,8 +13,9 @@ from scipy.stats import rankdata
 
 Matrix = NDArray[np.floating[Any]]
 
-#: A type that makes up less than this share of a spot counts as absent from it.
-ABSENT_SHARE = 0.01
+#: A type that makes up less than this share of a spot's total is next to nothing there: what
+#: deconvolution finds below is mostly noise, and hardly ever exactly 0.
+LITTLE = 0.01
 
 #: The five numbers of a box: whiskers at 5 % and 95 %, quartiles, median.
 BOX = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -26,9 +27,9 @@ def boxes(abundance: Matrix) -> Matrix:
 
 
 def sparsity(abundance: Matrix) -> Matrix:
-    """Share of the spots in which each type makes up less than `ABSENT_SHARE`, (T,)."""
+    """Share of the spots in which each type makes up less than `LITTLE` of the total, (T,)."""
     total = abundance.sum(axis=1, keepdims=True, dtype=float)
-    return np.asarray((abundance < ABSENT_SHARE * total).mean(axis=0) + (total <= 0).mean())
+    return np.asarray((abundance < LITTLE * total).mean(axis=0) + (total <= 0).mean())
 
 
 def mean_ranks(abundance: Matrix) -> Matrix:

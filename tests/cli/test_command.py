@@ -10,12 +10,15 @@ import tomllib
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 from click.shell_completion import BashComplete
 from click.testing import CliRunner
 
+from histoboost.cache.spots import SpotTable
+from histoboost.cache.store import EmbeddingStore
 from histoboost.cli import main
-from histoboost.cli.command import Group
+from histoboost.cli.command import LEFT_BEHIND, Group
 from histoboost.cli.json_output import json_option, write_json
 from histoboost.doctor import CORE, OPTIONAL
 from histoboost.errors import HistoboostError
@@ -292,18 +295,81 @@ def test_doctor_names_versions_cores_and_what_is_missing() -> None:
         assert part in result.output
 
 
-def test_ctrl_c_ends_a_command_with_one_line_that_says_how_to_go_on() -> None:
-    @click.group(cls=Group)
-    def group() -> None: ...
+def interrupted(monkeypatch: pytest.MonkeyPatch, where: str, command: list[str]) -> str:
+    """What a command says on stderr if Ctrl-C comes when it gets to `where`."""
 
-    @group.command()
-    def wait() -> None:
+    def interrupt(*args: object, **more: object) -> None:
         raise KeyboardInterrupt
 
-    result = CliRunner().invoke(group, ["wait"])
+    monkeypatch.setattr(where, interrupt)
+    monkeypatch.setenv("XDG_CACHE_HOME", "cache")
+    result = CliRunner().invoke(main, command)
     assert result.exit_code == 130
-    assert "run the same command again to go on" in result.stderr
     assert "Aborted" not in result.output
+    line = result.stderr.strip()
+    assert "\n" not in line
+    return line
+
+
+@pytest.mark.parametrize(
+    ("options", "where"),
+    [
+        ("train s.zarr model", "histoboost.cache.store.EmbeddingStore"),
+        ("predict s.zarr model -o p.csv", "histoboost.regress.model.CompositionRegressor.load"),
+        ("evaluate s.zarr", "histoboost.regress.crossval.run_folds"),
+        ("ablate s.zarr --fresh", "histoboost.regress.ablate.ablate"),
+        ("explore slides.h5", "histoboost.report.explore.explore"),
+        ("report s.zarr model", "histoboost.report.model_report.report"),
+        ("cache export s.zarr out.h5ad", "histoboost.cache.export.export"),
+    ],
+)
+def test_ctrl_c_says_of_a_command_that_keeps_nothing_that_nothing_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str, where: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    EmbeddingStore("s.zarr").write_spots(SpotTable("S_1", np.zeros((1, 2)), ("a",)))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    line = interrupted(monkeypatch, where, options.split())
+    assert line == "Interrupted: nothing was written; run the same command again"
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("options", "where"),
+    [
+        (
+            "featurize slides.h5 s.zarr --backbone x --patch 9",
+            "histoboost.featurize.readers.open_dataset",
+        ),
+        ("ablate s.zarr", "histoboost.regress.ablate.ablate"),
+        ("evaluate s.zarr --scheduler tcp://here:8786", "histoboost.cluster.connect"),
+        ("cache import s.zarr name folder", "histoboost.cache.store.EmbeddingStore.import_arrays"),
+        ("finetune slides.h5 out", "histoboost.featurize.readers.open_dataset"),
+        ("demo", "histoboost.demo.run"),
+    ],
+)
+def test_ctrl_c_says_of_a_command_that_keeps_what_it_did_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str, where: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    EmbeddingStore("s.zarr").write_spots(SpotTable("S_1", np.zeros((1, 2)), ("a",)))
+    line = interrupted(monkeypatch, where, options.split())
+    assert line.endswith("what was complete is kept; run the same command again to go on")
+
+
+def test_ctrl_c_leaves_no_table_of_alignments(
+    tmp_path: Path, phantom_h5: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "alignment.csv"
+    command = ["align", str(phantom_h5), "-o", str(table)]
+    line = interrupted(monkeypatch, "histoboost.featurize.align.align", command)
+    assert line == "Interrupted: the table was not written; run the same command again"
+    assert not table.exists()
+
+
+def test_what_ctrl_c_leaves_behind_is_said_of_commands_that_exist() -> None:
+    assert set(LEFT_BEHIND) <= {path[-1] for path, _ in COMMANDS}
 
 
 def test_a_number_in_a_config_file_stands_for_a_list_of_one(tmp_path: Path) -> None:

@@ -56,6 +56,16 @@ def test_a_small_map_of_the_gallery_chooses_its_type(explored):
     assert explored.js("return document.getElementById('type').value") == "3"
 
 
+def test_a_type_that_is_little_in_many_spots_is_not_called_absent(explored):
+    explored.select("slide", "S_1")
+    explored.select("type", "C3")
+    explored.until(lambda: explored.text("#map-title") == "S_1: C3")
+    explored.until(lambda: "below 1 % of the spot in" in explored.text("#facts"))
+    assert "absent" not in explored.text("#facts")
+    explored.select("measure", "Sparsity")
+    explored.until(lambda: "less than 1 % of the spot's total" in explored.text("#measure-hint"))
+
+
 def test_no_button_offers_to_send_the_data_away(explored):
     buttons = explored.js(
         "return [...document.querySelectorAll('.modebar-btn')].map(b => b.dataset.title)"

@@ -8,6 +8,8 @@ function abundance(i) {
 }
 const state = { slide: labelled[0] ?? 0, type: labelled.length ? "0" : "spots", picture: 0.65, all: false,
   boxes: "all", measure: "median", embedding: 0, projection: null, colour: "slide" };
+/** The share of a spot's total below which a type counts for its sparsity, in words. */
+const LITTLE = DATA.statistics ? `${100 * DATA.statistics.little} %` : "";
 const coloured = () => state.type !== "spots" && abundance(state.slide);
 
 /** Index of the most abundant type of every spot. */
@@ -103,7 +105,7 @@ const drawAside = figure(() => {
   const box = boxTrace(names, labelled.map((_, j) => s.boxes[j][t]),
     labelled.map((i) => i === state.slide ? css("--pink") : css("--accent")));
   const j = labelled.indexOf(state.slide);
-  $("facts").replaceChildren(...(j < 0 ? [] : [["median", format(s.median[j][t])], ["absent from", `${format(100 * s.sparsity[j][t], 2)} % of spots`],
+  $("facts").replaceChildren(...(j < 0 ? [] : [["median", format(s.median[j][t])], [`below ${LITTLE} of the spot in`, `${format(100 * s.sparsity[j][t], 2)} % of spots`],
     ["Moran's I", format(s.moran[j][t], 2)], ["mean rank (1 = highest)", format(s.rank[j][t])]]
     .flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)])));
   return plot("aside", box, { height: 90 + 40 * names.length, bargap: 0.4,
@@ -163,7 +165,7 @@ const drawBoxes = figure(() => {
 
 const MEASURES = {
   median: ["Median abundance", "Median over the spots of a slide.", ".3g"],
-  sparsity: ["Sparsity", "Share of a slide's spots in which the type makes up less than 1 % of the spot's total.", ".0%"],
+  sparsity: ["Sparsity", `Share of a slide's spots in which the type makes up less than ${LITTLE} of the spot's total.`, ".0%"],
   zeros: ["Zeros", "Share of a slide's spots in which the type is exactly 0.", ".0%"],
   moran: ["Moran's I", "Spatial autocorrelation over neighbouring spots: 1 = smooth patches, 0 = no spatial pattern, below 0 = alternating. Types near 0 cannot be predicted from tissue that varies smoothly.", ".2f"],
   rank: ["Mean rank", "Mean rank of the type within a spot, above 0 to 1; 1 = the most abundant, as in what predict writes.", ".2f"],
