@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from histoboost.errors import HistoboostError
+from histoboost.errors import HistoboostError, warnings_kept
 from histoboost.regress.crossval import run_folds
 from histoboost.regress.expression import parse_features
 from histoboost.regress.features import describe
@@ -144,13 +144,14 @@ def ablate(
     """
     rows = [Setup(spec, **more) for spec in features]
     if leave_one_out and rows:
-        chosen = labelled_slides(store, slides)
-        rows += [replace(rows[0], features=spec) for spec in _without_each(store, chosen, rows[0])]
+        specs = _without_each(store, labelled_slides(store, slides), rows[0])
+        rows += [replace(rows[0], features=spec) for spec in specs]
     rows += setups
     if len(rows) < 2:
         raise HistoboostError(
             "ablate: nothing to compare; give --features twice or more, or --leave-one-out"
         )
+    _check_all(store, labelled_slides(store, slides), rows)
     return Ablation(
         tuple(
             run_folds(
@@ -168,8 +169,17 @@ def ablate(
     )
 
 
+def _check_all(store: EmbeddingStore, slides: Sequence[str], rows: Sequence[Setup]) -> None:
+    """Have a slip in the last feature set show before the first one is computed."""
+    with warnings_kept():  # said again when it is the row's turn
+        for row in rows:
+            describe(store, slides, row.features)
+
+
 def _without_each(store: EmbeddingStore, slides: Sequence[str], setup: Setup) -> list[str]:
-    terms = parse_features(describe(store, slides, setup.features).features)
+    with warnings_kept():
+        resolved = describe(store, slides, setup.features).features
+    terms = parse_features(resolved)
     if len(terms) < 2:
         raise HistoboostError(
             f"leave-one-out: {setup.features!r} has one term; give a feature set of two or more"

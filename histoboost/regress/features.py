@@ -6,7 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -200,7 +200,8 @@ def describe(
     names = dict.fromkeys(t.name for t in _plain(terms) if t.name != COORDS)
     recipes = {name: _one_recipe(name, slides, present) for name in names}
     tables = tuple(store.spots(slide) for slide in slides)
-    columns = _lay_out(terms, {name: store.width(slides[0], name) for name in names})
+    widths = {name: store.width(slides[0], name) for name in names}
+    columns = _lay_out(_no_wider(terms, widths), widths)
     digests = {
         slide: {name: there[name].digest for name in names}
         for slide, there in zip(slides, present, strict=True)
@@ -265,13 +266,38 @@ def _one_recipe(name: str, slides: Sequence[str], present: Sequence[Any]) -> dic
     return fields
 
 
+def _no_wider(terms: Sequence[Term], widths: dict[str, int]) -> tuple[Term, ...]:
+    """Say which `pca` terms ask for more components than there are columns, and cut them down.
+
+    What is resolved says what is used, so that it is said once: where the layout's expression is
+    read again there is nothing more to say.
+    """
+    found = []
+    for term in terms:
+        width = sum(_width(plain, widths) for plain in _plain([term]))
+        if term.components > width:
+            warnings.warn(
+                f"features {str(term)!r}: {width} columns have {width} components, so pca:{width} "
+                "is used",
+                HistoboostWarning,
+                stacklevel=3,
+            )
+            term = replace(term, components=width)
+        found.append(term)
+    return tuple(dict.fromkeys(found))
+
+
+def _width(term: Term, widths: dict[str, int]) -> int:
+    return 2 if term.name == COORDS else widths[term.name]
+
+
 def _lay_out(terms: Sequence[Term], widths: dict[str, int]) -> tuple[Columns, ...]:
     columns: list[Columns] = []
     for block, term in enumerate(terms):
         for plain in _plain([term]):
             start = columns[-1].stop if columns else 0
-            width = 2 if plain.name == COORDS else widths[plain.name]
-            columns.append(Columns(plain, start, start + width, block, term.components))
+            stop = start + _width(plain, widths)
+            columns.append(Columns(plain, start, stop, block, term.components))
     return tuple(columns)
 
 

@@ -90,7 +90,6 @@ def test_an_unknown_scale_stays_unknown(tmp_path: Path, tables: list[SpotTable])
     assert slide.um_per_px is None
 
 
-
 def test_slides_with_other_cell_types_are_no_one_table(tmp_path: Path, tables: list[SpotTable]):
     store = EmbeddingStore(tmp_path / "store.zarr")
     other = tuple(f"other {name}" for name in tables[0].cell_types)

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.errors import HistoboostError
+from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.regress import crossval
 from histoboost.regress.ablate import ablate, paired_difference
 from histoboost.regress.kept import KeptFolds
@@ -68,6 +68,23 @@ def test_nothing_to_compare_is_refused(store: EmbeddingStore) -> None:
         ablate(store, ["net@32"])
     with pytest.raises(HistoboostError, match="has one term"):
         ablate(store, ["net@32"], leave_one_out=True)
+
+
+def test_a_slip_in_the_last_feature_set_shows_before_the_first_is_computed(
+    store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[object] = []
+    monkeypatch.setattr(crossval, "run_fold", lambda *arguments: computed.append(arguments))
+    for wrong in ("net@65", "net@32:ring1+nte@*"):
+        with pytest.raises(HistoboostError, match="no embedding matches"):
+            ablate(store, ["net@32", "net@64", wrong], model="ridge")
+    assert not computed
+
+
+def test_what_is_said_of_a_feature_set_is_said_once(store: EmbeddingStore) -> None:
+    with pytest.warns(HistoboostWarning) as heard:
+        ablate(store, ["pca:99(net@32)+coords"], leave_one_out=True, model="ridge")
+    assert sum("pca:99" in str(one.message) for one in heard) == 1
 
 
 def test_an_interrupted_ablation_goes_on_where_it_was(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,6 +84,18 @@ def test_an_embedding_that_a_slide_lacks_is_left_out_of_a_glob_and_said(
         layout = describe(store, ["A", "B", "C"], "net@*")
     assert layout.features == "net@32"
     assert describe(store, ["A", "C"], "net@*").features == "net@32+net@64"
+
+
+def test_more_components_than_columns_are_said_once_and_cut_down(store: EmbeddingStore) -> None:
+    spec = "pca:999(net@32+net@64:ring1)+pca:12(net@32)+coords"
+    with pytest.warns(HistoboostWarning, match="22 columns have 22 components") as heard:
+        layout = describe(store, ["A", "B"], spec)
+    assert len(heard) == 1
+    assert layout.features == "pca:22(net@32+net@64:ring1)+pca:12(net@32)+coords"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = describe(store, ["A", "B"], layout.features)
+    assert again.columns == layout.columns
 
 
 def test_the_matrix_holds_what_the_expression_says(store: EmbeddingStore) -> None:
