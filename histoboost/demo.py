@@ -133,12 +133,13 @@ def _scores(store: EmbeddingStore, features: str) -> list[dict[str, Any]]:
 
 
 def _show(result: dict[str, Any], say: Say) -> None:
+    width = max(map(len, MODELS.values()))
     say("")
-    say(f"{'Spearman, held-out slides':<34}{'per spot':>10}{'per type':>10}")
+    say(f"{'Spearman, held-out slides':<{width}}{'per spot':>10}{'per type':>10}")
     for row in result["rows"]:
         constant = row["model"] in CONSTANT
         per_type = "-" if constant else f"{row['type_spearman']:.3f}"
-        say(f"{MODELS[row['model']]:<34}{row['spot_spearman']:>10.3f}{per_type:>10}")
+        say(f"{MODELS[row['model']]:<{width}}{row['spot_spearman']:>10.3f}{per_type:>10}")
     say("A constant guess scores per spot, too: compare with it. Per type: across spots.")
     say("")
     for name, path in result["paths"].items():

@@ -27,10 +27,10 @@ def check_output(path: Path, suffixes: Sequence[str] = ()) -> None:
         If its suffix is another, it is a directory, or its own directory is missing or not
         writable.
     """
-    if suffixes and path.suffix not in suffixes:
-        raise HistoboostError(f"{path}: unknown suffix {path.suffix!r}; give {', '.join(suffixes)}")
     if path.is_dir():
         raise HistoboostError(f"{path}: is a directory; give another name, or remove it")
+    if suffixes and path.suffix not in suffixes:
+        raise HistoboostError(f"{path}: unknown suffix {path.suffix!r}; give {', '.join(suffixes)}")
     if not path.parent.is_dir():
         raise HistoboostError(f"{path}: no such directory {path.parent}; create it first")
     if not os.access(path.parent, os.W_OK):

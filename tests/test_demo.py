@@ -2,12 +2,14 @@
 
 import csv
 import json
+import re
 
 import pytest
 from click.testing import CliRunner
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.cli import main
+from histoboost.demo import MODELS
 from histoboost.regress.model import CompositionRegressor
 
 
@@ -41,6 +43,16 @@ def test_the_demo_ends_with_the_scores_and_the_paths_of_what_it_wrote(demo):
     for path in json.loads((out / "scores.json").read_text())["paths"].values():
         assert path in table.replace("\n", "")
     assert (out / "report.html").stat().st_size > 1e6
+
+
+def test_the_numbers_of_the_demo_stand_below_each_other(demo):
+    _, output = demo
+    table = output[output.index("Spearman, held-out slides") :].split("A constant guess")[0]
+    header, *rows = table.strip().splitlines()
+    assert len(rows) == len(MODELS)
+    for row in rows:
+        assert re.search(r" (\d\.\d{3}) +(-|-?\d\.\d{3})$", row)[1] == row[:-10][-5:]
+        assert len(row) == len(header)
 
 
 def test_what_the_demo_wrote_can_be_used_again(demo):

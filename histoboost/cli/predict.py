@@ -35,9 +35,10 @@ if TYPE_CHECKING:
     type=click.Choice(["rank", "rank-slide", "softmax", "minmax", "abundance", "none"]),
     default="rank",
     show_default=True,
-    help="Units of the predictions: rank of the cell type within the spot, 1 = highest (the "
-    "challenge's); rank-slide, rank of the spot within the slide; softmax, shares that add up to "
-    "1; minmax, 0 to 1 within the spot; abundance, as in the labels; none, as the model has them.",
+    help="Units of the predictions: rank of the cell type within the spot, a fraction in (0, 1], "
+    "1 = highest (the challenge's); rank-slide, rank of the spot within the slide alike; softmax, "
+    "shares that add up to 1; minmax, 0 to 1 within the spot; abundance, as in the labels; none, "
+    "as the model has them.",
 )
 @click.option(
     "--interval",
@@ -81,7 +82,7 @@ def predict(
         first = last + 1
     units = normalize
     if normalize == "rank":
-        units = "rank within the spot, 1 = highest (--normalize abundance for the labels' units)"
+        units = "rank within the spot in (0, 1], 1 = highest (or --normalize abundance)"
     click.echo(f"Wrote {output}: {first} rows, {len(cell_types)} types, {units}.")
 
 

@@ -14,7 +14,7 @@ from histoboost.cache.spots import SpotTable
 from histoboost.output_file import check_output
 from histoboost.report import statistics
 from histoboost.report.encode import floats, numbers
-from histoboost.report.page import write_page
+from histoboost.report.page import SUFFIXES, write_page
 from histoboost.report.slides import slide_payload
 from histoboost.report.source import Source, open_source
 
@@ -41,7 +41,7 @@ def explore(data: str | Path, output: str | Path, format: str | None = None) -> 
     HistoboostError
         If `data` cannot be opened or `output` cannot be written.
     """
-    check_output(Path(output))
+    check_output(Path(output), SUFFIXES)
     source = open_source(data, format)
     slides = []
     for spots in source.slides:

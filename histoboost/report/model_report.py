@@ -14,7 +14,7 @@ from histoboost import __version__
 from histoboost.errors import HistoboostError, pass_on, warnings_kept
 from histoboost.output_file import check_output
 from histoboost.report.encode import floats, numbers
-from histoboost.report.page import write_page
+from histoboost.report.page import SUFFIXES, write_page
 from histoboost.report.slides import slide_payload
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def report(
     from histoboost.report.evaluation import evaluate
     from histoboost.report.provenance import provenance, recipes
 
-    check_output(Path(output))
+    check_output(Path(output), SUFFIXES)
     regressor = CompositionRegressor.load(model)
     if len(regressor.training_slides) < 2:
         raise HistoboostError(
@@ -169,9 +169,11 @@ def _scores(evaluation: Evaluation, setup: Setup) -> dict[str, Any]:
 
 def _importance(evaluation: Evaluation, model: str) -> dict[str, Any]:
     from histoboost.regress.heads import IMPORTANCE
+    from histoboost.report.importance import SHARE_MEANS
 
     return {
         "gain_name": f"Share of {IMPORTANCE.get(model, 'the fit')}",
+        "gain_means": SHARE_MEANS.get(model),
         "ways": {
             way: [{"name": name, **values} for name, values in groups.items()]
             for way, groups in evaluation.ways.items()

@@ -21,6 +21,8 @@ _POLICY = (
     "img-src data: blob:"
 )
 
+SUFFIXES = (".html", ".htm")
+
 _SHELL = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -66,10 +68,11 @@ def write_page(path: str | Path, *, title: str, kind: str, data: dict[str, Any])
     Raises
     ------
     HistoboostError
-        If `path` is a directory, or its own directory is missing or not writable.
+        If `path` has another suffix than `SUFFIXES`, is a directory, or its own directory is
+        missing or not writable.
     """
     path = Path(path)
-    check_output(path)
+    check_output(path, SUFFIXES)
     from plotly.offline import get_plotlyjs
 
     text = _SHELL.format(

@@ -98,6 +98,7 @@ def test_train_and_predict_write_a_submission(store: str, tmp_path: Path) -> Non
     result = run("predict", store, model, "-o", str(output))
     assert result.exit_code == 0, result.output
     assert "IDs 0 to 35: S_3" in result.output
+    assert "rank within the spot in (0, 1], 1 = highest" in result.output
     lines = output.read_text().splitlines()
     assert lines[0] == "ID,a,b,c,d"
     assert [line.split(",")[0] for line in lines[1:]] == [str(i) for i in range(36)]

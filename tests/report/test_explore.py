@@ -72,6 +72,14 @@ def test_the_command_names_the_page_and_a_wrong_path_is_one_line(tmp_path, phant
     assert wrong.stderr.strip().endswith("no such file; check the path")
 
 
+def test_a_page_is_not_written_into_a_file_of_another_kind(tmp_path, phantom_h5):
+    page = tmp_path / "x.txt"
+    out = CliRunner().invoke(main, ["explore", str(phantom_h5), "-o", str(page)])
+    assert out.exit_code == 2
+    assert out.stderr == f"Error: {page}: unknown suffix '.txt'; give .html, .htm\n"
+    assert not page.exists()
+
+
 def test_a_sample_keeps_every_slide_and_its_share():
     rows = sample([2000, 1000, 3], limit=300)
     assert [len(r) for r in rows] == [199, 99, 1]

@@ -7,7 +7,8 @@ import pytest
 
 from histoboost.regress.expression import Term
 from histoboost.regress.features import Columns
-from histoboost.report.importance import column_groups, permutation
+from histoboost.regress.heads import IMPORTANCE
+from histoboost.report.importance import SHARE_MEANS, column_groups, permutation
 
 
 def columns(*terms: Term, width: int = 2) -> list[Columns]:
@@ -30,6 +31,10 @@ def test_columns_are_divided_by_feature_embedding_size_and_neighbourhood():
 
 def test_a_way_that_says_nothing_new_is_left_out():
     assert list(column_groups(columns(Term("a@64"), Term("b@128")))) == ["feature"]
+
+
+def test_every_model_that_can_tell_says_what_its_shares_mean():
+    assert SHARE_MEANS.keys() == IMPORTANCE.keys()
 
 
 @pytest.fixture

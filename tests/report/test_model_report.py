@@ -141,7 +141,11 @@ def test_provenance_names_model_features_slides_and_recipes(data, model_path):
 
 @pytest.mark.parametrize(
     ("model", "output", "complaint"),
-    [("nowhere", "r.html", "nowhere"), ("model", "no/r.html", "no such directory")],
+    [
+        ("nowhere", "r.html", "nowhere"),
+        ("model", "no/r.html", "no such directory"),
+        ("model", "r.txt", "unknown suffix '.txt'; give .html, .htm"),
+    ],
 )
 def test_bad_input_is_one_line_before_any_work(
     tmp_path: Path, store_path, model_path, model, output, complaint

@@ -114,6 +114,18 @@ def test_nothing_was_requested_and_the_console_stayed_silent(reported):
     assert reported.errors() == []
 
 
+def test_the_text_says_of_this_model_what_its_shares_mean(reported, store_path, tmp_path):
+    assert "what splits on them gained" in reported.text("#importance-section .hint")
+    model = CompositionRegressor("stain-texture@*", "kernel")
+    model.fit(EmbeddingStore(store_path, mode="r"), ["S_1", "S_2"], jobs=1).save(tmp_path / "m")
+    report(store_path, tmp_path / "m", tmp_path / "report.html", jobs=1)
+    reported.open(tmp_path / "report.html")
+    text = reported.text("#importance-section .hint")
+    assert "squared slopes" in text
+    assert "gain" not in text
+    assert "trees" not in text
+
+
 def test_what_was_warned_of_is_said_on_the_page(reported, store_path, tmp_path):
     assert reported.js("return document.getElementById('warnings').hidden")
     model = CompositionRegressor("stain-texture@16", "stack", options={"n_estimators": 4})

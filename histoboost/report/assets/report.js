@@ -265,6 +265,7 @@ function start() {
   if (DATA.importance) {
     const ways = Object.keys(DATA.importance.ways);
     $("gain-title").textContent = DATA.importance.gain_name;
+    $("gain-hint").textContent = DATA.importance.gain_means ? `Share of a group of features: ${DATA.importance.gain_means}.` : "";
     $("way").closest(".controls").hidden = ways.length < 2;
     choices($("way"), ways.map((way) => [way, way]), "feature", (value) => { state.way = value; drawImportance(); });
   }
