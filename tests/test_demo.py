@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 
 import pytest
 from click.testing import CliRunner
@@ -50,9 +49,7 @@ def test_the_numbers_of_the_demo_stand_below_each_other(demo):
     table = output[output.index("Spearman, held-out slides") :].split("A constant guess")[0]
     header, *rows = table.strip().splitlines()
     assert len(rows) == len(MODELS)
-    for row in rows:
-        assert re.search(r" (\d\.\d{3}) +(-|-?\d\.\d{3})$", row)[1] == row[:-10][-5:]
-        assert len(row) == len(header)
+    assert {len(row) for row in rows} == {len(header)}
 
 
 def test_what_the_demo_wrote_can_be_used_again(demo):

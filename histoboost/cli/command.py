@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import tomllib
@@ -49,8 +50,16 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: str | None) 
         raise HistoboostError(f"{value}: not valid TOML ({error})") from error
     # A file may serve several commands: `[featurize]` for one of them, bare keys for all.
     bare = {key: item for key, item in tables.items() if not isinstance(item, dict)}
-    commands = dict(_commands(ctx.find_root().command))
+    root = ctx.find_root().command
+    commands = dict(_commands(root))
     for table in tables.keys() - bare.keys():
+        group = getattr(root, "commands", {}).get(table)
+        if isinstance(group, click.Group):
+            below = ", ".join(f"[{name}]" for name, _ in sorted(_commands(group)))
+            raise HistoboostError(
+                f"{value}: [{table}] is a group of commands, each with a table of its own name; "
+                f"write {below}"
+            )
         if table not in commands:
             raise HistoboostError(
                 f"{value}: [{table}] is no command{_meant(table, commands)}; there are "
@@ -70,6 +79,10 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: str | None) 
             meant = _meant(_as_flag(key), anywhere) or "; correct its name"
             raise HistoboostError(f"{value}: no command has an option {key!r}{meant}")
     given = {_as_flag(key): item for key, item in {**bare, **own}.items()}
+    lists = {param.name for param in ctx.command.params if getattr(param, "multiple", False)}
+    for flag, item in given.items():
+        if known.get(flag) in lists and not isinstance(item, list):
+            raise HistoboostError(f"{value}: {flag} is a list; write {flag} = {_as_list(item)}")
     defaults = {known[flag]: item for flag, item in given.items() if flag in known}
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
 
@@ -96,6 +109,12 @@ def _settable(command: click.Command) -> dict[str, str]:
 
 def _as_flag(key: str) -> str:
     return key.replace("_", "-")
+
+
+def _as_list(item: Any) -> str:
+    """One value as a list of TOML; a table as a list of ``NAME=VALUE``."""
+    pairs = item.items() if isinstance(item, dict) else ()
+    return json.dumps([f"{key}={each}" for key, each in pairs] or [str(item)], ensure_ascii=False)
 
 
 def _meant(name: str, known: Iterable[str]) -> str:

@@ -213,6 +213,36 @@ def test_what_no_command_takes_from_a_config_file_is_named(
     assert named in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("set = 'n_estimators=20'", 'set is a list; write set = ["n_estimators=20"]'),
+        ("set = { max_bin = 9 }", 'set is a list; write set = ["max_bin=9"]'),
+        (
+            "[cache]\njson = 'x'",
+            "write [export], [gc], [import], [list], [relabel], [remove], [ver",
+        ),
+    ],
+)
+def test_a_config_file_of_the_wrong_shape_is_told_what_to_write(
+    tmp_path: Path, text: str, remedy: str
+) -> None:
+    config = tmp_path / "histoboost.toml"
+    config.write_text(f"[evaluate]\n{text}\n")
+    result = CliRunner().invoke(main, ["evaluate", "no.zarr", "--config", str(config)])
+    assert result.exit_code == 2
+    assert remedy in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_what_a_config_file_is_told_to_write_is_taken(tmp_path: Path) -> None:
+    config, store = tmp_path / "histoboost.toml", tmp_path / "s.zarr"
+    EmbeddingStore(store)
+    config.write_text('[evaluate]\nset = ["n_estimators=20"]\n[list]\njson = "-"\n')
+    known = ["evaluate", str(store), "--model", "mean", "--config", str(config)]
+    assert "option n_estimators: model mean takes none" in CliRunner().invoke(main, known).stderr
+
+
 def test_a_config_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
     config = tmp_path / "histoboost.toml"
     config.write_text("name: x\n")
