@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -16,6 +17,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from histoboost.cache.asked import ask, awaited
 from histoboost.cache.gc import OLDER_THAN_S, Collected, collect
 from histoboost.cache.imports import import_recipe, read_arrays
 from histoboost.cache.labels import relabelled, write_labels
@@ -93,6 +95,25 @@ class EmbeddingStore:
         """Make the store where there is none; all that writes into one does so by itself."""
         self._check_writable()
         self._make_root()
+
+    @contextmanager
+    def asked(self, slides: Sequence[str]) -> Iterator[None]:
+        """Note that `slides` are to be stored, until the block ends well.
+
+        What is not stored when it ends in an error or a kill is `awaited`.
+        """
+        self.create()
+        held = ask(self._place, slides)
+        try:
+            yield
+        except BaseException:
+            held.release()
+            raise
+        held.drop()
+
+    def awaited(self) -> list[str]:
+        """Slides that a run was to store which has not finished, as far as they are not there."""
+        return awaited(self._place, self._slide_names())
 
     def orders(self, slides: Sequence[str]) -> dict[str, int]:
         """Places of slides in the order of `slides`, for those that are yet to be written too.

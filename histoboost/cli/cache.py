@@ -38,7 +38,8 @@ def list_(store: str, json_path: str | None) -> None:
 
     opened = EmbeddingStore(store, mode="r")
     rows = opened.summary()
-    write_json(json_path, {"embeddings": [row.to_json() for row in rows]})
+    awaited = opened.awaited()
+    write_json(json_path, {"embeddings": [row.to_json() for row in rows], "awaited": awaited})
     table = Table(box=None, pad_edge=False)
     for title in ["embedding", "slides", "shape", "size", "backbone", "weights", "complete"]:
         table.add_column(title, overflow="fold", no_wrap=title not in ("embedding", "complete"))
@@ -53,6 +54,8 @@ def list_(store: str, json_path: str | None) -> None:
         Console(width=wide).print(table, highlight=False, markup=False)
     else:
         click.echo(f"{store}: no embeddings yet")
+    if awaited:
+        click.echo(f"Not there yet: {', '.join(awaited)}. Run the same featurize again.")
 
 
 def _lacking(row: EmbeddingRow) -> str:

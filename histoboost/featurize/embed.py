@@ -141,11 +141,13 @@ def featurize(
     run = request.run() if request is not None and client is None else None
     load_seconds = time.perf_counter() - loading
     target = store if isinstance(store, EmbeddingStore) else EmbeddingStore(store)
-    orders = target.orders([slide.name for slide in dataset.slides])
+    slides = [slide.name for slide in dataset.slides]
+    orders = target.orders(slides)
     queue = [QueuedSlide(slide, asked[slide.name], orders[slide.name]) for slide in dataset.slides]
-    summary = FeaturizeSummary([slide.name for slide in dataset.slides], names if request else [])
-    for part in _parts(queue, request, run, target, client):
-        summary.add(part)
+    summary = FeaturizeSummary(slides, names if request else [])
+    with target.asked(slides):
+        for part in _parts(queue, request, run, target, client):
+            summary.add(part)
     summary.load_seconds += load_seconds
     summary.wall_seconds = time.perf_counter() - start
     return summary

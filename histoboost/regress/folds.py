@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from histoboost.cache.spots import check_cell_types
-from histoboost.errors import HistoboostError
+from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.regress.features import Layout
 from histoboost.regress.fitting import group_names
 
@@ -31,6 +32,11 @@ def labelled_slides(store: EmbeddingStore, slides: Sequence[str] | None) -> list
     ------
     HistoboostError
         If one that was named is not there or has no labels, or cell types differ.
+
+    Warns
+    -----
+    HistoboostWarning
+        If slides are still to come.
     """
     there = store.slides()
     for slide in slides or ():
@@ -38,6 +44,8 @@ def labelled_slides(store: EmbeddingStore, slides: Sequence[str] | None) -> list
             raise HistoboostError(
                 f"{store.location}: no slide {slide!r}; there are {', '.join(there) or 'none'}"
             )
+    if slides is None:
+        warn_of_awaited(store)
     tables = [store.spots(slide) for slide in (there if slides is None else slides)]
     for table in tables:
         if slides is not None and not table.labelled:
@@ -48,6 +56,18 @@ def labelled_slides(store: EmbeddingStore, slides: Sequence[str] | None) -> list
     remedy = "; train on slides that share them, chosen with --slides, or take it out"
     check_cell_types(labelled, store.location, remedy)
     return list(dict.fromkeys(table.slide for table in labelled))
+
+
+def warn_of_awaited(store: EmbeddingStore) -> None:
+    """Say which slides are still to come, before all slides are taken for all there are."""
+    awaited = store.awaited()
+    if awaited:
+        warnings.warn(
+            f"{store.location}: {', '.join(awaited)} not there yet, the featurize run that was to "
+            "store them has not finished; run it again, or forget it with histoboost cache gc",
+            HistoboostWarning,
+            stacklevel=3,
+        )
 
 
 def make_folds(layout: Layout, group_by: str, held_out: Sequence[str] | None) -> list[Fold]:

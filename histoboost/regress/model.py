@@ -16,7 +16,7 @@ from histoboost.regress.crossval import run_folds
 from histoboost.regress.expression import parse_features
 from histoboost.regress.features import assemble, describe
 from histoboost.regress.fitting import Predictor, fit_predictor, warn_if_constant
-from histoboost.regress.folds import labelled_slides
+from histoboost.regress.folds import labelled_slides, warn_of_awaited
 from histoboost.regress.heads import make_head
 from histoboost.regress.intervals import Residuals
 from histoboost.regress.reduce import Reduction
@@ -319,6 +319,7 @@ def unlabelled_slides(store: EmbeddingStore) -> list[str]:
     HistoboostError
         If there is none.
     """
+    warn_of_awaited(store)
     names = [slide for slide in store.slides() if not store.spots(slide).labelled]
     if not names:
         raise HistoboostError(

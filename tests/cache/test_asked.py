@@ -1,0 +1,82 @@
+"""A run that was cut off between two slides leaves word of those that never came."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from histoboost.cache.store import EmbeddingStore
+from histoboost.cli import main
+from histoboost.errors import HistoboostError, HistoboostWarning
+from histoboost.featurize.embed import featurize
+from histoboost.phantom import write_phantom
+from histoboost.regress.folds import labelled_slides
+from histoboost.regress.model import unlabelled_slides
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_phantom(tmp_path / "slides.h5", slides=3, unlabelled=1, spots=20)
+
+
+@pytest.fixture
+def cut_off(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EmbeddingStore:
+    """A store whose run ended before the third of four slides."""
+    write_spots = EmbeddingStore.write_spots
+
+    def two_only(store: EmbeddingStore, table, order=None):
+        if order == 2:
+            raise KeyboardInterrupt
+        write_spots(store, table, order)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EmbeddingStore, "write_spots", two_only)
+        with pytest.raises(KeyboardInterrupt):
+            featurize(data, tmp_path / "store", backbone="stain-texture", patch=[16])
+    return EmbeddingStore(tmp_path / "store")
+
+
+def test_slides_that_never_came_are_known(cut_off: EmbeddingStore) -> None:
+    assert cut_off.slides() == ["S_1", "S_2"]
+    assert cut_off.awaited() == ["S_3", "S_4"]
+    listed = CliRunner().invoke(main, ["cache", "list", cut_off.location])
+    assert "Not there yet: S_3, S_4." in listed.stdout
+
+
+def test_who_takes_all_slides_is_warned_that_some_are_still_to_come(
+    cut_off: EmbeddingStore,
+) -> None:
+    with pytest.warns(HistoboostWarning, match="S_3, S_4 not there yet"):
+        assert labelled_slides(cut_off, None) == ["S_1", "S_2"]
+    with (
+        pytest.warns(HistoboostWarning, match="S_3, S_4 not there yet"),
+        pytest.raises(HistoboostError, match="every slide has labels"),
+    ):
+        unlabelled_slides(cut_off)
+
+
+def test_who_names_slides_is_not_warned(
+    cut_off: EmbeddingStore, recwarn: pytest.WarningsRecorder
+) -> None:
+    assert labelled_slides(cut_off, ["S_1", "S_2"]) == ["S_1", "S_2"]
+    assert not recwarn.list
+
+
+def test_the_same_run_again_leaves_no_word(cut_off: EmbeddingStore, data: Path) -> None:
+    featurize(data, cut_off, backbone="stain-texture", patch=[16])
+    assert cut_off.awaited() == []
+    assert not Path(cut_off.location, ".staging").exists()
+
+
+def test_gc_forgets_a_run_that_is_not_wanted_any_more(cut_off: EmbeddingStore) -> None:
+    cut_off.gc()
+    assert cut_off.awaited() == []
+
+
+def test_a_run_that_another_goes_on_with_keeps_its_word(cut_off: EmbeddingStore) -> None:
+    with cut_off.asked(["S_3", "S_4"]):
+        cut_off.gc()
+        assert cut_off.awaited() == ["S_3", "S_4"]
+    assert cut_off.awaited() == []
