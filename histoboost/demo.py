@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from histoboost.cache.store import EmbeddingStore
+from histoboost.errors import HistoboostError
 from histoboost.phantom import write_phantom
 
 #: Weights-free statistics of stain and texture.
@@ -45,7 +46,7 @@ def run(
 ) -> dict[str, Any]:
     """Write phantom slides, embed, cross-validate, train, predict, report, show the scores.
 
-    What an earlier run left in `out` is used again where it fits and overwritten where not.
+    What an earlier run of the same demo left in `out` is used again.
 
     Parameters
     ----------
@@ -63,6 +64,11 @@ def run(
     dict
         ``{"backbone", "weights", "rows": [{"model", "spot_spearman", "type_spearman"}],
         "paths": {..}, "seconds"}``; the same is written to ``scores.json``.
+
+    Raises
+    ------
+    HistoboostError
+        If `out` holds the demo of other slides.
     """
     from histoboost.featurize.embed import featurize
     from histoboost.regress.model import CompositionRegressor
@@ -84,7 +90,7 @@ def run(
         f"1. Phantom slides, tissue and cells made up: {SLIDES} labelled, 1 without labels, "
         f"about {spots} spots each."
     )
-    write_phantom(paths["slides"], slides=SLIDES, spots=spots, pitch_px=PITCH_PX)
+    _write_slides(paths["slides"], paths["store"], spots)
     say(f"2. Featurize, patches of {_list(PATCHES)} px: {_describe(backbone, weights)}.")
     done = featurize(
         paths["slides"], paths["store"], backbone=backbone, patch=PATCHES, weights=weights
@@ -112,6 +118,17 @@ def run(
     paths["scores"].write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     _show(result, say)
     return result
+
+
+def _write_slides(slides: Path, store: Path, spots: int) -> None:
+    made = slides.with_name("slides.h5.part")
+    write_phantom(made, slides=SLIDES, spots=spots, pitch_px=PITCH_PX)
+    if store.exists() and slides.exists() and made.read_bytes() != slides.read_bytes():
+        made.unlink()
+        raise HistoboostError(
+            f"{slides.parent}: holds a demo of other slides; give another folder with --out"
+        )
+    made.replace(slides)
 
 
 def _features(backbone: str) -> str:

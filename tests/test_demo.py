@@ -83,3 +83,13 @@ def test_a_demo_that_cannot_be_written_says_so(tmp_path):
     result = CliRunner().invoke(main, ["demo", "--out", str(tmp_path / "file")])
     assert result.exit_code == 2
     assert "file" in result.output
+
+
+def test_a_demo_of_other_slides_is_left_as_it_is(demo):
+    out, _ = demo
+    before = (out / "slides.h5").read_bytes()
+    result = CliRunner().invoke(main, ["demo", "--out", str(out), "--spots", "60"])
+    assert result.exit_code == 2
+    assert "holds a demo of other slides; give another folder with --out" in result.output
+    assert (out / "slides.h5").read_bytes() == before
+    assert not (out / "slides.h5.part").exists()
