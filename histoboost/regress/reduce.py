@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from histoboost.errors import HistoboostWarning
 from histoboost.regress.features import Columns
 
 #: Block power iterations, and extra directions kept meanwhile (Halko, Martinsson, Tropp 2011).
@@ -113,6 +115,11 @@ def fit_reduction(columns: Sequence[Columns], blocks: Sequence[Matrix], seed: in
         Rows of the training slides.
     seed : int
         Where the search for the components begins.
+
+    Warns
+    -----
+    HistoboostWarning
+        If there are fewer components than asked for.
     """
     parts = []
     for start, stop, components in blocks_of(columns):
@@ -120,6 +127,13 @@ def fit_reduction(columns: Sequence[Columns], blocks: Sequence[Matrix], seed: in
             parts.append(Part(start, stop))
             continue
         mean, axes = principal_axes([b[:, start:stop] for b in blocks], components, seed)
+        if axes.shape[1] < components:
+            warnings.warn(
+                f"pca:{components}: {sum(map(len, blocks))} training spots have {axes.shape[1]} "
+                "components, so many are used",
+                HistoboostWarning,
+                stacklevel=3,
+            )
         parts.append(Part(start, stop, mean, axes))
     return Reduction(tuple(parts))
 
