@@ -6,11 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from histoboost.cache.digests import digest_bytes
-from histoboost.cache.layout import ROOT_DOCUMENT, seal, slide_document, slide_key
+from histoboost.cache.layout import ROOT_DOCUMENT, Damaged, slide_key
 from histoboost.cache.place import Place
-from histoboost.cache.spots import SpotTable, decode_table, encode_table
-from histoboost.cache.table import is_whole, open_slide, read_files, read_table
+from histoboost.cache.spots import SpotTable, decode_table
+from histoboost.cache.table import encode_slide, open_slide, put_in_place, read_files, read_table
 from histoboost.errors import HistoboostError
 
 #: Where a slide's folder holds its labels; nothing else of a spot table lies there.
@@ -57,23 +56,19 @@ def write_labels(place: Place, table: SpotTable) -> list[str]:
         What has changed, a few words each; empty if these labels were there already.
     """
     record = open_slide(place, table.slide)
-    changes = ["completed"]
-    if is_whole(place, table.slide):
+    try:
+        stored = read_table(place, record)
         if record.table_digest == table.digest:
             return []
-        changes = _changes(read_table(place, record), table)
+        changes = _changes(stored, table)
+    except Damaged:
+        changes = ["completed"]
     folder = slide_key(table.slide)
-    files = encode_table(table)
-    del files[ROOT_DOCUMENT]  # ours says the same and more
+    files, document = encode_slide(table, record.order)
     for labels in _FOLDERS:
         if any(f"{labels}{path}" not in files for path in place.walk(f"{folder}/{labels}"[:-1])):
             place.remove_folder(f"{folder}/{labels}"[:-1])
-    for path, data in files.items():
-        if place.read(f"{folder}/{path}") != data:
-            place.put(f"{folder}/{path}", data)
-    digests = {path: digest_bytes(data) for path, data in files.items()}
-    document = slide_document(record.order, len(table), table.digest, digests)
-    place.put(f"{folder}/{ROOT_DOCUMENT}", seal(document))
+    put_in_place(place, folder, files, document)
     return changes
 
 

@@ -54,6 +54,19 @@ def check_embedding_name(name: str) -> str:
     return _check("embedding", name, _SEPARATORS + _EXPRESSION)
 
 
+def default_embedding_name(backbone: str, side: str) -> str:
+    """Name of an embedding for which none is asked.
+
+    A colon or slash, as in ``hf-hub:MahmoodLab/UNI``, has a meaning in feature sets and paths.
+
+    Examples
+    --------
+    >>> default_embedding_name("hf-hub:MahmoodLab/UNI", "55um")
+    'hf-hub-MahmoodLab-UNI@55um'
+    """
+    return f"{backbone.replace(':', '-').replace('/', '-')}@{side}"
+
+
 def is_slide_name(name: str) -> bool:
     """Whether `check_slide_name` accepts `name`."""
     return _fault(name, _RESERVED["slide"], _SEPARATORS) is None

@@ -210,21 +210,18 @@ def set_aside(place: Place, folder: str, paths: list[str]) -> None:
 def _write(place: Place, table: SpotTable, order: int | None) -> None:
     folder = slide_key(table.slide)
     there = place.exists(folder) and not place.in_progress(folder)
-    if there and is_whole(place, table.slide):
+    if there and _is_whole(place, table.slide):
         return
-    files = encode_table(table)
-    del files[ROOT_DOCUMENT]  # ours says the same and more
-    digests = {path: digest_bytes(data) for path, data in files.items()}
     if order is None:
         order = next_orders(place, [table.slide])[table.slide]
-    document = seal(slide_document(order, len(table), table.digest, digests))
+    files, document = encode_slide(table, order)
     if there:
         if table.group is None and place.exists(f"{folder}/uns/group"):
             raise HistoboostError(
                 f"{place}: slide {table.slide} is damaged and has a group, which its source does "
                 "not tell; add --groups FILE"
             )
-        _repair(place, folder, files, document)
+        put_in_place(place, folder, files, document)
         return
     staging = f"table-{digest_bytes(document)[:32]}"
     held = place.hold(staging)
@@ -232,8 +229,15 @@ def _write(place: Place, table: SpotTable, order: int | None) -> None:
     held.drop()
 
 
-def is_whole(place: Place, slide: str) -> bool:
-    """Whether a slide's spot table is there, every byte as written."""
+def encode_slide(table: SpotTable, order: int) -> tuple[dict[str, bytes], bytes]:
+    """The files of a slide's spot table by path, and the document with their digests."""
+    files = encode_table(table)
+    del files[ROOT_DOCUMENT]  # ours says the same and more
+    digests = {path: digest_bytes(data) for path, data in files.items()}
+    return files, seal(slide_document(order, len(table), table.digest, digests))
+
+
+def _is_whole(place: Place, slide: str) -> bool:
     try:
         read_files(place, open_slide(place, slide))
     except Damaged:
@@ -241,8 +245,11 @@ def is_whole(place: Place, slide: str) -> bool:
     return True
 
 
-def _repair(place: Place, folder: str, files: dict[str, bytes], document: bytes) -> None:
-    # One file at a time, because the folder also holds embeddings; the digests come last.
+def put_in_place(place: Place, folder: str, files: dict[str, bytes], document: bytes) -> None:
+    """Write what differs into a slide's folder, from `encode_slide`.
+
+    One file at a time, because the folder also holds embeddings; the digests come last.
+    """
     for path, data in files.items():
         if place.read(f"{folder}/{path}") != data:
             place.put(f"{folder}/{path}", data)

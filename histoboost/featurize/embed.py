@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.cache.names import check_embedding_name
+from histoboost.cache.names import check_embedding_name, default_embedding_name
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError
 from histoboost.featurize.align import Alignment, asked_alignments, move_spots
@@ -177,8 +177,7 @@ def _parts(
 def embedding_name(name: str | None, backbone: str, side: PatchSize, sizes: int) -> str:
     """``<backbone>@<side>``, or the name asked for."""
     if name is None:
-        # A colon or slash, as in hf-hub:MahmoodLab/UNI, has a meaning in feature sets and paths.
-        return f"{backbone.replace(':', '-').replace('/', '-')}@{side}"
+        return default_embedding_name(backbone, str(side))
     return name if sizes == 1 else f"{name}@{side}"
 
 

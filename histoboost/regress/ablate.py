@@ -143,15 +143,16 @@ def ablate(
         If there is nothing to compare, or as for `cross_validate`.
     """
     rows = [Setup(spec, **more) for spec in features]
-    if leave_one_out and rows:
-        specs = _without_each(store, labelled_slides(store, slides), rows[0])
-        rows += [replace(rows[0], features=spec) for spec in specs]
-    rows += setups
-    if len(rows) < 2:
+    if len(rows) + len(setups) < 2 and not (leave_one_out and rows):
         raise HistoboostError(
             "ablate: nothing to compare; give --features twice or more, or --leave-one-out"
         )
-    _check_all(store, labelled_slides(store, slides), rows)
+    chosen = labelled_slides(store, slides)
+    if leave_one_out and rows:
+        specs = _without_each(store, chosen, rows[0])
+        rows += [replace(rows[0], features=spec) for spec in specs]
+    rows += setups
+    _check_all(store, chosen, rows)
     return Ablation(
         tuple(
             run_folds(

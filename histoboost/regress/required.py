@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from histoboost.cache.names import default_embedding_name
 from histoboost.cache.recipe import Recipe
 from histoboost.errors import HistoboostError, HistoboostWarning
 
@@ -33,7 +34,8 @@ def check_present(store: EmbeddingStore, slides: Sequence[str], recipes: Recipes
     HistoboostError
         Naming the slides, the embeddings, and what to run where the recipe tells.
     """
-    there = {slide: store.embeddings(slide) for slide in slides if slide in store.slides()}
+    stored = store.slides()
+    there = {slide: store.embeddings(slide) for slide in slides if slide in stored}
     lacking = {slide: recipes.keys() - names.keys() for slide, names in there.items()}
     missing = [name for name in recipes if any(name in names for names in lacking.values())]
     if not missing:
@@ -93,8 +95,7 @@ def _commands(location: str, missing: Recipes) -> list[str]:
         backbone = str(fields["backbone"])
         featurize = ("histoboost", "featurize", "DATA", location, "--backbone", backbone)
         command = featurize + _options(fields)
-        # As `featurize` names what it makes.
-        if name == f"{backbone.replace(':', '-').replace('/', '-')}@{side}":
+        if name == default_embedding_name(backbone, side):
             commands.setdefault(command, []).append(side)
         else:
             commands[(*command, "--name", name)] = [side]
