@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from histoboost.cache.spots import SpotTable, spot_pitch_px
 from histoboost.errors import HistoboostError, HistoboostWarning
+from histoboost.hdf5_file import open_hdf5
 
 FEATURES = ("features", "embeddings")
 BARCODES = ("barcode", "barcodes")
@@ -48,7 +49,7 @@ def read_patch_file(path: Path, table: SpotTable) -> NDArray[Any]:
         If the file is damaged or holds something else, or a spot has no patch of its own.
     """
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             features = _features(path, file)
             rows = _rows(path, file, table, len(features))
     except OSError as error:

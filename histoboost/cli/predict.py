@@ -46,6 +46,13 @@ if TYPE_CHECKING:
     metavar="LEVEL",
     help="Add lower and upper bounds per type; needs a model trained with --intervals.",
 )
+@click.option(
+    "--backbones",
+    type=CommaList(),
+    metavar="A,B",
+    help="Networks of your own or of a hub that finetune was given; a model's folder alone never "
+    "runs code.",
+)
 @format_option()
 def predict(
     store: str,
@@ -54,6 +61,7 @@ def predict(
     slides: list[str] | None,
     normalize: str,
     interval: float | None,
+    backbones: list[str] | None,
     format: str | None,
 ) -> None:
     """Predict slides of STORE with MODEL and write a table or an AnnData.
@@ -70,7 +78,12 @@ def predict(
 
     check_prediction_output(Path(output))
     if is_ensemble(model_path):
-        found = _predict_images(store, model_path, slides, normalize, interval, format)
+        found = _predict_images(store, model_path, slides, normalize, interval, backbones, format)
+    elif backbones:
+        raise HistoboostError(
+            f"backbones {','.join(backbones)}: {model_path} is no end-to-end model; leave "
+            "--backbones out"
+        )
     else:
         found = _predict_embeddings(store, model_path, slides, normalize, interval, format)
     cell_types, predictions, spots = found
@@ -114,6 +127,7 @@ def _predict_images(
     slides: list[str] | None,
     normalize: str,
     interval: float | None,
+    backbones: list[str] | None,
     format: str | None,
 ) -> Predicted:
     from histoboost.endtoend.predict import predict_slides
@@ -125,6 +139,11 @@ def _predict_images(
         raise HistoboostError(f"interval: {model_path} is an end-to-end model, which gives none")
     dataset = open_dataset(data, format)
     cell_types, predictions = predict_slides(
-        dataset, model_path, slides, how=normalize, device=pick_device("auto")
+        dataset,
+        model_path,
+        slides,
+        how=normalize,
+        device=pick_device("auto"),
+        backbones=backbones or (),
     )
     return cell_types, predictions, lambda slide: spot_table(dataset[slide])

@@ -26,6 +26,7 @@ from histoboost.endtoend.layout import (
 )
 from histoboost.endtoend.target import LearnedTarget, fit_learned_target
 from histoboost.errors import HistoboostError
+from histoboost.featurize.backbones import is_harmless
 from histoboost.featurize.finetune.checkpoint import load_tensors, save_json, save_tensors
 from histoboost.featurize.finetune.curves import draw_curves
 from histoboost.featurize.finetune.model import build
@@ -156,13 +157,22 @@ class Ensemble:
         return float(sum(row["seconds"] for rows in self.histories().values() for row in rows))
 
 
-def load_ensemble(folder: str | Path) -> Ensemble:
+def load_ensemble(folder: str | Path, backbones: Sequence[str] = ()) -> Ensemble:
     """Open a complete ensemble.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Where it is.
+    backbones : sequence of str
+        Networks beyond histoboost's and timm's own that the caller trusts. The folder may come
+        from anywhere: a name in it is never imported or fetched unless it is among these.
 
     Raises
     ------
     HistoboostError
-        If the folder holds none, one of another version, or one in training.
+        If the folder holds none, one of another version, or one in training, or names a network
+        that is not in `backbones`.
     """
     folder = Path(folder)
     path = folder / IDENTITY
@@ -187,6 +197,12 @@ def load_ensemble(folder: str | Path) -> Ensemble:
         if isinstance(error, HistoboostError):
             raise
         raise HistoboostError(f"{path}: cannot be read ({error}); train again") from error
+    for backbone in ensemble.settings.backbones:
+        if not is_harmless(backbone) and backbone not in backbones:
+            raise HistoboostError(
+                f"{path}: names the network {backbone!r}, which is code or a download; if you "
+                f"trust it, give --backbones {backbone}"
+            )
     for name in ensemble.members:
         if not (folder / name / MODEL).exists():
             raise HistoboostError(
@@ -328,6 +344,8 @@ def _identity(plan: Plan, learned: LearnedTarget, pixels: Pixels) -> dict[str, A
 
 
 def _stored_alignment(folder: Path, kind: str) -> str:
+    if kind not in ("none", "auto", "table"):
+        raise ValueError(f"alignment {kind!r}")
     return str(folder / ALIGNMENT) if kind == "table" else kind
 
 

@@ -26,6 +26,7 @@ def predict_slides(
     *,
     how: str = "rank",
     device: torch.device,
+    backbones: Sequence[str] = (),
 ) -> tuple[tuple[str, ...], list[Prediction]]:
     """Predict slides of a dataset.
 
@@ -41,6 +42,8 @@ def predict_slides(
         Units of the predictions, see `histoboost.regress.targets.normalize`.
     device : torch.device
         Where to compute.
+    backbones : sequence of str
+        Networks of one's own or of huggingface.co that the model may name, see `load_ensemble`.
 
     Returns
     -------
@@ -54,7 +57,7 @@ def predict_slides(
     HistoboostError
         If the model is incomplete, or a slide is unknown or has other cell types.
     """
-    ensemble = load_ensemble(model)
+    ensemble = load_ensemble(model, backbones)
     chosen: Sequence[Slide]
     if slides is not None:
         chosen = [dataset[name] for name in slides]

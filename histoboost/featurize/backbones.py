@@ -11,6 +11,7 @@ weights. A network of your own joins with the decorator::
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -126,6 +127,14 @@ def describe_backbones() -> dict[str, str]:
     """One line about each registered backbone, by name."""
     lines = {name: (_REGISTRY[name].__doc__ or "").strip() for name in backbone_names()}
     return {name: line.split("\n")[0] for name, line in lines.items()}
+
+
+def is_harmless(name: str) -> bool:
+    """Whether building `name` with given weights neither imports code nor fetches a file.
+
+    True of the registered names and timm's own; false of a function and of huggingface.co.
+    """
+    return name in _REGISTRY or re.fullmatch(r"timm:[\w.]+", name) is not None
 
 
 def architecture(name: str) -> Architecture:

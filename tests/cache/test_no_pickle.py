@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import pickle
+import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import histoboost
@@ -40,3 +43,51 @@ def test_no_module_can_unpickle(source):
 
 def test_the_test_looks_at_the_whole_package():
     assert len(SOURCES) > 20
+
+
+class Runs:
+    """Its pickle makes a folder when it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.mkdir, (self.path,)
+
+
+def test_a_zarr_array_of_pickled_objects_runs_nothing(tmp_path):
+    import numcodecs
+    import zarr
+
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+    codec = numcodecs.Pickle()
+    group.create_array("x", shape=(1,), chunks=(1,), dtype="<f8", filters=[codec], compressors=None)
+    (tmp_path / "a.zarr/x/0").write_bytes(pickle.dumps(Runs(tmp_path / "ran")))
+    with pytest.raises((RuntimeError, ValueError), match="[Pp]ickle"):
+        zarr.open_group(tmp_path / "a.zarr", mode="r")["x"][:]
+    assert not (tmp_path / "ran").exists()
+
+
+def test_variable_length_objects_in_hdf5_are_text_and_never_unpickled(tmp_path):
+    import h5py
+
+    data = pickle.dumps(Runs(tmp_path / "ran"))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = [np.void(data)]
+        texts = file.create_dataset("y", (1,), h5py.vlen_dtype(np.uint8))
+        texts[0] = np.frombuffer(data, np.uint8)
+        file.attrs["z"] = np.void(data)
+    with h5py.File(tmp_path / "a.h5", "r") as file:
+        assert bytes(file["x"][0]) == data
+        assert bytes(file["y"][0]) == data
+        assert bytes(file.attrs["z"]) == data
+    assert not (tmp_path / "ran").exists()
+
+
+def test_no_dependency_may_be_older_than_its_known_holes():
+    project = Path(__file__).parents[2] / "pyproject.toml"
+    allowed = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"]
+    floors = dict(line.split(">=") for line in allowed)
+    # Code ran in numcodecs' pickle codec, and past torch's weights_only, in older ones.
+    for name, floor in {"numcodecs": (0, 16, 6), "torch": (2, 6)}.items():
+        assert tuple(map(int, floors[name].split("."))) >= floor

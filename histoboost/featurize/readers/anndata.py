@@ -28,6 +28,7 @@ from histoboost.featurize.readers.labels import PREFERRED, find_abundances
 from histoboost.featurize.readers.stored import zarr_image
 from histoboost.featurize.readers.visium import um_per_px
 from histoboost.featurize.slide import Dataset, Slide, SlideImage
+from histoboost.hdf5_file import open_hdf5
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,7 +125,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
         yield zarr.open_group(path, mode="r")
     else:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             yield file
 
 

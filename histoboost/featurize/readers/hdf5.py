@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.featurize.readers.stored import band_rows, to_uint8
 from histoboost.featurize.slide import Dataset, Slide
+from histoboost.hdf5_file import open_hdf5
 
 #: Fields of a spot table that are no cell types.
 NOT_CELL_TYPES = ("x", "y", "Test_Set")
@@ -106,7 +107,7 @@ def read(path: Path) -> Dataset:
 
 def _open(path: Path) -> h5py.File:
     try:
-        return h5py.File(path, "r")
+        return open_hdf5(path)
     except OSError as error:
         raise HistoboostError(
             f"{path}: cannot be opened as HDF5 ({error}); check that it is complete and readable"

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 RASTER_SUFFIXES = (".png", ".jpg", ".jpeg")
+#: What Pillow may take such a file for: of others, some start programs (Ghostscript).
+FORMATS = ("PNG", "JPEG")
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf")
 WSI_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi")
 IMAGE_SUFFIXES = (*RASTER_SUFFIXES, *TIFF_SUFFIXES, *WSI_SUFFIXES)
@@ -105,7 +107,7 @@ def _pillow(path: Path) -> Iterator[Image.Image]:
     try:
         # A slide is larger than what Pillow takes for an attack.
         Image.MAX_IMAGE_PIXELS = None
-        with warnings.catch_warnings(), Image.open(path) as image:
+        with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as image:
             yield image
     except (OSError, SyntaxError) as error:
         raise HistoboostError(

@@ -16,6 +16,9 @@ from histoboost.featurize.readers.images import over_white
 #: Decoded bytes of a band, or one row of tiles where that is more.
 BAND_BYTES = 32 * 2**20
 
+#: OME metadata may name other files; only the one that was given is read.
+ALONE: dict[str, Any] = {"_multifile": False}
+
 MISSING = "{path}: {what} need {library}; pip install 'histoboost[wsi]'"
 
 
@@ -44,7 +47,10 @@ class TiffImage:
         import zarr
 
         try:
-            with tifffile.TiffFile(self.path) as tiff, tiff.series[0].aszarr(level=0) as store:
+            with (
+                tifffile.TiffFile(self.path, **ALONE) as tiff,
+                tiff.series[0].aszarr(level=0) as store,
+            ):
                 stored = cast(Any, zarr.open_array(store, mode="r"))
                 if self.axes[0] == "Y":
                     pixels = stored[start:stop]
@@ -97,7 +103,7 @@ def open_tiff(path: Path) -> TiffImage:
             MISSING.format(path=path, what="TIFF files", library="tifffile")
         ) from error
     try:
-        with tifffile.TiffFile(path) as tiff:
+        with tifffile.TiffFile(path, **ALONE) as tiff:
             level = tiff.series[0].levels[0]
             page = level.keyframe
             shape, axes, dtype = level.shape, level.axes, level.dtype
