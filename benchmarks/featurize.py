@@ -34,10 +34,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from histoboost.featurize.backbones import Backbone, load_backbone
+from histoboost.featurize.backbones.base import Backbone, load_backbone
 from histoboost.featurize.embed import featurize
-from histoboost.featurize.engines import Engine, pick_device, pick_engine
-from histoboost.featurize.readers import open_dataset
+from histoboost.featurize.engines.base import Engine, pick_device, pick_engine
+from histoboost.slides.readers import open_dataset
 
 SIDE = 2000
 

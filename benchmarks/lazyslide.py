@@ -27,7 +27,7 @@ from torchvision.transforms import v2
 
 from benchmarks.featurize import spread
 from histoboost.cache.store import EmbeddingStore
-from histoboost.featurize.backbones import Backbone, load_backbone
+from histoboost.featurize.backbones.base import Backbone, load_backbone
 from histoboost.featurize.embed import featurize
 from histoboost.phantom import phantom_slide
 

@@ -34,7 +34,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.cache.recipe import Recipe
-from histoboost.cache.spots import SpotTable
 from histoboost.cache.store import EmbeddingStore
 from histoboost.regress.crossval import run_fold
 from histoboost.regress.features import FeatureMatrix, assemble, describe
@@ -42,6 +41,7 @@ from histoboost.regress.folds import Fold, make_folds
 from histoboost.regress.metrics import spot_spearman, type_spearman
 from histoboost.regress.setup import Setup
 from histoboost.regress.targets import fit_target
+from histoboost.spots import SpotTable
 
 SIZES = (2197, 2270, 690, 1187, 1677, 328)
 TYPES, WIDTH, RANK = 35, 1280, 48

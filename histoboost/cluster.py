@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from histoboost.errors import HistoboostError, HistoboostWarning
+from histoboost.errors import BadInput, HistoboostError, HistoboostWarning
 from histoboost.progress import progress
 
 if TYPE_CHECKING:
@@ -47,14 +47,14 @@ def connect(address: str) -> Iterator[Client]:
     try:
         from distributed import Client
     except ImportError as error:
-        raise HistoboostError(
+        raise BadInput(
             "--scheduler: Dask is not installed; pip install 'histoboost[dask]'"
         ) from error
     with _quiet():
         try:
             client = Client(address, timeout=CONNECT_TIMEOUT_S)
         except (OSError, TimeoutError, ValueError) as error:
-            raise HistoboostError(
+            raise BadInput(
                 f"--scheduler {address}: no Dask scheduler answers there; start one with "
                 "'dask scheduler', or check the address"
             ) from error
@@ -69,7 +69,7 @@ def connect(address: str) -> Iterator[Client]:
             client.wait_for_workers(1, timeout=WORKER_TIMEOUT_S)
         except TimeoutError as error:
             client.close()
-            raise HistoboostError(
+            raise BadInput(
                 f"--scheduler {address}: the scheduler has no workers; start some with "
                 f"'dask worker {address}'"
             ) from error
@@ -170,14 +170,14 @@ def run_units(
                 done += 1
                 advance(1)
     except HistoboostError as error:
-        raise HistoboostError(f"{names[place]}: {error}") from error
+        raise BadInput(f"{names[place]}: {error}") from error
     except KilledWorker as error:
-        raise HistoboostError(
+        raise BadInput(
             f"{names[place]}: workers died {error.allowed_failures + 1} times while they ran it, "
             "most likely for want of memory; give them more, then run the same command again"
         ) from error
     except (CommClosedError, OSError, TimeoutError, _cancelled()) as error:
-        raise HistoboostError(
+        raise BadInput(
             f"{address}: the scheduler was lost; what is done is kept, run the same command again"
         ) from error
     finally:
@@ -200,7 +200,7 @@ def _cancelled() -> type[BaseException]:
 def _require_gpus(client: Client) -> None:
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     if not any(worker["resources"].get("GPU") for worker in workers):
-        raise HistoboostError(
+        raise BadInput(
             "--device cuda: no worker offers a GPU; start them with --resources GPU=1, one worker "
             "for each GPU"
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.errors import HistoboostError
+from histoboost.errors import BadInput
 from histoboost.phantom import write_phantom
 
 #: Weights-free statistics of stain and texture.
@@ -71,8 +71,8 @@ def run(
         If `out` holds the demo of other slides.
     """
     from histoboost.featurize.embed import featurize
+    from histoboost.outputs.table import write_submission
     from histoboost.regress.model import CompositionRegressor
-    from histoboost.regress.submission import write_submission
     from histoboost.report.model_report import report
 
     start = time.perf_counter()
@@ -125,7 +125,7 @@ def _write_slides(slides: Path, store: Path, spots: int) -> None:
     write_phantom(made, slides=SLIDES, spots=spots, pitch_px=PITCH_PX)
     if store.exists() and slides.exists() and made.read_bytes() != slides.read_bytes():
         made.unlink()
-        raise HistoboostError(
+        raise BadInput(
             f"{slides.parent}: holds a demo of other slides; give another folder with --out"
         )
     made.replace(slides)

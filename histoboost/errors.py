@@ -7,11 +7,40 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
-class HistoboostError(ValueError):
-    """Bad input: the message is one line that names the thing and the remedy.
+class HistoboostError(Exception):
+    """What this package raises on purpose: one line that names the thing and the remedy.
 
     The command line prints it without a traceback and exits with code 2.
     """
+
+
+class BadInput(HistoboostError):
+    """A file, an option or an argument cannot be used as it is."""
+
+
+class MissingExtra(HistoboostError):
+    """A package that only some commands need is not installed.
+
+    Parameters
+    ----------
+    what : str
+        What needs it, for example ``"slides.parquet"``.
+    package : str
+        The package.
+    extra : str
+        The extra of histoboost that brings it.
+    """
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        self.what, self.package, self.extra = what, package, extra
+        super().__init__(f"{what}: needs {package}; pip install 'histoboost[{extra}]'")
+
+    def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str, str]]:
+        return MissingExtra, (self.what, self.package, self.extra)
+
+
+class DamagedStore(HistoboostError):
+    """Something in a store is not as it was written."""
 
 
 class HistoboostWarning(UserWarning):

@@ -13,7 +13,7 @@ from typing import Any
 
 import h5py
 
-from histoboost.errors import HistoboostError
+from histoboost.errors import BadInput
 
 _INSIDE = (h5py.h5l.TYPE_HARD, h5py.h5l.TYPE_SOFT)
 
@@ -67,4 +67,4 @@ def _check_values(path: Path, name: str, found: object) -> None:
 
 
 def _refuse(path: Path, name: str, what: str) -> None:
-    raise HistoboostError(f"{path}: {name} is {what}; write the values into this file itself")
+    raise BadInput(f"{path}: {name} is {what}; write the values into this file itself")

@@ -8,8 +8,8 @@ from scipy.spatial import cKDTree
 from scipy.stats import rankdata, spearmanr
 
 from histoboost.errors import HistoboostError
-from histoboost.featurize.readers import open_dataset
 from histoboost.phantom import CELL_TYPES, phantom_slide, write_phantom
+from histoboost.slides.readers import open_dataset
 
 
 def test_the_file_has_the_layout_of_the_challenge(phantom_h5):

@@ -17,7 +17,7 @@ def test_every_public_name_is_there_and_can_be_called() -> None:
 def test_featurize_stays_a_function_after_its_room_was_imported(
     phantom_h5: Path, tmp_path: Path
 ) -> None:
-    import_module("histoboost.featurize.slide")
+    import_module("histoboost.slides.slide")
     store = tmp_path / "store.zarr"
     done = histoboost.featurize(phantom_h5, store, backbone="none")
     assert done.slides == histoboost.EmbeddingStore(store, mode="r").slides()

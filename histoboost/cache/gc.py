@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from histoboost.cache.backend import Place
 from histoboost.cache.layout import STAGING
-from histoboost.cache.place import Place
 
 #: Where nothing tells whether the owner lives, staged files younger than this are kept.
 OLDER_THAN_S = 24 * 3600.0

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.cache.digests import digest_array, digest_spots
 from histoboost.cache.layout import FORMAT_VERSION
 from histoboost.cache.patch_files import read_patch_file
 from histoboost.cache.recipe import Recipe
-from histoboost.cache.spots import SpotTable
-from histoboost.errors import HistoboostError
+from histoboost.digests import digest_array, digest_spots
+from histoboost.errors import BadInput
+from histoboost.spots import SpotTable
 
 
 def import_recipe(array: NDArray[np.float16], table: SpotTable) -> Recipe:
@@ -50,21 +50,21 @@ def read_arrays(directory: Path, tables: Mapping[str, SpotTable]) -> dict[str, N
         If a slide has no file or a file no slide, or an array does not fit.
     """
     if not directory.is_dir():
-        raise HistoboostError(f"{directory}: no such folder; give the one with <slide>.npy files")
+        raise BadInput(f"{directory}: no such folder; give the one with <slide>.npy files")
     files: dict[str, Path] = {}
     for path in sorted([*directory.glob("*.npy"), *directory.glob("*.h5")]):
         if path.stem in files:
-            raise HistoboostError(
+            raise BadInput(
                 f"{path}: slide {path.stem} also has {files[path.stem].name}; keep one of them"
             )
         files[path.stem] = path
     unknown = sorted(files.keys() - tables.keys())
     if unknown:
         known = ", ".join(tables) or "none"
-        raise HistoboostError(f"{files[unknown[0]]}: no slide {unknown[0]!r}; there are {known}")
+        raise BadInput(f"{files[unknown[0]]}: no slide {unknown[0]!r}; there are {known}")
     lacking = [slide for slide in tables if slide not in files]
     if lacking:
-        raise HistoboostError(f"{directory}: no {lacking[0]}.npy or .h5; every slide needs a file")
+        raise BadInput(f"{directory}: no {lacking[0]}.npy or .h5; every slide needs a file")
     arrays = {
         slide: read_patch_file(files[slide], table)
         if files[slide].suffix == ".h5"
@@ -75,7 +75,7 @@ def read_arrays(directory: Path, tables: Mapping[str, SpotTable]) -> dict[str, N
     for slide, array in arrays.items():
         expected = (len(tables[slide]), width)
         if array.ndim != 2 or array.shape != expected or width == 0:
-            raise HistoboostError(
+            raise BadInput(
                 f"{files[slide]}: has shape {array.shape}, not {expected}; "
                 "give one row per spot, in the order of the store"
             )
@@ -86,7 +86,7 @@ def _load(path: Path) -> NDArray[Any]:
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise HistoboostError(f"{path}: not a NumPy array file ({error})") from error
+        raise BadInput(f"{path}: not a NumPy array file ({error})") from error
     if array.dtype.kind not in "fiu":
-        raise HistoboostError(f"{path}: holds {array.dtype}; numbers are needed")
+        raise BadInput(f"{path}: holds {array.dtype}; numbers are needed")
     return array

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from histoboost.cache.backend import Place
 from histoboost.cache.layout import ROOT_DOCUMENT, Damaged, slide_key
-from histoboost.cache.place import Place
-from histoboost.cache.spots import SpotTable, decode_table
 from histoboost.cache.table import encode_slide, open_slide, put_in_place, read_files, read_table
-from histoboost.errors import HistoboostError
+from histoboost.errors import BadInput
+from histoboost.spots import SpotTable, decode_table
 
 #: Where a slide's folder holds its labels; nothing else of a spot table lies there.
 _FOLDERS = ("obsm/abundance/", "uns/cell_types/", "uns/split/", "uns/group/")
@@ -37,7 +37,7 @@ def relabelled(place: Place, table: SpotTable) -> SpotTable:
     stored = decode_table(table.slide, {**files, ROOT_DOCUMENT: root})
     differences = stored.with_labels(None).differences(table.with_labels(None))
     if differences:
-        raise HistoboostError(
+        raise BadInput(
             f"{place}: slide {table.slide}: {'; '.join(differences)}; only labels can be replaced, "
             "embed these spots into another store"
         )

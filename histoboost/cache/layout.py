@@ -14,9 +14,9 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.cache.digests import digest_bytes
 from histoboost.cache.recipe import Recipe
-from histoboost.errors import HistoboostError
+from histoboost.digests import digest_bytes
+from histoboost.errors import BadInput
 
 FORMAT_VERSION = 1
 CHUNK_ROWS = 1024
@@ -175,7 +175,7 @@ def unseal(data: bytes | None) -> dict[str, Any]:
     if not intact:
         raise Damaged("zarr.json does not match its digest")
     if own["format_version"] > FORMAT_VERSION:
-        raise HistoboostError(
+        raise BadInput(
             f"store: is of format {own['format_version']}, this histoboost reads up to "
             f"{FORMAT_VERSION}; install a newer histoboost"
         )

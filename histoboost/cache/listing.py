@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from histoboost.cache.backend import Place
 from histoboost.cache.layout import STAGING, Damaged, chunk_slices, unit_key
-from histoboost.cache.place import Place
+from histoboost.cache.published import open_unit
 from histoboost.cache.recipe import Recipe
 from histoboost.cache.table import embedding_names, open_slide
-from histoboost.cache.unit import open_unit
 from histoboost.cache.writer import OWNER
 
 

@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from histoboost.cache import liveness
+from histoboost.cache.backend import Source, plain_errors
 from histoboost.cache.layout import STAGING
-from histoboost.cache.place import Source, plain_errors
-from histoboost.errors import HistoboostError
+from histoboost.errors import BadInput
 
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
 
@@ -198,7 +198,7 @@ class LocalPlace:
                 source = staged.read_bytes()
         _write(path, source)
         if path.read_bytes() != source:
-            raise HistoboostError(f"{path}: reads back otherwise than written; check the disk")
+            raise BadInput(f"{path}: reads back otherwise than written; check the disk")
 
     def _swap(self, built: Path, target: Path, superseded: Callable[[], bool]) -> bool:
         with liveness.sole_owner(target.parent):

@@ -20,10 +20,10 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
-from histoboost.cache.digests import digest_bytes
+from histoboost.cache.backend import Source
 from histoboost.cache.layout import ROOT_DOCUMENT, STAGING
-from histoboost.cache.place import Source
-from histoboost.errors import HistoboostError
+from histoboost.digests import digest_bytes
+from histoboost.errors import BadInput
 
 SCHEMES = ("s3", "gs", "az")
 
@@ -52,7 +52,7 @@ class ObjectPlace:
         try:
             import obstore
         except ImportError as error:
-            raise HistoboostError(
+            raise BadInput(
                 f"{url}: object stores need obstore; pip install 'histoboost[cloud]'"
             ) from error
         self._url = url.rstrip("/")
@@ -176,7 +176,7 @@ class ObjectPlace:
                 # What I claimed and another has finished counts as mine, whoever was quicker.
                 return mine and outcome is not _Outcome.WAS_THERE
             if mine:
-                raise HistoboostError(
+                raise BadInput(
                     f"{self}: what was staged for {target} is gone; run the same command again"
                 )
 
@@ -246,7 +246,7 @@ class ObjectPlace:
             return False
         data = self.read(target)
         if data is None or not source.endswith(digest_bytes(data)):
-            raise HistoboostError(f"{self}/{target}: reads back otherwise than written; try again")
+            raise BadInput(f"{self}/{target}: reads back otherwise than written; try again")
         return True
 
     def _copy(self, source: str, target: str) -> bool:
@@ -277,7 +277,7 @@ class ObjectPlace:
             raise
         except self._obs.exceptions.BaseError as error:
             reason = " ".join(str(error).split())[:300]
-            raise HistoboostError(
+            raise BadInput(
                 f"{self}: {reason}; check bucket, credentials and endpoint, "
                 "and run the same command again, what is stored is kept"
             ) from error
@@ -308,7 +308,7 @@ def open_objects(location: str) -> ObjectPlace:
     """
     scheme = location.split("://", 1)[0]
     if scheme not in SCHEMES:
-        raise HistoboostError(f"{location}: unknown scheme {scheme!r}; use {', '.join(SCHEMES)}")
+        raise BadInput(f"{location}: unknown scheme {scheme!r}; use {', '.join(SCHEMES)}")
     return ObjectPlace(location)
 
 

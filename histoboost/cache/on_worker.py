@@ -7,7 +7,7 @@ from pathlib import Path
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.cluster import worker_name
-from histoboost.errors import HistoboostError
+from histoboost.errors import BadInput, HistoboostError
 
 
 def shared_location(store: EmbeddingStore) -> str:
@@ -27,7 +27,7 @@ def store_on_worker(location: str) -> EmbeddingStore:
     try:
         EmbeddingStore(location, mode="r")
     except HistoboostError as error:
-        raise HistoboostError(
+        raise BadInput(
             f"worker {worker_name()} cannot see the store {location}; put it on a file system that "
             f"all machines share or in object storage ({error})"
         ) from error

@@ -10,9 +10,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.cache.spots import SpotTable, spot_pitch_px
-from histoboost.errors import HistoboostError, HistoboostWarning
+from histoboost.errors import BadInput, HistoboostWarning
 from histoboost.hdf5_file import open_hdf5
+from histoboost.spots import SpotTable, spot_pitch_px
 
 FEATURES = ("features", "embeddings")
 BARCODES = ("barcode", "barcodes")
@@ -53,7 +53,7 @@ def read_patch_file(path: Path, table: SpotTable) -> NDArray[Any]:
             features = _features(path, file)
             rows = _rows(path, file, table, len(features))
     except OSError as error:
-        raise HistoboostError(f"{path}: cannot be read as HDF5 ({error})") from error
+        raise BadInput(f"{path}: cannot be read as HDF5 ({error})") from error
     spare = len(features) - len(rows)
     if spare:
         warnings.warn(
@@ -69,12 +69,12 @@ def _features(path: Path, file: h5py.File) -> NDArray[Any]:
     key = next((key for key in FEATURES if isinstance(file.get(key), h5py.Dataset)), None)
     if key is None:
         found = ", ".join(file) or "nothing"
-        raise HistoboostError(f"{path}: no 'features' (it holds {found}); give TRIDENT's output")
+        raise BadInput(f"{path}: no 'features' (it holds {found}); give TRIDENT's output")
     features: NDArray[Any] = file[key][()]
     if features.ndim == 3 and len(features) == 1:
         features = features[0]
     if features.ndim != 2 or features.dtype.kind not in "fiu":
-        raise HistoboostError(
+        raise BadInput(
             f"{path}: {key} is {features.dtype} of shape {features.shape}, not numbers of shape "
             "(patches, width)"
         )
@@ -87,10 +87,10 @@ def _rows(path: Path, file: h5py.File, table: SpotTable, patches: int) -> NDArra
         names = [_text(name) for name in file[key][()].ravel()]
         return _by_barcode(path, names, table, patches)
     if "coords" not in file:
-        raise HistoboostError(f"{path}: no 'coords' and no barcodes; patches cannot be matched")
+        raise BadInput(f"{path}: no 'coords' and no barcodes; patches cannot be matched")
     coords = np.asarray(file["coords"][()], np.float64)
     if coords.shape != (patches, 2):
-        raise HistoboostError(
+        raise BadInput(
             f"{path}: coords have shape {coords.shape} for {patches} patches; give (x, y) of each"
         )
     return _by_place(path, coords, _side(file), table)
@@ -99,12 +99,12 @@ def _rows(path: Path, file: h5py.File, table: SpotTable, patches: int) -> NDArra
 def _by_barcode(path: Path, names: list[str], table: SpotTable, patches: int) -> NDArray[np.int64]:
     where = {name: row for row, name in enumerate(names)}
     if len(names) != patches or len(where) != patches:
-        raise HistoboostError(
+        raise BadInput(
             f"{path}: {len(where)} different barcodes for {patches} patches; give one each"
         )
     lacking = [spot for spot in table.spot_ids if spot not in where]
     if lacking:
-        raise HistoboostError(
+        raise BadInput(
             f"{path}: {len(lacking)} of {len(table)} spots of slide {table.slide} have no patch "
             f"(first: {lacking[0]}); embed these too"
         )
@@ -131,12 +131,12 @@ def _by_place(
             best = (near, rows.astype(np.int64))
     near, rows = best
     if near < len(table):
-        raise HistoboostError(
+        raise BadInput(
             f"{path}: {len(table) - near} of {len(table)} spots of slide {table.slide} have no "
             "patch around them; embed patches centred on the spots, in pixels of the same image"
         )
     if len(np.unique(rows)) < len(rows):
-        raise HistoboostError(
+        raise BadInput(
             f"{path}: two spots of slide {table.slide} share a patch; embed one patch for each"
         )
     return rows

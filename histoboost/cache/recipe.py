@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from histoboost.cache.digests import digest_bytes
-from histoboost.errors import HistoboostError
+from histoboost.digests import digest_bytes
+from histoboost.errors import BadInput
 
 #: Fields that differ from slide to slide within one embedding.
 SLIDE_FIELDS = ("slide_pixels", "slide_scale", "spots", "alignment", "array")
@@ -58,7 +58,7 @@ class Recipe:
                 allow_nan=False,
             )
         except (TypeError, ValueError) as error:
-            raise HistoboostError(f"recipe: {error}; fields must be JSON values") from error
+            raise BadInput(f"recipe: {error}; fields must be JSON values") from error
         self._canonical = text
 
     @property

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.cache.asked import ask, awaited
+from histoboost.cache.backend import Place
 from histoboost.cache.gc import OLDER_THAN_S, Collected, collect
 from histoboost.cache.imports import import_recipe, read_arrays
 from histoboost.cache.labels import relabelled, write_labels
@@ -34,11 +34,10 @@ from histoboost.cache.layout import (
 )
 from histoboost.cache.listing import EmbeddingRow, list_embeddings
 from histoboost.cache.local import LocalPlace
-from histoboost.cache.names import check_embedding_name, check_slide_name
 from histoboost.cache.objects import open_objects
-from histoboost.cache.place import Place
+from histoboost.cache.pending import ask, awaited
+from histoboost.cache.published import Unit, open_unit, read_unit
 from histoboost.cache.recipe import Recipe
-from histoboost.cache.spots import SpotTable
 from histoboost.cache.table import (
     SlideRecord,
     embedding_names,
@@ -50,10 +49,11 @@ from histoboost.cache.table import (
     slide_names,
     write_table,
 )
-from histoboost.cache.unit import Unit, open_unit, read_unit
 from histoboost.cache.verify import Verification, foreign_in_store, verify
 from histoboost.cache.writer import EmbeddingWriter, to_float16
-from histoboost.errors import HistoboostError
+from histoboost.errors import BadInput
+from histoboost.names import check_embedding_name, check_slide_name
+from histoboost.spots import SpotTable
 
 __all__ = ["EmbeddingStore", "EmbeddingWriter", "Recipe", "SpotTable"]
 
@@ -212,11 +212,11 @@ class EmbeddingStore:
         check_embedding_name(name)
         expected = self._slide(slide).n_spots
         if n_spots != expected:
-            raise HistoboostError(
+            raise BadInput(
                 f"slide {slide}: {n_spots} rows for {expected} spots; one row per spot is needed"
             )
         if width < 1:
-            raise HistoboostError(f"embedding {name}: width {width}; at least 1 is needed")
+            raise BadInput(f"embedding {name}: width {width}; at least 1 is needed")
         self._check_same_elsewhere(slide, name, recipe)
         return EmbeddingWriter(self._place, slide, name, recipe, n_spots, width)
 
@@ -253,7 +253,7 @@ class EmbeddingStore:
         if slide is not None and not self._is_slide(slide):
             self._slide(slide)  # says which there are
         if name is None and slide is None:
-            raise HistoboostError(f"{self.location}: say which embedding or slide to remove")
+            raise BadInput(f"{self.location}: say which embedding or slide to remove")
         slides = self._slide_names() if slide is None else [slide]
         keys = {s: slide_key(s) if name is None else unit_key(s, name) for s in slides}
         if name is not None:
@@ -261,7 +261,7 @@ class EmbeddingStore:
         removed = [s for s, key in keys.items() if self._place.remove_folder(key)]
         if not removed:
             known = ", ".join(row.name for row in self.summary()) or "none"
-            raise HistoboostError(f"{self.location}: no embedding {name!r}; there are {known}")
+            raise BadInput(f"{self.location}: no embedding {name!r}; there are {known}")
         return removed
 
     def import_arrays(self, name: str, directory: str | os.PathLike[str]) -> list[str]:
@@ -322,7 +322,7 @@ class EmbeddingStore:
                 continue  # absent there, or for `verify` to report
             found = stored.differences(recipe.without_slide())
             if found:
-                raise HistoboostError(
+                raise BadInput(
                     f"{self.location}: embedding {name} is stored with another recipe for slide "
                     f"{other} ({'; '.join(found[:3])}); choose another name or remove it first"
                 )
@@ -332,7 +332,7 @@ class EmbeddingStore:
         check_slide_name(slide)
         if not self._is_slide(slide):
             known = ", ".join(self._slide_names()) or "none"
-            raise HistoboostError(f"{self.location}: no slide {slide!r}; there are {known}")
+            raise BadInput(f"{self.location}: no slide {slide!r}; there are {known}")
         return self._whole(lambda: open_slide(self._place, slide), slide)
 
     def _unit(self, slide: str, name: str) -> Unit:
@@ -340,7 +340,7 @@ class EmbeddingStore:
         check_embedding_name(name)
         if not self._place.exists(unit_key(slide, name)):
             known = ", ".join(embedding_names(self._place, self._slide(slide))) or "none"
-            raise HistoboostError(
+            raise BadInput(
                 f"{self.location}: no embedding {name!r} of slide {slide}; there are {known}"
             )
         return self._whole(lambda: open_unit(self._place, slide, name), slide, name)
@@ -350,7 +350,7 @@ class EmbeddingStore:
             return read()
         except Damaged as damage:
             unit = f"slide {slide}" if name is None else f"slide {slide}, embedding {name}"
-            raise HistoboostError(
+            raise BadInput(
                 f"{self.location}: {unit}: {damage}; "
                 "run the same featurize again to repair it, or remove it"
             ) from None
@@ -362,7 +362,7 @@ class EmbeddingStore:
         data = place.read(ROOT_DOCUMENT)
         version = None if data is None else _format_version(data)
         if version is not None and version > FORMAT_VERSION:
-            raise HistoboostError(
+            raise BadInput(
                 f"{place}: is of format {version}, this histoboost reads up to {FORMAT_VERSION}; "
                 "install a newer histoboost"
             )
@@ -370,13 +370,13 @@ class EmbeddingStore:
         if version is not None or SLIDES in entries:
             return
         if self._mode == "r":
-            raise HistoboostError(f"{place}: no store there; check the path, or featurize first")
+            raise BadInput(f"{place}: no store there; check the path, or featurize first")
         if entries - {STAGING, FOREIGN}:
-            raise HistoboostError(f"{place}: is not a store; give a new or empty folder")
+            raise BadInput(f"{place}: is not a store; give a new or empty folder")
 
     def _check_writable(self) -> None:
         if self._mode == "r":
-            raise HistoboostError(f"{self.location}: was opened for reading; open it to write")
+            raise BadInput(f"{self.location}: was opened for reading; open it to write")
 
     def _make_root(self) -> None:
         for key, data in store_documents().items():
@@ -390,7 +390,7 @@ def _place(location: str) -> Place:
         return open_objects(location)
     path = Path(location)
     if path.exists() and not path.is_dir():
-        raise HistoboostError(
+        raise BadInput(
             f"{path}: is a file, not a store; give the folder that histoboost featurize makes of it"
         )
     return LocalPlace(path)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from histoboost.cache.digests import digest_bytes
+from histoboost.cache.backend import Place
 from histoboost.cache.layout import (
     FOREIGN,
     ROOT_DOCUMENT,
@@ -20,10 +20,10 @@ from histoboost.cache.layout import (
     slide_key,
     unseal,
 )
-from histoboost.cache.names import is_embedding_name, is_slide_name
-from histoboost.cache.place import Place
-from histoboost.cache.spots import SpotTable, decode_table, encode_table
-from histoboost.errors import HistoboostError, HistoboostWarning
+from histoboost.digests import digest_bytes
+from histoboost.errors import BadInput, HistoboostWarning
+from histoboost.names import is_embedding_name, is_slide_name
+from histoboost.spots import SpotTable, decode_table, encode_table
 
 # Writing once is enough unless other processes interfere.
 _ATTEMPTS = 5
@@ -134,7 +134,7 @@ def write_table(place: Place, table: SpotTable, order: int | None = None) -> Non
             _refuse_others(place, stored, table.with_group_of(stored))
         set_aside(place, slide_key(table.slide), foreign_entries(place, record))
         return
-    raise HistoboostError(
+    raise BadInput(
         f"{place}: slide {table.slide} does not read back as it was written; check the disk"
     )
 
@@ -147,7 +147,7 @@ def _refuse_others(place: Place, stored: SpotTable, table: SpotTable) -> None:
         remedy = "use another store, or remove the slide with its embeddings first"
     else:
         remedy = f"histoboost cache relabel {place} DATA stores these and keeps the embeddings"
-    raise HistoboostError(
+    raise BadInput(
         f"{place}: slide {table.slide} is stored with another table: "
         f"{'; '.join(differences)}; {remedy}"
     )
@@ -217,7 +217,7 @@ def _write(place: Place, table: SpotTable, order: int | None) -> None:
     files, document = encode_slide(table, order)
     if there:
         if table.group is None and place.exists(f"{folder}/uns/group"):
-            raise HistoboostError(
+            raise BadInput(
                 f"{place}: slide {table.slide} is damaged and has a group, which its source does "
                 "not tell; add --groups FILE"
             )

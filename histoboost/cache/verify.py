@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from histoboost.cache.backend import Place
 from histoboost.cache.layout import (
     FOREIGN,
     ROOT_DOCUMENT,
@@ -16,7 +17,7 @@ from histoboost.cache.layout import (
     store_documents,
     unit_key,
 )
-from histoboost.cache.place import Place
+from histoboost.cache.published import damaged_chunks, foreign_files, open_unit
 from histoboost.cache.table import (
     SlideRecord,
     embedding_names,
@@ -25,7 +26,6 @@ from histoboost.cache.table import (
     read_files,
     slide_names,
 )
-from histoboost.cache.unit import damaged_chunks, foreign_files, open_unit
 from histoboost.progress import progress
 
 _SHOWN = 3

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.cache.digests import digest_bytes
+from histoboost.cache.backend import Hold, Place
 from histoboost.cache.layout import (
     ROOT_DOCUMENT,
     STAGING,
@@ -28,16 +28,16 @@ from histoboost.cache.layout import (
     unit_document,
     unit_key,
 )
-from histoboost.cache.place import Hold, Place
-from histoboost.cache.recipe import Recipe
-from histoboost.cache.unit import (
+from histoboost.cache.published import (
     Unit,
     chunk_path,
     damaged_chunks,
     foreign_files,
     open_unit,
 )
-from histoboost.errors import HistoboostError
+from histoboost.cache.recipe import Recipe
+from histoboost.digests import digest_bytes
+from histoboost.errors import BadInput
 
 #: In a staging folder of a unit: which unit it is.
 OWNER = "unit.json"
@@ -114,10 +114,10 @@ class EmbeddingWriter:
             If the shape is wrong or a value is not finite in float16.
         """
         if rows not in self._slices:
-            raise HistoboostError(f"{self._what}: {rows} is no chunk; write those of `missing`")
+            raise BadInput(f"{self._what}: {rows} is no chunk; write those of `missing`")
         expected = (rows.stop - rows.start, self._shape[1])
         if np.shape(array) != expected:
-            raise HistoboostError(
+            raise BadInput(
                 f"{self._what}: rows have shape {np.shape(array)}, not {expected}; "
                 "one row per spot is needed"
             )
@@ -148,7 +148,7 @@ class EmbeddingWriter:
         if self._published:
             return False
         if missing:
-            raise HistoboostError(
+            raise BadInput(
                 f"{self._place}: {self._what}: {missing} chunks are missing; "
                 "run the same command again"
             )
@@ -193,7 +193,7 @@ class EmbeddingWriter:
         else:
             differences = ""
         if differences:
-            raise HistoboostError(
+            raise BadInput(
                 f"{self._place}: {self._what} is stored with another recipe ({differences}); "
                 "choose another name or remove it first"
             )
@@ -246,7 +246,7 @@ def to_float16(array: NDArray[np.floating[Any]], what: str) -> NDArray[np.float1
     with np.errstate(over="ignore"):
         half = np.asarray(array).astype(np.float16)
     if not np.isfinite(half).all():
-        raise HistoboostError(
+        raise BadInput(
             f"{what}: holds values that are not finite in float16; look at input and weights"
         )
     return half

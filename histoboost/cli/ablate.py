@@ -57,7 +57,7 @@ def ablate(
     from histoboost.cache.store import EmbeddingStore
     from histoboost.regress.ablate import ablate as compare
     from histoboost.regress.expression import DEFAULT_FEATURES
-    from histoboost.regress.kept import KeptFolds, default_folder
+    from histoboost.regress.fold_cache import KeptFolds, default_folder
 
     if not fresh:
         after_interrupt(GOES_ON)

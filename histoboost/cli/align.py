@@ -9,7 +9,7 @@ import click
 from histoboost.cli.command import Command
 from histoboost.cli.json_output import json_option, write_json
 from histoboost.cli.options import format_option
-from histoboost.output_file import check_output
+from histoboost.io import check_output
 
 
 @click.command(cls=Command)
@@ -46,11 +46,11 @@ def align(
     Example:  histoboost align slides.h5 -o alignment.csv
               histoboost featurize slides.h5 store.zarr --alignment alignment.csv ...
     """
-    from histoboost.featurize.align import align as align_slide
-    from histoboost.featurize.align import as_json, write_table
-    from histoboost.featurize.overlay import write_overlay
-    from histoboost.featurize.readers import open_dataset
     from histoboost.progress import progress
+    from histoboost.slides.align.alignment import align as align_slide
+    from histoboost.slides.align.alignment import as_json, write_table
+    from histoboost.slides.align.overlay import write_overlay
+    from histoboost.slides.readers import open_dataset
 
     dataset = open_dataset(data, format)
     folder = Path(overlays) if overlays else Path(output).with_name(f"{Path(output).stem}_overlays")

@@ -14,8 +14,8 @@ def backbones() -> None:
     \b
     Example:  histoboost backbones
     """
-    from histoboost.featurize.backbones import describe_backbones
-    from histoboost.featurize.foundation import MODELS
+    from histoboost.featurize.backbones.base import describe_backbones
+    from histoboost.featurize.backbones.pathology import MODELS
 
     for name, line in describe_backbones().items():
         click.echo(f"{name:<24}{line}")

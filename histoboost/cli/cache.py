@@ -126,8 +126,8 @@ def relabel(store: str, data: str, groups: str | None, format: str | None) -> No
               histoboost cache relabel store.zarr slides.h5 --groups patients.csv
     """
     from histoboost.cache.store import EmbeddingStore
-    from histoboost.featurize.readers import open_dataset
     from histoboost.featurize.relabel import relabel as write
+    from histoboost.slides.readers import open_dataset
 
     EmbeddingStore(store, mode="r")  # a mistyped path is no empty store
     changes = write(open_dataset(data, format), store, groups)
@@ -169,8 +169,8 @@ def export(store: str, output: str, spatialdata: bool) -> None:
     Example:  histoboost cache export store.zarr slides.h5ad
               histoboost cache export store.zarr slides.zarr --spatialdata
     """
-    from histoboost.cache.export import export as write
     from histoboost.cache.store import EmbeddingStore
+    from histoboost.outputs.export import export as write
 
     names = write(EmbeddingStore(store, mode="r"), output, spatialdata=spatialdata)
     click.echo(f"Wrote {output}: {', '.join(names) or 'spots and abundances, no embeddings'}.")

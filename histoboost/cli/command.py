@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from histoboost.errors import HistoboostError
+from histoboost.errors import BadInput, HistoboostError
 
 GOES_ON = "what was complete is kept; run the same command again to go on"
 NOTHING_WRITTEN = "nothing was written; run the same command again"
@@ -47,7 +47,7 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: str | None) 
     try:
         tables = tomllib.loads(Path(value).read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
-        raise HistoboostError(f"{value}: not valid TOML ({error})") from error
+        raise BadInput(f"{value}: not valid TOML ({error})") from error
     # A file may serve several commands: `[featurize]` for one of them, bare keys for all.
     bare = {key: item for key, item in tables.items() if not isinstance(item, dict)}
     root = ctx.find_root().command
@@ -56,12 +56,12 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: str | None) 
         group = getattr(root, "commands", {}).get(table)
         if isinstance(group, click.Group):
             below = ", ".join(f"[{name}]" for name, _ in sorted(_commands(group)))
-            raise HistoboostError(
+            raise BadInput(
                 f"{value}: [{table}] is a group of commands, each with a table of its own name; "
                 f"write {below}"
             )
         if table not in commands:
-            raise HistoboostError(
+            raise BadInput(
                 f"{value}: [{table}] is no command{_meant(table, commands)}; there are "
                 f"{', '.join(sorted(commands))}"
             )
@@ -69,7 +69,7 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: str | None) 
     own = tables.get(ctx.info_name or "", {})
     for key in own:
         if _as_flag(key) not in known:
-            raise HistoboostError(
+            raise BadInput(
                 f"{value}: [{ctx.info_name}] has no option {key!r}{_meant(_as_flag(key), known)}; "
                 f"it takes {', '.join(sorted(known))}"
             )
@@ -77,12 +77,12 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: str | None) 
     for key in bare:
         if _as_flag(key) not in anywhere:
             meant = _meant(_as_flag(key), anywhere) or "; correct its name"
-            raise HistoboostError(f"{value}: no command has an option {key!r}{meant}")
+            raise BadInput(f"{value}: no command has an option {key!r}{meant}")
     given = {_as_flag(key): item for key, item in {**bare, **own}.items()}
     lists = {param.name for param in ctx.command.params if getattr(param, "multiple", False)}
     for flag, item in given.items():
         if known.get(flag) in lists and not isinstance(item, list):
-            raise HistoboostError(f"{value}: {flag} is a list; write {flag} = {_as_list(item)}")
+            raise BadInput(f"{value}: {flag} is a list; write {flag} = {_as_list(item)}")
     defaults = {known[flag]: item for flag, item in given.items() if flag in known}
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
 
@@ -187,7 +187,7 @@ def _in_one_line(error: click.UsageError) -> Exception:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         return error  # a group without a command: its help is what was asked for
     line = _usage_line(error).rstrip(".")
-    return HistoboostError(line + (f" ({error.ctx.command_path} --help)" if error.ctx else ""))
+    return BadInput(line + (f" ({error.ctx.command_path} --help)" if error.ctx else ""))
 
 
 def _usage_line(error: click.UsageError) -> str:

@@ -45,7 +45,7 @@ def evaluate(
     """
     from histoboost.cache.store import EmbeddingStore
     from histoboost.regress.crossval import run_folds
-    from histoboost.regress.kept import KeptFolds, default_folder
+    from histoboost.regress.fold_cache import KeptFolds, default_folder
     from histoboost.regress.setup import Setup
 
     setup = Setup(**setup_fields(**given))

@@ -97,7 +97,7 @@ def featurize(
               histoboost featurize sample/outs store.zarr --backbone resnet50 --patch 55um,110um
     """
     from histoboost.featurize.embed import featurize as embed
-    from histoboost.featurize.readers import open_dataset
+    from histoboost.slides.readers import open_dataset
 
     # Workers of a cluster have another working directory.
     dataset = open_dataset(Path(data).absolute() if scheduler else data, format)

@@ -17,8 +17,8 @@ from histoboost.cli.options import (
     groups_option,
 )
 from histoboost.cli.scores import print_scores
-from histoboost.errors import HistoboostError
-from histoboost.featurize.finetune.presets import (
+from histoboost.errors import BadInput
+from histoboost.finetune.presets import (
     BATCH_NORM,
     LOSSES,
     MONITORS,
@@ -174,14 +174,14 @@ def finetune(
 
     import torch
 
-    from histoboost.endtoend.alignment import aligned
-    from histoboost.endtoend.run import folds_of, train_folds
-    from histoboost.endtoend.score import score_folds
-    from histoboost.featurize.engines import pick_device
-    from histoboost.featurize.finetune.presets import preset as recipe
-    from histoboost.featurize.groups import with_groups
-    from histoboost.featurize.readers import open_dataset
+    from histoboost.featurize.engines.base import pick_device
+    from histoboost.finetune.alignment import aligned
+    from histoboost.finetune.presets import preset as recipe
+    from histoboost.finetune.run import folds_of, train_folds
+    from histoboost.finetune.score import score_folds
     from histoboost.regress.budget import allowed_cores
+    from histoboost.slides.groups import with_groups
+    from histoboost.slides.readers import open_dataset
 
     changes = {
         key: tuple(value) if isinstance(value, list) else value
@@ -197,7 +197,7 @@ def finetune(
         dataset, Path(out), slides, cross_validate=cross_validate, held_out=held_out, by=group_by
     )
     if json_path is not None and not folds[0].held_out:
-        raise HistoboostError("--json: no slide is scored; add --held-out or --cross-validate")
+        raise BadInput("--json: no slide is scored; add --held-out or --cross-validate")
     torch.set_num_threads(allowed_cores("threads", threads))
     trained = train_folds(
         dataset,

@@ -25,8 +25,8 @@ def inspect(data: str, format: str | None, json_path: str | None) -> None:
     \b
     Example:  histoboost inspect slides.h5
     """
-    from histoboost.featurize.inspect import inspect as inspect_dataset
-    from histoboost.featurize.readers import open_dataset
+    from histoboost.slides.inspect import inspect as inspect_dataset
+    from histoboost.slides.readers import open_dataset
 
     found = inspect_dataset(open_dataset(data, format))
     write_json(json_path, found)
@@ -40,7 +40,7 @@ def inspect(data: str, format: str | None, json_path: str | None) -> None:
 
 
 def print_slides(slides: list[dict[str, Any]]) -> None:
-    """Print a table of slides as `histoboost.featurize.inspect` describes them."""
+    """Print a table of slides as `histoboost.slides.inspect` describes them."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table

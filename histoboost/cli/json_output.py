@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import click
 
-from histoboost.output_file import check_output
+from histoboost.io import check_output
 
 F = TypeVar("F", bound=Callable[..., Any])
 

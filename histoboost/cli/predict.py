@@ -10,11 +10,11 @@ import click
 
 from histoboost.cli.command import Command
 from histoboost.cli.options import CommaList, format_option
-from histoboost.errors import HistoboostError
+from histoboost.errors import BadInput
 
 if TYPE_CHECKING:
-    from histoboost.cache.spots import SpotTable
     from histoboost.regress.model import Prediction
+    from histoboost.spots import SpotTable
 
     Predicted = tuple[tuple[str, ...], list[Prediction], Callable[[str], SpotTable]]
 
@@ -73,14 +73,14 @@ def predict(
               histoboost predict slides.h5 cnn -o submission.csv --slides S_7
               histoboost predict store.zarr model -o predicted.h5ad
     """
-    from histoboost.endtoend.layout import is_ensemble
-    from histoboost.regress.outputs import check_prediction_output, write_predictions
+    from histoboost.finetune.layout import is_ensemble
+    from histoboost.outputs.predictions import check_prediction_output, write_predictions
 
     check_prediction_output(Path(output))
     if is_ensemble(model_path):
         found = _predict_images(store, model_path, slides, normalize, interval, backbones, format)
     elif backbones:
-        raise HistoboostError(
+        raise BadInput(
             f"backbones {','.join(backbones)}: {model_path} is no end-to-end model; leave "
             "--backbones out"
         )
@@ -111,7 +111,7 @@ def _predict_embeddings(
     from histoboost.regress.model import CompositionRegressor
 
     if format is not None:
-        raise HistoboostError(
+        raise BadInput(
             f"format {format}: {model_path} is no end-to-end model, so it takes an embedding "
             "store; leave --format out"
         )
@@ -130,13 +130,13 @@ def _predict_images(
     backbones: list[str] | None,
     format: str | None,
 ) -> Predicted:
-    from histoboost.endtoend.predict import predict_slides
-    from histoboost.featurize.engines import pick_device
-    from histoboost.featurize.readers import open_dataset
+    from histoboost.featurize.engines.base import pick_device
     from histoboost.featurize.spots import spot_table
+    from histoboost.finetune.predict import predict_slides
+    from histoboost.slides.readers import open_dataset
 
     if interval is not None:
-        raise HistoboostError(f"interval: {model_path} is an end-to-end model, which gives none")
+        raise BadInput(f"interval: {model_path} is an end-to-end model, which gives none")
     dataset = open_dataset(data, format)
     cell_types, predictions = predict_slides(
         dataset,

@@ -38,7 +38,7 @@ def train(
     """
     from histoboost.cache.store import EmbeddingStore
     from histoboost.regress.bundle import check_target
-    from histoboost.regress.heads import IMPORTANCE
+    from histoboost.regress.heads.base import IMPORTANCE
     from histoboost.regress.model import CompositionRegressor
 
     check_target(Path(model_path))

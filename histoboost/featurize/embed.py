@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.cache.names import check_embedding_name, default_embedding_name
 from histoboost.cache.store import EmbeddingStore
-from histoboost.errors import HistoboostError
-from histoboost.featurize.align import Alignment, asked_alignments, move_spots
+from histoboost.errors import BadInput
 from histoboost.featurize.distribute import embed_on_cluster, on_every_machine
-from histoboost.featurize.engines import pick_devices
+from histoboost.featurize.engines.base import pick_devices
 from histoboost.featurize.gpus import embed_on_gpus
-from histoboost.featurize.groups import with_groups
-from histoboost.featurize.inspect import check_slide
-from histoboost.featurize.pixels import read_pixels
-from histoboost.featurize.readers import open_dataset
+from histoboost.featurize.patch_size import PatchSize, parse_sizes
 from histoboost.featurize.run import QueuedSlide, Request, Run
-from histoboost.featurize.scale import PatchSize, parse_sizes
-from histoboost.featurize.slide import Dataset, Slide
 from histoboost.featurize.spots import spot_table
 from histoboost.featurize.stain import check_method
 from histoboost.featurize.summary import FeaturizeSummary
+from histoboost.names import check_embedding_name, default_embedding_name
+from histoboost.slides.align.alignment import Alignment, asked_alignments, move_spots
+from histoboost.slides.groups import with_groups
+from histoboost.slides.images.pixels import read_pixels
+from histoboost.slides.inspect import check_slide
+from histoboost.slides.readers import open_dataset
+from histoboost.slides.slide import Dataset, Slide
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -72,8 +72,8 @@ def featurize(
         ``"pretrained"``, ``"random"`` or the path of a file.
     alignment : str or path
         ``"none"``, ``"auto"`` (estimate from the image where the spots belong, see
-        `histoboost.featurize.align`) or the path of a table of shifts and scales. Patches are cut
-        where the alignment puts the spots; the store keeps the source's coordinates.
+        `histoboost.slides.align.alignment`) or the path of a table of shifts and scales. Patches
+        are cut where the alignment puts the spots; the store keeps the source's coordinates.
     stain : str
         ``"none"``, ``"macenko"`` or ``"reinhard"``, see `histoboost.featurize.stain`.
     views : {1, 8}
@@ -111,7 +111,7 @@ def featurize(
         dataset = with_groups(dataset, groups)
     sizes = parse_sizes(patch, dataset.slides)
     if backbone != "none" and not sizes:
-        raise HistoboostError("--patch: no patch size given; for example --patch 64,128")
+        raise BadInput("--patch: no patch size given; for example --patch 64,128")
     check_method(stain)
     asked = asked_alignments(dataset, alignment)
     for slide in dataset.slides:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.errors import HistoboostError, warnings_kept
+from histoboost.errors import BadInput, warnings_kept
 from histoboost.featurize.run import QueuedSlide, Run
 from histoboost.featurize.summary import FeaturizeSummary
 from histoboost.progress import progress
@@ -64,7 +64,7 @@ def embed_on_gpus(
                 advance(done.kept, kept=True)
                 yield done
     except BrokenProcessPool as error:
-        raise HistoboostError(
+        raise BadInput(
             "a process of a device was killed (out of memory?); run the same command again to go "
             "on, with --device cuda:0 if it happens again"
         ) from error

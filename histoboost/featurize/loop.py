@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from histoboost.cache.store import EmbeddingWriter
-from histoboost.errors import HistoboostError, HistoboostWarning
+from histoboost.errors import BadInput, HistoboostWarning
 from histoboost.featurize import patches
-from histoboost.featurize.engines import Engine, Pending
-from histoboost.featurize.pixels import SlidePixels
+from histoboost.featurize.engines.base import Engine, Pending
 from histoboost.featurize.stream import Bands, PatchStream, Work, plan
 from histoboost.progress import Advance
+from histoboost.slides.images.pixels import SlidePixels
 
 #: Batches that may wait for the writing thread; with the two of an engine this bounds memory.
 WAITING = 4
@@ -228,7 +228,7 @@ def _collect(pending: Pending, part: Work, sinks: dict[int, Sink]) -> Callable[[
 
 def _halve(engine: Engine, slide: str, error: torch.OutOfMemoryError) -> None:
     if engine.batch == 1:
-        raise HistoboostError(
+        raise BadInput(
             f"slide {slide}: not even one patch fits into the memory of {engine.device}; "
             "use a smaller backbone, or --device cpu"
         ) from error

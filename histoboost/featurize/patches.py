@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from histoboost.featurize.exact_resize import resize_exact
+from histoboost.featurize.resize import resize_exact
 
 #: What the recipe of an embedding says about the steps of this module.
 BORDER = "symmetric"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.featurize.groups import with_groups
-from histoboost.featurize.readers import open_dataset
-from histoboost.featurize.slide import Dataset
 from histoboost.featurize.spots import unpictured_table
+from histoboost.slides.groups import with_groups
+from histoboost.slides.readers import open_dataset
+from histoboost.slides.slide import Dataset
 
 
 def relabel(

@@ -12,21 +12,21 @@ import torch
 from numpy.typing import NDArray
 
 from histoboost.cache.store import EmbeddingStore, EmbeddingWriter
-from histoboost.featurize.align import Alignment, AskedAlignment, alignment_of, move_spots
-from histoboost.featurize.backbones import Backbone, load_backbone
-from histoboost.featurize.engines import Engine, check_engine, pick_device, pick_engine
-from histoboost.featurize.foundation import warn_if_far
-from histoboost.featurize.identity import recipe
-from histoboost.featurize.inspect import check_slide
+from histoboost.featurize.backbones.base import Backbone, load_backbone
+from histoboost.featurize.backbones.pathology import warn_if_far
+from histoboost.featurize.engines.base import Engine, check_engine, pick_device, pick_engine
 from histoboost.featurize.loop import Clock, Sink, WriterThread, embed_patches
-from histoboost.featurize.pixels import SlidePixels, read_pixels
-from histoboost.featurize.scale import PatchSize
-from histoboost.featurize.slide import Slide
+from histoboost.featurize.patch_size import PatchSize
+from histoboost.featurize.recipe import recipe
 from histoboost.featurize.spots import spot_table
 from histoboost.featurize.stain import normalised
 from histoboost.featurize.summary import FeaturizeSummary
-from histoboost.featurize.thumbnail import thumbnail
 from histoboost.progress import Advance, progress
+from histoboost.slides.align.alignment import Alignment, AskedAlignment, alignment_of, move_spots
+from histoboost.slides.images.pixels import SlidePixels, read_pixels
+from histoboost.slides.inspect import check_slide
+from histoboost.slides.slide import Slide
+from histoboost.slides.thumbnail import thumbnail
 
 
 @dataclass(frozen=True)

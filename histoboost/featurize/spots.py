@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.cache.store import SpotTable
-from histoboost.featurize.slide import Slide
-from histoboost.featurize.thumbnail import thumbnail
+from histoboost.slides.slide import Slide
+from histoboost.slides.thumbnail import thumbnail
 
 
 def spot_table(slide: Slide, picture: NDArray[np.uint8] | None = None) -> SpotTable:

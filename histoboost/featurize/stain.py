@@ -24,8 +24,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.errors import HistoboostError
-from histoboost.featurize.slide import SlideImage
+from histoboost.errors import BadInput
+from histoboost.slides.slide import SlideImage
 
 #: Method -> what a recipe says of it. What is estimated of a slide shows in its pixels' digest.
 RECIPES = {
@@ -139,7 +139,7 @@ def normalised(image: SlideImage, method: str, name: str) -> SlideImage:
     tissue = _tissue_sample(image)
     stained = (DENSITY_OF[tissue] >= DENSITY).all(axis=1)
     if int(stained.sum()) < LEAST:
-        raise HistoboostError(
+        raise BadInput(
             f"slide {name}: {int(stained.sum())} of the pixels looked at are stained tissue, "
             "too few to estimate the stains; leave --stain away"
         )
@@ -164,11 +164,9 @@ def check_method(method: str) -> None:
         If it is unknown, or torchstain is not installed.
     """
     if method not in RECIPES:
-        raise HistoboostError(f"--stain {method}: unknown; give {', '.join(RECIPES)}")
+        raise BadInput(f"--stain {method}: unknown; give {', '.join(RECIPES)}")
     if method != "none" and find_spec("torchstain") is None:
-        raise HistoboostError(
-            f"--stain {method}: needs torchstain; pip install 'histoboost[stain]'"
-        )
+        raise BadInput(f"--stain {method}: needs torchstain; pip install 'histoboost[stain]'")
 
 
 def is_tissue(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -198,7 +196,7 @@ def _macenko(
     source.fit(tissue, Io=GLASS, beta=DENSITY)
     angle = np.linalg.svd(source.HERef, compute_uv=False)
     if angle[-1] < 0.05 or not np.all(source.maxCRef > 0.01):
-        raise HistoboostError(
+        raise BadInput(
             f"slide {name}: shows one stain where Macenko's method needs two; "
             "use --stain reinhard or leave it away"
         )
@@ -214,7 +212,7 @@ def _reinhard(
     reference.fit(_reference_tissue())
     source.fit(tissue)
     if not np.all(source.target_stds > 1e-3):
-        raise HistoboostError(f"slide {name}: its tissue has one colour only; leave --stain away")
+        raise BadInput(f"slide {name}: its tissue has one colour only; leave --stain away")
     scale = reference.target_stds / source.target_stds
     return np.diag(scale), reference.target_means - scale * source.target_means
 

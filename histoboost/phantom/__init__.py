@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.errors import HistoboostError
-from histoboost.featurize.slide import ArrayImage, Slide
+from histoboost.errors import BadInput
 from histoboost.phantom.cells import KINDS
 from histoboost.phantom.stain import stain
 from histoboost.phantom.tissue import Cells, Tissue, grow_tissue, scatter_cells
+from histoboost.slides.slide import ArrayImage, Slide
 
 #: Distance between the centres of two Visium spots, and the spots' diameter.
 PITCH_UM = 100.0
@@ -55,7 +55,7 @@ def phantom_slide(
         If fewer than 10 spots or a pitch below 8 px is asked for.
     """
     if spots < 10 or pitch_px < 8:
-        raise HistoboostError(
+        raise BadInput(
             f"phantom of {spots} spots, {pitch_px:g} px apart: too small; "
             "ask for at least 10 spots and a pitch of at least 8 px"
         )
@@ -121,7 +121,7 @@ def write_phantom(
     import h5py
 
     if dtype not in ("float32", "uint8"):
-        raise HistoboostError(f"phantom pixels of type {dtype!r}: give 'float32' or 'uint8'")
+        raise BadInput(f"phantom pixels of type {dtype!r}: give 'float32' or 'uint8'")
     with h5py.File(path, "w") as file:
         for index in range(slides + unlabelled):
             name = f"S_{index + 1}"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from histoboost.errors import HistoboostError, warnings_kept
+from histoboost.errors import BadInput, warnings_kept
 from histoboost.regress.crossval import run_folds
 from histoboost.regress.expression import parse_features
 from histoboost.regress.features import describe
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from histoboost.cache.store import EmbeddingStore
-    from histoboost.regress.kept import KeptFolds
+    from histoboost.regress.fold_cache import KeptFolds
 
 SCORES = ("spot_spearman", "type_spearman")
 #: Folds below which an interval says little, and is said to.
@@ -144,7 +144,7 @@ def ablate(
     """
     rows = [Setup(spec, **more) for spec in features]
     if len(rows) + len(setups) < 2 and not (leave_one_out and rows):
-        raise HistoboostError(
+        raise BadInput(
             "ablate: nothing to compare; give --features twice or more, or --leave-one-out"
         )
     chosen = labelled_slides(store, slides)
@@ -182,7 +182,7 @@ def _without_each(store: EmbeddingStore, slides: Sequence[str], setup: Setup) ->
         resolved = describe(store, slides, setup.features).features
     terms = parse_features(resolved)
     if len(terms) < 2:
-        raise HistoboostError(
+        raise BadInput(
             f"leave-one-out: {setup.features!r} has one term; give a feature set of two or more"
         )
     return ["+".join(str(term) for term in terms if term != left) for left in terms]

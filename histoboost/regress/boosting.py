@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from histoboost.errors import HistoboostError
+from histoboost.errors import BadInput
 from histoboost.regress.budget import plan
 from histoboost.regress.training import Task, bin_features, train_all
 
@@ -192,7 +192,7 @@ class MultiTargetLGBM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     ) -> Task:
         """The part of `fit_blocks` that targets have in common; `fit_task` is the rest."""
         if self.early_stopping_rounds is not None and inner is None:
-            raise HistoboostError(
+            raise BadInput(
                 "early_stopping_rounds: needs an inner slide; give the rows of one as inner"
             )
         cores = plan(targets.shape[1], self.n_jobs).cores
@@ -311,7 +311,7 @@ class MultiTargetLGBM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
-            raise HistoboostError(f"{folder}: is not empty; give the name of a new folder")
+            raise BadInput(f"{folder}: is not empty; give the name of a new folder")
         for index, text in enumerate(self.texts_):
             (folder / f"target_{index:03d}.txt").write_text(text, encoding="utf-8")
 
@@ -320,7 +320,7 @@ class MultiTargetLGBM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """Read what `save` wrote; such a model predicts but keeps no training parameters."""
         paths = sorted(Path(folder).glob("target_*.txt"))
         if not paths:
-            raise HistoboostError(f"{folder}: holds no target_000.txt; give the folder of a model")
+            raise BadInput(f"{folder}: holds no target_000.txt; give the folder of a model")
         return cls.from_texts([path.read_text(encoding="utf-8") for path in paths], str(folder))
 
     @classmethod
@@ -341,14 +341,14 @@ class MultiTargetLGBM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         for index, text in enumerate(texts):
             # LightGBM itself aborts the process on some texts that are cut short.
             if not text.startswith("tree") or "\nend of trees" not in text:
-                raise HistoboostError(f"{where}: model {index} is cut short; train it again")
+                raise BadInput(f"{where}: model {index} is cut short; train it again")
             try:
                 boosters.append(lgb.Booster(model_str=text))
             except lgb.basic.LightGBMError as error:
-                raise HistoboostError(f"{where}: model {index}: {error}; train it again") from error
+                raise BadInput(f"{where}: model {index}: {error}; train it again") from error
         widths = {booster.num_feature() for booster in boosters}
         if len(widths) != 1:
-            raise HistoboostError(f"{where}: models of {sorted(widths)} features; train it again")
+            raise BadInput(f"{where}: models of {sorted(widths)} features; train it again")
         model._boosters = boosters
         model.n_features_in_ = widths.pop()
         model.rounds_ = np.array([booster.current_iteration() for booster in boosters])

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.errors import HistoboostError
+from histoboost.errors import BadInput
 
 FORMAT = 1
 #: Longest `model.json` that is read, in bytes.
@@ -77,13 +77,13 @@ def check_target(folder: Path) -> None:
         If it is a file or a directory that is not a bundle, or its parent does not exist.
     """
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "model.json").is_file():
-        raise HistoboostError(f"{folder}: is a directory but no model; choose another name")
+        raise BadInput(f"{folder}: is a directory but no model; choose another name")
     if folder.exists() and not folder.is_dir():
-        raise HistoboostError(f"{folder}: is a file; a model is a directory, choose another name")
+        raise BadInput(f"{folder}: is a file; a model is a directory, choose another name")
     if not folder.parent.is_dir():
-        raise HistoboostError(f"{folder.parent}: no such directory; create it first")
+        raise BadInput(f"{folder.parent}: no such directory; create it first")
     if not os.access(folder.parent, os.W_OK):
-        raise HistoboostError(f"{folder.parent}: cannot be written to; choose another place")
+        raise BadInput(f"{folder.parent}: cannot be written to; choose another place")
 
 
 def read_bundle(folder: Path) -> tuple[dict[str, Any], dict[str, str], Arrays]:
@@ -97,20 +97,20 @@ def read_bundle(folder: Path) -> tuple[dict[str, Any], dict[str, str], Arrays]:
     document = _read_json(folder)
     listed = document.get("files")
     if not isinstance(listed, dict):
-        raise HistoboostError(f"{folder}/model.json: lists no files; train the model again")
+        raise BadInput(f"{folder}/model.json: lists no files; train the model again")
     texts: dict[str, str] = {}
     arrays: Arrays = {}
     for name, digest in listed.items():
         if not _NAME.fullmatch(name):
-            raise HistoboostError(
+            raise BadInput(
                 f"{folder}/model.json: lists a file {name!r} that no model has; do not use it"
             )
         path = folder / name
         if not path.is_file() or path.is_symlink():
-            raise HistoboostError(f"{path}: is missing; copy the whole model directory again")
+            raise BadInput(f"{path}: is missing; copy the whole model directory again")
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() != digest:
-            raise HistoboostError(f"{path}: is damaged; copy the model again or train it again")
+            raise BadInput(f"{path}: is damaged; copy the model again or train it again")
         if path.suffix == ".txt":
             texts[path.stem] = data.decode("utf-8", errors="strict")
         else:
@@ -122,29 +122,29 @@ def _load_array(path: Path, data: bytes) -> NDArray[Any]:
     try:
         array: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise HistoboostError(f"{path}: is not an array ({error}); train it again") from error
+        raise BadInput(f"{path}: is not an array ({error}); train it again") from error
     if array.dtype.kind != "f" or not np.isfinite(array).all():
-        raise HistoboostError(f"{path}: holds other than finite numbers; train it again")
+        raise BadInput(f"{path}: holds other than finite numbers; train it again")
     return array
 
 
 def _read_json(folder: Path) -> dict[str, Any]:
     path = folder / "model.json"
     if not folder.exists():
-        raise HistoboostError(f"{folder}: no such model; train one with histoboost train")
+        raise BadInput(f"{folder}: no such model; train one with histoboost train")
     if not path.is_file():
-        raise HistoboostError(f"{folder}: is not a model (no model.json); give a model's directory")
+        raise BadInput(f"{folder}: is not a model (no model.json); give a model's directory")
     if path.stat().st_size > MAX_JSON:
-        raise HistoboostError(f"{path}: is too large for a model; train it again")
+        raise BadInput(f"{path}: is too large for a model; train it again")
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise HistoboostError(f"{path}: not valid JSON ({error}); train it again") from error
+        raise BadInput(f"{path}: not valid JSON ({error}); train it again") from error
     version = document.get("histoboost_model") if isinstance(document, dict) else None
     if not isinstance(version, int) or isinstance(version, bool):
-        raise HistoboostError(f"{path}: not a histoboost model; give a model's directory")
+        raise BadInput(f"{path}: not a histoboost model; give a model's directory")
     if version > FORMAT:
-        raise HistoboostError(
+        raise BadInput(
             f"{path}: model format {version} is newer than this histoboost knows ({FORMAT}); "
             "upgrade histoboost"
         )

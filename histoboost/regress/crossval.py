@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from histoboost.errors import HistoboostError
+from histoboost.errors import BadInput
 from histoboost.progress import progress
 from histoboost.regress.expression import DEFAULT_FEATURES
 from histoboost.regress.features import FeatureMatrix, assemble, describe
 from histoboost.regress.fitting import fit_predictor
+from histoboost.regress.fold_cache import KeptFolds, fold_key
 from histoboost.regress.folds import Fold, labelled_slides, make_folds
-from histoboost.regress.kept import KeptFolds, fold_key
 from histoboost.regress.leakage import warn_of_shared_groups, warn_of_tuning
 from histoboost.regress.scores import CrossValidation, FoldResult, score_fold
 from histoboost.regress.setup import Setup
@@ -88,7 +88,7 @@ def run_folds(
 ) -> CrossValidation:
     """`cross_validate` with the setup in one piece, results kept and progress named if asked."""
     if seeds < 1:
-        raise HistoboostError(f"seeds {seeds}: must be 1 or more")
+        raise BadInput(f"seeds {seeds}: must be 1 or more")
     if description is None:
         description = f"evaluate {setup.model}"
     chosen = labelled_slides(store, slides)

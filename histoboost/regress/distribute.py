@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from histoboost.cache.on_worker import shared_location, store_on_worker
 from histoboost.cache.store import EmbeddingStore
 from histoboost.cluster import run_units, worker_name, worker_threads
-from histoboost.errors import HistoboostError, HistoboostWarning, pass_on, warnings_kept
+from histoboost.errors import BadInput, HistoboostWarning, pass_on, warnings_kept
 from histoboost.regress.budget import can_fork
 from histoboost.regress.features import FeatureMatrix, Layout, assemble
 from histoboost.regress.fitting import (
@@ -33,7 +33,7 @@ from histoboost.regress.fitting import (
     fit_predictor,
 )
 from histoboost.regress.folds import Fold
-from histoboost.regress.heads import TypeModels
+from histoboost.regress.heads.base import TypeModels
 from histoboost.regress.scores import FoldResult, score_held_out
 from histoboost.regress.setup import Setup
 from histoboost.regress.smoothing import smooth
@@ -268,7 +268,7 @@ class _Held:
             store = store_on_worker(data.location)
             matrix = assemble(store, data.slides, data.features, data.standardize)
             if matrix.layout.digest != data.digest:
-                raise HistoboostError(
+                raise BadInput(
                     f"worker {worker_name()}: the store {data.location} holds other embeddings or "
                     "labels there than here; wait until what was written has arrived, then run "
                     "the same command again"

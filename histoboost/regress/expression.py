@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from histoboost.errors import HistoboostError
+from histoboost.errors import BadInput
 
 #: What is used where no expression is given: every embedding and two sizes of neighbourhood.
 DEFAULT_FEATURES = "*+*:ring1+*:ring3"
@@ -86,30 +86,30 @@ def _split(text: str, spec: str) -> list[str]:
         else:
             parts[-1] += character
     if depth != 0:
-        raise HistoboostError(f"features {spec!r}: parentheses do not match; write pca:64(NAME)")
+        raise BadInput(f"features {spec!r}: parentheses do not match; write pca:64(NAME)")
     return parts
 
 
 def _parse_term(text: str, spec: str) -> Term:
     if not text:
-        raise HistoboostError(
+        raise BadInput(
             f"features {spec!r}: a term is empty; write NAME, NAME:ring1 or coords, joined by +"
         )
     pca = _PCA.fullmatch(text)
     if pca:
         inner = _parse(pca["inner"], spec)
         if any(term.components for term in inner):
-            raise HistoboostError(f"features {spec!r}: pca inside pca; reduce once")
+            raise BadInput(f"features {spec!r}: pca inside pca; reduce once")
         return Term("", components=int(pca["components"]), inner=inner)
     ring = _RING.fullmatch(text)
     name, rings = (ring["name"], int(ring["rings"])) if ring else (text, 0)
     if _FORBIDDEN & set(name):
-        raise HistoboostError(
+        raise BadInput(
             f"features {spec!r}: cannot read {text!r}; write NAME, NAME:ring1, coords or "
             "pca:64(NAME)"
         )
     if name == COORDS and rings:
-        raise HistoboostError(f"features {spec!r}: coords have no neighbourhood; write coords")
+        raise BadInput(f"features {spec!r}: coords have no neighbourhood; write coords")
     return Term(name, rings)
 
 
@@ -156,7 +156,7 @@ def _matches(term: Term, known: Sequence[str], where: str) -> list[str]:
             "none that is complete on all of these slides, see histoboost cache list and run "
             "histoboost featurize"
         )
-        raise HistoboostError(f"{where}: no embedding matches {term.name!r}; there are {there}")
+        raise BadInput(f"{where}: no embedding matches {term.name!r}; there are {there}")
     return names
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.errors import HistoboostError, HistoboostWarning
+from histoboost.errors import BadInput, HistoboostWarning
 from histoboost.regress.expression import (
     COORDS,
     DEFAULT_FEATURES,
@@ -25,8 +25,8 @@ from histoboost.regress.expression import (
 from histoboost.regress.neighbors import ring_mean
 
 if TYPE_CHECKING:
-    from histoboost.cache.spots import SpotTable
     from histoboost.cache.store import EmbeddingStore
+    from histoboost.spots import SpotTable
 
 #: Added to a variance before dividing, as in batch normalisation: a unit that hardly ever fires
 #: must not be blown up to unit variance.
@@ -101,7 +101,7 @@ class Layout:
         """Abundances (N, T) of one slide."""
         table = self.spots[slide]
         if table.abundance is None:
-            raise HistoboostError(f"slide {table.slide}: has no abundances; choose labelled slides")
+            raise BadInput(f"slide {table.slide}: has no abundances; choose labelled slides")
         return table.abundance
 
 
@@ -170,7 +170,7 @@ def assemble(
     """
     layout = describe(store, slides, spec)
     if standardize not in ("slide", "none"):
-        raise HistoboostError(f"standardize {standardize!r}: unknown; there are slide and none")
+        raise BadInput(f"standardize {standardize!r}: unknown; there are slide and none")
     rows = np.concatenate([[0], np.cumsum([len(table.xy) for table in layout.spots])])
     values = np.empty((int(rows[-1]), layout.columns[-1].stop), dtype=np.float32)
     for table, start, stop in zip(layout.spots, rows[:-1], rows[1:], strict=True):
@@ -189,7 +189,7 @@ def describe(
         As `assemble`, apart from faults of the numbers.
     """
     if not slides:
-        raise HistoboostError("slides: none chosen; name at least one")
+        raise BadInput("slides: none chosen; name at least one")
     terms = parse_features(spec) if isinstance(spec, str) else tuple(spec)
     _check_slides(store, slides)
     present = [store.embeddings(slide) for slide in slides]
@@ -214,7 +214,7 @@ def _check_slides(store: EmbeddingStore, slides: Sequence[str]) -> None:
     missing = [slide for slide in slides if slide not in there]
     if missing:
         known = ", ".join(there) or "none"
-        raise HistoboostError(f"{store.location}: no slide {missing[0]!r}; there are {known}")
+        raise BadInput(f"{store.location}: no slide {missing[0]!r}; there are {known}")
 
 
 def _explain_missing(
@@ -224,7 +224,7 @@ def _explain_missing(
     for term in _plain(terms):
         lacking = [s for s, names in zip(slides, present, strict=True) if term.name not in names]
         if lacking and len(lacking) < len(slides) and term.name != COORDS:
-            raise HistoboostError(
+            raise BadInput(
                 f"embedding {term.name}: missing on slide {lacking[0]}; featurize that slide too "
                 "or choose others with --slides"
             )
@@ -258,7 +258,7 @@ def _one_recipe(name: str, slides: Sequence[str], present: Sequence[Any]) -> dic
     for slide, recipe in zip(slides, recipes, strict=True):
         different = recipes[0].differences(recipe)
         if different:
-            raise HistoboostError(
+            raise BadInput(
                 f"embedding {name}: made differently on {slides[0]} and {slide} "
                 f"({'; '.join(different)}); featurize them alike"
             )
@@ -318,12 +318,12 @@ def _fill(
             continue
         embedding = store.read(table.slide, name).astype(np.float32)
         if embedding.shape != (len(rows), own[0].stop - own[0].start):
-            raise HistoboostError(
+            raise BadInput(
                 f"embedding {name}: shape {embedding.shape} on slide {table.slide}, expected "
                 f"{(len(rows), own[0].stop - own[0].start)}; run histoboost cache verify"
             )
         if not np.isfinite(embedding).all():
-            raise HistoboostError(
+            raise BadInput(
                 f"embedding {name}: not finite on slide {table.slide}; remove it with histoboost "
                 "cache remove and featurize again"
             )

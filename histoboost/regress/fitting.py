@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.errors import HistoboostError, HistoboostWarning
-from histoboost.regress.baselines import target_of
+from histoboost.errors import BadInput, HistoboostWarning
 from histoboost.regress.budget import one_blas_thread
 from histoboost.regress.features import FeatureMatrix, Layout
-from histoboost.regress.heads import Begun, DivisibleHead, Fitted, Training, make_head
+from histoboost.regress.heads.base import Begun, DivisibleHead, Fitted, Training, make_head
+from histoboost.regress.heads.constant import target_of
 from histoboost.regress.reduce import Reduction, fit_reduction
 from histoboost.regress.setup import Setup
 from histoboost.regress.smoothing import smooth
@@ -156,7 +156,7 @@ def group_names(layout: Layout, slides: Sequence[int], group_by: str) -> list[st
     names = []
     for table in tables:
         if table.group is None:
-            raise HistoboostError(
+            raise BadInput(
                 f"slide {table.slide}: has no group; give groups with histoboost cache relabel "
                 "STORE DATA --groups FILE.csv, or use --group-by slide"
             )

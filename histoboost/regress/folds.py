@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from histoboost.cache.spots import check_cell_types
-from histoboost.errors import HistoboostError, HistoboostWarning
+from histoboost.errors import BadInput, HistoboostWarning
 from histoboost.regress.features import Layout
 from histoboost.regress.fitting import group_names
+from histoboost.spots import check_cell_types
 
 if TYPE_CHECKING:
     from histoboost.cache.store import EmbeddingStore
@@ -41,7 +41,7 @@ def labelled_slides(store: EmbeddingStore, slides: Sequence[str] | None) -> list
     there = store.slides()
     for slide in slides or ():
         if slide not in there:
-            raise HistoboostError(
+            raise BadInput(
                 f"{store.location}: no slide {slide!r}; there are {', '.join(there) or 'none'}"
             )
     if slides is None:
@@ -49,10 +49,10 @@ def labelled_slides(store: EmbeddingStore, slides: Sequence[str] | None) -> list
     tables = [store.spots(slide) for slide in (there if slides is None else slides)]
     for table in tables:
         if slides is not None and not table.labelled:
-            raise HistoboostError(f"slide {table.slide}: has no abundances; choose labelled slides")
+            raise BadInput(f"slide {table.slide}: has no abundances; choose labelled slides")
     labelled = [table for table in tables if table.labelled]
     if not labelled:
-        raise HistoboostError(f"{store.location}: no labelled slide; featurize slides with labels")
+        raise BadInput(f"{store.location}: no labelled slide; featurize slides with labels")
     remedy = "; train on slides that share them, chosen with --slides, or take it out"
     check_cell_types(labelled, store.location, remedy)
     return list(dict.fromkeys(table.slide for table in labelled))
@@ -81,15 +81,13 @@ def make_folds(layout: Layout, group_by: str, held_out: Sequence[str] | None) ->
     everything = range(len(layout.spots))
     groups = group_names(layout, everything, group_by)
     if len(set(groups)) < 2:
-        raise HistoboostError(
+        raise BadInput(
             f"cross-validation: needs two labelled {group_by}s, one to hold out; there is only "
             f"{groups[0]}"
         )
     for slide in held_out or ():
         if slide not in layout.slides:
-            raise HistoboostError(
-                f"held-out slide {slide!r}: is not one of {', '.join(layout.slides)}"
-            )
+            raise BadInput(f"held-out slide {slide!r}: is not one of {', '.join(layout.slides)}")
     wanted = {
         group
         for group, slide in zip(groups, layout.slides, strict=True)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.errors import HistoboostError
+from histoboost.errors import BadInput
 from histoboost.regress.targets import LIMITS, Target, normalize
 
 Array = NDArray[np.float64]
@@ -62,7 +62,7 @@ class Residuals:
         n = len(errors)
         rank = int(np.ceil((n + 1) * level))  # the finite-sample quantile of split conformal
         if rank > n:
-            raise HistoboostError(
+            raise BadInput(
                 f"interval {level}: {n} held-out spots are too few; ask for "
                 f"{n / (n + 1):.3f} or less"
             )
@@ -111,7 +111,7 @@ class Residuals:
 def check_level(level: float) -> None:
     """Refuse a level that is not between 0 and 1."""
     if not 0.0 < level < 1.0:
-        raise HistoboostError(f"interval {level}: must lie between 0 and 1, such as 0.9")
+        raise BadInput(f"interval {level}: must lie between 0 and 1, such as 0.9")
 
 
 def _truth(abundance: Array, how: str, target: Target) -> Array:

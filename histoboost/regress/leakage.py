@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from histoboost.errors import HistoboostWarning
 
 if TYPE_CHECKING:
-    from histoboost.cache.spots import SpotTable
     from histoboost.cache.store import EmbeddingStore
+    from histoboost.spots import SpotTable
 
 
 def warn_of_tuning(

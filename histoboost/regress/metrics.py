@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
-from histoboost.errors import HistoboostError
+from histoboost.errors import BadInput
 
 
 def spearman(a: ArrayLike, b: ArrayLike, axis: int) -> NDArray[np.float64]:
@@ -32,11 +32,11 @@ def spearman(a: ArrayLike, b: ArrayLike, axis: int) -> NDArray[np.float64]:
     """
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if first.shape != second.shape or first.ndim != 2:
-        raise HistoboostError(
+        raise BadInput(
             f"spearman: shapes {first.shape} and {second.shape}; give two equal (spots, types)"
         )
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
-        raise HistoboostError("spearman: some values are not finite; remove those spots first")
+        raise BadInput("spearman: some values are not finite; remove those spots first")
     x, y = _centred_ranks(first, axis), _centred_ranks(second, axis)
     scale = np.sqrt((x * x).sum(axis) * (y * y).sum(axis))
     product: NDArray[np.float64] = (x * y).sum(axis)

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.errors import HistoboostError
+from histoboost.errors import BadInput, HistoboostError
 from histoboost.regress.bundle import read_bundle, write_bundle
+from histoboost.regress.compatibility import check_alike, check_present, warn_of_training_slides
 from histoboost.regress.crossval import run_folds
 from histoboost.regress.expression import parse_features
 from histoboost.regress.features import assemble, describe
 from histoboost.regress.fitting import Predictor, fit_predictor, warn_if_constant
 from histoboost.regress.folds import labelled_slides, warn_of_awaited
-from histoboost.regress.heads import make_head
+from histoboost.regress.heads.base import make_head
 from histoboost.regress.intervals import Residuals
 from histoboost.regress.reduce import Reduction
-from histoboost.regress.required import check_alike, check_present, warn_of_training_slides
 from histoboost.regress.setup import Setup
 from histoboost.regress.targets import Target, normalize
 
@@ -189,9 +189,7 @@ class CompositionRegressor:
         """
         predictor = self._trained()
         if interval is not None and self._residuals is None:
-            raise HistoboostError(
-                "interval: the model was trained without; train it with --intervals"
-            )
+            raise BadInput("interval: the model was trained without; train it with --intervals")
         chosen = list(slides) if slides is not None else unlabelled_slides(store)
         check_present(store, chosen, self.recipes)
         layout = describe(store, chosen, self.setup.features)
@@ -205,7 +203,7 @@ class CompositionRegressor:
                 warn_if_constant(raw, f"slide {slide}")
             values = normalize(raw, normalize_to, predictor.target)
             if not np.isfinite(values).all():
-                raise HistoboostError(f"slide {slide}: predictions are not finite; train again")
+                raise BadInput(f"slide {slide}: predictions are not finite; train again")
             if interval is None or self._residuals is None:
                 found.append(Prediction(slide, values))
                 continue
@@ -274,10 +272,10 @@ class CompositionRegressor:
         try:
             return cls._from_bundle(fields, texts, arrays)
         except HistoboostError as error:
-            raise HistoboostError(f"{folder}: {error}") from error
+            raise BadInput(f"{folder}: {error}") from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             what = f"{type(error).__name__}: {error}"
-            raise HistoboostError(
+            raise BadInput(
                 f"{folder}/model.json: does not describe a model ({what}); train it again"
             ) from error
 
@@ -307,7 +305,7 @@ class CompositionRegressor:
 
     def _trained(self) -> Predictor:
         if self._predictor is None:
-            raise HistoboostError("model: is not trained; call fit or load first")
+            raise BadInput("model: is not trained; call fit or load first")
         return self._predictor
 
 
@@ -322,7 +320,7 @@ def unlabelled_slides(store: EmbeddingStore) -> list[str]:
     warn_of_awaited(store)
     names = [slide for slide in store.slides() if not store.spots(slide).labelled]
     if not names:
-        raise HistoboostError(
+        raise BadInput(
             f"{store.location}: every slide has labels; name those to predict with --slides"
         )
     return names

@@ -7,7 +7,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from histoboost.errors import HistoboostError
+from histoboost.errors import BadInput
 
 #: Spots closer than this many pitches are neighbours: 4 of a square, 6 of a hexagonal lattice
 #: (whose next spots lie at 1.41 and 1.73 pitches), with room for jitter.
@@ -52,7 +52,7 @@ def spot_graph(xy: NDArray[np.float64]) -> sp.csr_array:
         If a coordinate is not finite.
     """
     if not np.isfinite(xy).all():
-        raise HistoboostError("spot coordinates: some are not finite; remove those spots")
+        raise BadInput("spot coordinates: some are not finite; remove those spots")
     n = len(xy)
     pitch = lattice_pitch(xy)
     pairs = cKDTree(xy).query_pairs(REACH * pitch, output_type="ndarray")
@@ -78,7 +78,7 @@ def ring_mean(xy: NDArray[np.float64], rings: int) -> sp.csr_array:
         is that of the identity.
     """
     if rings < 1:
-        raise HistoboostError(f"ring{rings}: the number of rings must be 1 or more")
+        raise BadInput(f"ring{rings}: the number of rings must be 1 or more")
     graph = spot_graph(xy).astype(np.int32)
     reach = graph
     for _ in range(rings - 1):

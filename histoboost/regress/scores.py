@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.errors import HistoboostError
-from histoboost.regress.baselines import target_of
+from histoboost.errors import BadInput
 from histoboost.regress.features import FeatureMatrix, Layout
 from histoboost.regress.fitting import Predictor, constant_profile, warn_if_constant
 from histoboost.regress.folds import Fold
+from histoboost.regress.heads.constant import target_of
 from histoboost.regress.intervals import Residuals, coverage
 from histoboost.regress.metrics import spearman, type_spearman
 from histoboost.regress.setup import Setup
@@ -181,7 +181,7 @@ class CrossValidation:
         """
         folds = self._residuals_by_fold(store)
         if len(folds) < 2:
-            raise HistoboostError("interval: coverage needs two folds; hold out more slides")
+            raise BadInput("interval: coverage needs two folds; hold out more slides")
         name = target_of(self.setup.model, self.setup.target)
         target = fit_target(name, np.concatenate([t for fold in folds for t in fold.true]))
         shares = coverage(folds, level, how, target)

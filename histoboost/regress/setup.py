@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from histoboost.errors import HistoboostError
+from histoboost.errors import BadInput
 from histoboost.regress.expression import DEFAULT_FEATURES, parse_features
-from histoboost.regress.heads import head_names
+from histoboost.regress.heads.base import head_names
 from histoboost.regress.targets import TARGETS
 
 BALANCES = ("slide", "none")
@@ -72,9 +72,9 @@ class Setup:
     def __post_init__(self) -> None:
         parse_features(self.features)
         if not 0.0 <= self.smooth <= 1.0:
-            raise HistoboostError(f"smooth {self.smooth}: must lie between 0 and 1")
+            raise BadInput(f"smooth {self.smooth}: must lie between 0 and 1")
         if self.seed < 0:
-            raise HistoboostError(f"seed {self.seed}: must be 0 or more")
+            raise BadInput(f"seed {self.seed}: must be 0 or more")
         known = {
             "model": head_names(),
             "target": TARGETS,
@@ -84,7 +84,7 @@ class Setup:
         }
         for name, values in known.items():
             if getattr(self, name) not in values:
-                raise HistoboostError(
+                raise BadInput(
                     f"{name} {getattr(self, name)!r}: unknown; there are {', '.join(values)}"
                 )
         if self.model == "coords":
@@ -94,14 +94,14 @@ class Setup:
 
     def _check_option(self, name: str, value: Any) -> None:
         if self.model not in ("lightgbm", "coords", "blend", "stack"):
-            raise HistoboostError(f"option {name}: model {self.model} takes none; leave it out")
+            raise BadInput(f"option {name}: model {self.model} takes none; leave it out")
         if name not in LIGHTGBM_OPTIONS:
             known = ", ".join(LIGHTGBM_OPTIONS)
-            raise HistoboostError(f"option {name!r}: unknown; LightGBM's are {known}")
+            raise BadInput(f"option {name!r}: unknown; LightGBM's are {known}")
         kind = LIGHTGBM_OPTIONS[name]
         number = isinstance(value, int | kind) and not isinstance(value, bool)
         if not number or not float(value) >= 0:
-            raise HistoboostError(f"option {name}={value!r}: must be a positive {kind.__name__}")
+            raise BadInput(f"option {name}={value!r}: must be a positive {kind.__name__}")
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` takes."""
@@ -112,5 +112,5 @@ class Setup:
         """Inverse of `to_json`; TypeError or HistoboostError where something is off."""
         names = {f.name for f in fields(cls)}
         if set(values) != names:
-            raise HistoboostError(f"setup: fields {sorted(set(values) ^ names)} do not fit")
+            raise BadInput(f"setup: fields {sorted(set(values) ^ names)} do not fit")
         return cls(**values)

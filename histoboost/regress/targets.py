@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from histoboost.errors import HistoboostError
+from histoboost.errors import BadInput
 
 TARGETS = ("rank", "log", "raw")
 #: Every unit that `normalize` knows, with the smallest and largest value it has.
@@ -92,7 +92,7 @@ def fit_target(name: str, abundance: NDArray[Any]) -> Target:
     _check_name(name)
     values = np.asarray(abundance, dtype=np.float64)
     if not np.isfinite(values).all():
-        raise HistoboostError("abundances: some are not finite; remove those spots first")
+        raise BadInput("abundances: some are not finite; remove those spots first")
     floor = LOG_FLOOR * float(np.maximum(values, 0.0).mean())
     profile = np.sort(values, axis=1).mean(axis=0)
     return Target(name, floor if floor > 0 else 1.0, tuple(float(v) for v in profile))
@@ -100,7 +100,7 @@ def fit_target(name: str, abundance: NDArray[Any]) -> Target:
 
 def _check_name(name: str) -> None:
     if name not in TARGETS:
-        raise HistoboostError(f"target {name!r}: unknown; there are {', '.join(TARGETS)}")
+        raise BadInput(f"target {name!r}: unknown; there are {', '.join(TARGETS)}")
 
 
 def _ranks_to_unit(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -146,4 +146,4 @@ def normalize(predicted: NDArray[np.float64], how: str, target: Target) -> NDArr
         return target.to_abundance(predicted)
     if how == "none":
         return predicted
-    raise HistoboostError(f"normalize {how!r}: unknown; there are {', '.join(NORMALIZATIONS)}")
+    raise BadInput(f"normalize {how!r}: unknown; there are {', '.join(NORMALIZATIONS)}")

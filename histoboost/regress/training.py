@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.errors import HistoboostError
+from histoboost.errors import BadInput
 from histoboost.regress.budget import Budget
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def train_all(task: Task, targets: Sequence[int], budget: Budget) -> list[TypeRe
         ):
             return list(pool.map(_worker, targets))
     except BrokenProcessPool as error:
-        raise HistoboostError(
+        raise BadInput(
             "training: a worker was killed, most likely for want of memory; use fewer --jobs"
         ) from error
     finally:

@@ -11,14 +11,14 @@ import numpy as np
 from histoboost.errors import pass_on, warnings_kept
 from histoboost.regress.fitting import Predictor, fit_predictor
 from histoboost.regress.folds import Fold
-from histoboost.regress.head_lightgbm import FittedLightGBM
-from histoboost.regress.head_stack import FittedStack
+from histoboost.regress.heads.lightgbm import FittedLightGBM
+from histoboost.regress.heads.stack import FittedStack
 from histoboost.regress.metrics import spearman
 
 if TYPE_CHECKING:
     from histoboost.regress.boosting import MultiTargetLGBM
     from histoboost.regress.features import FeatureMatrix
-    from histoboost.regress.heads import Fitted
+    from histoboost.regress.heads.base import Fitted
     from histoboost.regress.setup import Setup
 
 #: Shares of the boosting rounds, and of the training slides, that are scored.

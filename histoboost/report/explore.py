@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from histoboost import __version__
-from histoboost.cache.spots import SpotTable
-from histoboost.output_file import check_output
+from histoboost.io import check_output
 from histoboost.report import statistics
 from histoboost.report.encode import floats, numbers
 from histoboost.report.page import SUFFIXES, write_page
 from histoboost.report.slides import slide_payload
 from histoboost.report.source import Source, open_source
+from histoboost.spots import SpotTable
 
 
 def explore(data: str | Path, output: str | Path, format: str | None = None) -> int:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoboost import __version__
-from histoboost.errors import HistoboostError, pass_on, warnings_kept
-from histoboost.output_file import check_output
+from histoboost.errors import BadInput, pass_on, warnings_kept
+from histoboost.io import check_output
 from histoboost.report.encode import floats, numbers
 from histoboost.report.page import SUFFIXES, write_page
 from histoboost.report.slides import slide_payload
@@ -64,7 +64,7 @@ def report(
     check_output(Path(output), SUFFIXES)
     regressor = CompositionRegressor.load(model)
     if len(regressor.training_slides) < 2:
-        raise HistoboostError(
+        raise BadInput(
             f"{model}: was trained on {regressor.training_slides[0]} only; a report holds slides "
             "out, so train on two or more"
         )
@@ -168,7 +168,7 @@ def _scores(evaluation: Evaluation, setup: Setup) -> dict[str, Any]:
 
 
 def _importance(evaluation: Evaluation, model: str) -> dict[str, Any]:
-    from histoboost.regress.heads import IMPORTANCE
+    from histoboost.regress.heads.base import IMPORTANCE
     from histoboost.report.importance import SHARE_MEANS
 
     return {

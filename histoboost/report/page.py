@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from histoboost import __version__
-from histoboost.output_file import check_output, write_whole
+from histoboost.io import check_output, write_whole
 
 #: `unsafe-eval` is for plotly's WebGL traces, which compile their own shader calls.
 _POLICY = (

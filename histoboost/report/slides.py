@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.cache.spots import SpotTable
-from histoboost.featurize.inspect import pitch_px
 from histoboost.report.encode import floats, jpeg
+from histoboost.slides.inspect import pitch_px
+from histoboost.spots import SpotTable
 
 
 def slide_payload(spots: SpotTable) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.errors import HistoboostError
+from histoboost.errors import BadInput, HistoboostError
 
 if TYPE_CHECKING:
-    from histoboost.cache.spots import SpotTable
     from histoboost.cache.store import EmbeddingStore
-    from histoboost.featurize.slide import Slide
+    from histoboost.slides.slide import Slide
+    from histoboost.spots import SpotTable
 
 #: Long side of the picture behind a map, in pixels.
 PICTURE_PX = 1000
@@ -87,14 +87,14 @@ def _from_store(path: str | Path) -> Source:
     store = EmbeddingStore(path, mode="r")
     slides = [store.spots(name) for name in store.slides()]
     if not slides:
-        raise HistoboostError(f"{path}: the store holds no slides; featurize some first")
+        raise BadInput(f"{path}: the store holds no slides; featurize some first")
     return Source(slides, store=store)
 
 
 def _from_dataset(path: str | Path, format: str | None) -> Source:
-    from histoboost.featurize.inspect import inspect
-    from histoboost.featurize.readers import open_dataset
     from histoboost.progress import progress
+    from histoboost.slides.inspect import inspect
+    from histoboost.slides.readers import open_dataset
 
     dataset = open_dataset(path, format)
     slides = []
@@ -105,14 +105,14 @@ def _from_dataset(path: str | Path, format: str | None) -> Source:
                 slides.append(_spots_of(slide, keep))
             advance(1)
     if not slides:
-        raise HistoboostError(f"{path}: no slide has a usable spot; see histoboost inspect {path}")
+        raise BadInput(f"{path}: no slide has a usable spot; see histoboost inspect {path}")
     return Source(slides, inspect(dataset)["problems"])
 
 
 def _spots_of(slide: Slide, keep: NDArray[np.bool_]) -> SpotTable:
     """The spots to `keep`, and a picture of the slide if its pixels can be read."""
     from histoboost.featurize.spots import spot_table
-    from histoboost.featurize.thumbnail import thumbnail
+    from histoboost.slides.thumbnail import thumbnail
 
     kept = replace(
         slide,

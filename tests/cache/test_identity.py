@@ -12,10 +12,10 @@ import torch
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError
 from histoboost.featurize import patches
+from histoboost.featurize.backbones.weights import weights_digest
 from histoboost.featurize.embed import featurize
-from histoboost.featurize.slide import ArrayImage, Dataset
-from histoboost.featurize.weights import weights_digest
 from histoboost.phantom import phantom_slide
+from histoboost.slides.slide import ArrayImage, Dataset
 
 ARGUMENTS = {"backbone": "stain-texture", "patch": [16], "name": "net", "device": "cpu"}
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from histoboost.cache.names import (
+from histoboost.errors import HistoboostError
+from histoboost.names import (
     check_embedding_name,
     check_slide_name,
     is_embedding_name,
     is_slide_name,
 )
-from histoboost.errors import HistoboostError
 
 BAD_EVERYWHERE = [
     "",

@@ -8,9 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
-from histoboost.cache.spots import SpotTable
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError, HistoboostWarning
+from histoboost.spots import SpotTable
 
 N, D, SIDE = 30, 7, 16
 

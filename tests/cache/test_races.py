@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from histoboost.cache import liveness
-from histoboost.cache.digests import digest_bytes
 from histoboost.cache.layout import ROOT_DOCUMENT, store_documents
 from histoboost.cache.local import LocalPlace
 from histoboost.cache.store import EmbeddingStore
+from histoboost.digests import digest_bytes
 
 
 @pytest.mark.parametrize("step", ["read", "children"])

@@ -15,14 +15,14 @@ import pytest
 from click.shell_completion import BashComplete
 from click.testing import CliRunner
 
-from histoboost.cache.spots import SpotTable
 from histoboost.cache.store import EmbeddingStore
 from histoboost.cli import main
 from histoboost.cli.command import LEFT_BEHIND, Group
 from histoboost.cli.json_output import json_option, write_json
 from histoboost.doctor import CORE, OPTIONAL
-from histoboost.errors import HistoboostError
+from histoboost.errors import BadInput, HistoboostError
 from histoboost.regress.setup import Setup
+from histoboost.spots import SpotTable
 
 NO_NETWORK = """
 import socket, sys
@@ -115,7 +115,7 @@ def produce(json_path: str | None) -> None:
 
 @toy.command()
 def fail_badly() -> None:
-    raise HistoboostError("slides.h5: no group 'spots';\nis it the challenge's layout?")
+    raise BadInput("slides.h5: no group 'spots';\nis it the challenge's layout?")
 
 
 @toy.command()
@@ -380,7 +380,7 @@ def test_ctrl_c_says_of_a_command_that_keeps_nothing_that_nothing_was_written(
         ("ablate s.zarr --features a --features b", STORE + "slides"),
         ("evaluate s.zarr --scheduler tcp://here:8786", "histoboost.cluster.connect"),
         ("cache import s.zarr name folder", STORE + "import_arrays"),
-        ("finetune PHANTOM out", "histoboost.endtoend.run.train_folds"),
+        ("finetune PHANTOM out", "histoboost.finetune.run.train_folds"),
         ("demo", "histoboost.demo.run"),
     ],
 )
@@ -399,7 +399,7 @@ def test_ctrl_c_leaves_no_table_of_alignments(
 ) -> None:
     table = tmp_path / "alignment.csv"
     command = ["align", str(phantom_h5), "-o", str(table)]
-    line = interrupted(monkeypatch, "histoboost.featurize.align.align", command)
+    line = interrupted(monkeypatch, "histoboost.slides.align.alignment.align", command)
     assert line == "Interrupted: the table was not written; run the same command again"
     assert not table.exists()
 

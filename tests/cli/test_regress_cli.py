@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from histoboost.cache.spots import SpotTable
 from histoboost.cache.store import EmbeddingStore
 from histoboost.cli import main
+from histoboost.spots import SpotTable
 
 
 @pytest.fixture(scope="module")

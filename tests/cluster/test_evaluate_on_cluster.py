@@ -19,7 +19,7 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError
 from histoboost.featurize.embed import featurize
 from histoboost.regress.crossval import run_folds
-from histoboost.regress.kept import KeptFolds
+from histoboost.regress.fold_cache import KeptFolds
 from histoboost.regress.model import CompositionRegressor
 from histoboost.regress.scores import CrossValidation
 from histoboost.regress.setup import Setup

@@ -9,12 +9,12 @@ from distributed import Client, LocalCluster
 
 from histoboost import cluster as module
 from histoboost.cluster import run_units
-from histoboost.errors import HistoboostError
+from histoboost.errors import BadInput, HistoboostError
 
 
 def double(number: int) -> int:
     if number < 0:
-        raise HistoboostError(f"{number} is below 0")
+        raise BadInput(f"{number} is below 0")
     return 2 * number
 
 

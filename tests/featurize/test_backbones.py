@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from histoboost.errors import HistoboostError
-from histoboost.featurize import backbones, weights
-from histoboost.featurize.backbones import backbone_names, load_backbone
+from histoboost.featurize.backbones import base as backbones
+from histoboost.featurize.backbones import weights
+from histoboost.featurize.backbones.base import backbone_names, load_backbone
 
 TORCHVISION = [
     "convnext_tiny",

@@ -12,11 +12,17 @@ import torch
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError
-from histoboost.featurize import engines, openvino_engine
-from histoboost.featurize.backbones import Backbone, load_backbone
+from histoboost.featurize.backbones.base import Backbone, load_backbone
 from histoboost.featurize.embed import featurize
-from histoboost.featurize.engines import DihedralMean, TorchEngine, fold_batch_norm, pick_engine
-from histoboost.featurize.slide import ArrayImage, Dataset, Slide
+from histoboost.featurize.engines import base as engines
+from histoboost.featurize.engines import openvino as openvino_engine
+from histoboost.featurize.engines.base import (
+    DihedralMean,
+    TorchEngine,
+    fold_batch_norm,
+    pick_engine,
+)
+from histoboost.slides.slide import ArrayImage, Dataset, Slide
 
 CPU = torch.device("cpu")
 needs_openvino = pytest.mark.skipif(
@@ -64,8 +70,8 @@ def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def ours(net: Backbone, engine: engines.Engine, px: int) -> np.ndarray:
-    from histoboost.featurize.pixels import read_pixels
     from histoboost.featurize.stream import Bands, PatchStream, Work
+    from histoboost.slides.images.pixels import read_pixels
 
     with read_pixels(slide().image) as pixels:
         bands = Bands(pixels, CPU)
@@ -218,9 +224,9 @@ def test_threads_stay_within_what_the_process_may_use(monkeypatch):
 
 @pytest.mark.real
 def test_the_real_network_equals_the_plain_way_on_real_tissue(shared: Path):
-    from histoboost.featurize.pixels import read_pixels
-    from histoboost.featurize.readers import open_dataset
     from histoboost.featurize.stream import Bands, PatchStream, Work
+    from histoboost.slides.images.pixels import read_pixels
+    from histoboost.slides.readers import open_dataset
 
     net = load_backbone("mobilenet_v2", str(shared / "weights" / "mobilenet_v2.pth"))
     section = open_dataset(shared / "data" / "mob.h5")["MOB1"]

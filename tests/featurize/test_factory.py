@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from histoboost.errors import HistoboostError
-from histoboost.featurize.backbones import load_backbone
+from histoboost.featurize.backbones.base import load_backbone
 
 SOURCE = """
 import torch
 from torch import nn
-from histoboost.featurize.backbones import Architecture
+from histoboost.featurize.backbones.base import Architecture
 
 def net():
     module = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 5))

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from histoboost.errors import HistoboostError, HistoboostWarning
+from histoboost.errors import BadInput, HistoboostError, HistoboostWarning
 from histoboost.featurize import patches
 from histoboost.featurize.loop import WAITING, Clock, Sink, WriterThread, embed_patches
-from histoboost.featurize.pixels import SlidePixels
+from histoboost.slides.images.pixels import SlidePixels
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
 XY = np.random.default_rng(1).random((30, 2)) * 64
@@ -114,7 +114,7 @@ def test_an_error_in_the_writing_thread_reaches_the_main_thread_and_blocks_nobod
     writing = WriterThread()
 
     def fail() -> None:
-        raise HistoboostError("disk full")
+        raise BadInput("disk full")
 
     def put_many() -> None:
         writing.put(fail)
@@ -165,7 +165,7 @@ class MadeAsRead:
 def test_peak_memory_is_that_of_the_bands_not_of_the_slide_or_its_patches(monkeypatch):
     import tracemalloc
 
-    from histoboost.featurize import pixels as module
+    from histoboost.slides.images import pixels as module
 
     monkeypatch.setattr(module, "READ_BYTES", 2**18)
     budget = 4 * 2**20

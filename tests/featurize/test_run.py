@@ -12,11 +12,12 @@ import torch
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostWarning
-from histoboost.featurize import embed, pixels, run
-from histoboost.featurize.align import Alignment
+from histoboost.featurize import embed, run
 from histoboost.featurize.embed import featurize
-from histoboost.featurize.slide import ArrayImage, Dataset, Slide
 from histoboost.phantom import phantom_slide
+from histoboost.slides.align.alignment import Alignment
+from histoboost.slides.images import pixels
+from histoboost.slides.slide import ArrayImage, Dataset, Slide
 
 
 def slide(name: str, spots: int, seed: int = 0) -> Slide:

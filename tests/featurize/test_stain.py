@@ -10,8 +10,8 @@ import pytest
 
 from histoboost.errors import HistoboostError
 from histoboost.featurize import stain
-from histoboost.featurize.slide import ArrayImage
 from histoboost.phantom import phantom_slide
+from histoboost.slides.slide import ArrayImage
 
 torchstain = pytest.importorskip("torchstain", reason="pip install 'histoboost[stain]'")
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from histoboost.errors import HistoboostError
-from histoboost.featurize.backbones import load_backbone
-from histoboost.featurize.stain_texture import STAINS, StainTexture
+from histoboost.featurize.backbones.base import load_backbone
+from histoboost.featurize.backbones.stain_texture import STAINS, StainTexture
 
 
 @pytest.mark.parametrize("px", [1, 2, 5, 17, 64, 131])

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from histoboost.errors import HistoboostError, HistoboostWarning
-from histoboost.featurize import foundation
-from histoboost.featurize.backbones import load_backbone
-from histoboost.featurize.timm_backbones import timm_architecture
+from histoboost.featurize.backbones import pathology as foundation
+from histoboost.featurize.backbones.base import load_backbone
+from histoboost.featurize.backbones.timm import timm_architecture
 
 timm = pytest.importorskip("timm", reason="pip install 'histoboost[timm]'")
 
@@ -127,7 +127,7 @@ def test_every_foundation_model_is_built_as_its_card_says(
 
 
 def test_class_and_mean_leave_the_registers_out():
-    from histoboost.featurize.timm_backbones import ClassAndMean
+    from histoboost.featurize.backbones.timm import ClassAndMean
 
     torch.manual_seed(0)
     network = timm.create_model("test_vit", pretrained=False, num_classes=0, reg_tokens=2).eval()

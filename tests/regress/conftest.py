@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from histoboost.cache.recipe import Recipe
-from histoboost.cache.spots import SpotTable
 from histoboost.cache.store import EmbeddingStore
+from histoboost.spots import SpotTable
 
 TYPES = tuple(f"C{i}" for i in range(1, 7))
 

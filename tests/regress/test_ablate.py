@@ -14,7 +14,7 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.regress import crossval
 from histoboost.regress.ablate import ablate, paired_difference
-from histoboost.regress.kept import KeptFolds
+from histoboost.regress.fold_cache import KeptFolds
 
 from .conftest import add_embedding
 

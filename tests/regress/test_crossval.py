@@ -12,7 +12,7 @@ import pytest
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.regress.crossval import cross_validate
-from histoboost.regress.heads import head_names
+from histoboost.regress.heads.base import head_names
 
 FEW = {"n_estimators": 30, "num_leaves": 4}
 

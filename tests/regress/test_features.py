@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from histoboost.cache.spots import SpotTable
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.regress.expression import parse_features, resolve
 from histoboost.regress.features import assemble, describe
 from histoboost.regress.neighbors import ring_mean
+from histoboost.spots import SpotTable
 
 from .conftest import add_embedding, fill_store
 

@@ -12,7 +12,7 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.regress.crossval import run_fold
 from histoboost.regress.features import FeatureMatrix, assemble
 from histoboost.regress.folds import Fold
-from histoboost.regress.heads import head_names
+from histoboost.regress.heads.base import head_names
 from histoboost.regress.setup import Setup
 
 from .conftest import add_embedding, fill_store

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from histoboost.cache.recipe import Recipe
-from histoboost.cache.spots import SpotTable
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostWarning
 from histoboost.regress.leakage import warn_of_tuning
+from histoboost.spots import SpotTable
 
 
 @pytest.fixture

@@ -18,10 +18,10 @@ import pytest
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError, HistoboostWarning
-from histoboost.regress.heads import IMPORTANCE, head_names
+from histoboost.outputs.table import write_submission
+from histoboost.regress.compatibility import check_present
+from histoboost.regress.heads.base import IMPORTANCE, head_names
 from histoboost.regress.model import CompositionRegressor
-from histoboost.regress.required import check_present
-from histoboost.regress.submission import write_submission
 from histoboost.regress.targets import LIMITS
 
 from .conftest import TYPES, add_embedding

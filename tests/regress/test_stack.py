@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from histoboost.errors import HistoboostWarning
-from histoboost.regress.head_stack import SHARE, FittedStack, StackHead, _held_out
-from histoboost.regress.heads import Training
-from histoboost.regress.ridge import Gram, fit_map, sum_grams
+from histoboost.regress.heads.base import Training
+from histoboost.regress.heads.stack import SHARE, FittedStack, StackHead, _held_out
+from histoboost.regress.kernel_ridge import Gram, fit_map, sum_grams
 
 
 def make_training(slides: int = 3, seed: int = 0) -> Training:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from histoboost.featurize.readers import open_dataset
 from histoboost.report.explore import explore
+from histoboost.slides.readers import open_dataset
 
 pytestmark = pytest.mark.browser
 

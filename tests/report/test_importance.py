@@ -7,7 +7,7 @@ import pytest
 
 from histoboost.regress.expression import Term
 from histoboost.regress.features import Columns
-from histoboost.regress.heads import IMPORTANCE
+from histoboost.regress.heads.base import IMPORTANCE
 from histoboost.report.importance import SHARE_MEANS, column_groups, permutation
 
 

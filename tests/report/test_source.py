@@ -10,9 +10,9 @@ import pytest
 from histoboost.cache.recipe import Recipe
 from histoboost.cache.store import EmbeddingStore, SpotTable
 from histoboost.errors import HistoboostError
-from histoboost.featurize.readers import open_dataset
-from histoboost.featurize.thumbnail import thumbnail
 from histoboost.report.source import open_source
+from histoboost.slides.readers import open_dataset
+from histoboost.slides.thumbnail import thumbnail
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""What runs a backbone on a batch of patches, and on which device."""

@@ -1,0 +1,108 @@
+"""Sides of patches, in pixels (``64``) or in micrometres (``55um``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from histoboost.errors import BadInput
+from histoboost.slides.slide import Slide
+
+
+@dataclass(frozen=True)
+class PatchSize:
+    """The side of a patch.
+
+    Attributes
+    ----------
+    amount : float
+        A whole number of pixels, or micrometres.
+    unit : str
+        ``"px"`` or ``"um"``.
+    """
+
+    amount: float
+    unit: str = "px"
+
+    def __str__(self) -> str:
+        """As it is written in an embedding's name: ``64`` or ``55um``."""
+        return f"{self.amount:g}" + ("um" if self.unit == "um" else "")
+
+    def pixels(self, slide: Slide) -> int:
+        """Side in pixels of a slide, rounded to whole pixels.
+
+        Raises
+        ------
+        HistoboostError
+            If the side is in micrometres and the slide's scale is unknown, or too coarse.
+        """
+        if self.unit == "px":
+            return int(self.amount)
+        if slide.um_per_px is None:
+            raise BadInput(
+                f"slide {slide.name}: its micrometres per pixel are unknown, so --patch {self} has "
+                "no size; give --patch in pixels, or um_per_px in a manifest"
+            )
+        px = round(self.amount / slide.um_per_px)
+        if px < 1:
+            raise BadInput(
+                f"slide {slide.name}: {self} is less than one of its pixels of "
+                f"{slide.um_per_px:.3g} um; give a larger --patch"
+            )
+        return px
+
+    def recipe(self, slide: Slide) -> dict[str, Any]:
+        """What a recipe says of the side; pixels of a size in um differ from slide to slide."""
+        if self.unit == "px":
+            return {"patch_px": int(self.amount)}
+        return {
+            "patch_um": self.amount,
+            "slide_scale": {"patch_px": self.pixels(slide), "um_per_px": slide.um_per_px},
+        }
+
+
+def parse_sizes(patch: Sequence[int | str | PatchSize], slides: Sequence[Slide]) -> list[PatchSize]:
+    """Read the sides of patches, each once.
+
+    Parameters
+    ----------
+    patch : sequence
+        ``64`` or ``"64"`` for pixels, ``"55um"`` for micrometres.
+    slides : sequence of Slide
+        On each of them all sides must come to different numbers of pixels.
+
+    Raises
+    ------
+    HistoboostError
+        If one is no size, or has none on a slide.
+    """
+    sizes = list(dict.fromkeys(_parse(one) for one in patch))
+    for slide in slides:
+        taken: dict[int, PatchSize] = {}
+        for size in sizes:
+            px = size.pixels(slide)
+            if px in taken:
+                raise BadInput(
+                    f"slide {slide.name}: --patch {taken[px]} and {size} are both {px} px; "
+                    "give one of them"
+                )
+            taken[px] = size
+    return sizes
+
+
+def _parse(one: int | str | PatchSize) -> PatchSize:
+    if isinstance(one, PatchSize):
+        return one
+    text = str(one).strip().lower().replace("µ", "u").replace("μ", "u")
+    unit = "um" if text.endswith("um") else "px"
+    number = text.removesuffix(unit).strip()
+    try:
+        amount = float(number)
+    except ValueError:
+        amount = 0.0
+    if not (0 < amount < 1e9 and (unit == "um" or amount.is_integer())):
+        raise BadInput(
+            f"--patch: {one} is no size; give whole pixels such as 64, or micrometres such as 55um"
+        )
+    return PatchSize(amount, unit)

@@ -1,0 +1,70 @@
+"""Random changes of patches, drawn anew for every batch, on the device that holds them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from histoboost.finetune.presets import Settings
+
+Augment = Callable[[Tensor], Tensor]
+
+
+def augmentation(settings: Settings, input_px: int) -> Augment:
+    """What training does to a batch of patches.
+
+    Rotation, zoom and translation look beyond the patch at its mirror image, never at black
+    corners. All fields of view of a spot change alike, so that they still show the same tissue.
+
+    Parameters
+    ----------
+    settings : Settings
+        Which changes, and how large they may be.
+    input_px : int
+        Side of the patches.
+
+    Returns
+    -------
+    callable
+        (B, S, 3, px, px) uint8 to the same shape and type. Draws come from torch's global
+        generator.
+    """
+    from torchvision.transforms import v2
+
+    steps: list[torch.nn.Module] = []
+    if settings.flip:
+        steps += [v2.RandomHorizontalFlip(0.5), v2.RandomVerticalFlip(0.5)]
+    if settings.rotation or settings.zoom or settings.translation:
+        margin = _margin(settings, input_px)
+        steps += [
+            v2.Pad(margin, padding_mode="reflect"),
+            v2.RandomAffine(
+                degrees=settings.rotation,
+                # A fraction of the padded side, which is longer.
+                translate=(settings.translation * input_px / (input_px + 2 * margin),) * 2,
+                scale=(1 - settings.zoom, 1 + settings.zoom),
+                interpolation=v2.InterpolationMode.BILINEAR,
+            ),
+            v2.CenterCrop(input_px),
+        ]
+    if settings.brightness or settings.contrast:
+        steps.append(v2.ColorJitter(brightness=settings.brightness, contrast=settings.contrast))
+    if not steps:
+        return lambda patches: patches
+    change = v2.Compose(steps)
+
+    def augment(patches: Tensor) -> Tensor:
+        groups = torch.split(patches, settings.augment_group)
+        return torch.cat([change(group) for group in groups])
+
+    return augment
+
+
+def _margin(settings: Settings, input_px: int) -> int:
+    """Pixels beyond the patch that may come into view; mirroring reaches one side at most."""
+    angle = math.radians(min(settings.rotation, 45.0))
+    reach = (math.cos(angle) + math.sin(angle)) / (1 - settings.zoom) / 2 + settings.translation
+    return min(math.ceil((reach - 0.5) * input_px) + 1, input_px - 1)

@@ -1,0 +1,153 @@
+"""The network: one trunk for all fields of view, coordinates beside it, dense layers on top."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from histoboost.errors import BadInput
+from histoboost.featurize.backbones.base import Backbone, architecture, load_backbone
+from histoboost.featurize.backbones.weights import unscaled
+from histoboost.finetune.presets import Settings
+
+#: Of the first outputs around the mean profile, in those of a fresh layer.
+START_SCALE = 0.01
+
+
+class CompositionNet(nn.Module):
+    """Predicts the abundance of all cell types of a spot at once.
+
+    Parameters
+    ----------
+    trunk : nn.Module
+        (B, 3, px, px) to (B, D); it embeds every field of view by itself.
+    width : int
+        D.
+    settings : Settings
+    n_types : int
+        T.
+    """
+
+    def __init__(self, trunk: nn.Module, width: int, settings: Settings, n_types: int) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.freeze_batch_norm = settings.batch_norm == "frozen"
+        fused = width * len(settings.patch)
+        self.coords: nn.Module | None = None
+        if settings.coords:
+            self.coords = nn.Sequential(
+                nn.Linear(2, settings.coords),
+                nn.ReLU(),
+                nn.Linear(settings.coords, settings.coords),
+                nn.ReLU(),
+            )
+            fused += settings.coords
+        layers: list[nn.Module] = []
+        for hidden in settings.hidden:
+            layers += [nn.Dropout(settings.dropout), nn.Linear(fused, hidden), nn.ReLU()]
+            fused = hidden
+        layers += [nn.Dropout(settings.dropout), nn.Linear(fused, n_types)]
+        self.head = nn.Sequential(*layers)
+
+    def start_at(self, profile: Tensor) -> None:
+        """Let the output begin around `profile`, (T,): the mean of the targets.
+
+        Otherwise the first epochs are spent on finding it, and a short training on nothing else:
+        raw abundances are far smaller than what a fresh layer puts out.
+        """
+        output = cast(nn.Linear, self.head[-1])
+        with torch.no_grad():
+            output.bias.copy_(profile)
+            output.weight.mul_(START_SCALE)
+
+    def forward(self, patches: Tensor, coords: Tensor) -> Tensor:
+        """Predict a batch.
+
+        Parameters
+        ----------
+        patches : Tensor of shape (B, S, 3, px, px), float32
+            Normalised; one for each of the S fields of view of a spot.
+        coords : Tensor of shape (B, 2), float32
+            x and y, scaled to 0..1 within the slide.
+
+        Returns
+        -------
+        Tensor of shape (B, T)
+        """
+        single = patches.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        parts = [self.trunk(single).view(len(patches), -1)]
+        if self.coords is not None:
+            parts.append(self.coords(coords))
+        return cast(Tensor, self.head(torch.cat(parts, dim=1)))
+
+    def train(self, mode: bool = True) -> CompositionNet:
+        """Switch to training; frozen batch norm stays in evaluation."""
+        super().train(mode)
+        if self.freeze_batch_norm:
+            for layer in self.trunk.modules():
+                if isinstance(layer, nn.BatchNorm2d):
+                    layer.eval()
+        return self
+
+
+def build(
+    settings: Settings, member: int, n_types: int, *, blank: bool = False
+) -> tuple[CompositionNet, Backbone]:
+    """A member of the ensemble before training, on the CPU.
+
+    Parameters
+    ----------
+    settings : Settings
+        Which backbone, and what is put on top.
+    member : int
+        Position in the ensemble.
+    n_types : int
+        Number of outputs.
+    blank : bool
+        The weights will be loaded over: do not ask for those that training began with.
+
+    Returns
+    -------
+    net : CompositionNet
+    backbone : Backbone
+        The trunk and how its patches are made; its module is `net.trunk`.
+
+    Raises
+    ------
+    HistoboostError
+        If the weights cannot be had or do not fit.
+    """
+    seed, name = settings.seed + member, settings.backbones[member]
+    weights = settings.weights_of(member)
+    if blank:
+        # A network that brings its own weights has no random ones.
+        weights = "pretrained" if architecture(name).pretrained is None else "random"
+    backbone = load_backbone(name, _weights_file(weights, name), seed=seed)
+    backbone = replace(backbone, module=unscaled(backbone.module))
+    if not any(True for _ in backbone.module.parameters()):
+        raise BadInput(
+            f"backbone {backbone.name}: has nothing to train; give a network with weights"
+        )
+    backbone.module.requires_grad_(True)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        px = input_px(settings, backbone)
+        width = backbone.module(torch.zeros(1, 3, px, px)).shape[1]
+        net = CompositionNet(backbone.module, width, settings, n_types)
+    return net.to(memory_format=torch.channels_last), backbone
+
+
+def input_px(settings: Settings, backbone: Backbone) -> int:
+    """Side that patches are resized to."""
+    return settings.input_px or backbone.input_px or settings.patch[0]
+
+
+def _weights_file(weights: str, backbone: str) -> str:
+    """A folder of weights holds one file per backbone, called after it."""
+    if weights in ("pretrained", "random") or not Path(weights).is_dir():
+        return weights
+    return str(Path(weights) / f"{backbone}.pth")

@@ -1,0 +1,142 @@
+"""Patches of spots: cut from slides that stay in memory as uint8, when a batch needs them.
+
+Cropping, resizing and normalising are those of `histoboost.featurize.patches`, so that a
+fine-tuned network sees in `featurize` what it saw in training.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from histoboost.errors import HistoboostWarning
+from histoboost.featurize import patches
+from histoboost.featurize.backbones.base import Backbone
+from histoboost.featurize.embed import read_slide
+from histoboost.finetune.network import input_px
+from histoboost.finetune.presets import Settings
+from histoboost.slides.slide import Slide
+
+
+@dataclass(frozen=True)
+class Resident:
+    """The image of a slide in memory.
+
+    Attributes
+    ----------
+    image : Tensor of shape (H, W, 3), uint8
+        On the device that is to do the work.
+    digest : str
+        SHA-256 of the pixels, as in the recipes of embeddings.
+    """
+
+    image: Tensor
+    digest: str
+
+
+Pixels = Mapping[str, Resident]
+
+
+def load_pixels(slides: Sequence[Slide], device: torch.device) -> dict[str, Resident]:
+    """Read the whole image of every slide onto `device`; by the slide's name."""
+    read = {slide.name: read_slide(slide) for slide in slides}
+    return {
+        name: Resident(torch.from_numpy(pixels).to(device), digest)
+        for name, (pixels, digest) in read.items()
+    }
+
+
+def warn_of_flat_patches(slides: Sequence[Slide], pixels: Pixels, px: int) -> None:
+    """Sound the alarm where patches of `px` pixels are one flat colour: nothing can be learned."""
+    for slide in slides:
+        image, starts = pixels[slide.name].image, patches.window_starts(slide.xy, px)
+        flat = 0
+        for first in range(0, len(starts), 256):
+            cut = patches.crop(image, starts[first : first + 256], px, height=image.shape[0])
+            flat += int(patches.flat(cut).sum())
+        if flat:
+            warnings.warn(
+                f"slide {slide.name}: {flat} of {len(starts)} patches of {px} px are one flat "
+                "colour; check that the image is not blank and the spots lie on the tissue",
+                HistoboostWarning,
+                stacklevel=2,
+            )
+
+
+def scaled_coords(xy: NDArray[np.float64]) -> NDArray[np.float32]:
+    """x and y, each scaled to 0..1 over the spots of one slide; 0 where all are equal."""
+    low = xy.min(0, keepdims=True)
+    span = xy.max(0, keepdims=True) - low
+    scaled: NDArray[np.float32] = ((xy - low) / np.where(span > 0, span, 1.0)).astype(np.float32)
+    return scaled
+
+
+class SpotPatches:
+    """All spots of some slides, in order, and the S patches that the network sees of each.
+
+    Parameters
+    ----------
+    slides : sequence of Slide
+    pixels : mapping of str to Resident
+        From `load_pixels`; must hold all `slides`.
+    settings : Settings
+    backbone : Backbone
+        Says how patches are normalised.
+    """
+
+    def __init__(
+        self, slides: Sequence[Slide], pixels: Pixels, settings: Settings, backbone: Backbone
+    ) -> None:
+        self._pixels = [pixels[slide.name].image for slide in slides]
+        self.device = self._pixels[0].device
+        self._patch = settings.patch
+        self.input_px = input_px(settings, backbone)
+        self._mean, self._std = backbone.mean, backbone.std
+        counts = [len(slide.xy) for slide in slides]
+        self._slide = np.repeat(np.arange(len(slides)), counts)
+        xy = np.concatenate([slide.xy for slide in slides])
+        self._starts = {px: patches.window_starts(xy, px) for px in settings.patch}
+        coords = np.concatenate([scaled_coords(slide.xy) for slide in slides])
+        self._coords = torch.from_numpy(coords)
+
+    def __len__(self) -> int:
+        return len(self._slide)
+
+    def crop(self, spots: NDArray[np.int64]) -> Tensor:
+        """Patches of some spots before normalisation, one for each field of view.
+
+        Parameters
+        ----------
+        spots : ndarray of shape (B,), int64
+            Positions among all spots.
+
+        Returns
+        -------
+        Tensor of shape (B, S, 3, px, px), uint8
+        """
+        shape = (len(spots), len(self._patch), 3, self.input_px, self.input_px)
+        out = torch.empty(shape, dtype=torch.uint8, device=self.device)
+        for slide in np.unique(self._slide[spots]):
+            rows = np.flatnonzero(self._slide[spots] == slide)
+            image = self._pixels[slide]
+            for index, px in enumerate(self._patch):
+                starts = self._starts[px][spots[rows]]
+                cut = patches.crop(image, starts, px, height=image.shape[0])
+                where = torch.from_numpy(rows).to(self.device)
+                out[where, index] = patches.resize(cut, self.input_px)
+        return out
+
+    def normalise(self, cropped: Tensor) -> Tensor:
+        """What the network takes: (B, S, 3, px, px) uint8 to float32."""
+        floats = patches.normalise(cropped.flatten(0, 1), self._mean, self._std)
+        return floats.view(cropped.shape)
+
+    def coords(self, spots: NDArray[np.int64]) -> Tensor:
+        """Scaled coordinates of some spots, (B, 2) float32."""
+        return self._coords[torch.from_numpy(spots)].to(self.device)

@@ -1,0 +1,106 @@
+"""Which names of slides and embeddings are accepted: each becomes one folder of the store."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from histoboost.errors import BadInput
+
+#: Longest name, in characters; in UTF-8 it must also fit a file name of every file system.
+MAX_CHARACTERS = 200
+MAX_BYTES = 240
+
+# A folder of this name would shadow what Zarr and AnnData keep beside slides and embeddings.
+_RESERVED = {
+    "slide": frozenset({"zarr.json"}),
+    "embedding": frozenset({"zarr.json", "spatial", "abundance", "coords"}),
+}
+# The feature-set expression gives these a meaning, so a name with one could never be asked for.
+_EXPRESSION = "+:*?[],"
+_SEPARATORS = "/\\"
+
+
+def check_slide_name(name: str) -> str:
+    """Return `name` if it can be the name of a slide.
+
+    Raises
+    ------
+    HistoboostError
+        If it is empty, longer than 200 characters, reserved, begins with ``.`` or ``__``, has
+        space at an end, or contains ``/``, ``\\`` or a control character.
+
+    Examples
+    --------
+    >>> check_slide_name("S_1")
+    'S_1'
+    """
+    return _check("slide", name, _SEPARATORS)
+
+
+def check_embedding_name(name: str) -> str:
+    """Return `name` if it can be the name of an embedding.
+
+    Raises
+    ------
+    HistoboostError
+        As for slides, and if it contains a character of the feature-set expression (``+``,
+        ``:``, ``*``, ``?``, ``[``, ``]``, ``,``).
+
+    Examples
+    --------
+    >>> check_embedding_name("mobilenet_v2@64")
+    'mobilenet_v2@64'
+    """
+    return _check("embedding", name, _SEPARATORS + _EXPRESSION)
+
+
+def default_embedding_name(backbone: str, side: str) -> str:
+    """Name of an embedding for which none is asked.
+
+    A colon or slash, as in ``hf-hub:MahmoodLab/UNI``, has a meaning in feature sets and paths.
+
+    Examples
+    --------
+    >>> default_embedding_name("hf-hub:MahmoodLab/UNI", "55um")
+    'hf-hub-MahmoodLab-UNI@55um'
+    """
+    return f"{backbone.replace(':', '-').replace('/', '-')}@{side}"
+
+
+def is_slide_name(name: str) -> bool:
+    """Whether `check_slide_name` accepts `name`."""
+    return _fault(name, _RESERVED["slide"], _SEPARATORS) is None
+
+
+def is_embedding_name(name: str) -> bool:
+    """Whether `check_embedding_name` accepts `name`."""
+    return _fault(name, _RESERVED["embedding"], _SEPARATORS + _EXPRESSION) is None
+
+
+def _check(kind: str, name: str, forbidden: str) -> str:
+    fault = _fault(name, _RESERVED[kind], forbidden)
+    if fault is None:
+        return name
+    shown = repr(name if len(name) <= 40 else name[:40] + "...")
+    raise BadInput(f"{kind} name {shown}: {fault}; choose another name")
+
+
+def _fault(name: str, reserved: frozenset[str], forbidden: str) -> str | None:
+    if not name:
+        return "is empty"
+    if len(name) > MAX_CHARACTERS:
+        return f"has {len(name)} characters, at most {MAX_CHARACTERS} are allowed"
+    if any(unicodedata.category(character).startswith("C") for character in name):
+        return "contains a control or unprintable character"
+    if len(name.encode()) > MAX_BYTES:
+        return f"takes more than {MAX_BYTES} bytes in UTF-8"
+    bad = next((character for character in name if character in forbidden), None)
+    if bad is not None:
+        return f"contains {bad!r}"
+    if name.startswith((".", "__")):
+        return "begins with '.' or '__'"
+    if name != name.strip():
+        return "begins or ends with a space"
+    if name in reserved:
+        return "is reserved"
+    return None

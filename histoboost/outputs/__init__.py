@@ -1,0 +1,1 @@
+"""Predictions and stored slides as files that people open."""

@@ -1,0 +1,209 @@
+"""Slides of a store as AnnData or SpatialData, laid out as scanpy and squidpy expect."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histoboost.cache.store import EmbeddingStore
+from histoboost.errors import BadInput, HistoboostWarning
+from histoboost.io import check_output, write_whole
+from histoboost.spots import SpotTable, check_cell_types, scale_factors, spot_diameter_px
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+SUFFIXES = (".h5ad", ".zarr")
+
+
+def export(store: EmbeddingStore, path: str | Path, *, spatialdata: bool = False) -> list[str]:
+    """Write all slides of a store, with the embeddings that every slide has, to one file.
+
+    Parameters
+    ----------
+    store : EmbeddingStore
+        Where from.
+    path : str or Path
+        ``.h5ad`` or ``.zarr``; a folder that exists is refused.
+    spatialdata : bool
+        Write SpatialData (``.zarr``) instead of AnnData.
+
+    Returns
+    -------
+    list of str
+        Names of the embeddings written.
+
+    Raises
+    ------
+    HistoboostError
+        If the store has no slides, their cell types differ, or `path` cannot be written.
+    """
+    path = Path(path)
+    check_output(path, (".zarr",) if spatialdata else SUFFIXES)
+    tables = [store.spots(slide) for slide in store.slides()]
+    if not tables:
+        raise BadInput(f"{store.location}: holds no slides; featurize some first")
+    labelled = [table for table in tables if table.labelled]
+    remedy = ", one table cannot hold both; take one of them out"
+    check_cell_types(labelled, store.location, remedy)
+    recipes = [store.embeddings(table.slide) for table in tables]
+    names = [name for name in recipes[0] if all(name in own for own in recipes)]
+    partial = sorted({name for own in recipes for name in own} - set(names))
+    if partial:
+        warnings.warn(
+            f"{store.location}: {', '.join(partial)} left out, not every slide has it",
+            HistoboostWarning,
+            stacklevel=2,
+        )
+    obsm = {
+        name: np.concatenate([store.read(table.slide, name) for table in tables]) for name in names
+    }
+    adata = spots_anndata(tables, obsm)
+    adata.uns["recipes"] = json.dumps(
+        {name: recipes[0][name].without_slide().fields for name in names}, sort_keys=True
+    )
+    if spatialdata:
+        write_whole(path, _without_notes(_spatialdata(adata, tables).write))
+    else:
+        write_anndata(adata, path)
+    return names
+
+
+def spots_anndata(
+    tables: Sequence[SpotTable], obsm: Mapping[str, NDArray[Any]], frames: Any = None
+) -> AnnData:
+    """One AnnData of several slides: spots are rows, there are no variables.
+
+    Parameters
+    ----------
+    tables : sequence of SpotTable
+        Slides, in order; N spots in all.
+    obsm : mapping of str to ndarray of shape (N, D)
+        Written as float32.
+    frames : mapping of str to (names, ndarray of shape (N, T)), optional
+        Written as data frames whose columns have names; a slash in a name becomes ``_``.
+
+    Returns
+    -------
+    AnnData
+        ``obs``: slide, spot, split, group, library_id; index: the spot id, or
+        ``<slide>:<spot>`` where there are several slides. ``obsm``: spatial (x, y in pixels of the
+        source image), abundance (NaN on slides without labels) and what was given.
+        ``uns["spatial"][<slide>]``: a small image and its scale.
+    """
+    import anndata
+    import pandas as pd
+
+    several = len(tables) > 1
+    index = [f"{t.slide}:{spot}" if several else spot for t in tables for spot in t.spot_ids]
+    obs = pd.DataFrame(index=pd.Index(index, dtype=object))
+    for column in ("slide", "split", "group"):
+        values = [getattr(table, column) for table in tables for _ in table.spot_ids]
+        if any(value is not None for value in values):
+            obs[column] = pd.Categorical(values)
+    obs["library_id"] = obs["slide"]  # where squidpy looks
+    obs["spot"] = [spot for table in tables for spot in table.spot_ids]
+    adata = anndata.AnnData(obs=obs, uns={"spatial": {t.slide: _library(t) for t in tables}})
+    adata.obsm["spatial"] = np.concatenate([table.xy for table in tables])
+    named = dict(frames or {})
+    types = next((table.cell_types for table in tables if table.labelled), None)
+    if types is not None:
+        named["abundance"] = (types, np.concatenate([_labels(t, len(types)) for t in tables]))
+    for key, (columns, values) in named.items():
+        # A slash would be a folder to HDF5 and Zarr.
+        columns = [name.replace("/", "_") for name in columns]
+        adata.obsm[key] = pd.DataFrame(values.astype(np.float32), index=obs.index, columns=columns)
+    for key, rows in obsm.items():
+        adata.obsm[key] = rows.astype(np.float32)
+    return adata
+
+
+def write_anndata(adata: AnnData, path: Path) -> None:
+    """Write ``.h5ad`` or ``.zarr`` (zarr format 3), whole or not at all."""
+    import anndata
+
+    def write_zarr(target: Path) -> None:
+        with anndata.settings.override(zarr_write_format=3):
+            adata.write_zarr(target)
+
+    write = write_zarr if path.suffix == ".zarr" else adata.write_h5ad
+    write_whole(path, _without_notes(write))
+
+
+def _without_notes(write: Callable[[Path], object]) -> Callable[[Path], None]:
+    """`write` without the notes of anndata, zarr and spatialdata on what they mean to change."""
+
+    def quiet(target: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            write(target)
+
+    return quiet
+
+
+def _library(table: SpotTable) -> dict[str, Any]:
+    """Image and scale factors of a slide; the thumbnail stands where plots look for one."""
+    factors = scale_factors(table)
+    if table.thumbnail is None or table.image_shape is None:
+        return {"images": {}, "scalefactors": factors}
+    factors["tissue_hires_scalef"] = table.thumbnail.shape[1] / table.image_shape[1]
+    return {"images": {"hires": table.thumbnail}, "scalefactors": factors}
+
+
+def _labels(table: SpotTable, types: int) -> NDArray[np.float32]:
+    if table.abundance is None:
+        return np.full((len(table), types), np.nan, np.float32)
+    return table.abundance
+
+
+def _spatialdata(adata: AnnData, tables: Sequence[SpotTable]) -> Any:
+    """Circles and a small image for each slide, in a coordinate system of the slide's name."""
+    try:
+        import spatialdata
+        from spatialdata.models import Image2DModel, ShapesModel, TableModel
+        from spatialdata.transformations import Identity, Scale
+    except ImportError as error:
+        raise BadInput(
+            "SpatialData needs its library; pip install 'histoboost[spatialdata]'"
+        ) from error
+    images, shapes = {}, {}
+    for table in tables:
+        name = _plain(table.slide)
+        shapes[name] = ShapesModel.parse(
+            table.xy,
+            geometry=0,
+            radius=spot_diameter_px(table.xy) / 2,
+            transformations={name: Identity()},
+        )
+        if table.thumbnail is not None and table.image_shape is not None:
+            height, width = table.image_shape
+            rows, columns, _ = table.thumbnail.shape
+            images[f"{name}_image"] = Image2DModel.parse(
+                table.thumbnail,
+                dims=("y", "x", "c"),
+                c_coords=["r", "g", "b"],
+                transformations={name: Scale([width / columns, height / rows], ("x", "y"))},
+            )
+    adata = adata.copy()
+    # SpatialData takes fewer characters in names than histoboost: resnet50@64 is resnet50_64.
+    for key in list(adata.obsm):
+        adata.obsm[_plain(key)] = adata.obsm.pop(key)
+    del adata.uns["spatial"]  # the images are elements of their own
+    adata.obs["region"] = [_plain(slide) for slide in adata.obs["slide"]]
+    adata.obs["region"] = adata.obs["region"].astype("category")
+    adata.obs["instance"] = np.concatenate([np.arange(len(table)) for table in tables])
+    parsed = TableModel.parse(
+        adata, region=list(shapes), region_key="region", instance_key="instance"
+    )
+    return spatialdata.SpatialData(images=images, shapes=shapes, tables={"table": parsed})
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", name)

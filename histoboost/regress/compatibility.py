@@ -1,0 +1,120 @@
+"""What a trained model asks of a store: the embeddings it was trained on, made alike."""
+
+from __future__ import annotations
+
+import shlex
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from histoboost.cache.recipe import Recipe
+from histoboost.errors import BadInput, HistoboostWarning
+from histoboost.names import default_embedding_name
+
+if TYPE_CHECKING:
+    from histoboost.cache.store import EmbeddingStore
+
+Recipes = Mapping[str, Mapping[str, Any]]
+
+
+def check_present(store: EmbeddingStore, slides: Sequence[str], recipes: Recipes) -> None:
+    """Refuse slides that lack an embedding, with the command that makes it.
+
+    Parameters
+    ----------
+    store : EmbeddingStore
+        Where the slides are.
+    slides : sequence of str
+        Their names; those that are not there are left to others.
+    recipes : mapping
+        Embedding name to the slide-independent fields of its recipe.
+
+    Raises
+    ------
+    HistoboostError
+        Naming the slides, the embeddings, and what to run where the recipe tells.
+    """
+    stored = store.slides()
+    there = {slide: store.embeddings(slide) for slide in slides if slide in stored}
+    lacking = {slide: recipes.keys() - names.keys() for slide, names in there.items()}
+    missing = [name for name in recipes if any(name in names for names in lacking.values())]
+    if not missing:
+        return
+    named = [slide for slide, names in lacking.items() if names]
+    commands = _commands(store.location, {name: recipes[name] for name in missing})
+    remedy = "store them as for the training slides"
+    if commands:
+        remedy = f"run {' and '.join(commands)} (with --weights where the training slides had it)"
+    raise BadInput(
+        f"{store.location}: {', '.join(named)}: no {', '.join(missing)} there, which the model "
+        f"asks for; {remedy}"
+    )
+
+
+def check_alike(recipes: Recipes, there: Recipes) -> None:
+    """Refuse embeddings that were made differently from those that a model was trained on.
+
+    Raises
+    ------
+    HistoboostError
+        Naming the embedding and what differs.
+    """
+    for name, fields in recipes.items():
+        different = Recipe(fields).differences(Recipe(there[name]))
+        if different:
+            raise BadInput(
+                f"embedding {name}: the model was trained on another than the store has "
+                f"({'; '.join(different)}); featurize these slides as the training slides were"
+            )
+
+
+def warn_of_training_slides(slides: Sequence[str], training: Sequence[str]) -> None:
+    """Say which slides a model was trained on: what it says of them is no test of it."""
+    known = [slide for slide in slides if slide in training]
+    if known:
+        many = "slides" if len(known) > 1 else "a slide"
+        warnings.warn(
+            f"{', '.join(known)}: the model was trained on {many} of this name, so its predictions "
+            "look better there than they are; histoboost evaluate gives honest scores",
+            HistoboostWarning,
+            stacklevel=3,
+        )
+
+
+def _commands(location: str, missing: Recipes) -> list[str]:
+    """What makes these embeddings; empty where a recipe does not tell."""
+    commands: dict[tuple[str, ...], list[str]] = {}
+    for name, fields in missing.items():
+        if fields.get("source") == "import":
+            commands[("histoboost", "cache", "import", location, name, "DIR")] = []
+            continue
+        if "backbone" not in fields or not {"patch_px", "patch_um"} & fields.keys():
+            return []
+        px = fields.get("patch_px")
+        side = f"{fields['patch_um']:g}um" if px is None else str(px)
+        backbone = str(fields["backbone"])
+        featurize = ("histoboost", "featurize", "DATA", location, "--backbone", backbone)
+        command = featurize + _options(fields)
+        if name == default_embedding_name(backbone, side):
+            commands.setdefault(command, []).append(side)
+        else:
+            commands[(*command, "--name", name)] = [side]
+    return [
+        shlex.join(command) + (f" --patch {','.join(sides)}" if sides else "")
+        for command, sides in commands.items()
+    ]
+
+
+def _options(fields: Mapping[str, Any]) -> tuple[str, ...]:
+    """What was given beside backbone and side, where it is not the default."""
+    found: list[str] = []
+    stain = str(fields.get("stain", "none")).split(",")[0]
+    for option, value, default in (
+        ("--stain", stain, "none"),
+        ("--views", str(fields.get("views", 1)), "1"),
+        ("--precision", str(fields.get("precision", "fp32")), "fp32"),
+        ("--weights", "FILE" if "tuned_on" in fields else "", ""),
+    ):
+        if value != default:
+            found += [option, value]
+    return tuple(found)

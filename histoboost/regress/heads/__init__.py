@@ -1,0 +1,1 @@
+"""The models that learn composition from features, behind one protocol."""

@@ -1,0 +1,56 @@
+"""Constant profiles: every score is printed beside theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from histoboost.regress.heads.base import Array, Arrays, Fitted, Matrix, Training, register
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """The same profile (T,) for every spot, in units of the target."""
+
+    profile: Array
+
+    def predict(self, values: Matrix) -> Array:
+        """See `Fitted`."""
+        return np.tile(self.profile, (len(values), 1))
+
+    def importance(self) -> Array | None:
+        """It looks at no feature."""
+        return None
+
+    def to_files(self) -> tuple[dict[str, Any], dict[str, str], Arrays]:
+        """One array."""
+        return {}, {}, {"profile": self.profile}
+
+
+@register("mean-rank")
+@register("mean")
+class ConstantHead:
+    """Weighted mean of the targets over all training spots.
+
+    `mean` and `mean-rank` are this head with the raw and with the rank target: `target_of` says
+    so, whatever target was asked for.
+    """
+
+    def fit(self, training: Training) -> Fitted:
+        """See `Head`."""
+        targets, weights = np.concatenate(training.targets), np.concatenate(training.weights)
+        return Constant(np.average(targets, axis=0, weights=weights))
+
+    def load(self, fields: Mapping[str, Any], texts: Mapping[str, str], arrays: Arrays) -> Constant:
+        """See `Head`."""
+        if arrays["profile"].ndim != 1:
+            raise ValueError("the profile is not a vector")
+        return Constant(arrays["profile"])
+
+
+def target_of(model: str, target: str) -> str:
+    """Target that `model` learns: the constant profiles are defined by theirs."""
+    return {"mean": "raw", "mean-rank": "rank"}.get(model, target)

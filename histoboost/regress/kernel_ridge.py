@@ -1,0 +1,213 @@
+"""Ridge regression of all targets at once, linear or with a Gaussian kernel.
+
+Everything is solved from one Gram matrix per slide: leaving a slide out is a subtraction, so that
+choosing the penalty by inner folds costs a few Cholesky factorisations. Where rows or features are
+many, they are first expressed by their similarity to `LANDMARKS` training spots (Nystroem), which
+is exact as long as there are no more spots than that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve, eigh
+
+from histoboost.errors import BadInput
+
+#: Penalties tried, as multiples of the mean squared length of the (centred) features.
+PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+#: Spots that the similarities are taken to, at most.
+LANDMARKS = 1024
+#: Rows for which similarities are held at once.
+CHUNK = 1024
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureMap:
+    """Features to the columns that the linear solution works in.
+
+    The Gaussian kernel compares rows scaled to unit length: the length of a row of standardised
+    features says how unusual a spot is, not in which way, and would dominate the distances.
+
+    Attributes
+    ----------
+    centre : ndarray of shape (F,), float32
+        Mean of the training features; 0 for the Gaussian kernel.
+    width : float
+        Squared distance at which the Gaussian kernel falls to 1/e; 0 for the linear kernel.
+    landmarks : ndarray of shape (m, F), float32
+        Features of m training spots, centred or of unit length; empty where the features are used
+        as they are.
+    root : ndarray of shape (m, k), float32
+        Inverse square root of the landmarks' kernel matrix.
+    """
+
+    centre: NDArray[np.float32]
+    width: float
+    landmarks: NDArray[np.float32]
+    root: NDArray[np.float32]
+
+    def apply(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, F) to (n, k), float32."""
+        if not len(self.landmarks):
+            return values - self.centre
+        parts = [
+            kernel(self._prepare(values[i : i + CHUNK]), self.landmarks, self.width) @ self.root
+            for i in range(0, len(values), CHUNK)
+        ]
+        return np.concatenate(parts)
+
+    def _prepare(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return unit_rows(values) if self.width > 0 else values - self.centre
+
+
+def unit_rows(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows scaled to length 1; a row of zeros stays."""
+    lengths = np.sqrt(np.einsum("ij,ij->i", values, values))
+    return np.asarray(values / np.where(lengths > 0, lengths, 1)[:, None])
+
+
+def kernel(a: NDArray[np.float32], b: NDArray[np.float32], width: float) -> NDArray[np.float32]:
+    """Similarities (n, m): inner products, or ``exp(-d^2 / width)`` where `width` is positive."""
+    products: NDArray[np.float32] = a @ b.T
+    if width <= 0:
+        return products
+    products *= -2
+    products += np.einsum("ij,ij->i", a, a)[:, None]
+    products += np.einsum("ij,ij->i", b, b)
+    np.maximum(products, 0, out=products)
+    products /= -width
+    return np.asarray(np.exp(products, out=products))
+
+
+def fit_map(
+    blocks: Sequence[NDArray[np.float32]], gaussian: bool, weights: Sequence[Array], seed: int
+) -> FeatureMap:
+    """Centre and landmarks, from training spots only.
+
+    Landmarks are drawn without replacement with probabilities that follow `weights`, so that a
+    small slide that counts as much as a large one is as well described.
+    """
+    n, f = sum(map(len, blocks)), blocks[0].shape[1]
+    centre = np.zeros(f, np.float32)
+    if not gaussian:
+        total = np.float32(sum(float(w.sum()) for w in weights))
+        for w, block in zip(weights, blocks, strict=True):
+            centre += w.astype(np.float32) @ block / total
+    if not gaussian and f <= min(n, LANDMARKS):
+        nothing = np.empty((0, f), np.float32)
+        return FeatureMap(centre, 0.0, nothing, np.empty((0, 0), np.float32))
+    chosen = np.arange(n)
+    if n > LANDMARKS:
+        p = np.concatenate(weights)
+        rng = np.random.default_rng(seed)
+        chosen = np.sort(rng.choice(n, LANDMARKS, replace=False, p=p / p.sum()))
+    starts = np.concatenate([[0], np.cumsum([len(b) for b in blocks])])
+    landmarks = np.empty((len(chosen), f), np.float32)  # filled in place: it may be large
+    for block, start, stop in zip(blocks, starts[:-1], starts[1:], strict=True):
+        own = (chosen >= start) & (chosen < stop)
+        rows = block[chosen[own] - start]
+        landmarks[own] = unit_rows(rows) if gaussian else rows - centre
+    width = _median_distance(landmarks) if gaussian else 0.0
+    values, vectors = eigh(kernel(landmarks, landmarks, width).astype(np.float64))
+    kept = values > values[-1] * 1e-7  # below lies the rounding of float32 products
+    root = vectors[:, kept] / np.sqrt(values[kept])
+    return FeatureMap(centre, width, landmarks, np.ascontiguousarray(root, dtype=np.float32))
+
+
+def _median_distance(rows: NDArray[np.float32]) -> float:
+    """Median squared distance between rows; 1 where all are the same."""
+    squares = np.einsum("ij,ij->i", rows, rows)
+    distances = squares[:, None] + squares - 2 * (rows @ rows.T)
+    median = float(np.median(distances[np.triu_indices(len(rows), 1)])) if len(rows) > 1 else 0.0
+    return median if median > 0 else 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Gram:
+    """Sums over the spots of one slide (or several): all that ridge regression needs of them."""
+
+    weight: float
+    sum_x: Array
+    sum_y: Array
+    xx: Array
+    xy: Array
+
+    @classmethod
+    def of(cls, x: NDArray[np.float32], y: Array, w: Array) -> Gram:
+        """From mapped features (n, k), targets (n, T) and weights (n,)."""
+        weighted = x * w[:, None].astype(np.float32)
+        xx = (weighted.T @ x).astype(np.float64)
+        return cls(float(w.sum()), weighted.sum(0, dtype=np.float64), w @ y, xx, weighted.T @ y)
+
+    def __add__(self, other: Gram) -> Gram:
+        return Gram(
+            self.weight + other.weight,
+            self.sum_x + other.sum_x,
+            self.sum_y + other.sum_y,
+            self.xx + other.xx,
+            self.xy + other.xy,
+        )
+
+    def __sub__(self, other: Gram) -> Gram:
+        return Gram(
+            self.weight - other.weight,
+            self.sum_x - other.sum_x,
+            self.sum_y - other.sum_y,
+            self.xx - other.xx,
+            self.xy - other.xy,
+        )
+
+    def solve(self, penalties: Sequence[float]) -> list[tuple[Array, Array]]:
+        """Weights (k, T) and intercepts (T,) for each penalty."""
+        mean_x, mean_y = self.sum_x / self.weight, self.sum_y / self.weight
+        xx = self.xx - self.weight * np.outer(mean_x, mean_x)
+        xy = self.xy - self.weight * np.outer(mean_x, mean_y)
+        unit = max(float(np.trace(xx)) / self.weight, 1e-12)
+        out = []
+        for penalty in penalties:
+            damped = xx.copy()
+            damped[np.diag_indices(len(xx))] += penalty * unit
+            weights = cho_solve(cho_factor(damped, lower=True, overwrite_a=True), xy)
+            weights = np.ascontiguousarray(weights)
+            out.append((weights, mean_y - mean_x @ weights))
+        return out
+
+
+def choose_penalty(
+    mapped: Sequence[NDArray[np.float32]],
+    targets: Sequence[Array],
+    grams: Sequence[Gram],
+    groups: Sequence[str],
+) -> float:
+    """The penalty with the least squared error on held-out groups, each counting the same.
+
+    With one group there is nothing to hold out; the middle penalty is taken.
+    """
+    names = list(dict.fromkeys(groups))
+    if len(names) < 2:
+        return PENALTIES[len(PENALTIES) // 2]
+    total = sum_grams(grams)
+    errors = np.zeros(len(PENALTIES))
+    for name in names:
+        held = [i for i, group in enumerate(groups) if group == name]
+        rest = total - sum_grams([grams[i] for i in held])
+        for at, (weights, intercept) in enumerate(rest.solve(PENALTIES)):
+            residuals = [mapped[i] @ weights + intercept - targets[i] for i in held]
+            errors[at] += float(np.mean(np.concatenate(residuals) ** 2))
+    return PENALTIES[int(np.argmin(errors))]
+
+
+def sum_grams(grams: Sequence[Gram]) -> Gram:
+    """Sum of one or more."""
+    if not grams:
+        raise BadInput("ridge: no training spots; choose at least one labelled slide")
+    total = grams[0]
+    for gram in grams[1:]:
+        total = total + gram
+    return total

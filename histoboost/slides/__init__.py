@@ -1,0 +1,1 @@
+"""What people bring, read as slides: pixels, spots, abundances and scale."""

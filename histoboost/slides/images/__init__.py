@@ -1,0 +1,1 @@
+"""Pixels of a slide, one file per source."""

@@ -1,0 +1,93 @@
+"""One file per input format, and `open_dataset` in front of them all."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, cast
+
+from histoboost.errors import BadInput
+from histoboost.slides.slide import Dataset
+
+
+class Reader(Protocol):
+    """What the module of a format offers."""
+
+    def detect(self, path: Path) -> bool:
+        """Whether `path`, which exists, looks like this format; never raises on other formats."""
+        ...
+
+    def read(self, path: Path) -> Dataset:
+        """The slides of `path`; their images are read later."""
+        ...
+
+
+#: Format name -> module. Formats are tried in this order and the first that says yes reads the
+#: file; ``hdf5`` says yes to any HDF5 file, so it stays last.
+FORMATS = {
+    "spaceranger": "histoboost.slides.readers.spaceranger",
+    "spatialdata": "histoboost.slides.readers.spatialdata",
+    "anndata": "histoboost.slides.readers.anndata",
+    "manifest": "histoboost.slides.readers.manifest",
+    "hdf5": "histoboost.slides.readers.hdf5",
+}
+
+
+def open_dataset(path: str | Path, format: str | None = None) -> Dataset:
+    """Open slides of any known format; images are read later, when they are needed.
+
+    Parameters
+    ----------
+    path : str or Path
+        File or folder.
+    format : str, optional
+        One of the names in `FORMATS`; by default the file itself is looked at.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    HistoboostError
+        If `path` does not exist, is of no known format, or is not what its format promises.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise BadInput(f"{path}: no such file; check the path")
+    dataset = _reader(path, format).read(path)
+    _check_slides_agree(dataset)
+    return dataset
+
+
+def _reader(path: Path, format: str | None) -> Reader:
+    if format is not None and format not in FORMATS:
+        raise BadInput(f"format {format!r}: unknown; known are {', '.join(FORMATS)}")
+    for name, module in FORMATS.items():
+        reader = cast(Reader, import_module(module))
+        if format == name or (format is None and reader.detect(path)):
+            return reader
+    kind = "a folder" if path.is_dir() else "a file"
+    raise BadInput(
+        f"{path}: {kind} in none of the formats that histoboost reads ({', '.join(FORMATS)}); for "
+        "pictures with tables give the manifest, a .csv; else check that it is complete"
+    )
+
+
+def _check_slides_agree(dataset: Dataset) -> None:
+    if not dataset.slides:
+        raise BadInput(f"{dataset.path}: holds no slides; check that it is complete")
+    seen: set[str] = set()
+    for slide in dataset.slides:
+        if slide.name in seen:
+            raise BadInput(
+                f"{dataset.path}: two slides are called {slide.name!r}; give each its own name"
+            )
+        seen.add(slide.name)
+        if slide.labelled and slide.cell_types != dataset.cell_types:
+            other = sorted(set(slide.cell_types) ^ set(dataset.cell_types))
+            what = f"{other[0]!r} is in one only" if other else "their order differs"
+            raise BadInput(
+                f"{dataset.path}: slide {slide.name} has other cell types than the first labelled "
+                f"slide ({what}); give all labelled slides the same columns"
+            )

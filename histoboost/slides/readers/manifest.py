@@ -1,0 +1,220 @@
+"""A manifest: one row per slide, naming its files. The explicit form of every other format.
+
+::
+
+    slide,image,spots,abundances,group,um_per_px
+    A,a/he.tif,a/spots.csv,a/weights.csv,patient_1,0.5
+    B,b/full.tif,b/outs,b/weights.tsv,patient_2,
+
+Paths are relative to the manifest. `slide` and `spots` are needed; `spots` is
+
+- a table with the columns ``x`` (column), ``y`` (row) in pixels of the image and a spot id
+  (``spot``, ``spot_id``, ``barcode`` or ``id``, else the first column);
+- Space Ranger's ``tissue_positions`` file (the image is then the full-resolution one) or its
+  ``outs`` folder (the image may be left empty);
+- an AnnData or SpatialData of one slide (the image is its own); `abundances` may then say
+  ``obsm/<key>`` or ``obs/<pattern>``.
+
+`abundances` is a table indexed by spot id and may be the table of spots itself. A column `split`
+is kept where there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from histoboost.errors import BadInput, HistoboostError
+from histoboost.slides.images.base import open_image
+from histoboost.slides.readers import anndata, spaceranger, spatialdata
+from histoboost.slides.readers.abundances import (
+    checked_abundances,
+    join_abundances,
+    read_abundances,
+    read_table,
+)
+from histoboost.slides.readers.visium import um_per_px
+from histoboost.slides.slide import Dataset, Slide
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ("slide", "image", "spots", "abundances", "group", "um_per_px", "split")
+ID_COLUMNS = ("spot", "spot_id", "barcode", "id")
+
+
+def detect(path: Path) -> bool:
+    """Whether `path` is a CSV or TSV file: none of the other formats is one."""
+    return path.is_file() and path.suffix.lower() in (".csv", ".tsv")
+
+
+def read(path: Path) -> Dataset:
+    """Read the slides that a manifest lists.
+
+    Parameters
+    ----------
+    path : Path
+        CSV or TSV file.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    HistoboostError
+        If a column is unknown or missing, or a file it names is missing or damaged; the message
+        names the slide.
+    """
+    rows = read_table(path, text=True)
+    for name in ("slide", "spots"):
+        if name not in rows:
+            raise BadInput(
+                f"{path}: no column {name!r}; a manifest needs slide and spots, comma-separated; "
+                f"it has {', '.join(map(repr, map(str, rows)))}"
+            )
+    unknown = [str(name) for name in rows if name not in COLUMNS]
+    if unknown:
+        raise BadInput(
+            f"{path}: column {unknown[0]!r} is unknown; a manifest has {', '.join(COLUMNS)}"
+        )
+    slides = []
+    for row in rows.to_dict("records"):
+        entry = {str(key): str(value).strip() for key, value in row.items() if str(value).strip()}
+        try:
+            slides.append(_slide(path.parent, entry))
+        except HistoboostError as error:
+            raise BadInput(f"{path}: slide {entry.get('slide', '?')}: {error}") from error
+    return Dataset(path, tuple(slides))
+
+
+def _slide(folder: Path, row: dict[str, str]) -> Slide:
+    for name in ("slide", "spots"):
+        if name not in row:
+            raise BadInput(f"column {name!r} is empty; fill it in")
+    spots = folder / row["spots"]
+    if not spots.exists():
+        raise BadInput(f"{spots}: no such spots; check the path")
+    if spots.is_dir() and spaceranger.detect(spots):
+        slide = _outs(spots, folder, row)
+    elif spatialdata.detect(spots):
+        slide = _single(spatialdata.read_slides, spots, folder, row)
+    elif anndata.detect(spots):
+        slide = _single(anndata.read_slides, spots, folder, row)
+    else:
+        slide = _table(spots, folder, row)
+    return replace(
+        slide,
+        name=row["slide"],
+        group=row.get("group", slide.group),
+        split=row.get("split", slide.split),
+        um_per_px=_um(row) or slide.um_per_px,
+    )
+
+
+def _um(row: dict[str, str]) -> float | None:
+    text = row.get("um_per_px")
+    if text is None:
+        return None
+    try:
+        um = float(text)
+    except ValueError:
+        um = 0.0
+    if not 0 < um < float("inf"):
+        raise BadInput(f"um_per_px is {text!r}; give micrometres per pixel, such as 0.5")
+    return um
+
+
+def _outs(spots: Path, folder: Path, row: dict[str, str]) -> Slide:
+    outs = spots if (spots / "spatial").is_dir() else spots / "outs"
+    return spaceranger.read_outs(
+        outs,
+        row["slide"],
+        image=folder / row["image"] if "image" in row else None,
+        abundances=folder / row["abundances"] if "abundances" in row else None,
+    )
+
+
+def _single(
+    read_slides: Callable[[Path, str | None], list[Slide]],
+    spots: Path,
+    folder: Path,
+    row: dict[str, str],
+) -> Slide:
+    if "image" in row:
+        raise BadInput(
+            f"{spots} brings its own image; leave the column image empty, or give the spots as "
+            "a table"
+        )
+    named = row.get("abundances", "")
+    inside = named.startswith(("obsm/", "obs/"))
+    slides = read_slides(spots, named if inside else "" if named else None)
+    if len(slides) > 1:
+        slides = [slide for slide in slides if slide.name == row["slide"]]
+    if len(slides) != 1:
+        raise BadInput(f"{spots}: holds several slides and none is called {row['slide']!r}")
+    if named and not inside:
+        return _labelled(slides[0], read_abundances(folder / named), named)
+    return slides[0]
+
+
+def _table(spots: Path, folder: Path, row: dict[str, str]) -> Slide:
+    if "image" not in row:
+        raise BadInput("column 'image' is empty; name the image that the spots lie on")
+    image = open_image(folder / row["image"])
+    um = getattr(image, "um_per_px", None)
+    table: pd.DataFrame
+    if spots.name.startswith("tissue_positions"):
+        table = spaceranger.read_positions(spots)
+        table = table[table["in_tissue"] == 1]
+        xy = spaceranger.pixels(table)
+        scales = spots.parent / spaceranger.SCALES
+        if scales.is_file():
+            um = um_per_px(spaceranger.read_scales(scales), xy, str(spots), visium=True)
+    else:
+        table = _read_spots(spots)
+        xy = table[["x", "y"]].to_numpy(np.float64)
+    slide = Slide(row["slide"], image, xy, tuple(table.index), um_per_px=um)
+    if "abundances" not in row:
+        return slide
+    file = folder / row["abundances"]
+    if file.resolve() == spots.resolve():
+        return _labelled(slide, checked_abundances(table.drop(columns=["x", "y"]), str(file)), "")
+    return _labelled(slide, read_abundances(file), row["abundances"])
+
+
+def _read_spots(path: Path) -> pd.DataFrame:
+    table = read_table(path)
+    ids = next((name for name in ID_COLUMNS if name in table), table.columns[0])
+    for name in ("x", "y"):
+        if name not in table:
+            raise BadInput(f"{path}: no column {name!r}; expected x (column) and y (row) in pixels")
+        if table[name].dtype.kind not in "iuf" or table[name].isna().any():
+            raise BadInput(
+                f"{path}: column {name!r} has values that are missing or no numbers; fill them in"
+            )
+    if ids in ("x", "y"):
+        raise BadInput(f"{path}: no column of spot ids; add one called spot")
+    # As text: an id such as 007 is a name, not a number.
+    names = read_table(path, text=True)[ids].astype(str)
+    table = table.drop(columns=ids).set_axis(names, axis=0)
+    repeated = table.index[table.index.duplicated()]
+    if len(repeated):
+        raise BadInput(f"{path}: spot {repeated[0]!r} comes more than once")
+    return table
+
+
+def _labelled(slide: Slide, table: pd.DataFrame, name: str) -> Slide:
+    known, abundance = join_abundances(slide.spot_ids, table, f"{slide.name}: {name}")
+    ids: Any = np.asarray(slide.spot_ids, dtype=object)
+    return replace(
+        slide,
+        xy=slide.xy[known],
+        spot_ids=tuple(ids[known]),
+        abundance=abundance,
+        cell_types=tuple(table.columns),
+    )

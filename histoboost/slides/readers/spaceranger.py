@@ -1,0 +1,253 @@
+"""Space Ranger's ``outs/`` folder, with or without a full-resolution image and abundances.
+
+::
+
+    <sample>/outs/spatial/tissue_positions.csv       (or tissue_positions_list.csv, .parquet)
+    <sample>/outs/spatial/scalefactors_json.json
+    <sample>/outs/spatial/tissue_hires_image.png
+    <sample>/outs/spatial/tissue_fullres_image.tif   optional; any image suffix
+    <sample>/outs/abundances.csv                     optional; or .tsv, .parquet
+
+The path may be ``outs``, the sample folder around it, or a folder of samples. A full-resolution
+image or an abundance table that lies elsewhere is named in a manifest, see `manifest`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from histoboost.errors import BadInput
+from histoboost.slides.images.base import IMAGE_SUFFIXES, open_image
+from histoboost.slides.readers.abundances import (
+    SUFFIXES,
+    join_abundances,
+    read_abundances,
+    read_table,
+)
+from histoboost.slides.readers.visium import um_per_px
+from histoboost.slides.slide import Dataset, Slide
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Newest first; the oldest has no header.
+POSITION_FILES = (
+    "tissue_positions.parquet",
+    "tissue_positions.csv",
+    "tissue_positions_list.csv",
+)
+
+#: Columns of every variant, in this order. The pixel columns are (row, column).
+POSITION_COLUMNS = (
+    "barcode",
+    "in_tissue",
+    "array_row",
+    "array_col",
+    "pxl_row_in_fullres",
+    "pxl_col_in_fullres",
+)
+
+SCALES = "scalefactors_json.json"
+
+
+def detect(path: Path) -> bool:
+    """Whether `path` is an ``outs`` folder, a sample around one, or a folder of samples."""
+    return path.is_dir() and bool(_samples(path))
+
+
+def read(path: Path) -> Dataset:
+    """Read the positions and abundances of every sample.
+
+    Parameters
+    ----------
+    path : Path
+        See the text of the module.
+
+    Returns
+    -------
+    Dataset
+        Spots on the tissue only. A slide is called after its sample folder.
+
+    Raises
+    ------
+    HistoboostError
+        If a file is missing or damaged, or abundances match no barcode.
+    """
+    samples = _samples(path)
+    if not samples:
+        raise BadInput(
+            f"{path}: no Space Ranger output; expected spatial/{SCALES} and "
+            "spatial/tissue_positions.csv in it"
+        )
+    return Dataset(path, tuple(read_outs(outs, name) for name, outs in samples.items()))
+
+
+def read_outs(
+    outs: Path, name: str, *, image: Path | None = None, abundances: Path | None = None
+) -> Slide:
+    """Read one ``outs`` folder.
+
+    Parameters
+    ----------
+    outs : Path
+        The folder that holds ``spatial``.
+    name : str
+        Name of the slide.
+    image : Path, optional
+        Full-resolution image; by default ``spatial/tissue_fullres_image.*``, else the hires one.
+    abundances : Path, optional
+        By default ``abundances.csv``, ``.tsv`` or ``.parquet`` in `outs`.
+    """
+    spatial = outs / "spatial"
+    scales = read_scales(spatial / SCALES)
+    positions = read_positions(positions_file(spatial))
+    file, scale = _image_and_scale(spatial, scales, image)
+    um = um_per_px(scales, pixels(positions), f"{outs}", visium=True)
+    positions = positions[positions["in_tissue"] == 1]
+    if positions.empty:
+        raise BadInput(f"{spatial}: no spot lies on the tissue; check column in_tissue")
+    table = abundances or _only_file(outs, "abundances", SUFFIXES)
+    xy, ids = pixels(positions) * scale, tuple(positions.index)
+    labels = None
+    types: tuple[str, ...] = ()
+    if table is not None:
+        frame = read_abundances(table)
+        known, labels = join_abundances(ids, frame, f"{outs}: {table.name}")
+        xy, ids = xy[known], tuple(np.asarray(ids, dtype=object)[known])
+        types = tuple(frame.columns)
+    return Slide(
+        name=name,
+        image=open_image(file),
+        xy=xy,
+        spot_ids=ids,
+        abundance=labels,
+        cell_types=types,
+        um_per_px=None if um is None else um / scale,
+    )
+
+
+def positions_file(spatial: Path) -> Path:
+    """The positions in a ``spatial`` folder, of the newest variant there is."""
+    for name in POSITION_FILES:
+        if (spatial / name).is_file():
+            return spatial / name
+    raise BadInput(f"{spatial}: no spot positions; expected one of {', '.join(POSITION_FILES)}")
+
+
+def read_positions(path: Path) -> pd.DataFrame:
+    """Read any variant of the positions.
+
+    Returns
+    -------
+    DataFrame
+        Index: barcode; columns: `POSITION_COLUMNS` without the first.
+
+    Raises
+    ------
+    HistoboostError
+        If a column is missing or not numeric, or a barcode comes twice.
+    """
+    # By content rather than by name: people rename the file, and headers came and went.
+    header = path.suffix.lower() == ".parquet" or _has_header(path)
+    table = read_table(path, header=header)
+    if not header and table.shape[1] == len(POSITION_COLUMNS):
+        table = table.set_axis(list(POSITION_COLUMNS), axis=1)
+    missing = [name for name in POSITION_COLUMNS if name not in table]
+    if missing:
+        raise BadInput(f"{path}: no column {missing[0]!r}; expected {', '.join(POSITION_COLUMNS)}")
+    for name in POSITION_COLUMNS[1:]:
+        if table[name].dtype.kind not in "iufb" or table[name].isna().any():
+            raise BadInput(
+                f"{path}: column {name!r} has values that are missing or no numbers; "
+                "the file is damaged, take it from Space Ranger again"
+            )
+    table["barcode"] = table["barcode"].astype(str)
+    repeated = table["barcode"][table["barcode"].duplicated()]
+    if len(repeated):
+        raise BadInput(f"{path}: barcode {repeated.iloc[0]} comes more than once")
+    return table.set_index("barcode")
+
+
+def pixels(positions: pd.DataFrame) -> Any:
+    """(N, 2) float64, x = column and y = row, in full-resolution pixels."""
+    return positions[["pxl_col_in_fullres", "pxl_row_in_fullres"]].to_numpy(np.float64)
+
+
+def _has_header(path: Path) -> bool:
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            return POSITION_COLUMNS[0] in file.readline().lower()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: cannot be read as a table ({error})") from error
+
+
+def read_scales(path: Path) -> dict[str, Any]:
+    """Read ``scalefactors_json.json``: one number for each name."""
+    try:
+        scales = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BadInput(
+            f"{path}: no such file; copy the whole spatial folder of Space Ranger's output"
+        ) from error
+    except ValueError as error:
+        raise BadInput(f"{path}: is not valid JSON ({error})") from error
+    numeric = isinstance(scales, dict) and all(
+        isinstance(value, int | float) for value in scales.values()
+    )
+    if not numeric:
+        raise BadInput(f"{path}: must hold one number for each name")
+    return dict(scales)
+
+
+def _image_and_scale(
+    spatial: Path, scales: dict[str, Any], image: Path | None
+) -> tuple[Path, float]:
+    full = image or _only_file(spatial, "tissue_fullres_image", IMAGE_SUFFIXES)
+    if full is not None:
+        return full, 1.0
+    file = spatial / "tissue_hires_image.png"
+    if not file.is_file():
+        raise BadInput(
+            f"{spatial}: no image; expected {file.name}, or "
+            "tissue_fullres_image with the suffix of an image"
+        )
+    if not scales.get("tissue_hires_scalef", 0) > 0:
+        raise BadInput(
+            f"{spatial / SCALES}: no positive tissue_hires_scalef, so the spots cannot be laid on "
+            f"{file.name}; take the file from Space Ranger again"
+        )
+    return file, float(scales["tissue_hires_scalef"])
+
+
+def _only_file(folder: Path, stem: str, suffixes: tuple[str, ...]) -> Path | None:
+    found = [folder / f"{stem}{suffix}" for suffix in suffixes]
+    found = [file for file in found if file.is_file()]
+    if len(found) > 1:
+        names = ", ".join(file.name for file in found)
+        raise BadInput(f"{folder}: holds {names}; keep one of them")
+    return found[0] if found else None
+
+
+def _samples(path: Path) -> dict[str, Path]:
+    """Name and ``outs`` folder of every sample in `path`."""
+    if _is_outs(path):
+        name = path.resolve().parent.name if path.resolve().name == "outs" else path.resolve().name
+        return {name: path}
+    if _is_outs(path / "outs"):
+        return {path.resolve().name: path / "outs"}
+    samples = {}
+    for folder in sorted(path.iterdir()):
+        for outs in (folder, folder / "outs"):
+            if folder.is_dir() and _is_outs(outs):
+                samples[folder.name] = outs
+    return samples
+
+
+def _is_outs(path: Path) -> bool:
+    spatial = path / "spatial"
+    # Either file is enough to know the folder; the other one is then reported as missing.
+    return any((spatial / name).is_file() for name in (SCALES, *POSITION_FILES))

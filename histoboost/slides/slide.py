@@ -1,0 +1,154 @@
+"""What a slide is: its image, its spots, their abundances and its scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histoboost.errors import BadInput
+
+
+class SlideImage(Protocol):
+    """An RGB image that is read in bands of whole rows, never all at once unless asked.
+
+    Implementations are picklable (they hold a path, not an open file), so that a slide can be
+    sent to another process.
+
+    """
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        ...
+
+    @property
+    def source_dtype(self) -> str:
+        """Type of the pixels in the file, for example ``"float32"``."""
+        ...
+
+    @property
+    def band_rows(self) -> int:
+        """Rows that the file stores together; reading in multiples of it costs least."""
+        ...
+
+    def read_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Rows `start` to `stop` (exclusive) as (stop - start, W, 3) uint8.
+
+        Float images in 0..1 come out as ``round(255 * value)``.
+
+        Raises
+        ------
+        HistoboostError
+            If the pixels are not what the format promises (float outside 0..1, NaN).
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Slide:
+    """One slide: an image and the spots on it.
+
+    Attributes
+    ----------
+    name : str
+        Unique within a dataset, for example ``"S_1"``.
+    image : SlideImage
+        The pixels, read lazily.
+    xy : ndarray of shape (N, 2), float64
+        Spot centres, x = column and y = row, in pixels of `image`; in the source's order.
+    spot_ids : tuple of str
+        N ids, unique within the slide (``"0"``, ``"1"``, ... where the source has none).
+    abundance : ndarray of shape (N, T), float32, or None
+        Abundance of every cell type; None on a slide without labels.
+    cell_types : tuple of str
+        T names; empty on a slide without labels.
+    split : str or None
+        ``"Train"`` or ``"Test"`` where the source says so.
+    group : str or None
+        Patient or animal, where known; slides of one group are held out together.
+    um_per_px : float or None
+        Micrometres per pixel, where known.
+    """
+
+    name: str
+    image: SlideImage
+    xy: NDArray[np.float64]
+    spot_ids: tuple[str, ...]
+    abundance: NDArray[np.float32] | None = None
+    cell_types: tuple[str, ...] = ()
+    split: str | None = None
+    group: str | None = None
+    um_per_px: float | None = None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the slide carries abundances."""
+        return self.abundance is not None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The slides of one source, in its order.
+
+    Attributes
+    ----------
+    path : Path
+        Where they were read from.
+    slides : sequence of Slide
+    """
+
+    path: Path
+    slides: Sequence[Slide]
+
+    @property
+    def cell_types(self) -> tuple[str, ...]:
+        """Names of the cell types of the labelled slides; empty where none is labelled."""
+        return next((slide.cell_types for slide in self.slides if slide.labelled), ())
+
+    def __getitem__(self, name: str) -> Slide:
+        """The slide called `name`.
+
+        Raises
+        ------
+        HistoboostError
+            If there is no such slide; the message lists those there are.
+        """
+        for slide in self.slides:
+            if slide.name == name:
+                return slide
+        known = ", ".join(slide.name for slide in self.slides)
+        raise BadInput(f"{self.path}: no slide {name!r}; there are {known}")
+
+
+@dataclass(frozen=True)
+class ArrayImage:
+    """An image that is in memory already.
+
+    Attributes
+    ----------
+    pixels : ndarray of shape (H, W, 3), uint8
+    source_dtype : str
+        Type that the pixels had in their source.
+    """
+
+    pixels: NDArray[np.uint8]
+    source_dtype: str = "uint8"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return int(self.pixels.shape[0]), int(self.pixels.shape[1])
+
+    @property
+    def band_rows(self) -> int:
+        """All rows: they lie in memory together."""
+        return int(self.pixels.shape[0])
+
+    def read_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Rows `start` to `stop` (exclusive), a view of (stop - start, W, 3) uint8."""
+        return self.pixels[start:stop]

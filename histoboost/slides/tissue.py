@@ -1,0 +1,90 @@
+"""Where the tissue is: stain density on a coarse grid, and how likely each place is tissue."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histoboost.slides.slide import SlideImage
+
+#: Optical density of every pixel value (decadic, one level added so that black is finite).
+DENSITY_OF = -np.log10((np.arange(256, dtype=np.float32) + 1) / 256)
+
+#: Pixels darker than this in all channels are padding or the slide's rim, not stain.
+BLACK = 8
+
+#: Pixels that are looked at together, at most.
+BAND_PIXELS = 2**24
+
+
+def stain_density(image: SlideImage, block: int) -> NDArray[np.float32]:
+    """How much stain lies in every block of an image, read in bands.
+
+    The density of a block is the mean optical density of its pixels in green, which both
+    haematoxylin and eosin absorb, plus the standard deviation between them: tissue is uneven,
+    tinted or shaded glass is not.
+
+    Parameters
+    ----------
+    image : SlideImage
+        (H, W) pixels.
+    block : int
+        Side of a block in pixels.
+
+    Returns
+    -------
+    ndarray of shape (ceil(H / block), ceil(W / block)), float32
+        Blocks at the right and lower edge may hold fewer pixels.
+    """
+    height, width = image.shape
+    rows_at_once = min(image.band_rows, BAND_PIXELS // max(width, 1))
+    band = max(1, rows_at_once // block) * block
+    out = []
+    for top in range(0, height, band):
+        rows = image.read_rows(top, min(top + band, height))
+        density = DENSITY_OF[rows[..., 1]]
+        density[rows.max(axis=2) < BLACK] = 0
+        mean = block_mean(density, block)
+        out.append(mean + np.sqrt(np.maximum(block_mean(density**2, block) - mean**2, 0)))
+    return cast(NDArray[np.float32], np.concatenate(out))
+
+
+def block_mean(values: NDArray[np.floating], block: int) -> NDArray[np.float32]:
+    """Mean of every `block` x `block` cells of a grid; blocks at the far edges may be smaller."""
+    total: NDArray[np.floating] = values
+    count = np.ones(1)
+    for axis in (0, 1):
+        n = values.shape[axis]
+        starts = np.arange(0, n, block)
+        total = np.add.reduceat(total, starts, axis=axis)
+        sizes = np.minimum(starts + block, n) - starts
+        count = count * (sizes[:, None] if axis == 0 else sizes)
+    return np.asarray(total / count, np.float32)
+
+
+def otsu(values: NDArray[np.floating], bins: int = 128) -> tuple[float, float, float]:
+    """Split values into a low and a high class by Otsu's method.
+
+    Otsu, "A threshold selection method from gray-level histograms", 1979.
+
+    Returns
+    -------
+    tuple of float
+        Threshold, mean of the low class, mean of the high class; all the same where the values
+        do not vary.
+    """
+    values = np.asarray(values, np.float64).ravel()
+    low, high = float(values.min()), float(values.max())
+    if not high > low:
+        return low, low, low
+    counts, edges = np.histogram(values, bins=bins, range=(low, high))
+    centres = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts)[:-1]
+    above = len(values) - below
+    moment = np.cumsum(counts * centres)
+    mean_below = moment[:-1] / np.maximum(below, 1)
+    mean_above = (moment[-1] - moment[:-1]) / np.maximum(above, 1)
+    best = int(np.argmax(below * above * (mean_above - mean_below) ** 2))
+    return float(edges[best + 1]), float(mean_below[best]), float(mean_above[best])

@@ -1,0 +1,92 @@
+"""Sides of patches in micrometres: read, turned into pixels, and kept in the recipe."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from histoboost.cache.store import EmbeddingStore
+from histoboost.errors import HistoboostError
+from histoboost.featurize.embed import featurize
+from histoboost.featurize.patch_size import PatchSize, parse_sizes
+from histoboost.phantom import phantom_slide
+from histoboost.slides.slide import Dataset
+
+
+@pytest.fixture(scope="module")
+def slide():
+    return phantom_slide(spots=20, pitch_px=20.0)  # 5 um per px
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "name"),
+    [
+        (64, PatchSize(64), "64"),
+        ("64", PatchSize(64), "64"),
+        ("55um", PatchSize(55, "um"), "55um"),
+        ("55 µm", PatchSize(55, "um"), "55um"),
+        ("27.5um", PatchSize(27.5, "um"), "27.5um"),
+    ],
+)
+def test_a_side_is_read_and_named(text: str, size: PatchSize, name: str):
+    assert parse_sizes([text, text], []) == [size]
+    assert str(size) == name
+
+
+@pytest.mark.parametrize("text", ["0", "-3", "6.5", "55mm", "um", "nan", "1e99", "infum"])
+def test_what_is_no_side_is_refused(text: str):
+    with pytest.raises(HistoboostError, match="is no size; give whole pixels"):
+        parse_sizes([text], [])
+
+
+def test_micrometres_need_a_known_scale_and_a_whole_pixel(slide):
+    assert [size.pixels(slide) for size in parse_sizes(["55um", "100um", "64"], [slide])] == [
+        *(11, 20, 64)
+    ]
+    with pytest.raises(HistoboostError, match="micrometres per pixel are unknown"):
+        parse_sizes(["55um"], [replace(slide, um_per_px=None)])
+    with pytest.raises(HistoboostError, match="less than one of its pixels"):
+        parse_sizes(["2um"], [slide])
+    with pytest.raises(HistoboostError, match="55um and 11 are both 11 px"):
+        parse_sizes(["55um", "11"], [slide])
+
+
+def test_slides_of_two_scales_share_one_embedding_and_their_recipes_agree(tmp_path, slide):
+    fine = replace(slide, name="S_2", um_per_px=2.5)
+    store = EmbeddingStore(tmp_path / "store")
+    data = Dataset(tmp_path, (slide, fine))
+    featurize(data, store, backbone="stain-texture", patch=["100um"])
+    recipes = [store.embeddings(name)["stain-texture@100um"] for name in ("S_1", "S_2")]
+    scales = [recipe.fields["slide_scale"] for recipe in recipes]
+    assert scales == [
+        {"patch_px": 20, "um_per_px": 5.0},
+        {"patch_px": 40, "um_per_px": 2.5},
+    ]
+    assert recipes[0].without_slide() == recipes[1].without_slide()
+    assert recipes[0].fields["patch_um"] == 100.0
+    in_pixels = EmbeddingStore(tmp_path / "pixels")
+    featurize(data, in_pixels, backbone="stain-texture", patch=["20"])
+    np.testing.assert_array_equal(
+        store.read("S_1", "stain-texture@100um"), in_pixels.read("S_1", "stain-texture@20")
+    )
+
+
+def test_stain_normalisation_changes_the_numbers_and_the_recipe(tmp_path, slide):
+    pytest.importorskip("torchstain", reason="pip install 'histoboost[stain]'")
+    store = EmbeddingStore(tmp_path / "store")
+    data = Dataset(tmp_path, (slide,))
+    for stain in ("none", "macenko", "reinhard"):
+        for _ in range(2):  # the second time nothing is left to do
+            summary = featurize(
+                data, store, backbone="stain-texture", patch=[20], stain=stain, name=stain
+            )
+        assert summary.computed == 0
+    rows = [store.read("S_1", stain).astype(float) for stain in ("none", "macenko", "reinhard")]
+    recipes = [store.embeddings("S_1")[stain] for stain in ("none", "macenko", "reinhard")]
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        assert np.abs(rows[a] - rows[b]).max() > 0.01
+        assert any(line.startswith("stain") for line in recipes[a].differences(recipes[b]))
+    with pytest.raises(HistoboostError, match="stain"):
+        featurize(data, store, backbone="stain-texture", patch=[20], stain="macenko", name="none")

@@ -1,0 +1,112 @@
+"""A finetuned model from elsewhere runs no code and fetches nothing that it names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from histoboost.cli import main
+from histoboost.errors import HistoboostError
+from histoboost.featurize.engines.base import pick_device
+from histoboost.finetune.ensemble import load_ensemble
+from histoboost.finetune.presets import preset
+from histoboost.finetune.run import Fold, train_folds
+from histoboost.phantom import write_phantom
+from histoboost.slides.readers import open_dataset
+
+CODE = """
+from pathlib import Path
+from torch import nn
+from histoboost.featurize.backbones.base import Architecture
+
+Path(__file__).with_name("ran").touch()
+
+
+def net():
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return Architecture(module, "head", "pool", input_px=32, pretrained=module.state_dict)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny_net: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with slides, a model that histoboost's own network made, and code."""
+    data = write_phantom(tmp_path / "slides.h5", slides=2, spots=12)
+    settings = preset(
+        "cnn-baseline", backbones=(tiny_net,), weights=("random",), input_px=32, epochs=1
+    )
+    dataset = open_dataset(data)
+    device = pick_device("cpu")
+    train_folds(dataset, settings, [Fold((), tmp_path / "cnn")], device=device, tell=str)
+    (tmp_path / "own_code_of_the_tests.py").write_text(CODE)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def rename(folder: Path, name: str) -> None:
+    path = folder / "cnn" / "finetune.json"
+    fields = json.loads(path.read_text())
+    fields["settings"]["backbones"] = [name]
+    path.write_text(json.dumps(fields))
+
+
+def predict(*more: str) -> Result:
+    return CliRunner().invoke(
+        main, ["predict", "slides.h5", "cnn", "-o", "o.csv", "--slides", "S_1", *more]
+    )
+
+
+OWN = "own_code_of_the_tests:net"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [OWN, "os:getcwd", "hf-hub:some/body", "timm:hf-hub:some/body", "timm:local-dir:x", "timm:a/b"],
+)
+def test_a_network_that_a_folder_names_is_neither_imported_nor_fetched(
+    folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reached(name: str) -> None:
+        raise AssertionError(f"{name} was built")
+
+    monkeypatch.setattr("histoboost.finetune.network.load_backbone", reached)
+    monkeypatch.setattr("histoboost.finetune.network.architecture", reached)
+    rename(folder, name)
+    result = predict()
+    assert result.exit_code == 2, result.output
+    assert f"--backbones {name}" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (folder / "ran").exists()
+
+
+def test_the_user_s_own_network_is_named_again_on_the_command_line(folder: Path) -> None:
+    done = CliRunner().invoke(
+        main,
+        ["finetune", "slides.h5", "own", "--backbones", OWN, "--weights", "random", "--epochs", "1"]
+        + ["--threads", "1"],
+    )
+    assert done.exit_code == 0, done.output
+    arguments = ["predict", "slides.h5", "own", "-o", "o.csv", "--slides", "S_1"]
+    assert CliRunner().invoke(main, arguments).exit_code == 2
+    told = CliRunner().invoke(main, [*arguments, "--backbones", OWN])
+    assert told.exit_code == 0, told.output
+
+
+def test_a_folder_names_no_file_outside_of_it(folder: Path) -> None:
+    path = folder / "cnn" / "finetune.json"
+    fields = json.loads(path.read_text())
+    fields["alignment"] = str(folder / "elsewhere.csv")
+    path.write_text(json.dumps(fields))
+    with pytest.raises(HistoboostError, match="alignment"):
+        load_ensemble(folder / "cnn")
+
+
+def test_a_model_of_embeddings_takes_no_backbones(folder: Path) -> None:
+    (folder / "cnn" / "finetune.json").unlink()
+    result = predict("--backbones", OWN)
+    assert result.exit_code == 2
+    assert "leave --backbones out" in result.stderr
+    assert not (folder / "ran").exists()

@@ -1,0 +1,151 @@
+"""No setting is parsed and then forgotten: each changes what the model says."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from histoboost.featurize.backbones.base import load_backbone
+from histoboost.finetune.presets import Settings
+from histoboost.finetune.run import Fold, train_folds
+from histoboost.phantom import phantom_slide
+from histoboost.slides.slide import Dataset
+
+TINY_NET = "tiny-net-of-the-tests"
+
+pytestmark = [
+    pytest.mark.usefixtures("tiny_net"),
+    pytest.mark.filterwarnings("ignore:.*hardly vary"),
+]
+
+#: Everything switched on.
+BASE = Settings(
+    backbones=(TINY_NET,),
+    weights=("random",),
+    patch=(24,),
+    input_px=32,
+    coords=4,
+    hidden=(8,),
+    dropout=0.2,
+    target="rank",
+    loss="mae",
+    learning_rate=1e-3,
+    clip=0.01,
+    batch_size=8,
+    epochs=2,
+    epoch_spots=8,
+    plateau_patience=1,
+    patience=3,
+    flip=True,
+    rotation=90.0,
+    zoom=0.2,
+    brightness=0.2,
+    contrast=0.2,
+    translation=0.1,
+    augment_group=2,
+)
+
+#: One other value for every field, and what else must hold for it to matter.
+OTHERS: dict[str, Any] = {
+    "backbones": (TINY_NET, TINY_NET),
+    "weights": None,  # a file, made by the test
+    "patch": (24, 48),
+    "input_px": 40,
+    "batch_norm": "frozen",
+    "coords": 0,
+    "hidden": (),
+    "dropout": 0.0,
+    "target": "zscore",
+    "loss": "mse",
+    "temperature": 2.0,
+    "learning_rate": 1e-2,
+    "weight_decay": 0.5,
+    "clip": 0.0,
+    "batch_size": 4,
+    "epochs": 1,
+    "epoch_spots": 0,
+    "plateau_patience": 0,
+    "plateau_factor": 0.01,
+    "patience": 1,
+    "monitor": "score",
+    "flip": False,
+    "rotation": 0.0,
+    "zoom": 0.0,
+    "brightness": 0.0,
+    "contrast": 0.0,
+    "translation": 0.0,
+    "augment_group": 1,
+    "seed": 1,
+}
+#: What has to be so that a field has something to act on.
+NEEDS: dict[str, dict[str, Any]] = {
+    "temperature": {"loss": "soft-spearman"},
+    # A rate so high that the stopping slide does not improve every time.
+    **dict.fromkeys(
+        ("plateau_patience", "plateau_factor", "patience", "monitor"),
+        {"learning_rate": 0.3, "epochs": 6, "patience": 5},
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    slides = tuple(phantom_slide(f"S_{i}", seed=i, spots=20) for i in (1, 2, 3))
+    return Dataset(Path("phantom"), slides)
+
+
+def outcome(
+    dataset: Dataset, settings: Settings, folder: Path, stop_on: str
+) -> tuple[NDArray[np.float64], list[Any]]:
+    """What the model says, and how it came to be."""
+    (trained,) = train_folds(
+        dataset,
+        settings,
+        [Fold(("S_1",), folder)],
+        stop_on=[stop_on],
+        device=torch.device("cpu"),
+        tell=lambda line: None,
+    )
+    steps = [
+        (row["learning_rate"], row["improved"])
+        for rows in trained.ensemble.histories().values()
+        for row in rows
+    ]
+    return trained.predictions["S_1"], steps
+
+
+def test_every_field_is_on_the_list() -> None:
+    assert set(OTHERS) == {field.name for field in dataclasses.fields(Settings)}
+
+
+@pytest.mark.parametrize("field", list(OTHERS))
+def test_each_setting_changes_the_predictions(dataset: Dataset, tmp_path: Path, field: str) -> None:
+    base = dataclasses.replace(BASE, **NEEDS.get(field, {}))
+    value = OTHERS[field]
+    if field == "weights":
+        state = load_backbone(TINY_NET, "random", seed=5).module.state_dict()
+        torch.save(state, tmp_path / "other.pth")
+        value = (str(tmp_path / "other.pth"),)
+    assert getattr(base, field) != value
+    changed = dataclasses.replace(base, **{field: value})
+    # Without a stopping slide the last epoch is kept, on which most settings act.
+    stop_on = "auto" if "patience" in NEEDS.get(field, {}) else "none"
+    first, steps = outcome(dataset, base, tmp_path / "base", stop_on)
+    other, other_steps = outcome(dataset, changed, tmp_path / "other", stop_on)
+    assert not np.array_equal(first, other) or steps != other_steps
+
+
+@pytest.mark.parametrize("stop_on", ["auto", "none"])
+def test_the_same_settings_give_the_same_predictions(
+    dataset: Dataset, tmp_path: Path, stop_on: str
+) -> None:
+    first, steps = outcome(dataset, BASE, tmp_path / "first", stop_on)
+    other, other_steps = outcome(dataset, BASE, tmp_path / "second", stop_on)
+    np.testing.assert_array_equal(first, other)
+    assert steps == other_steps

@@ -1,0 +1,67 @@
+"""The two recipes, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from histoboost.errors import HistoboostError
+from histoboost.finetune.presets import PRESETS, Settings, preset
+
+
+def test_the_baseline_is_a_resnet18_on_one_field_of_view_with_squared_error() -> None:
+    recipe = preset("cnn-baseline")
+    assert recipe.backbones == ("resnet18",)
+    assert (recipe.loss, recipe.target, recipe.coords, recipe.hidden) == ("mse", "raw", 0, ())
+    assert len(recipe.patch) == 1
+    assert not any((recipe.flip, recipe.rotation, recipe.zoom, recipe.brightness))
+
+
+def test_the_ensemble_is_four_networks_on_two_fields_of_view_with_coordinates() -> None:
+    recipe = preset("cnn-ensemble")
+    assert recipe.backbones == (
+        "efficientnet_b0",
+        "efficientnet_b1",
+        "efficientnet_b2",
+        "resnet50",
+    )
+    assert (recipe.loss, recipe.target) == ("mae", "zscore")
+    assert len(recipe.patch) == 2
+    for name in ("coords", "hidden", "clip", "plateau_patience", "patience", "flip", "rotation"):
+        assert getattr(recipe, name), name
+    for name in ("zoom", "brightness", "contrast", "translation"):
+        assert getattr(recipe, name), name
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_settings_survive_json(name: str) -> None:
+    recipe = preset(name, input_px=64)
+    assert Settings.from_json(recipe.to_json()) == recipe
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"backbones": ("resnet19",)}, "resnet19"),
+        ({"backbones": ()}, "at least 1"),
+        ({"weights": ("random", "random")}, "one for all, or one for each"),
+        ({"loss": "huber"}, "known are mse, mae, soft-spearman"),
+        ({"target": "sqrt"}, "known are raw"),
+        ({"loss": "soft-spearman"}, "add --target rank"),
+        ({"patch": (64, 0)}, "patch 64,0"),
+        ({"rotation": -5.0}, "must be 0 or more"),
+        ({"zoom": 1.0}, "must be below 1"),
+        ({"learning_rate": 0.0}, "must be above 0"),
+        ({"input_px": 16}, "at least 32"),
+        ({"epochs": 0}, "at least 1"),
+    ],
+)
+def test_settings_that_cannot_be_trained_are_refused(
+    changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(HistoboostError, match=message):
+        preset("cnn-baseline", **changes)
+
+
+def test_an_unknown_preset_lists_the_known_ones() -> None:
+    with pytest.raises(HistoboostError, match="cnn-baseline, cnn-ensemble"):
+        preset("cnn")

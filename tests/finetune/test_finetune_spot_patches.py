@@ -1,0 +1,88 @@
+"""Fields of view are stage 1's patches, one by one."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from histoboost.errors import HistoboostWarning
+from histoboost.featurize import patches
+from histoboost.featurize.backbones.base import load_backbone
+from histoboost.finetune.presets import Settings
+from histoboost.finetune.spot_patches import (
+    SpotPatches,
+    load_pixels,
+    scaled_coords,
+    warn_of_flat_patches,
+)
+from histoboost.slides.slide import ArrayImage, Slide
+
+
+def slide(name: str, seed: int, n: int = 9) -> Slide:
+    random = np.random.default_rng(seed)
+    pixels = random.integers(0, 256, (90, 120, 3)).astype(np.uint8)
+    xy = random.uniform([0, 0], [120, 90], (n, 2))
+    return Slide(name, ArrayImage(pixels), xy, tuple(map(str, range(n))))
+
+
+@pytest.fixture(scope="module")
+def two_slides() -> tuple[Slide, Slide]:
+    return slide("A", 0), slide("B", 1)
+
+
+def test_views_are_the_patches_of_stage_one(two_slides: tuple[Slide, Slide]) -> None:
+    backbone = load_backbone("mobilenet_v3_large", "random")
+    settings = Settings(backbones=("mobilenet_v3_large",), patch=(24, 50), input_px=32)
+    views = SpotPatches(
+        two_slides, load_pixels(two_slides, torch.device("cpu")), settings, backbone
+    )
+    chosen = np.array([17, 0, 9, 8, 3])  # both slides, out of order, borders included
+    got = views.normalise(views.crop(chosen))
+    assert got.shape == (5, 2, 3, 32, 32)
+    for row, spot in enumerate(chosen):
+        one = two_slides[spot // 9]
+        image = torch.from_numpy(one.image.read_rows(0, 90))
+        for view, px in enumerate(settings.patch):
+            starts = patches.window_starts(one.xy[spot % 9 :][:1], px)
+            cut = patches.resize(patches.crop(image, starts, px, height=90), 32)
+            expected = patches.normalise(cut, backbone.mean, backbone.std)
+            torch.testing.assert_close(got[row, view], expected[0])
+
+
+def test_the_two_fields_of_view_differ(two_slides: tuple[Slide, Slide]) -> None:
+    backbone = load_backbone("mobilenet_v3_large", "random")
+    settings = Settings(backbones=("mobilenet_v3_large",), patch=(24, 48), input_px=32)
+    views = SpotPatches(
+        two_slides, load_pixels(two_slides, torch.device("cpu")), settings, backbone
+    )
+    got = views.crop(np.arange(18)).float()
+    assert (got[:, 0] - got[:, 1]).abs().mean() > 10
+
+
+def test_coordinates_are_scaled_within_each_slide(two_slides: tuple[Slide, Slide]) -> None:
+    backbone = load_backbone("mobilenet_v3_large", "random")
+    settings = Settings(backbones=("mobilenet_v3_large",), patch=(24,))
+    views = SpotPatches(
+        two_slides, load_pixels(two_slides, torch.device("cpu")), settings, backbone
+    )
+    coords = views.coords(np.arange(18)).numpy()
+    for part in (coords[:9], coords[9:]):
+        np.testing.assert_allclose(part.min(0), 0)
+        np.testing.assert_allclose(part.max(0), 1)
+
+
+def test_spots_on_one_line_have_the_coordinate_zero() -> None:
+    scaled = scaled_coords(np.array([[3.0, 5.0], [3.0, 9.0]]))
+    np.testing.assert_array_equal(scaled, [[0, 0], [0, 1]])
+
+
+def test_flat_patches_raise_an_alarm(two_slides: tuple[Slide, Slide]) -> None:
+    blank = ArrayImage(np.full((90, 120, 3), 240, np.uint8))
+    slides = (two_slides[0], dataclasses.replace(two_slides[1], image=blank))
+    pixels = load_pixels(slides, torch.device("cpu"))
+    with pytest.warns(HistoboostWarning, match="slide B: 9 of 9 patches of 24 px") as caught:
+        warn_of_flat_patches(slides, pixels, 24)
+    assert len(caught) == 1

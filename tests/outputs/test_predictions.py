@@ -1,0 +1,88 @@
+"""Predictions to a file, in the format of its suffix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+from histoboost.cache.store import EmbeddingStore
+from histoboost.errors import HistoboostError
+from histoboost.outputs.predictions import check_prediction_output, write_predictions
+from histoboost.regress.model import Prediction
+from histoboost.spots import SpotTable
+
+TYPES = ["T cell", "B cell", "C/D"]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> EmbeddingStore:
+    store = EmbeddingStore(tmp_path / "store.zarr")
+    for slide, n in (("S_1", 4), ("S_2", 3)):
+        xy = np.arange(2.0 * n).reshape(n, 2) * 10
+        ids = tuple(f"BC{i}" for i in range(n))
+        store.write_spots(SpotTable(slide=slide, xy=xy, spot_ids=ids, image_shape=(90, 80)))
+    return store
+
+
+@pytest.fixture
+def predictions() -> list[Prediction]:
+    rng = np.random.default_rng(0)
+    values = [rng.random((n, 3)) for n in (4, 3)]
+    return [
+        Prediction(slide, each, each - 1, each + 1)
+        for slide, each in zip(("S_1", "S_2"), values, strict=True)
+    ]
+
+
+def test_parquet_names_slide_spot_and_place_of_every_row(tmp_path: Path, store, predictions):
+    pytest.importorskip("pyarrow", reason="pip install 'histoboost[parquet]'")
+    path = tmp_path / "out.parquet"
+    check_prediction_output(path)
+    write_predictions(path, TYPES, predictions, store.spots)
+    table = pd.read_parquet(path)
+    bounds = [f"{name}_{end}" for end in ("lower", "upper") for name in TYPES]
+    assert list(table.columns) == ["slide", "spot", "x", "y", *TYPES, *bounds]
+    assert list(table["slide"]) == ["S_1"] * 4 + ["S_2"] * 3
+    np.testing.assert_array_equal(table[["x", "y"]].iloc[4:], store.spots("S_2").xy)
+    np.testing.assert_array_equal(table[TYPES].iloc[:4], predictions[0].values)
+    np.testing.assert_array_equal(table["B cell_upper"].iloc[4:], predictions[1].high[:, 1])
+
+
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
+def test_anndata_holds_predictions_in_obsm(tmp_path: Path, store, predictions, suffix: str):
+    path = tmp_path / f"out{suffix}"
+    check_prediction_output(path)
+    write_predictions(path, TYPES, predictions, store.spots)
+    adata = anndata.read_h5ad(path) if suffix == ".h5ad" else anndata.read_zarr(path)
+    frame = adata.obsm["prediction"]
+    assert list(frame.columns) == ["T cell", "B cell", "C_D"]
+    assert list(frame.index) == [f"S_1:BC{i}" for i in range(4)] + [f"S_2:BC{i}" for i in range(3)]
+    expected = np.vstack([each.values for each in predictions]).astype(np.float32)
+    np.testing.assert_array_equal(frame.to_numpy(), expected)
+    assert {"prediction_lower", "prediction_upper"} <= set(adata.obsm)
+
+
+def test_csv_stays_the_challenges_layout(tmp_path: Path, store, predictions):
+    path = tmp_path / "out.csv"
+    check_prediction_output(path)
+    write_predictions(path, TYPES, [Prediction("S_1", predictions[0].values)], store.spots)
+    lines = path.read_text().splitlines()
+    assert lines[0] == "ID,T cell,B cell,C/D"
+    assert [line.split(",")[0] for line in lines[1:]] == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("out.xlsx", "unknown suffix '.xlsx'; give .csv, .parquet, .h5ad, .zarr"),
+        ("absent/out.h5ad", "no such directory"),
+        ("store.zarr", "is a directory"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, store, name: str, message: str):
+    with pytest.raises(HistoboostError, match=message):
+        check_prediction_output(tmp_path / name)

@@ -1,0 +1,212 @@
+"""One phantom slide, for every format to hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from histoboost.phantom import phantom_slide
+from histoboost.slides.slide import Slide
+
+#: The image of a fixture is a quarter of the "full-resolution" one its positions refer to.
+HIRES = 0.25
+
+
+@pytest.fixture(scope="session")
+def source() -> Slide:
+    """A labelled slide of about 40 spots whose ids look like barcodes."""
+    slide = phantom_slide("P_1", seed=3, spots=40, pitch_px=20.0)
+    letters = np.random.default_rng(0).choice(list("ACGT"), (len(slide.xy), 16))
+    return replace(slide, spot_ids=tuple("".join(row) + "-1" for row in letters))
+
+
+@pytest.fixture(scope="session")
+def pixels(source: Slide) -> np.ndarray:
+    """(H, W, 3) uint8."""
+    return source.image.read_rows(0, source.image.shape[0])
+
+
+@pytest.fixture(scope="session")
+def abundances(source: Slide) -> pd.DataFrame:
+    """The abundances by spot id, in another order than the spots."""
+    table = pd.DataFrame(source.abundance, index=list(source.spot_ids), columns=source.cell_types)
+    return table.sample(frac=1.0, random_state=1)
+
+
+@pytest.fixture
+def write_outs(
+    tmp_path: Path, source: Slide, pixels: np.ndarray, abundances: pd.DataFrame
+) -> Callable[..., Path]:
+    """Write a Space Ranger sample folder; one spot more lies off the tissue."""
+
+    def write(
+        variant: str = "tissue_positions.csv",
+        sample: str = "P_1",
+        table: str | None = "abundances.csv",
+        diameter_um: float = 65.0,
+    ) -> Path:
+        outs = tmp_path / sample / "outs"
+        spatial = outs / "spatial"
+        spatial.mkdir(parents=True)
+        Image.fromarray(pixels).save(spatial / "tissue_hires_image.png")
+        full = source.xy / HIRES
+        positions = pd.DataFrame(
+            {
+                "barcode": source.spot_ids,
+                "in_tissue": 1,
+                "array_row": np.arange(len(full)),
+                "array_col": np.arange(len(full)),
+                "pxl_row_in_fullres": full[:, 1].astype(int),
+                "pxl_col_in_fullres": full[:, 0].astype(int),
+            }
+        )
+        positions.loc[len(positions)] = ["OFF-1", 0, 77, 127, 4, 4]
+        if variant.endswith(".parquet"):
+            positions.to_parquet(spatial / variant)
+        else:
+            positions.to_csv(spatial / variant, index=False, header="list" not in variant)
+        um_per_full_px = source.um_per_px * HIRES
+        (spatial / "scalefactors_json.json").write_text(
+            json.dumps(
+                {
+                    "spot_diameter_fullres": diameter_um / um_per_full_px,
+                    "fiducial_diameter_fullres": 144.5,
+                    "tissue_hires_scalef": HIRES,
+                    "tissue_lowres_scalef": HIRES * 0.3,
+                }
+            )
+        )
+        if table is not None:
+            write_table(abundances, outs / table)
+        return outs.parent
+
+    return write
+
+
+def write_table(table: pd.DataFrame, path: Path) -> Path:
+    """Write a table of abundances as its suffix says."""
+    if path.suffix == ".parquet":
+        table.to_parquet(path)
+    else:
+        table.to_csv(path, sep="," if path.suffix == ".csv" else "\t")
+    return path
+
+
+@pytest.fixture(scope="session")
+def same_slide(source: Slide) -> Callable[[Slide], None]:
+    """Check that a slide is the phantom, whatever the order of its spots."""
+
+    def check(slide: Slide, *, um: bool = True) -> None:
+        order = [source.spot_ids.index(spot) for spot in slide.spot_ids]
+        assert sorted(order) == list(range(len(source.spot_ids)))
+        np.testing.assert_allclose(slide.xy, source.xy[order], atol=1e-6)
+        assert slide.image.shape == source.image.shape
+        height = slide.image.shape[0]
+        bands = [
+            slide.image.read_rows(start, min(height, start + slide.image.band_rows))
+            for start in range(0, height, slide.image.band_rows)
+        ]
+        np.testing.assert_array_equal(np.concatenate(bands), source.image.read_rows(0, height))
+        assert slide.cell_types == source.cell_types
+        np.testing.assert_allclose(slide.abundance, source.abundance[order], rtol=1e-6)
+        if um:
+            assert slide.um_per_px == pytest.approx(source.um_per_px, rel=1e-3)
+
+    return check
+
+
+@pytest.fixture
+def make_anndata(
+    source: Slide, pixels: np.ndarray, abundances: pd.DataFrame
+) -> Callable[..., anndata.AnnData]:
+    """The phantom as squidpy's reader lays out a Visium slide, one spot more off the tissue."""
+
+    def make(labels: str = "obsm", float_pixels: bool = False) -> anndata.AnnData:
+        order = np.random.default_rng(5).permutation(len(source.xy))
+        ids = [*(source.spot_ids[i] for i in order), "OFF-1"]
+        obs = pd.DataFrame({"in_tissue": [1] * len(order) + [0]}, index=ids)
+        adata = anndata.AnnData(np.ones((len(ids), 3), np.float32), obs=obs)
+        adata.obsm["spatial"] = np.vstack([source.xy[order], [[1.0, 1.0]]]) / HIRES
+        adata.obsm["X_pca"] = np.zeros((len(ids), 2))
+        table = abundances.reindex(ids).fillna(0.0)
+        if labels == "obsm":
+            adata.obsm["cell_types"] = table
+        elif labels == "cell2location":
+            for statistic in ("means", "q05"):
+                name = f"{statistic}_cell_abundance_w_sf"
+                prefixed = table.add_prefix(f"{statistic}cell_abundance_w_sf_")
+                adata.obsm[name] = prefixed if statistic == "q05" else prefixed * 2
+        elif labels == "obs":
+            adata.obs[table.columns] = table
+            adata.uns["mod"] = {"factor_names": np.array(table.columns, dtype=str)}
+        image = pixels.astype(np.float32) / 255 if float_pixels else pixels
+        adata.uns["spatial"] = {
+            "P_1": {
+                "images": {"hires": image, "lowres": image[::4, ::4]},
+                "scalefactors": {
+                    "tissue_hires_scalef": HIRES,
+                    "tissue_lowres_scalef": HIRES / 4,
+                    "spot_diameter_fullres": 65.0 / (source.um_per_px * HIRES),
+                },
+            }
+        }
+        return adata
+
+    return make
+
+
+@pytest.fixture
+def make_sdata(pixels: np.ndarray, make_anndata: Callable) -> Callable[..., Any]:
+    """The phantom as spatialdata-io lays out a Visium slide: circles in full-resolution pixels."""
+    pytest.importorskip(
+        "spatialdata", reason="pip install 'histoboost[spatialdata]'", exc_type=ImportError
+    )
+    from spatialdata import SpatialData
+    from spatialdata.models import Image2DModel, ShapesModel, TableModel
+    from spatialdata.transformations import Identity, Scale
+
+    def make(pyramid: bool = False, labels: str = "obsm") -> SpatialData:
+        adata = make_anndata(labels)
+        adata.obs["instance"] = np.arange(100, 100 + len(adata))
+        adata.obs["region"] = "P_1"
+        scalefactors = adata.uns["spatial"]["P_1"]["scalefactors"]
+        hires = scalefactors["tissue_hires_scalef"]
+        to_full = Scale([1 / hires, 1 / hires], axes=("x", "y"))
+        # The circles lie in another order than the table.
+        order = np.random.default_rng(2).permutation(len(adata))
+        circles = ShapesModel.parse(
+            adata.obsm["spatial"][order],
+            geometry=0,
+            radius=scalefactors["spot_diameter_fullres"] / 2,
+            index=adata.obs["instance"].to_numpy()[order],
+            transformations={"P_1": Identity()},
+        )
+        image = Image2DModel.parse(
+            pixels,
+            dims=("y", "x", "c"),
+            scale_factors=[2] if pyramid else None,
+            transformations={"P_1": to_full},
+        )
+        small = Image2DModel.parse(
+            pixels[::4, ::4],
+            dims=("y", "x", "c"),
+            transformations={"P_1": Scale([4 / hires, 4 / hires], axes=("x", "y"))},
+        )
+        del adata.uns["spatial"]
+        table = TableModel.parse(adata, region="P_1", region_key="region", instance_key="instance")
+        return SpatialData(
+            images={"P_1_lowres": small, "P_1_hires": image},
+            shapes={"P_1": circles},
+            tables={"table": table},
+        )
+
+    return make

@@ -1,0 +1,137 @@
+"""One slide, every format: the embeddings are the same."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from histoboost.featurize import patches
+from histoboost.featurize.backbones.base import Backbone, load_backbone
+from histoboost.slides.readers import FORMATS, open_dataset
+from histoboost.slides.slide import Slide
+
+PATCH_PX = 20
+
+
+@pytest.fixture(scope="module")
+def net() -> Backbone:
+    return load_backbone("mobilenet_v3_large", "random")
+
+
+@pytest.fixture(scope="module")
+def expected(source: Slide, net: Backbone) -> np.ndarray:
+    """Embeddings of the slide as it lies in memory, (N, D)."""
+    return embedded(source, source.xy, net)
+
+
+def embedded(slide: Slide, xy: np.ndarray, net: Backbone) -> np.ndarray:
+    """Embeddings around `xy`, (N, D) float32: the store would round them to float16."""
+    height = slide.image.shape[0]
+    bands = [
+        slide.image.read_rows(start, min(start + slide.image.band_rows, height))
+        for start in range(0, height, slide.image.band_rows)
+    ]
+    rows = torch.from_numpy(np.concatenate(bands))
+    starts = patches.window_starts(xy, PATCH_PX)
+    cut = patches.resize(patches.crop(rows, starts, PATCH_PX, height=height), 64)
+    with torch.inference_mode():
+        return net.module(patches.normalise(cut, net.mean, net.std)).numpy()
+
+
+@pytest.fixture
+def write_format(
+    tmp_path: Path,
+    source: Slide,
+    pixels: np.ndarray,
+    abundances: pd.DataFrame,
+    write_outs: Callable,
+    make_anndata: Callable,
+    request: pytest.FixtureRequest,
+) -> Callable[[str], Path]:
+    """Write the slide in a format and return its path."""
+
+    def write_hdf5(path: Path, image: np.ndarray) -> Path:
+        spots = pd.DataFrame(source.xy, columns=["x", "y"])
+        spots = spots.join(pd.DataFrame(source.abundance, columns=source.cell_types))
+        with h5py.File(path, "w") as file:
+            file["images/Train/P_1"] = image
+            file["spots/Train/P_1"] = spots.to_records(index=False)
+        return path
+
+    def write_manifest(image: str) -> Path:
+        spots = pd.DataFrame({"spot": source.spot_ids, "x": source.xy[:, 0], "y": source.xy[:, 1]})
+        spots.sample(frac=1, random_state=4).to_csv(tmp_path / "spots.csv", index=False)
+        abundances.to_csv(tmp_path / "weights.csv")
+        table = "slide,image,spots,abundances\nP_1," + image + ",spots.csv,weights.csv\n"
+        (tmp_path / "slides.csv").write_text(table)
+        return tmp_path / "slides.csv"
+
+    def write_tiff(name: str, **options: object) -> Path:
+        tifffile = pytest.importorskip("tifffile", reason="pip install 'histoboost[wsi]'")
+        if name.endswith(".svs"):
+            pytest.importorskip("openslide", reason="pip install 'histoboost[wsi]'")
+        tifffile.imwrite(
+            tmp_path / name, pixels, photometric="rgb", tile=(64, 64), metadata=None, **options
+        )
+        return write_manifest(name)
+
+    def write_png() -> Path:
+        Image.fromarray(pixels).save(tmp_path / "he.png")
+        return write_manifest("he.png")
+
+    def write_anndata(name: str) -> Path:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            write = getattr(make_anndata(), "write_" + name.rpartition(".")[2])
+            write(tmp_path / name)
+        return tmp_path / name
+
+    def write_spatialdata() -> Path:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            request.getfixturevalue("make_sdata")().write(tmp_path / "sdata.zarr")
+        return tmp_path / "sdata.zarr"
+
+    writers: dict[str, Callable[[], Path]] = {
+        "hdf5 of uint8": lambda: write_hdf5(tmp_path / "u.h5", pixels),
+        "hdf5 of float32": lambda: write_hdf5(tmp_path / "f.h5", pixels.astype("f4") / 255),
+        "spaceranger": write_outs,
+        "anndata in h5ad": lambda: write_anndata("adata.h5ad"),
+        "anndata in zarr": lambda: write_anndata("adata.zarr"),
+        "spatialdata": write_spatialdata,
+        "manifest of png": write_png,
+        "manifest of tiff": lambda: write_tiff("he.tif", compression="zlib"),
+        "manifest of svs": lambda: write_tiff("he.svs", description="Aperio Image|MPP = 0.5"),
+    }
+    return lambda name: writers[name]()
+
+
+WRITTEN = [
+    *("hdf5 of uint8", "hdf5 of float32", "spaceranger", "anndata in h5ad", "anndata in zarr"),
+    *("spatialdata", "manifest of png", "manifest of tiff", "manifest of svs"),
+]
+
+
+def test_every_format_is_covered():
+    assert set(FORMATS) == {name.split()[0] for name in WRITTEN}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_the_same_slide_gives_the_same_embeddings(
+    source: Slide, expected: np.ndarray, net: Backbone, write_format: Callable, name: str
+):
+    (slide,) = open_dataset(write_format(name)).slides
+    ids = source.spot_ids if name.startswith("hdf5") else slide.spot_ids  # HDF5 knows no ids
+    row = {spot: index for index, spot in enumerate(ids)}
+    order = [row[spot] for spot in source.spot_ids]
+    rows = embedded(slide, slide.xy[order], net)
+    np.testing.assert_allclose(rows, expected, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(slide.abundance[order], source.abundance, rtol=1e-6)

@@ -1,0 +1,218 @@
+"""Space Ranger's outs folder: what is read, and the line that says what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from histoboost.errors import HistoboostError, HistoboostWarning
+from histoboost.slides.readers import open_dataset
+
+Write = Callable[..., Path]
+
+
+@pytest.mark.parametrize(
+    "variant", ["tissue_positions.csv", "tissue_positions_list.csv", "tissue_positions.parquet"]
+)
+@pytest.mark.parametrize("table", ["abundances.csv", "abundances.tsv", "abundances.parquet"])
+def test_every_variant_gives_the_slide_back(
+    write_outs: Write, same_slide: Callable, variant: str, table: str
+):
+    if "parquet" in variant + table:
+        pytest.importorskip("pyarrow")
+    (slide,) = open_dataset(write_outs(variant, table=table)).slides
+    assert slide.name == "P_1"
+    same_slide(slide)
+    assert pickle.loads(pickle.dumps(slide)).spot_ids == slide.spot_ids
+
+
+def test_the_path_may_be_outs_the_sample_or_a_folder_of_samples(write_outs: Write):
+    sample = write_outs()
+    write_outs(sample="P_2")
+    assert [slide.name for slide in open_dataset(sample).slides] == ["P_1"]
+    assert [slide.name for slide in open_dataset(sample / "outs").slides] == ["P_1"]
+    assert [slide.name for slide in open_dataset(sample.parent).slides] == ["P_1", "P_2"]
+    assert len(open_dataset(sample, format="spaceranger").slides) == 1
+
+
+def test_positions_are_row_and_column_and_off_tissue_spots_are_left_out(write_outs: Write):
+    sample = write_outs(table=None)
+    file = sample / "outs" / "spatial" / "tissue_positions.csv"
+    file.write_text(
+        "barcode,in_tissue,array_row,array_col,pxl_row_in_fullres,pxl_col_in_fullres\n"
+        "A-1,1,0,0,40,80\nB-1,0,0,2,44,84\n"
+    )
+    with pytest.warns(HistoboostWarning, match="micrometres may be wrong"):
+        (slide,) = open_dataset(sample).slides
+    assert slide.spot_ids == ("A-1",)
+    assert slide.xy.tolist() == [[20.0, 10.0]]
+    assert not slide.labelled
+
+
+@pytest.mark.parametrize("diameter_um", [65.0, 55.0])
+def test_the_distance_of_spots_tells_what_the_diameter_spans(
+    write_outs: Write, source, diameter_um: float
+):
+    (slide,) = open_dataset(write_outs(diameter_um=diameter_um)).slides
+    assert slide.um_per_px == pytest.approx(source.um_per_px, rel=1e-6)
+
+
+def test_a_full_resolution_image_is_preferred_and_lies_under_the_spots(
+    write_outs: Write, source, pixels: np.ndarray
+):
+    sample = write_outs()
+    full = np.kron(pixels, np.ones((4, 4, 1), np.uint8))
+    Image.fromarray(full).save(sample / "outs" / "spatial" / "tissue_fullres_image.png")
+    (slide,) = open_dataset(sample).slides
+    assert slide.image.shape == full.shape[:2]
+    assert slide.um_per_px == pytest.approx(source.um_per_px / 4, rel=1e-6)
+    np.testing.assert_allclose(slide.xy, source.xy * 4)
+
+
+def test_abundances_are_joined_by_barcode_and_what_does_not_match_is_counted(
+    write_outs: Write, source, abundances: pd.DataFrame
+):
+    sample = write_outs()
+    fewer = abundances.drop(index=list(source.spot_ids[:3]))
+    fewer.loc["ELSE-1"] = 1.0
+    fewer.to_csv(sample / "outs" / "abundances.csv")
+    with pytest.warns(HistoboostWarning) as caught:
+        (slide,) = open_dataset(sample).slides
+    text = " | ".join(str(warning.message) for warning in caught)
+    assert f"3 of {len(source.xy)} spots have no abundances and are left out" in text
+    assert "1 of" in text
+    assert "belong to no spot and are ignored (first: ELSE-1)" in text
+    assert slide.spot_ids == source.spot_ids[3:]
+    np.testing.assert_allclose(slide.abundance, source.abundance[3:], rtol=1e-6)
+
+
+def test_cell2location_prefixes_and_r_tables_are_understood(
+    write_outs: Write, same_slide: Callable, abundances: pd.DataFrame
+):
+    sample = write_outs(table=None)
+    file = sample / "outs" / "abundances.tsv"
+    abundances.add_prefix("q05cell_abundance_w_sf_").to_csv(file, sep="\t")
+    same_slide(open_dataset(sample).slides[0])
+    # R's write.table(quote = TRUE): the header is one name short.
+    lines = ["\t".join(f'"{name}"' for name in abundances.columns)]
+    lines += [
+        "\t".join([f'"{spot}"', *map(repr, row)])
+        for spot, row in zip(abundances.index, abundances.to_numpy().tolist(), strict=True)
+    ]
+    file.write_text("\n".join(lines) + "\n")
+    same_slide(open_dataset(sample).slides[0])
+
+
+def positions(sample: Path, edit: Callable[[str], str]) -> None:
+    file = sample / "outs" / "spatial" / "tissue_positions.csv"
+    file.write_text(edit(file.read_text()))
+
+
+def scales(sample: Path, **changes: object) -> None:
+    file = sample / "outs" / "spatial" / "scalefactors_json.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def truncate(file: Path, size: int) -> None:
+    file.write_bytes(file.read_bytes()[:size])
+
+
+DAMAGES: list[tuple[str, Callable[[Path], object]]] = [
+    (
+        "no spot positions",
+        lambda sample: (sample / "outs" / "spatial" / "tissue_positions.csv").unlink(),
+    ),
+    (
+        "scalefactors_json.json: no such file",
+        lambda sample: (sample / "outs" / "spatial" / "scalefactors_json.json").unlink(),
+    ),
+    (
+        "not valid JSON",
+        lambda sample: truncate(sample / "outs" / "spatial" / "scalefactors_json.json", 30),
+    ),
+    ("no positive tissue_hires_scalef", lambda sample: scales(sample, tissue_hires_scalef=0)),
+    ("must hold one number", lambda sample: scales(sample, tissue_hires_scalef="0.1")),
+    (
+        "no column 'pxl_col_in_fullres'",
+        lambda sample: positions(sample, lambda text: text.replace("pxl_col_in_fullres", "x")),
+    ),
+    (
+        "column 'pxl_col_in_fullres' has values that are missing",
+        lambda sample: positions(sample, lambda text: text[: text.rindex(",") + 1]),
+    ),
+    (
+        "comes more than once",
+        lambda sample: positions(sample, lambda text: text + text.splitlines()[1] + "\n"),
+    ),
+    (
+        "no spot lies on the tissue",
+        lambda sample: positions(sample, lambda text: text.replace("-1,1,", "-1,0,")),
+    ),
+    (
+        "no image; expected tissue_hires_image.png",
+        lambda sample: (sample / "outs" / "spatial" / "tissue_hires_image.png").unlink(),
+    ),
+    (
+        "keep one of them",
+        lambda sample: shutil.copy(
+            sample / "outs" / "abundances.csv", sample / "outs" / "abundances.tsv"
+        ),
+    ),
+    (
+        "none of the .* ids is that of a spot; the table has 'x",
+        lambda sample: abundance(
+            sample, lambda table: table.set_axis(["x" + i for i in table.index])
+        ),
+    ),
+    (
+        "column 'C2' is not numeric",
+        lambda sample: abundance(sample, lambda table: table.assign(C2="many")),
+    ),
+    (
+        "column 'C2' has 1 empty values",
+        lambda sample: abundance(
+            sample, lambda table: table.assign(C2=[np.nan, *table["C2"].iloc[1:]])
+        ),
+    ),
+    (
+        "comes more than once; give each spot one row",
+        lambda sample: abundance(sample, lambda table: pd.concat([table, table.iloc[:1]])),
+    ),
+]
+
+
+def abundance(sample: Path, edit: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    file = sample / "outs" / "abundances.csv"
+    edit(pd.read_csv(file, index_col=0)).to_csv(file)
+
+
+@pytest.mark.parametrize(("message", "damage"), DAMAGES, ids=[text for text, _ in DAMAGES])
+def test_damage_is_one_clear_line(write_outs: Write, message: str, damage: Callable):
+    sample = write_outs()
+    damage(sample)
+    with pytest.raises(HistoboostError, match=message) as error:
+        open_dataset(sample)
+    assert str(sample) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_truncated_image_says_so_when_its_pixels_are_read(write_outs: Write):
+    sample = write_outs()
+    file = sample / "outs" / "spatial" / "tissue_hires_image.png"
+    truncate(file, file.stat().st_size // 2)
+    (slide,) = open_dataset(sample).slides
+    with pytest.raises(HistoboostError, match="tissue_hires_image.png: cannot be read as an image"):
+        slide.image.read_rows(0, slide.image.shape[0])
+
+
+def test_an_empty_folder_is_no_space_ranger_output(tmp_path: Path):
+    with pytest.raises(HistoboostError, match="no Space Ranger output"):
+        open_dataset(tmp_path, format="spaceranger")

@@ -1,0 +1,152 @@
+"""No reader follows a file to another one, and none hands a file to another program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from histoboost.cache.patch_files import read_patch_file
+from histoboost.errors import HistoboostError
+from histoboost.phantom import write_phantom
+from histoboost.slides.images.base import open_image
+from histoboost.slides.readers import open_dataset
+from histoboost.spots import SpotTable
+
+Spoil = Callable[[h5py.File, str, Path], None]
+
+
+def external_link(file: h5py.File, name: str, other: Path) -> None:
+    del file[name]
+    file[name] = h5py.ExternalLink(other, name)
+
+
+def raw_file(file: h5py.File, name: str, other: Path) -> None:
+    shape, dtype = file[name].shape, file[name].dtype
+    del file[name]
+    file.create_dataset(name, shape, dtype, external=[(str(other), 0, h5py.h5f.UNLIMITED)])
+
+
+def virtual(file: h5py.File, name: str, other: Path) -> None:
+    shape, dtype = file[name].shape, file[name].dtype
+    layout = h5py.VirtualLayout(shape, dtype)
+    layout[...] = h5py.VirtualSource(other, name, shape, dtype)
+    del file[name]
+    file.create_virtual_dataset(name, layout)
+
+
+def external_group(file: h5py.File, name: str, other: Path) -> None:
+    parent = name.rpartition("/")[0]
+    del file[parent]
+    file[parent] = h5py.ExternalLink(other, parent)
+
+
+SPOILS = [external_link, raw_file, virtual, external_group]
+
+
+@pytest.fixture
+def challenge(tmp_path: Path) -> tuple[Path, Path]:
+    made = [write_phantom(tmp_path / f"{n}.h5", slides=2, spots=12) for n in ("a", "b")]
+    return made[0], made[1]
+
+
+@pytest.mark.parametrize("spoil", SPOILS)
+@pytest.mark.parametrize("name", ["images/Train/S_1", "spots/Train/S_1"])
+def test_the_challenge_file_reads_no_other_file(
+    challenge: tuple[Path, Path], name: str, spoil: Spoil
+) -> None:
+    path, other = challenge
+    with h5py.File(path, "r+") as file:
+        spoil(file, name, other)
+    with pytest.raises(HistoboostError) as caught:
+        open_dataset(path)
+    line = str(caught.value)
+    assert line.startswith(f"{path}: {'/'.join(name.split('/')[:2])}")
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("spoil", SPOILS)
+def test_an_h5ad_reads_no_other_file(tmp_path: Path, spoil: Spoil) -> None:
+    paths = []
+    for n in ("a", "b"):
+        paths.append(tmp_path / f"{n}.h5ad")
+        with h5py.File(paths[-1], "w") as file:
+            file.attrs["encoding-type"] = "anndata"
+            file["obsm/spatial"] = np.zeros((3, 2))
+            file["uns/spatial/S_1/images/hires"] = np.zeros((8, 8, 3), np.uint8)
+    with h5py.File(paths[0], "r+") as file:
+        spoil(file, "uns/spatial/S_1/images/hires", paths[1])
+    with pytest.raises(HistoboostError, match=r"a\.h5ad: uns/spatial/S_1/images") as caught:
+        open_dataset(paths[0])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("spoil", SPOILS[:3])
+def test_a_file_of_patches_reads_no_other_file(tmp_path: Path, spoil: Spoil) -> None:
+    paths = []
+    for n in ("a", "b"):
+        paths.append(tmp_path / f"{n}.h5")
+        with h5py.File(paths[-1], "w") as file:
+            file["features"] = np.zeros((3, 4), np.float32)
+            file["coords"] = np.zeros((3, 2))
+    with h5py.File(paths[0], "r+") as file:
+        spoil(file, "features", paths[1])
+    table = SpotTable("S_1", np.zeros((3, 2)), ("a", "b", "c"))
+    with pytest.raises(HistoboostError, match=r"a\.h5: features is "):
+        read_patch_file(paths[0], table)
+
+
+def test_a_soft_link_is_followed_within_its_file(challenge: tuple[Path, Path]) -> None:
+    path, _ = challenge
+    before = open_dataset(path)["S_1"].image.read_rows(0, 5)
+    with h5py.File(path, "r+") as file:
+        file.move("images/Train/S_1", "kept")
+        file["images/Train/S_1"] = h5py.SoftLink("/kept")
+    np.testing.assert_array_equal(open_dataset(path)["S_1"].image.read_rows(0, 5), before)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".jpeg"])
+@pytest.mark.parametrize("format", ["EPS", "PDF", "GIF", "BMP", "TIFF", "PPM"])
+def test_only_png_and_jpeg_are_decoded_under_their_names(
+    tmp_path: Path, suffix: str, format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def started(*arguments: object, **more: object) -> None:
+        raise AssertionError("another program was started")
+
+    monkeypatch.setattr("subprocess.Popen", started)
+    monkeypatch.setattr("subprocess.check_call", started)
+    path = tmp_path / f"slide{suffix}"
+    Image.new("RGB", (40, 30)).save(path, format)
+    with pytest.raises(HistoboostError, match="cannot be read as an image"):
+        open_image(path).read_rows(0, 3)
+
+
+def test_an_ome_tiff_shows_no_pixels_of_another_file(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    pixels = np.full((32, 32, 3), 200, np.uint8)
+    other = tmp_path / "secret" / "other.ome.tif"
+    other.parent.mkdir()
+    uuid = "urn:uuid:00000000-0000-0000-0000-00000000000{}"
+
+    def write(path: Path, value: int, own: int, name: str, named: int) -> None:
+        xml = (
+            '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+            f'UUID="{uuid.format(own)}"><Image ID="Image:0"><Pixels ID="Pixels:0" '
+            'DimensionOrder="XYCZT" Type="uint8" SizeX="32" SizeY="32" SizeC="3" SizeZ="1" '
+            'SizeT="1"><Channel ID="Channel:0" SamplesPerPixel="3"/><TiffData IFD="0" '
+            f'PlaneCount="1"><UUID FileName="{name}">{uuid.format(named)}</UUID></TiffData>'
+            "</Pixels></Image></OME>"
+        )
+        tifffile.imwrite(
+            path, np.full_like(pixels, value), photometric="rgb", description=xml, metadata=None
+        )
+
+    write(other, 7, 1, "other.ome.tif", 1)
+    path = tmp_path / "slide.ome.tif"
+    write(path, 200, 2, "secret/other.ome.tif", 1)
+    seen = open_image(path).read_rows(0, 32)
+    np.testing.assert_array_equal(seen, pixels)
