@@ -30,6 +30,7 @@ CORE = (
     "joblib",
     "lightgbm",
     "matplotlib",
+    "numcodecs",
     "numpy",
     "pandas",
     "pillow",
