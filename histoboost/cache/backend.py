@@ -84,10 +84,6 @@ class Place(Protocol):
         """Delete a file, if there is one."""
         ...
 
-    def move(self, source: str, target: str) -> None:
-        """Move a file or folder to where nothing is."""
-        ...
-
     def remove_folder(self, key: str) -> bool:
         """Take a folder away so that no reader sees half of it; False where there is none."""
         ...
@@ -129,6 +125,10 @@ class Place(Protocol):
         bool
             False if another process had published meanwhile, and this copy was dropped.
         """
+        ...
+
+    def links(self) -> list[str]:
+        """Keys that are links to elsewhere."""
         ...
 
     def in_progress(self, target: str) -> bool:

@@ -66,6 +66,15 @@ def write_labels(place: Place, table: SpotTable) -> list[str]:
     folder = slide_key(table.slide)
     files, document = encode_slide(table, record.order)
     for labels in _FOLDERS:
+        walked = place.walk(f"{folder}/{labels}"[:-1])
+        for path in walked:
+            parts = path.split("/")
+            if parts[-1] != ROOT_DOCUMENT and "c" not in parts:  # no part of an array
+                raise BadInput(
+                    f"{place}: slide {table.slide}: {labels}{path} is not of histoboost; move it "
+                    "elsewhere"
+                )
+    for labels in _FOLDERS:
         if any(f"{labels}{path}" not in files for path in place.walk(f"{folder}/{labels}"[:-1])):
             place.remove_folder(f"{folder}/{labels}"[:-1])
     put_in_place(place, folder, files, document)

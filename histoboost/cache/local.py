@@ -97,6 +97,7 @@ class LocalPlace:
 
     def put(self, key: str, data: bytes) -> None:
         """Write a file durably: after a crash it is whole or as it was before."""
+        self._refuse_links(key)
         if key.startswith(f"{STAGING}/"):
             with plain_errors(self):
                 self._put(key, data, (self.root / key).parent)
@@ -127,17 +128,13 @@ class LocalPlace:
 
     def delete(self, key: str) -> None:
         """Delete a file, if there is one."""
+        self._refuse_links(key)
         with plain_errors(self):
             (self.root / key).unlink(missing_ok=True)
 
-    def move(self, source: str, target: str) -> None:
-        """Move a file or folder to where nothing is."""
-        with plain_errors(self):
-            (self.root / target).parent.mkdir(parents=True, exist_ok=True)
-            os.rename(self.root / source, self.root / target)
-
     def remove_folder(self, key: str) -> bool:
         """Take a folder away in one atomic step; False where there is none."""
+        self._refuse_links(key)
         if not self.exists(key):
             return False
         trash = f"trash-{uuid.uuid4().hex}"
@@ -153,11 +150,15 @@ class LocalPlace:
 
     def hold(self, staging: str) -> liveness.FolderHold:
         """Make a staging folder and own it, together with others who hold it too."""
+        self._refuse_links(f"{STAGING}/{staging}")
         with plain_errors(self):
             return liveness.hold(self.root / STAGING / staging)
 
     def abandoned(self, staging: str, older_than_s: float) -> liveness.FolderHold | None:
         """Own a staging folder alone if no live process holds it; None if one does."""
+        self._refuse_links(STAGING)
+        if (self.root / STAGING / staging).is_symlink():
+            return None  # not made by a run: `verify` reports it
         with plain_errors(self):
             return liveness.abandoned(self.root / STAGING / staging, older_than_s)
 
@@ -169,6 +170,7 @@ class LocalPlace:
         superseded: Callable[[], bool],
     ) -> bool:
         """Build the folder beside, read it back, rename it into place."""
+        self._refuse_links(target)
         built = self.root / STAGING / staging / f"built-{uuid.uuid4().hex}"
         with plain_errors(self):
             try:
@@ -179,6 +181,25 @@ class LocalPlace:
                 return self._swap(built, self.root / target, superseded)
             finally:
                 shutil.rmtree(built, ignore_errors=True)
+
+    def links(self) -> list[str]:
+        """Keys of all symbolic links."""
+        found = []
+        for folder, folders, files in os.walk(self.root):
+            paths = [Path(folder, name) for name in folders + files]
+            found += [p.relative_to(self.root).as_posix() for p in paths if p.is_symlink()]
+        return sorted(found)
+
+    def _refuse_links(self, key: str) -> None:
+        """Write and delete below the store's folder only, never where a link in it leads."""
+        path = self.root
+        for part in key.split("/"):
+            path /= part
+            if path.is_symlink():
+                raise BadInput(
+                    f"{path}: is a link, and nothing is written or deleted through links in a "
+                    "store; put what it leads to in its place, or remove it"
+                )
 
     def in_progress(self, target: str) -> bool:
         """Never: a folder appears whole."""

@@ -124,13 +124,6 @@ class ObjectPlace:
         with ThreadPoolExecutor(_PARALLEL) as pool:
             list(pool.map(self.delete, keys))
 
-    def move(self, source: str, target: str) -> None:
-        """Copy an object or folder, then delete it."""
-        for path in self.walk(source) or {"": 0}:
-            key = f"{source}/{path}" if path else source
-            self._copy(key, f"{target}/{path}" if path else target)
-            self.delete(key)
-
     def remove_folder(self, key: str) -> bool:
         """Delete a folder, ``zarr.json`` first, so that readers see nothing of it at once."""
         paths = self.walk(key)
@@ -179,6 +172,10 @@ class ObjectPlace:
                 raise BadInput(
                     f"{self}: what was staged for {target} is gone; run the same command again"
                 )
+
+    def links(self) -> list[str]:
+        """None: an object store has no links."""
+        return []
 
     def in_progress(self, target: str) -> bool:
         """Whether a claim for `target` is waiting to be carried out."""

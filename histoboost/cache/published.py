@@ -15,6 +15,7 @@ from histoboost.cache.layout import (
     chunk_rows,
     chunk_slices,
     decode_chunk,
+    is_foreign_document,
     is_whole_chunk,
     unit_key,
     unseal,
@@ -118,6 +119,18 @@ def damaged_chunks(place: Place, unit: Unit) -> dict[int, str]:
         except Damaged as damage:
             found[index] = str(damage)
     return found
+
+
+def strangers(place: Place, slide: str, name: str) -> list[str]:
+    """Paths in the folder of an embedding, whole or damaged, that are not of histoboost."""
+    key = unit_key(slide, name)
+    if is_foreign_document(place.read(f"{key}/{ROOT_DOCUMENT}")):
+        return [ROOT_DOCUMENT]
+    try:
+        return foreign_files(place, open_unit(place, slide, name))
+    except Damaged:
+        parts = (ROOT_DOCUMENT, "c")
+        return [path for path in place.walk(key) if path.split("/")[0] not in parts]
 
 
 def foreign_files(place: Place, unit: Unit) -> list[str]:

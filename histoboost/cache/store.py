@@ -22,12 +22,12 @@ from histoboost.cache.gc import OLDER_THAN_S, Collected, collect
 from histoboost.cache.imports import import_recipe, read_arrays
 from histoboost.cache.labels import relabelled, write_labels
 from histoboost.cache.layout import (
-    FOREIGN,
     FORMAT_VERSION,
     ROOT_DOCUMENT,
     SLIDES,
     STAGING,
     Damaged,
+    bears_mark,
     slide_key,
     store_documents,
     unit_key,
@@ -36,7 +36,7 @@ from histoboost.cache.listing import EmbeddingRow, list_embeddings
 from histoboost.cache.local import LocalPlace
 from histoboost.cache.objects import open_objects
 from histoboost.cache.pending import ask, awaited
-from histoboost.cache.published import Unit, open_unit, read_unit
+from histoboost.cache.published import Unit, open_unit, read_unit, strangers
 from histoboost.cache.recipe import Recipe
 from histoboost.cache.table import (
     SlideRecord,
@@ -45,11 +45,11 @@ from histoboost.cache.table import (
     next_orders,
     open_slide,
     read_table,
-    set_aside,
     slide_names,
+    slide_strangers,
     write_table,
 )
-from histoboost.cache.verify import Verification, foreign_in_store, verify
+from histoboost.cache.verify import Verification, verify
 from histoboost.cache.writer import EmbeddingWriter, to_float16
 from histoboost.errors import BadInput
 from histoboost.names import check_embedding_name, check_slide_name
@@ -258,11 +258,25 @@ class EmbeddingStore:
         keys = {s: slide_key(s) if name is None else unit_key(s, name) for s in slides}
         if name is not None:
             check_embedding_name(name)
+        for s, key in keys.items():
+            self._refuse_foreign(key, *self._strangers(s, name))
         removed = [s for s, key in keys.items() if self._place.remove_folder(key)]
         if not removed:
             known = ", ".join(row.name for row in self.summary()) or "none"
             raise BadInput(f"{self.location}: no embedding {name!r}; there are {known}")
         return removed
+
+    def _strangers(self, slide: str, name: str | None) -> list[str]:
+        if name is not None:
+            return strangers(self._place, slide, name)
+        return slide_strangers(self._place, slide)
+
+    def _refuse_foreign(self, key: str, *found: str) -> None:
+        if found:
+            raise BadInput(
+                f"{self.location}: {key} holds {found[0]}, which histoboost did not write; move it "
+                "elsewhere first, nothing was removed"
+            )
 
     def import_arrays(self, name: str, directory: str | os.PathLike[str]) -> list[str]:
         """Store embeddings made elsewhere: ``directory/<slide>.npy`` or ``.h5`` for every slide.
@@ -367,12 +381,18 @@ class EmbeddingStore:
                 "install a newer histoboost"
             )
         # A store with a damaged root document is still a store: `verify` reports the document.
-        if version is not None or SLIDES in entries:
+        if version is not None or self._bears_mark():
             return
         if self._mode == "r":
             raise BadInput(f"{place}: no store there; check the path, or featurize first")
-        if entries - {STAGING, FOREIGN}:
+        if entries - {STAGING}:
             raise BadInput(f"{place}: is not a store; give a new or empty folder")
+
+    def _bears_mark(self) -> bool:
+        """Whether some document says that histoboost wrote it; a folder `slides` does not."""
+        keys = [ROOT_DOCUMENT, f"{SLIDES}/{ROOT_DOCUMENT}"]
+        keys += [f"{slide_key(name)}/{ROOT_DOCUMENT}" for name in self._place.folders(SLIDES)]
+        return any(map(bears_mark, self._place.read_many(keys)))
 
     def _check_writable(self) -> None:
         if self._mode == "r":
@@ -382,13 +402,14 @@ class EmbeddingStore:
         for key, data in store_documents().items():
             if self._place.read(key) != data:
                 self._place.put(key, data)
-        set_aside(self._place, "", foreign_in_store(self._place))
 
 
 def _place(location: str) -> Place:
     if "://" in location:
         return open_objects(location)
     path = Path(location)
+    if path.is_symlink() and not path.exists():
+        raise BadInput(f"{path}: is a link that leads nowhere; remove it, or mend it")
     if path.exists() and not path.is_dir():
         raise BadInput(
             f"{path}: is a file, not a store; give the folder that histoboost featurize makes of it"

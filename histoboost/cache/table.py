@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import uuid
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from histoboost.cache.backend import Place
 from histoboost.cache.layout import (
-    FOREIGN,
     ROOT_DOCUMENT,
     SLIDES,
     Damaged,
+    bears_mark,
+    is_foreign_document,
     seal,
     slide_document,
     slide_key,
     unseal,
 )
+from histoboost.cache.published import strangers
 from histoboost.digests import digest_bytes
-from histoboost.errors import BadInput, HistoboostWarning
+from histoboost.errors import BadInput
 from histoboost.names import is_embedding_name, is_slide_name
 from histoboost.spots import SpotTable, decode_table, encode_table
+
+#: What lies directly in a slide's folder: the elements of an AnnData.
+_PARTS = (ROOT_DOCUMENT, "obs", "obsm", "obsp", "var", "varm", "varp", "layers", "raw", "uns")
 
 # Writing once is enough unless other processes interfere.
 _ATTEMPTS = 5
@@ -132,7 +135,6 @@ def write_table(place: Place, table: SpotTable, order: int | None = None) -> Non
         if record.table_digest != table.digest:
             stored = read_table(place, record)
             _refuse_others(place, stored, table.with_group_of(stored))
-        set_aside(place, slide_key(table.slide), foreign_entries(place, record))
         return
     raise BadInput(
         f"{place}: slide {table.slide} does not read back as it was written; check the disk"
@@ -160,6 +162,23 @@ def foreign_entries(place: Place, record: SlideRecord) -> list[str]:
     # From this one listing: a second one could lack what another process publishes meanwhile.
     units = {_unit_folder(path) for path in paths} - {None}
     return [path for path in paths if "/".join(path.split("/")[:2]) not in units]
+
+
+def slide_strangers(place: Place, slide: str) -> list[str]:
+    """Paths in the folder of a slide, whole or damaged, that are not of histoboost."""
+    key, top = slide_key(slide), f"{slide_key(slide)}/obsm"
+    names = [name for name in place.folders(top) if is_embedding_name(name)]
+    marks = [f"{key}/{ROOT_DOCUMENT}", *(f"{top}/{name}/{ROOT_DOCUMENT}" for name in names)]
+    if not any(map(bears_mark, place.read_many(marks))):
+        return list(place.walk(key))[:1] or [key]
+    try:
+        record = open_slide(place, slide)
+        found = foreign_entries(place, record)
+        names = [name for name in names if not record.owns(name)]
+    except Damaged:
+        found = [path for path in place.walk(key) if path.split("/")[0] not in _PARTS]
+        names = [name for name in names if name not in ("spatial", "abundance")]
+    return found + [f"obsm/{n}/{path}" for n in names for path in strangers(place, slide, n)]
 
 
 def _unit_folder(path: str) -> str | None:
@@ -193,20 +212,6 @@ def embedding_names(place: Place, record: SlideRecord) -> list[str]:
     ]
 
 
-def set_aside(place: Place, folder: str, paths: list[str]) -> None:
-    """Move files that are not ours out of the way, to where they can be found."""
-    for path in paths:
-        key = f"{folder}/{path}".strip("/")
-        with contextlib.suppress(FileNotFoundError):  # another process was quicker
-            place.move(key, f"{FOREIGN}/{uuid.uuid4().hex[:8]}/{key}")
-    if paths:
-        warnings.warn(
-            f"{place}: {len(paths)} files that histoboost has not written were moved to {FOREIGN}",
-            HistoboostWarning,
-            stacklevel=2,
-        )
-
-
 def _write(place: Place, table: SpotTable, order: int | None) -> None:
     folder = slide_key(table.slide)
     there = place.exists(folder) and not place.in_progress(folder)
@@ -216,6 +221,11 @@ def _write(place: Place, table: SpotTable, order: int | None) -> None:
         order = next_orders(place, [table.slide])[table.slide]
     files, document = encode_slide(table, order)
     if there:
+        if is_foreign_document(place.read(f"{folder}/{ROOT_DOCUMENT}")):
+            raise BadInput(
+                f"{place}: {folder} is there and not of histoboost; use another store, or move "
+                "it elsewhere"
+            )
         if table.group is None and place.exists(f"{folder}/uns/group"):
             raise BadInput(
                 f"{place}: slide {table.slide} is damaged and has a group, which its source does "

@@ -8,7 +8,6 @@ from typing import Any
 
 from histoboost.cache.backend import Place
 from histoboost.cache.layout import (
-    FOREIGN,
     ROOT_DOCUMENT,
     SLIDES,
     STAGING,
@@ -92,11 +91,13 @@ def _check_store(place: Place) -> Iterator[Damage]:
             yield Damage(None, None, f"{key} {state}")
     for path in foreign_in_store(place):
         yield Damage(None, None, f"{path} is foreign")
+    for path in place.links():
+        yield Damage(None, None, f"{path} is a link")
 
 
 def foreign_in_store(place: Place) -> list[str]:
     """Keys beside the slides that do not belong into a store."""
-    top = set(place.children("")) - {ROOT_DOCUMENT, SLIDES, STAGING, FOREIGN}
+    top = set(place.children("")) - {ROOT_DOCUMENT, SLIDES, STAGING}
     # The order matters: a slide that another process publishes meanwhile is no stranger.
     below = set(place.children(SLIDES)) - {ROOT_DOCUMENT}
     below = {name for name in below if not place.in_progress(slide_key(name))}

@@ -32,8 +32,8 @@ from histoboost.cache.published import (
     Unit,
     chunk_path,
     damaged_chunks,
-    foreign_files,
     open_unit,
+    strangers,
 )
 from histoboost.cache.recipe import Recipe
 from histoboost.digests import digest_bytes
@@ -185,6 +185,7 @@ class EmbeddingWriter:
         try:
             unit = open_unit(self._place, self._slide, self._name)
         except Damaged:
+            self._refuse_strangers()
             return False
         if unit.recipe != self._recipe:
             differences = "; ".join(unit.recipe.differences(self._recipe)[:3])
@@ -197,10 +198,19 @@ class EmbeddingWriter:
                 f"{self._place}: {self._what} is stored with another recipe ({differences}); "
                 "choose another name or remove it first"
             )
-        if damaged_chunks(self._place, unit) or foreign_files(self._place, unit):
+        if damaged_chunks(self._place, unit):
+            self._refuse_strangers()
             self._left = unit
             return False
         return True
+
+    def _refuse_strangers(self) -> None:
+        """A damaged unit is replaced as a whole, and what is not ours would go with it."""
+        if found := strangers(self._place, self._slide, self._name):
+            raise BadInput(
+                f"{self._place}: {self._what} is damaged and cannot be replaced while "
+                f"{self._key}/{found[0]} is there, which is not of histoboost; move it elsewhere"
+            )
 
     def _stage_what_is_left(self) -> None:
         """Take over the whole chunks of a damaged unit, so that only the others are computed."""

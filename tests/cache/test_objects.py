@@ -242,6 +242,8 @@ def test_damage_is_found_and_repaired(store, rows, put, path, kind):
     assert (damage.slide, damage.embedding) == ("S_1", "net@64")
     computed = put(store, "S_1", "net@64", rows(N, D))
     assert computed == {"zarr.json": 2, "stray.tmp": 0}.get(path, 1)
+    if kind == "add":  # reported and left
+        store._place.delete(key)
     assert dump(store) == before
 
 
