@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 from histoboost.digests import digest_array, digest_bytes
 from histoboost.errors import BadInput
 from histoboost.names import check_slide_name
+
+#: Spots closer than this many pitches are neighbours: 4 of a square, 6 of a hexagonal lattice
+#: (whose next spots lie at 1.41 and 1.73 pitches), with room for jitter.
+REACH = 1.25
 
 #: Diameter of a spot, as a share of the distance to the next: 55 of 100 um on Visium.
 SPOT_SHARE = 0.55
@@ -183,106 +187,35 @@ def check_cell_types(labelled: Sequence[SpotTable], location: str, remedy: str) 
             )
 
 
-def encode_table(table: SpotTable) -> dict[str, bytes]:
-    """The files of a slide's AnnData group, without any embedding.
+def spot_pitch(xy: NDArray[np.float64]) -> float | None:
+    """Distance of neighbouring spots.
+
+    The median distance to the nearest spot is too small on a jittered lattice (the nearest of
+    several is nearer than the typical one), so it is refined once by the median over all pairs
+    within reach.
+
+    Parameters
+    ----------
+    xy : ndarray of shape (N, 2), float64
+        Spot centres, in any unit; those that are not finite do not count, nor do spots at one
+        place twice.
 
     Returns
     -------
-    dict
-        Paths below ``STORE/slides/<slide>/`` to contents; every array chunk ends in a crc32c.
+    float or None
+        In the unit of `xy`; None where there are fewer than two places.
     """
-    import anndata
-    import pandas as pd
-    import zarr
-    from zarr.codecs import Crc32cCodec
-    from zarr.storage import MemoryStore
-
-    obsm: dict[str, NDArray[Any]] = {"spatial": table.xy}
-    if table.abundance is not None:
-        obsm["abundance"] = table.abundance
-    known = {
-        "image_shape": None if table.image_shape is None else np.array(table.image_shape),
-        "um_per_px": table.um_per_px,
-        "split": table.split,
-        "group": table.group,
-        "cell_types": np.array(table.cell_types, dtype=object) if table.cell_types else None,
-        "spatial": _spatial(table),
-    }
-    adata = anndata.AnnData(
-        obs=pd.DataFrame(index=pd.Index(table.spot_ids, dtype=object, name="spot")),
-        obsm=obsm,
-        uns={key: value for key, value in known.items() if value is not None},
-    )
-    memory = MemoryStore()
-    group = zarr.open_group(memory, mode="a", zarr_format=3)
-    settings: dict[str, Any] = {"zarr_write_format": 3}
-    if hasattr(anndata.settings, "auto_shard_zarr_v3"):  # the first of 0.12 never shard
-        # Our tables are far below the size for it; an open question would be warned of.
-        settings["auto_shard_zarr_v3"] = False
-    with anndata.settings.override(**settings):
-        anndata.io.write_elem(group, "/", adata, dataset_kwargs={"compressors": [Crc32cCodec()]})
-    return {key: value.to_bytes() for key, value in memory._store_dict.items()}
-
-
-def _spatial(table: SpotTable) -> dict[str, Any] | None:
-    """The thumbnail where scanpy and squidpy look for one, so that their plots find it."""
-    if table.thumbnail is None or table.image_shape is None:
-        return None
-    scalefactors = {
-        "tissue_lowres_scalef": table.thumbnail.shape[1] / table.image_shape[1],
-        **scale_factors(table),
-    }
-    return {table.slide: {"images": {"lowres": table.thumbnail}, "scalefactors": scalefactors}}
-
-
-def scale_factors(table: SpotTable) -> dict[str, float]:
-    """How large spots are drawn, and the scale: NaN where it is unknown, so that none is guessed.
-
-    Readers take it from the diameter else, which is only a share of the distance between spots.
-    """
-    return {
-        "spot_diameter_fullres": spot_diameter_px(table.xy),
-        "microns_per_pixel": float("nan") if table.um_per_px is None else table.um_per_px,
-    }
-
-
-def spot_pitch_px(xy: NDArray[np.float64]) -> float:
-    """Median distance of the spots at `xy`, (N, 2), to the nearest other; infinite for one spot."""
     from scipy.spatial import cKDTree
 
-    return float(np.median(cKDTree(xy).query(xy, k=2)[0][:, 1]))
+    sites = np.unique(xy[np.isfinite(xy).all(axis=1)], axis=0)
+    if len(sites) < 2:
+        return None
+    tree = cKDTree(sites)
+    nearest = float(np.median(tree.query(sites, k=2)[0][:, 1]))
+    pairs = tree.query_pairs(REACH * nearest, output_type="ndarray")
+    return float(np.median(np.hypot(*(sites[pairs[:, 0]] - sites[pairs[:, 1]]).T)))
 
 
-def spot_diameter_px(xy: NDArray[np.float64]) -> float:
-    """Diameter of the spots at `xy`, (N, 2) in pixels, as drawn on maps; for one spot a guess."""
-    return SPOT_SHARE * (spot_pitch_px(xy) if len(xy) > 1 else 1.0)
-
-
-def decode_table(slide: str, files: Mapping[str, bytes]) -> SpotTable:
-    """The table that `encode_table` wrote."""
-    import anndata
-    import zarr
-    from zarr.core.buffer import default_buffer_prototype
-    from zarr.storage import MemoryStore
-
-    buffer = default_buffer_prototype().buffer
-    memory = MemoryStore({key: buffer.from_bytes(data) for key, data in files.items()})
-    adata = anndata.io.read_elem(zarr.open_group(memory, mode="r"))
-    uns = adata.uns
-    shape = uns.get("image_shape")
-    return SpotTable(
-        slide=slide,
-        xy=np.asarray(adata.obsm["spatial"]),
-        spot_ids=tuple(adata.obs_names),
-        abundance=adata.obsm.get("abundance"),
-        cell_types=tuple(map(str, uns.get("cell_types", ()))),
-        split=_text(uns.get("split")),
-        group=_text(uns.get("group")),
-        um_per_px=None if "um_per_px" not in uns else float(uns["um_per_px"]),
-        image_shape=None if shape is None else (int(shape[0]), int(shape[1])),
-        thumbnail=uns["spatial"][slide]["images"]["lowres"] if "spatial" in uns else None,
-    )
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+def spot_diameter(xy: NDArray[np.float64]) -> float:
+    """Diameter of the spots at `xy`, (N, 2), as drawn on maps; a guess for a single spot."""
+    return SPOT_SHARE * (spot_pitch(xy) or 1.0)

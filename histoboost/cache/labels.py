@@ -8,9 +8,10 @@ import numpy as np
 
 from histoboost.cache.backend import Place
 from histoboost.cache.layout import ROOT_DOCUMENT, Damaged, slide_key
+from histoboost.cache.spot_files import decode_table
 from histoboost.cache.table import encode_slide, open_slide, put_in_place, read_files, read_table
 from histoboost.errors import BadInput
-from histoboost.spots import SpotTable, decode_table
+from histoboost.spots import SpotTable
 
 #: Where a slide's folder holds its labels; nothing else of a spot table lies there.
 _FOLDERS = ("obsm/abundance/", "uns/cell_types/", "uns/split/", "uns/group/")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from histoboost.errors import BadInput, HistoboostWarning
 from histoboost.hdf5_file import open_hdf5
-from histoboost.spots import SpotTable, spot_pitch_px
+from histoboost.spots import SpotTable, spot_pitch
 
 FEATURES = ("features", "embeddings")
 BARCODES = ("barcode", "barcodes")
@@ -116,7 +116,7 @@ def _by_place(
 ) -> NDArray[np.int64]:
     from scipy.spatial import cKDTree
 
-    pitch = spot_pitch_px(table.xy)
+    pitch = spot_pitch(table.xy) or np.inf  # a single spot is everywhere
     if side is not None:
         shifts = [np.full(2, side / 2)]
     else:

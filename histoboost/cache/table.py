@@ -20,10 +20,11 @@ from histoboost.cache.layout import (
     unseal,
 )
 from histoboost.cache.published import strangers
+from histoboost.cache.spot_files import decode_table, encode_table
 from histoboost.digests import digest_bytes
 from histoboost.errors import BadInput
 from histoboost.names import is_embedding_name, is_slide_name
-from histoboost.spots import SpotTable, decode_table, encode_table
+from histoboost.spots import SpotTable
 
 #: What lies directly in a slide's folder: the elements of an AnnData.
 _PARTS = (ROOT_DOCUMENT, "obs", "obsm", "obsp", "var", "varm", "varp", "layers", "raw", "uns")

@@ -131,9 +131,9 @@ def _predict_images(
     format: str | None,
 ) -> Predicted:
     from histoboost.featurize.engines.base import pick_device
-    from histoboost.featurize.spots import spot_table
     from histoboost.finetune.predict import predict_slides
     from histoboost.slides.readers import open_dataset
+    from histoboost.slides.thumbnail import thumbnail
 
     if interval is not None:
         raise BadInput(f"interval: {model_path} is an end-to-end model, which gives none")
@@ -146,4 +146,9 @@ def _predict_images(
         device=pick_device("auto"),
         backbones=backbones or (),
     )
-    return cell_types, predictions, lambda slide: spot_table(dataset[slide])
+
+    def table(name: str) -> SpotTable:
+        slide = dataset[name]
+        return slide.spot_table(thumbnail(slide.image))
+
+    return cell_types, predictions, table

@@ -17,7 +17,6 @@ from histoboost.featurize.engines.base import pick_devices
 from histoboost.featurize.gpus import embed_on_gpus
 from histoboost.featurize.patch_size import PatchSize, parse_sizes
 from histoboost.featurize.run import QueuedSlide, Request, Run
-from histoboost.featurize.spots import spot_table
 from histoboost.featurize.stain import check_method
 from histoboost.featurize.summary import FeaturizeSummary
 from histoboost.names import check_embedding_name, default_embedding_name
@@ -27,11 +26,12 @@ from histoboost.slides.images.pixels import read_pixels
 from histoboost.slides.inspect import check_slide
 from histoboost.slides.readers import open_dataset
 from histoboost.slides.slide import Dataset, Slide
+from histoboost.slides.thumbnail import thumbnail
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["FeaturizeSummary", "featurize", "spot_table"]
+__all__ = ["FeaturizeSummary", "featurize"]
 
 
 def featurize(
@@ -163,7 +163,8 @@ def _parts(
     """Do the work where it is to be done, and tell what was done part by part."""
     if request is None:
         for queued in queue:
-            store.write_spots(spot_table(queued.slide), queued.order)
+            table = queued.slide.spot_table(thumbnail(queued.slide.image))
+            store.write_spots(table, queued.order)
         return []
     if run is None:
         assert client is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.featurize.spots import unpictured_table
 from histoboost.slides.groups import with_groups
 from histoboost.slides.readers import open_dataset
 from histoboost.slides.slide import Dataset
@@ -42,4 +41,4 @@ def relabel(
     if groups is not None:
         dataset = with_groups(dataset, groups)
     target = store if isinstance(store, EmbeddingStore) else EmbeddingStore(store)
-    return target.relabel([unpictured_table(slide) for slide in dataset.slides])
+    return target.relabel([slide.spot_table() for slide in dataset.slides])

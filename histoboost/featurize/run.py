@@ -18,7 +18,6 @@ from histoboost.featurize.engines.base import Engine, check_engine, pick_device,
 from histoboost.featurize.loop import Clock, Sink, WriterThread, embed_patches
 from histoboost.featurize.patch_size import PatchSize
 from histoboost.featurize.recipe import recipe
-from histoboost.featurize.spots import spot_table
 from histoboost.featurize.stain import normalised
 from histoboost.featurize.summary import FeaturizeSummary
 from histoboost.progress import Advance, progress
@@ -204,7 +203,7 @@ class Run:
                     if number + 1 < len(queue):
                         ahead = reader.submit(self._read, queue[number + 1])
                     with opened.pixels:
-                        table = spot_table(queued.slide, opened.picture)
+                        table = queued.slide.spot_table(opened.picture)
                         store.write_spots(table, queued.order)
                         self._embed_slide(
                             queued.slide, opened, store, writing, clock, advance, summary

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from histoboost.cache.spot_files import scale_factors
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import BadInput, HistoboostWarning
 from histoboost.io import check_output, write_whole
-from histoboost.spots import SpotTable, check_cell_types, scale_factors, spot_diameter_px
+from histoboost.spots import SpotTable, check_cell_types, spot_diameter
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -179,7 +180,7 @@ def _spatialdata(adata: AnnData, tables: Sequence[SpotTable]) -> Any:
         shapes[name] = ShapesModel.parse(
             table.xy,
             geometry=0,
-            radius=spot_diameter_px(table.xy) / 2,
+            radius=spot_diameter(table.xy) / 2,
             transformations={name: Identity()},
         )
         if table.thumbnail is not None and table.image_shape is not None:

@@ -8,29 +8,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from histoboost.errors import BadInput
-
-#: Spots closer than this many pitches are neighbours: 4 of a square, 6 of a hexagonal lattice
-#: (whose next spots lie at 1.41 and 1.73 pitches), with room for jitter.
-REACH = 1.25
-
-
-def lattice_pitch(xy: NDArray[np.float64]) -> float:
-    """Distance of neighbouring spots, in the units of `xy`; 0 where there are none.
-
-    The median distance to the nearest spot is too small on a jittered lattice (the nearest of
-    four is nearer than the typical one), so it is refined once by the median over all pairs
-    within reach.
-    """
-    sites = np.unique(xy, axis=0)
-    if len(sites) < 2:
-        return 0.0
-    tree = cKDTree(sites)
-    nearest = tree.query(sites, k=2)[0][:, 1]
-    pairs = tree.sparse_distance_matrix(
-        tree, REACH * float(np.median(nearest)), output_type="coo_matrix"
-    )
-    distances = pairs.data[pairs.row < pairs.col]
-    return float(np.median(distances))
+from histoboost.spots import REACH, spot_pitch
 
 
 def spot_graph(xy: NDArray[np.float64]) -> sp.csr_array:
@@ -54,7 +32,7 @@ def spot_graph(xy: NDArray[np.float64]) -> sp.csr_array:
     if not np.isfinite(xy).all():
         raise BadInput("spot coordinates: some are not finite; remove those spots")
     n = len(xy)
-    pitch = lattice_pitch(xy)
+    pitch = spot_pitch(xy) or 0.0
     pairs = cKDTree(xy).query_pairs(REACH * pitch, output_type="ndarray")
     ends = np.concatenate([pairs, pairs[:, ::-1]])
     edges = (np.ones(len(ends), dtype=bool), (ends[:, 0], ends[:, 1]))

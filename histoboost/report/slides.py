@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.report.encode import floats, jpeg
-from histoboost.slides.inspect import pitch_px
-from histoboost.spots import SpotTable
+from histoboost.spots import SpotTable, spot_pitch
 
 
 def slide_payload(spots: SpotTable) -> dict[str, Any]:
@@ -24,7 +23,7 @@ def slide_payload(spots: SpotTable) -> dict[str, Any]:
         "n": len(spots),
         "height": height,
         "width": width,
-        "pitch": round(pitch_px(spots.xy) or 1.0, 3),
+        "pitch": round(spot_pitch(spots.xy) or 1.0, 3),
         "um_per_px": spots.um_per_px,
         "image": None if spots.thumbnail is None else jpeg(spots.thumbnail),
         # Column after column, as every matrix on the page.

@@ -111,7 +111,6 @@ def _from_dataset(path: str | Path, format: str | None) -> Source:
 
 def _spots_of(slide: Slide, keep: NDArray[np.bool_]) -> SpotTable:
     """The spots to `keep`, and a picture of the slide if its pixels can be read."""
-    from histoboost.featurize.spots import spot_table
     from histoboost.slides.thumbnail import thumbnail
 
     kept = replace(
@@ -121,10 +120,10 @@ def _spots_of(slide: Slide, keep: NDArray[np.bool_]) -> SpotTable:
         abundance=None if slide.abundance is None else slide.abundance[keep],
     )
     try:
-        return spot_table(kept, thumbnail(slide.image, PICTURE_PX))
+        return kept.spot_table(thumbnail(slide.image, PICTURE_PX))
     except HistoboostError:
         # `inspect` says what is wrong, at the top of the page.
-        return replace(spot_table(kept, np.zeros((1, 1, 3), np.uint8)), thumbnail=None)
+        return kept.spot_table()
 
 
 def _usable(xy: NDArray[np.float64], abundance: NDArray[np.float32] | None) -> NDArray[np.bool_]:

@@ -6,11 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from histoboost.errors import BadInput, HistoboostError
 from histoboost.slides.slide import Dataset, Slide
-from histoboost.spots import spot_pitch_px
+from histoboost.spots import spot_pitch
 
 #: Problems under which nothing can be said about where the spots belong.
 UNPLACED = ("no-spots", "coordinates", "pixels", "flat-image")
@@ -93,15 +92,6 @@ def check_slide(slide: Slide, source: str = "") -> None:
         raise BadInput(f"{source}slide {slide.name}: {problem.message}")
 
 
-def pitch_px(xy: NDArray[np.float64]) -> float | None:
-    """Distance between neighbouring spots: the median distance to the nearest one, in pixels.
-
-    None where fewer than two spots have finite coordinates.
-    """
-    xy = xy[np.isfinite(xy).all(axis=1)]
-    return spot_pitch_px(xy) if len(xy) > 1 else None
-
-
 def inspect(dataset: Dataset) -> dict[str, Any]:
     """Describe the slides of a dataset and list the problems found; reads every pixel once.
 
@@ -118,7 +108,7 @@ def inspect(dataset: Dataset) -> dict[str, Any]:
         if not any(problem.kind in UNPLACED for problem in found):
             found += _alignment_problems(slide)
         problems += [asdict(problem) for problem in found]
-        pitch = pitch_px(slide.xy)
+        pitch = spot_pitch(slide.xy)
         slides.append(
             {
                 "slide": slide.name,

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.errors import BadInput
+from histoboost.spots import SpotTable
 
 
 class SlideImage(Protocol):
@@ -89,6 +90,21 @@ class Slide:
     def labelled(self) -> bool:
         """Whether the slide carries abundances."""
         return self.abundance is not None
+
+    def spot_table(self, thumbnail: NDArray[np.uint8] | None = None) -> SpotTable:
+        """All but the pixels; `thumbnail`, (h, w, 3) uint8, is the slide in small."""
+        return SpotTable(
+            slide=self.name,
+            xy=self.xy,
+            spot_ids=self.spot_ids,
+            abundance=self.abundance,
+            cell_types=self.cell_types,
+            split=self.split,
+            group=self.group,
+            um_per_px=self.um_per_px,
+            image_shape=self.image.shape,
+            thumbnail=thumbnail,
+        )
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from histoboost.cache.spot_files import encode_table
 from histoboost.errors import HistoboostError
-from histoboost.spots import encode_table
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"xy": np.zeros((5, 3))}, "coordinates have shape (5, 3), not (N, 2)"),

@@ -14,11 +14,16 @@ from click.testing import CliRunner
 from histoboost.cache.store import EmbeddingStore
 from histoboost.cli import main
 from histoboost.errors import HistoboostError, HistoboostWarning
-from histoboost.featurize.embed import spot_table
 from histoboost.outputs.export import export
 from histoboost.phantom import phantom_slide
 from histoboost.slides.readers import open_dataset
+from histoboost.slides.slide import Slide
+from histoboost.slides.thumbnail import thumbnail
 from histoboost.spots import SpotTable
+
+
+def _table(slide: Slide) -> SpotTable:
+    return slide.spot_table(thumbnail(slide.image))
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +32,7 @@ def tables() -> list[SpotTable]:
     first, second = (phantom_slide(name, seed=i, spots=20) for i, name in enumerate(["A 1", "B"]))
     second = replace(second, abundance=None, cell_types=())
     first = replace(first, cell_types=("T cell", "NK+ (rare)", *first.cell_types[2:]))
-    return [replace(spot_table(first), group="mouse"), spot_table(second)]
+    return [replace(_table(first), group="mouse"), _table(second)]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import shortest_path
 
 from histoboost.errors import HistoboostError
-from histoboost.regress.neighbors import lattice_pitch, ring_mean, spot_graph
+from histoboost.regress.neighbors import ring_mean, spot_graph
+from histoboost.spots import spot_pitch
 
 
 def lattice(kind: str, rows: int, columns: int) -> NDArray[np.float64]:
@@ -71,7 +72,7 @@ def test_fifty_thousand_spots_stay_sparse() -> None:
 
 def test_spots_at_one_place_are_neighbours_and_do_not_shrink_the_pitch() -> None:
     xy = np.concatenate([lattice("square", 4, 4), [[0.0, 0.0]]])
-    assert lattice_pitch(xy) == 25
+    assert spot_pitch(xy) == 25
     assert spot_graph(xy)[[0]].sum() == 3
 
 

@@ -23,9 +23,10 @@ from histoboost.slides.align.alignment import (
     write_table,
 )
 from histoboost.slides.align.registration import Transform
-from histoboost.slides.inspect import inspect, pitch_px
+from histoboost.slides.inspect import inspect
 from histoboost.slides.readers import open_dataset
 from histoboost.slides.slide import ArrayImage, Dataset
+from histoboost.spots import spot_pitch
 
 
 def displace(slide, dx, dy, scale):
@@ -36,7 +37,7 @@ def displace(slide, dx, dy, scale):
 
 def error_in_pitches(moved, alignment, true_xy):
     placed = move_spots(moved, alignment).xy
-    return np.hypot(*(placed - true_xy).T).mean() / pitch_px(true_xy)
+    return np.hypot(*(placed - true_xy).T).mean() / spot_pitch(true_xy)
 
 
 def random_case(number):

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from histoboost.errors import BadInput, HistoboostError
-from histoboost.slides.inspect import check_spots, inspect, pitch_px
+from histoboost.slides.inspect import check_spots, inspect
 from histoboost.slides.slide import ArrayImage, Dataset, Slide
+from histoboost.spots import spot_pitch
 
 
 def slide(**changes: object) -> Slide:
@@ -107,5 +108,5 @@ def test_pixels_that_cannot_be_read_are_a_problem_of_that_slide_only():
 
 
 def test_the_pitch_of_a_single_spot_is_unknown():
-    assert pitch_px(np.array([[1.0, 2.0]])) is None
-    assert pitch_px(np.array([[0.0, 0.0], [3.0, 4.0]])) == 5.0
+    assert spot_pitch(np.array([[1.0, 2.0]])) is None
+    assert spot_pitch(np.array([[0.0, 0.0], [3.0, 4.0]])) == 5.0

@@ -13,9 +13,9 @@ import numpy as np
 
 from histoboost.errors import BadInput, HistoboostWarning
 from histoboost.slides.align.registration import Transform, contrast, on_tissue, place
-from histoboost.slides.inspect import pitch_px
 from histoboost.slides.slide import Dataset, Slide
 from histoboost.slides.tissue import stain_density
+from histoboost.spots import spot_pitch
 
 #: Columns of the table, in order.
 COLUMNS = ("slide", "dx", "dy", "scale", "tissue_before", "tissue_after", "confident")
@@ -109,7 +109,7 @@ def align(slide: Slide, *, unless_on_tissue: float = 1.0) -> Alignment:
         Without confidence it changes nothing and says why.
     """
     xy = slide.xy[np.isfinite(slide.xy).all(axis=1)]
-    pitch = pitch_px(xy)
+    pitch = spot_pitch(xy)
     if len(xy) < MIN_SPOTS or not pitch:
         return Alignment(slide.name, reason=f"fewer than {MIN_SPOTS} spots with distinct places")
     block = max(1, int(pitch / 12))
@@ -175,7 +175,7 @@ def misalignment(slide: Slide, alignment: Alignment) -> str | None:
     alignment : Alignment
         What `align` found.
     """
-    pitch = pitch_px(slide.xy)
+    pitch = spot_pitch(slide.xy)
     if not alignment.changes or pitch is None:
         return None
     xy = slide.xy[np.isfinite(slide.xy).all(axis=1)]

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from histoboost.slides.align.alignment import Alignment, move_spots
-from histoboost.slides.inspect import pitch_px
 from histoboost.slides.slide import Slide
 from histoboost.slides.thumbnail import thumbnail
+from histoboost.spots import spot_pitch
 
 
 def write_overlay(slide: Slide, alignment: Alignment, folder: str | Path) -> Path:
@@ -35,7 +35,7 @@ def write_overlay(slide: Slide, alignment: Alignment, folder: str | Path) -> Pat
     picture = thumbnail(slide.image, long_side=900)
     height, width = slide.image.shape
     # A spot of Visium is 0.55 pitches wide.
-    diameter = 0.55 * (pitch_px(slide.xy) or 0.02 * width)
+    diameter = 0.55 * (spot_pitch(slide.xy) or 0.02 * width)
     before, after = (one.xy for one in (slide, move_spots(slide, alignment)))
     titles = ["before", "after" if alignment.changes else "after: unchanged"]
     if not np.isnan(alignment.tissue_before):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.errors import HistoboostWarning
+from histoboost.spots import spot_pitch
 
 #: Centre to centre distance of Visium spots in um.
 PITCH_UM = 100.0
@@ -31,8 +32,7 @@ def um_per_px(
     ----------
     scalefactors : mapping
         Content of ``scalefactors_json.json``: ``microns_per_pixel`` where there is one, else
-        ``spot_diameter_fullres``. NaN, as `cache.spots.scale_factors` writes it, says that it is
-        unknown.
+        ``spot_diameter_fullres``. NaN, as our own exports write it, says that it is unknown.
     xy : ndarray of shape (N, 2), float64
         All spots in full-resolution pixels, also those off the tissue. Their distance, 100 um,
         tells whether the diameter spans 65 um or 55 um.
@@ -47,15 +47,13 @@ def um_per_px(
     float or None
         None where the scale is unknown.
     """
-    from histoboost.slides.inspect import pitch_px
-
     microns = scalefactors.get("microns_per_pixel")
     if microns is not None:
         return float(microns) if float(microns) > 0 else None
     diameter = float(scalefactors.get("spot_diameter_fullres") or 0.0)
     if not diameter > 0:
         return None
-    pitch = pitch_px(xy)
+    pitch = spot_pitch(xy)
     if pitch is None or pitch == 0:
         return DIAMETERS_UM[0] / diameter if visium else None
     scales = [um / diameter for um in DIAMETERS_UM]
