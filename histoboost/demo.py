@@ -10,6 +10,7 @@ from typing import Any
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import BadInput
+from histoboost.io import write_text
 from histoboost.phantom import write_phantom
 
 #: Weights-free statistics of stain and texture.
@@ -115,7 +116,7 @@ def run(
         "paths": {name: str(path) for name, path in paths.items()},
         "seconds": round(time.perf_counter() - start, 1),
     }
-    paths["scores"].write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_text(paths["scores"], json.dumps(result, indent=2) + "\n")
     _show(result, say)
     return result
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from histoboost.errors import BadInput
@@ -38,10 +39,62 @@ def check_output(path: Path, suffixes: Sequence[str] = ()) -> None:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write` on a place beside `path` and move what it wrote to `path` in one step."""
-    staging = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    """Call `write` on a place beside `path` and move what it wrote to `path` in one step.
+
+    Whatever happens meanwhile, `path` holds what it held before or all that was written. Where
+    it is a symbolic link, the link stays and what it leads to is replaced.
+
+    Raises
+    ------
+    HistoboostError
+        If the system refuses, as a full disk does.
+    """
+    target = Path(os.path.realpath(path))
+    with plain_errors(path):
+        # Short: the name of a file may already be as long as the system allows.
+        staging = Path(tempfile.mkdtemp(prefix=".histoboost-", dir=target.parent))
+        try:
+            made = staging / target.name
+            write(made)
+            sync(made)
+            os.replace(made, target)
+            sync_folder(target.parent)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8, its line ends as they are, whole or not at all."""
+    write_whole(path, lambda target: target.write_text(text, encoding="utf-8", newline=""))
+
+
+@contextmanager
+def plain_errors(path: Path) -> Iterator[None]:
+    """Turn what the system refuses while `path` is written into one line."""
     try:
-        write(staging / path.name)
-        os.replace(staging / path.name, path)
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error).split("\n")[0]
+        raise BadInput(
+            f"{path}: cannot be written ({reason}); free some space or choose another place, what "
+            "was there is kept"
+        ) from error
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or all files below a folder, to the disk: a rename must not come first."""
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    for file in files:
+        with file.open("rb+") as opened:
+            os.fsync(opened.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Bring the names in a folder to the disk."""
+    if os.name == "nt":
+        return  # folders cannot be opened there, and their entries need no sync
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        os.close(descriptor)

@@ -74,8 +74,8 @@ def ablate(
             client=client,
             **setup_fields(**given),
         )
-    write_json(json_path, table.to_json())
     _print_ablation(table)
+    write_json(json_path, table.to_json())
 
 
 def _print_ablation(ablation: Ablation) -> None:

@@ -62,10 +62,10 @@ def align(
             write_overlay(slide, found[-1], folder)
             advance(1)
     write_table(output, found)
-    write_json(json_path, as_json(found))
     for one in found:
         click.echo(
             f"{one.slide}: dx {one.dx:+.1f}, dy {one.dy:+.1f} px, scale {one.scale:.4f}, "
             f"{'confident' if one.confident else 'not confident'}: {one.reason}"
         )
     click.echo(f"{output}, pictures in {folder}")
+    write_json(json_path, as_json(found))

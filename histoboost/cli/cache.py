@@ -39,7 +39,6 @@ def list_(store: str, json_path: str | None) -> None:
     opened = EmbeddingStore(store, mode="r")
     rows = opened.summary()
     awaited = opened.awaited()
-    write_json(json_path, {"embeddings": [row.to_json() for row in rows], "awaited": awaited})
     table = Table(box=None, pad_edge=False)
     for title in ["embedding", "slides", "shape", "size", "backbone", "weights", "complete"]:
         table.add_column(title, overflow="fold", no_wrap=title not in ("embedding", "complete"))
@@ -56,6 +55,7 @@ def list_(store: str, json_path: str | None) -> None:
         click.echo(f"{store}: no embeddings yet")
     if awaited:
         click.echo(f"Not there yet: {', '.join(awaited)}. Run the same featurize again.")
+    write_json(json_path, {"embeddings": [row.to_json() for row in rows], "awaited": awaited})
 
 
 def _lacking(row: EmbeddingRow) -> str:
@@ -81,15 +81,15 @@ def verify(ctx: click.Context, store: str, json_path: str | None) -> None:
     from histoboost.cache.store import EmbeddingStore
 
     found = EmbeddingStore(store, mode="r").verify()
-    write_json(json_path, found.to_json())
     for damage in found.damaged:
         where = [f"slide {damage.slide}"] if damage.slide else []
         where += [f"embedding {damage.embedding}"] if damage.embedding else []
         click.echo(f"{', '.join(where) or store}: {damage.reason}")
+    state = f"{len(found.damaged)} things damaged" if found.damaged else "all whole"
+    click.echo(f"{store}: {found.checked} units read, {state}")
+    write_json(json_path, found.to_json())
     if found.damaged:
-        click.echo(f"{store}: {found.checked} units read, {len(found.damaged)} things damaged")
         ctx.exit(1)
-    click.echo(f"{store}: {found.checked} units read, all whole")
 
 
 @cache.command()

@@ -68,10 +68,10 @@ def evaluate(
     result = scores.to_json()
     if interval is not None:
         result["interval"] = {"level": interval, "coverage": scores.coverage(opened, interval)}
-    write_json(json_path, result)
     print_scores(scores, result)
     if verbose:
         _print_resources(result, len(opened.spots(scores.folds[0].held_out[0]).cell_types), jobs)
+    write_json(json_path, result)
 
 
 def _print_resources(result: dict[str, Any], types: int, jobs: int | None) -> None:

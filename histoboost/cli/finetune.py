@@ -215,5 +215,5 @@ def finetune(
     if folds[0].held_out:
         scores = score_folds(dataset, trained, model=preset, group_by=group_by, slides=slides)
         result = scores.to_json()
-        write_json(json_path, result)
         print_scores(scores, result)
+        write_json(json_path, result)

@@ -29,7 +29,6 @@ def inspect(data: str, format: str | None, json_path: str | None) -> None:
     from histoboost.slides.readers import open_dataset
 
     found = inspect_dataset(open_dataset(data, format))
-    write_json(json_path, found)
     print_slides(found["slides"])
     types = found["cell_types"]
     click.echo(f"{len(types)} cell types: {', '.join(types)}" if types else "No labelled slide.")
@@ -37,6 +36,7 @@ def inspect(data: str, format: str | None, json_path: str | None) -> None:
         click.secho(f"Problem: {problem['slide']}: {problem['message']}", fg="yellow")
     if not found["problems"]:
         click.echo("No problems found.")
+    write_json(json_path, found)
 
 
 def print_slides(slides: list[dict[str, Any]]) -> None:

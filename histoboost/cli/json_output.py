@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import click
 
-from histoboost.io import check_output
+from histoboost.io import check_output, write_text
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,7 +48,7 @@ def write_json(path: str | None, result: object) -> None:
     Raises
     ------
     HistoboostError
-        If `path` is a directory, or its own directory is missing or not writable.
+        If it cannot be written.
     """
     if path is None:
         return
@@ -56,5 +56,4 @@ def write_json(path: str | None, result: object) -> None:
     if path == "-":
         click.get_current_context().meta[_STDOUT].write(text)
         return
-    check_output(Path(path))
-    Path(path).write_text(text, encoding="utf-8")
+    write_text(Path(path), text)

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import torch
 
 from histoboost.errors import BadInput
+from histoboost.io import plain_errors
 
 
 def save_tensors(content: dict[str, Any], path: Path) -> None:
@@ -28,15 +29,16 @@ def save_json(content: object, path: Path) -> None:
 def _write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with draft.open("wb") as file:
-            write(file)
-            file.flush()
-            # The rename must not reach the disk before the content does.
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with plain_errors(path):
+        try:
+            with draft.open("wb") as file:
+                write(file)
+                file.flush()
+                # The rename must not reach the disk before the content does.
+                os.fsync(file.fileno())
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 def load_tensors(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from histoboost.finetune.train import Epoch
+from histoboost.io import write_whole
 
 
 def draw_curves(histories: Mapping[str, Sequence[Epoch]], path: Path) -> None:
@@ -48,4 +49,4 @@ def draw_curves(histories: Mapping[str, Sequence[Epoch]], path: Path) -> None:
         for panel in (losses, scores):
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
             panel.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120)
+    write_whole(path, lambda target: figure.savefig(target, dpi=120))

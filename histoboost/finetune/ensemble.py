@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from histoboost.finetune.presets import Settings
 from histoboost.finetune.spot_patches import Pixels, SpotPatches
 from histoboost.finetune.target import LearnedTarget, fit_learned_target
 from histoboost.finetune.train import CHECKPOINT, Epoch, Examples, Training, predict
+from histoboost.io import write_whole
 from histoboost.regress.metrics import spot_spearman
 from histoboost.slides.slide import Slide
 
@@ -246,7 +248,7 @@ def train_ensemble(
     identity = _identity(plan, learned, pixels)
     _claim(folder, identity)
     if identity["alignment"] == "table":
-        shutil.copyfile(plan.alignment, folder / ALIGNMENT)
+        write_whole(folder / ALIGNMENT, partial(shutil.copyfile, plan.alignment))
     ensemble = Ensemble(
         folder,
         plan.settings,

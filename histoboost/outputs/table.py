@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from histoboost.io import write_whole
+from histoboost.io import write_text
 
 if TYPE_CHECKING:
     from histoboost.regress.model import Prediction
@@ -49,4 +49,4 @@ def write_submission(
     writer.writerow(["ID", *columns])
     writer.writerows([at, *(f"{v:.7g}" for v in row)] for at, row in enumerate(values))
     text = buffer.getvalue()
-    write_whole(path, lambda target: target.write_text(text, encoding="utf-8", newline="\n"))
+    write_text(path, text)

@@ -14,18 +14,25 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from histoboost.cache.liveness import sole_owner
 from histoboost.errors import BadInput
+from histoboost.io import plain_errors, sync, sync_folder, write_text, write_whole
 
-FORMAT = 1
+#: Since 2, the name of a file in the folder ends in its digest.
+FORMAT = 2
+INDEX = "model.json"
 #: Longest `model.json` that is read, in bytes.
 MAX_JSON = 50_000_000
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,80}\.(txt|npy)")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_ADDRESSED = re.compile(r"[a-z0-9][a-z0-9_-]{0,80}-[0-9a-f]{64}\.(txt|npy)")
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -33,39 +40,91 @@ Arrays = dict[str, NDArray[Any]]
 def write_bundle(
     folder: Path, fields: Mapping[str, Any], texts: Mapping[str, str], arrays: Arrays
 ) -> None:
-    """Write a bundle; it appears whole or not at all.
+    """Write a bundle; at every moment `folder` holds the old one or the new one.
+
+    A file's name holds its digest, so that the files of two bundles can lie side by side, and
+    `model.json`, replaced last and in one step, says which are meant. Only then do the files of
+    the older bundle go; whatever else lies in the folder stays. Where `folder` is a symbolic
+    link, the link stays too.
 
     Raises
     ------
     HistoboostError
-        If `folder` exists and is not a bundle (an older bundle is replaced), or its parent does
-        not exist.
+        If `folder` exists and is not a bundle, its parent does not exist, or the system refuses,
+        as a full disk does.
     """
     check_target(folder)
-    files = {f"{name}.txt": text.encode() for name, text in texts.items()}
+    shown, folder = folder, Path(os.path.realpath(folder))
+    contents = {f"{name}.txt": text.encode() for name, text in texts.items()}
     for name, array in arrays.items():
         buffer = io.BytesIO()
         np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
-        files[f"{name}.npy"] = buffer.getvalue()
-    listed = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+        contents[f"{name}.npy"] = buffer.getvalue()
+    listed = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
     document = {"histoboost_model": FORMAT, **fields, "files": listed}
-    files["model.json"] = (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
-    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    index = json.dumps(document, indent=1, allow_nan=False) + "\n"
+    files = {_file_name(name, listed[name], FORMAT): data for name, data in contents.items()}
+    with plain_errors(shown):
+        if not folder.is_dir() or not any(folder.iterdir()):
+            _write_new(folder, {**files, INDEX: index.encode()})
+            return
+        with sole_owner(folder):
+            _replace(folder, files, index)
+
+
+def _write_new(folder: Path, files: Mapping[str, bytes]) -> None:
+    staging = Path(tempfile.mkdtemp(prefix=".histoboost-", dir=folder.parent))
     try:
         for name, data in files.items():
             (staging / name).write_bytes(data)
+        sync(staging)
         staging.chmod(0o755)  # mkdtemp's own is for the owner only
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-        if folder.exists():
-            old = staging.with_name(staging.name + "-old")
-            os.replace(folder, old)
-            os.replace(staging, folder)
-            shutil.rmtree(old)
-        else:
-            os.replace(staging, folder)
+        os.replace(staging, folder)
+        sync_folder(folder.parent)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _replace(folder: Path, files: Mapping[str, bytes], index: str) -> None:
+    before = _names(_parse(folder / INDEX, (folder / INDEX).read_bytes()))
+    added = [name for name in files if name not in before or not (folder / name).is_file()]
+    try:
+        for name in added:
+            write_whole(folder / name, partial(_write_bytes, files[name]))
+        write_text(folder / INDEX, index)
+    except BaseException:
+        for name in set(added) - set(before):
+            (folder / name).unlink(missing_ok=True)
+        raise
+    # Those of a save that was killed are in no index, but no other file is called so.
+    left = [path.name for path in folder.iterdir() if _ADDRESSED.fullmatch(path.name)]
+    for name in {*before, *left} - set(files):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _write_bytes(data: bytes, path: Path) -> None:
+    path.write_bytes(data)
+
+
+def _file_name(name: str, digest: object, version: int) -> str:
+    """What the file that a bundle lists as `name` is called in its folder."""
+    if version == 1:
+        return name
+    stem, _, suffix = name.rpartition(".")
+    return f"{stem}-{digest}.{suffix}"
+
+
+def _names(document: Mapping[str, Any]) -> list[str]:
+    """Names, in its folder, of the files that a bundle lists; none for what no bundle has."""
+    listed, version = document.get("files"), document["histoboost_model"]
+    if not isinstance(listed, dict):
+        return []
+    whole = {name: digest for name, digest in listed.items() if _is_entry(name, digest)}
+    return [_file_name(name, digest, version) for name, digest in whole.items()]
+
+
+def _is_entry(name: str, digest: object) -> bool:
+    return bool(_NAME.fullmatch(name)) and bool(_DIGEST.fullmatch(str(digest)))
 
 
 def check_target(folder: Path) -> None:
@@ -76,25 +135,44 @@ def check_target(folder: Path) -> None:
     HistoboostError
         If it is a file or a directory that is not a bundle, or its parent does not exist.
     """
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "model.json").is_file():
-        raise BadInput(f"{folder}: is a directory but no model; choose another name")
+    folder = Path(os.path.realpath(folder))
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"{folder}: is a file; a model is a directory, choose another name")
-    if not folder.parent.is_dir():
-        raise BadInput(f"{folder.parent}: no such directory; create it first")
-    if not os.access(folder.parent, os.W_OK):
-        raise BadInput(f"{folder.parent}: cannot be written to; choose another place")
+    if folder.is_dir() and any(folder.iterdir()):
+        if not (folder / INDEX).is_file():
+            raise BadInput(f"{folder}: is a directory but no model; choose another name")
+        _parse(folder / INDEX, (folder / INDEX).read_bytes())
+        place = folder
+    else:
+        place = folder.parent
+    if not place.is_dir():
+        raise BadInput(f"{place}: no such directory; create it first")
+    if not os.access(place, os.W_OK):
+        raise BadInput(f"{place}: cannot be written to; choose another place")
 
 
 def read_bundle(folder: Path) -> tuple[dict[str, Any], dict[str, str], Arrays]:
     """JSON fields, texts and arrays of a bundle, every file checked against its digest.
+
+    A bundle that is replaced meanwhile is read anew, so that all is of one bundle.
 
     Raises
     ------
     HistoboostError
         If it is not a bundle, of a newer format, or a file is missing, changed or cut short.
     """
-    document = _read_json(folder)
+    while True:
+        index = _read_index(folder)
+        try:
+            return _read_files(folder, _parse(folder / INDEX, index))
+        except BadInput:
+            if _read_index(folder) == index:
+                raise
+
+
+def _read_files(
+    folder: Path, document: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, str], Arrays]:
     listed = document.get("files")
     if not isinstance(listed, dict):
         raise BadInput(f"{folder}/model.json: lists no files; train the model again")
@@ -105,16 +183,22 @@ def read_bundle(folder: Path) -> tuple[dict[str, Any], dict[str, str], Arrays]:
             raise BadInput(
                 f"{folder}/model.json: lists a file {name!r} that no model has; do not use it"
             )
-        path = folder / name
-        if not path.is_file() or path.is_symlink():
+        if not _is_entry(name, digest):
+            raise BadInput(f"{folder}/model.json: no digest of {name}; train it again")
+        path = folder / _file_name(name, digest, document["histoboost_model"])
+        try:
+            data = None if path.is_symlink() or not path.is_file() else path.read_bytes()
+        except FileNotFoundError:  # a newer bundle has come meanwhile
+            data = None
+        if data is None:
             raise BadInput(f"{path}: is missing; copy the whole model directory again")
-        data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() != digest:
             raise BadInput(f"{path}: is damaged; copy the model again or train it again")
+        stem = name.rpartition(".")[0]
         if path.suffix == ".txt":
-            texts[path.stem] = data.decode("utf-8", errors="strict")
+            texts[stem] = data.decode("utf-8", errors="strict")
         else:
-            arrays[path.stem] = _load_array(path, data)
+            arrays[stem] = _load_array(path, data)
     return document, texts, arrays
 
 
@@ -128,16 +212,20 @@ def _load_array(path: Path, data: bytes) -> NDArray[Any]:
     return array
 
 
-def _read_json(folder: Path) -> dict[str, Any]:
-    path = folder / "model.json"
+def _read_index(folder: Path) -> bytes:
+    path = folder / INDEX
     if not folder.exists():
         raise BadInput(f"{folder}: no such model; train one with histoboost train")
     if not path.is_file():
         raise BadInput(f"{folder}: is not a model (no model.json); give a model's directory")
     if path.stat().st_size > MAX_JSON:
         raise BadInput(f"{path}: is too large for a model; train it again")
+    return path.read_bytes()
+
+
+def _parse(path: Path, data: bytes) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(data.decode("utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(f"{path}: not valid JSON ({error}); train it again") from error
     version = document.get("histoboost_model") if isinstance(document, dict) else None

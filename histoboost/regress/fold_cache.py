@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from histoboost.errors import BadInput
-from histoboost.io import write_whole
+from histoboost.io import write_text
 from histoboost.regress.features import Layout
 from histoboost.regress.folds import Fold
 from histoboost.regress.scores import FoldResult
@@ -70,7 +70,7 @@ class KeptFolds:
         values = {"held_out": list(result.held_out)}
         values |= {name: getattr(result, name) for name in _SCORES}
         text = json.dumps(values)
-        write_whole(self.folder / f"{key}.json", lambda path: path.write_text(text, "utf-8"))
+        write_text(self.folder / f"{key}.json", text)
 
 
 _SCORES = (

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from histoboost import __version__
-from histoboost.io import check_output, write_whole
+from histoboost.io import check_output, write_text
 
 #: `unsafe-eval` is for plotly's WebGL traces, which compile their own shader calls.
 _POLICY = (
@@ -86,7 +86,7 @@ def write_page(path: str | Path, *, title: str, kind: str, data: dict[str, Any])
         plotly=get_plotlyjs().replace("</script", "<\\/script"),
         script="\n".join(_asset(name) for name in ("common.js", "map.js", f"{kind}.js")),
     )
-    write_whole(path, lambda target: target.write_text(text, encoding="utf-8"))
+    write_text(path, text)
     return path.stat().st_size
 
 

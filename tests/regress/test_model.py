@@ -218,8 +218,9 @@ def rewrite(bundle: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 def replace_file(bundle: Path, name: str, data: bytes) -> None:
     """Swap a file together with its digest, as someone hostile would."""
-    (bundle / name).write_bytes(data)
     digest = hashlib.sha256(data).hexdigest()
+    stem, _, suffix = name.rpartition(".")
+    (bundle / f"{stem}-{digest}.{suffix}").write_bytes(data)
     rewrite(bundle, lambda document: document["files"].update({name: digest}))
 
 
@@ -234,7 +235,7 @@ def test_no_file_of_a_bundle_is_a_pickle(bundle: Path) -> None:
     [
         (lambda d: d["files"].update({"../../etc/passwd": "0"}), "that no model has"),
         (lambda d: d["files"].update({"/etc/passwd": "0"}), "that no model has"),
-        (lambda d: d["files"].update({"lightgbm_099.txt": "0"}), "is missing"),
+        (lambda d: d["files"].update({"lightgbm_099.txt": "0" * 64}), "is missing"),
         (lambda d: d.update(files=None), "lists no files"),
         (lambda d: d.update(histoboost_model=99), "newer than this histoboost"),
         (lambda d: d.update(histoboost_model="1"), "not a histoboost model"),
@@ -260,9 +261,10 @@ def test_a_bundle_whose_json_was_changed_is_refused_in_one_line(
 
 
 def test_files_that_are_cut_short_or_swapped_are_refused(bundle: Path) -> None:
-    text = (bundle / "lightgbm_000.txt").read_bytes()
-    (bundle / "lightgbm_000.txt").write_bytes(text[: len(text) // 2])
-    with pytest.raises(HistoboostError, match="lightgbm_000.txt: is damaged"):
+    [path] = bundle.glob("lightgbm_000-*.txt")
+    text = path.read_bytes()
+    path.write_bytes(text[: len(text) // 2])
+    with pytest.raises(HistoboostError, match=r"lightgbm_000-\w+.txt: is damaged"):
         CompositionRegressor.load(bundle)
     replace_file(bundle, "lightgbm_000.txt", text[: len(text) // 2])
     with pytest.raises(HistoboostError, match="cut short"):

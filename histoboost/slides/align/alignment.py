@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import warnings
 from collections.abc import Iterable, Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from histoboost.errors import BadInput, HistoboostWarning
+from histoboost.io import write_text
 from histoboost.slides.align.registration import Transform, contrast, on_tissue, place
 from histoboost.slides.slide import Dataset, Slide
 from histoboost.slides.tissue import stain_density
@@ -280,16 +282,17 @@ def write_table(path: str | Path, alignments: Iterable[Alignment]) -> None:
     """
     if Path(path).is_dir():
         raise BadInput(f"{path}: is a directory; give the name of a file")
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for one in alignments:
-            shares = [
-                "" if math.isnan(share) else f"{share:.4f}"
-                for share in (one.tissue_before, one.tissue_after)
-            ]
-            confident = str(one.confident).lower()
-            writer.writerow([one.slide, one.dx, one.dy, one.scale, *shares, confident])
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    for one in alignments:
+        shares = [
+            "" if math.isnan(share) else f"{share:.4f}"
+            for share in (one.tissue_before, one.tissue_after)
+        ]
+        confident = str(one.confident).lower()
+        writer.writerow([one.slide, one.dx, one.dy, one.scale, *shares, confident])
+    write_text(Path(path), text.getvalue())
 
 
 def read_table(path: str | Path) -> dict[str, Alignment]:

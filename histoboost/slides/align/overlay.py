@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from histoboost.io import write_whole
 from histoboost.slides.align.alignment import Alignment, move_spots
 from histoboost.slides.slide import Slide
 from histoboost.slides.thumbnail import thumbnail
@@ -69,5 +70,5 @@ def write_overlay(slide: Slide, alignment: Alignment, folder: str | Path) -> Pat
     figure.suptitle(f"{slide.name}, {trust}: {alignment.reason}", fontsize=12)
     path = Path(folder) / f"{slide.name.replace('/', '_')}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
+    write_whole(path, lambda target: figure.savefig(target, dpi=100))
     return path
