@@ -1,4 +1,4 @@
-"""The command line. A file a command, called after it; none holds logic."""
+"""The command line: one file per command, without logic of its own."""
 
 from __future__ import annotations
 

@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     "--features",
     multiple=True,
     metavar="SPEC",
-    help="Feature-set expression; give it several times, the first is compared with.",
+    help="Feature-set expression; repeat it, the first one is the reference.",
 )
-@click.option("--leave-one-out", is_flag=True, help="Also leave out each term of the first.")
+@click.option("--leave-one-out", is_flag=True, help="Also drop each term of the first set in turn.")
 @setup_options
 @fold_options
 @click.option(
     "--keep",
     type=click.Path(file_okay=False),
     metavar="DIR",
-    help="Where results are kept for the next run; ~/.cache/histoboost/folds by default.",
+    help="Folder of results to resume from; ~/.cache/histoboost/folds by default.",
 )
-@click.option("--fresh", is_flag=True, help="Compute everything again and keep nothing.")
+@click.option("--fresh", is_flag=True, help="Compute everything again and store no results.")
 @json_option()
 def ablate(
     store: str,
@@ -49,7 +49,7 @@ def ablate(
     json_path: str | None,
     **given: Any,
 ) -> None:
-    """Compare feature sets on the same folds; an interrupted run goes on where it was.
+    """Compare feature sets on the same folds; an interrupted run resumes.
 
     \b
     Example:  histoboost ablate store.zarr --features "resnet50@*+coords" --leave-one-out

@@ -21,23 +21,23 @@ from histoboost.io import check_output
     default="alignment.csv",
     show_default=True,
     metavar="FILE",
-    help="Table of shifts and scales, for `featurize --alignment FILE`.",
+    help="Table of shifts and scales to write, for `featurize --alignment FILE`.",
 )
 @click.option(
     "--overlays",
     type=click.Path(file_okay=False),
     metavar="DIR",
-    help="Folder of the pictures before and after  [default: beside FILE, named after it]",
+    help="Folder for pictures of the spots before and after  [default: beside FILE]",
 )
 @format_option()
-@json_option("Also write the result, with reasons and estimates, as JSON")
+@json_option("Also write the result as JSON, with reasons and estimates")
 def align(
     data: str, output: str, overlays: str | None, format: str | None, json_path: str | None
 ) -> None:
     """Check that the spots lie on the tissue; estimate shift and scale where they do not.
 
-    The spots of a Visium table are those under tissue, so the image alone says where they belong.
-    Where it does not say so clearly, nothing is changed (dx = 0, dy = 0, scale = 1).
+    The spots of a Visium table are those under tissue, so they can be aligned from the image
+    alone. If the result is not confident, nothing is changed (dx = 0, dy = 0, scale = 1).
 
     A spot moves to x' = scale * (x - cx) + cx + dx and y' = scale * (y - cy) + cy + dy, in pixels;
     (cx, cy) is the centre of the image.

@@ -9,7 +9,7 @@ from histoboost.cli.command import Command
 
 @click.command(cls=Command)
 def backbones() -> None:
-    """List the backbones that `featurize` knows, and the pathology models it can fetch.
+    """List the backbones of `featurize`, and the pathology models it can download.
 
     \b
     Example:  histoboost backbones
@@ -19,12 +19,10 @@ def backbones() -> None:
 
     for name, line in describe_backbones().items():
         click.echo(f"{name:<24}{line}")
-    click.echo(
-        f"{'timm:<name>':<24}Any network of timm, with its own input size and normalisation."
-    )
-    click.echo(f"{'hf-hub:<repository>':<24}Any network of timm's kind on huggingface.co.")
-    click.echo(f"{'<module>:<function>':<24}Your own: the function returns an Architecture.")
-    click.echo("\nPathology foundation models (fetched only when asked for, mind the licence):")
+    click.echo(f"{'timm:<name>':<24}Any timm network, with its own input size and normalisation.")
+    click.echo(f"{'hf-hub:<repository>':<24}Any timm network on huggingface.co.")
+    click.echo(f"{'<module>:<function>':<24}Your own function that returns an Architecture.")
+    click.echo("\nPathology foundation models (downloaded only on request; read the licence):")
     row = "{:<12}  {:<51}  {:<20}  {:>5}  {:>5}  {:>9}  {}"
     click.echo(
         row.format("model", "--backbone", "licence", "input", "width", "um per px", "access")

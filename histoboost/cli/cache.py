@@ -1,4 +1,4 @@
-"""`histoboost cache`: look after an embedding store."""
+"""`histoboost cache`: maintain an embedding store."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _STORE = click.argument("store")
 
 @click.group(cls=Group)
 def cache() -> None:
-    """List, verify, clean, and fill an embedding store."""
+    """List, verify, clean up, import to and export from an embedding store."""
 
 
 @cache.command("list")
 @_STORE
 @json_option()
 def list_(store: str, json_path: str | None) -> None:
-    """Show every embedding in STORE: slides, shape, size, backbone, weights, completeness.
+    """List the embeddings in STORE: slides, shape, size, backbone, weights, completeness.
 
     \b
     Example:  histoboost cache list store.zarr
@@ -54,7 +54,7 @@ def list_(store: str, json_path: str | None) -> None:
     else:
         click.echo(f"{store}: no embeddings yet")
     if awaited:
-        click.echo(f"Not there yet: {', '.join(awaited)}. Run the same featurize again.")
+        click.echo(f"Missing slides: {', '.join(awaited)}. Run the same featurize command again.")
     write_json(json_path, {"embeddings": [row.to_json() for row in rows], "awaited": awaited})
 
 
@@ -71,9 +71,9 @@ def _lacking(row: EmbeddingRow) -> str:
 @json_option()
 @click.pass_context
 def verify(ctx: click.Context, store: str, json_path: str | None) -> None:
-    """Read every byte of STORE and compare it with its digest; exit code 1 if any is damaged.
+    """Check every byte of STORE against its digest; exit code 1 if any is damaged.
 
-    Run the same `featurize` again to repair what is listed.
+    To repair what is listed, run the same `featurize` command again.
 
     \b
     Example:  histoboost cache verify store.zarr
@@ -85,8 +85,8 @@ def verify(ctx: click.Context, store: str, json_path: str | None) -> None:
         where = [f"slide {damage.slide}"] if damage.slide else []
         where += [f"embedding {damage.embedding}"] if damage.embedding else []
         click.echo(f"{', '.join(where) or store}: {damage.reason}")
-    state = f"{len(found.damaged)} things damaged" if found.damaged else "all whole"
-    click.echo(f"{store}: {found.checked} units read, {state}")
+    state = f"{len(found.damaged)} problems" if found.damaged else "all intact"
+    click.echo(f"{store}: {found.checked} embeddings and spot tables checked, {state}")
     write_json(json_path, found.to_json())
     if found.damaged:
         ctx.exit(1)
@@ -95,7 +95,9 @@ def verify(ctx: click.Context, store: str, json_path: str | None) -> None:
 @cache.command()
 @_STORE
 @click.argument("name", required=False)
-@click.option("--slide", metavar="S", help="Only from this slide; without NAME, the slide itself.")
+@click.option(
+    "--slide", metavar="S", help="Remove from this slide only; without NAME, remove the slide."
+)
 def remove(store: str, name: str | None, slide: str | None) -> None:
     """Remove the embedding NAME, or a slide, from STORE.
 
@@ -105,7 +107,7 @@ def remove(store: str, name: str | None, slide: str | None) -> None:
     """
     from histoboost.cache.store import EmbeddingStore
 
-    EmbeddingStore(store, mode="r")  # a mistyped path is no empty store
+    EmbeddingStore(store, mode="r")  # a mistyped path must not create a store
     slides = EmbeddingStore(store).remove(name, slide)
     click.echo(f"{store}: removed {name or 'everything'} of {', '.join(slides)}")
 
@@ -116,10 +118,10 @@ def remove(store: str, name: str | None, slide: str | None) -> None:
 @groups_option()
 @format_option()
 def relabel(store: str, data: str, groups: str | None, format: str | None) -> None:
-    """Give the slides in STORE the abundances, split and group that they have in DATA.
+    """Replace abundances, split and group of the slides in STORE by those in DATA.
 
-    Embeddings stay, so a corrected table costs seconds. Spots must be those that were embedded. A
-    group stays where neither DATA nor --groups gives one.
+    Embeddings are kept, so this takes seconds. The spots must be those that were embedded. A group
+    is kept if neither DATA nor --groups gives one.
 
     \b
     Example:  histoboost cache relabel store.zarr slides.h5
@@ -129,12 +131,12 @@ def relabel(store: str, data: str, groups: str | None, format: str | None) -> No
     from histoboost.featurize.relabel import relabel as write
     from histoboost.slides.readers import open_dataset
 
-    EmbeddingStore(store, mode="r")  # a mistyped path is no empty store
+    EmbeddingStore(store, mode="r")  # a mistyped path must not create a store
     changes = write(open_dataset(data, format), store, groups)
     for slide, changed in changes.items():
         click.echo(f"{slide}: {', '.join(changed)}")
     if not changes:
-        click.echo(f"{store}: has these labels already")
+        click.echo(f"{store}: already has these labels")
 
 
 @cache.command("import")
@@ -142,19 +144,19 @@ def relabel(store: str, data: str, groups: str | None, format: str | None) -> No
 @click.argument("name")
 @click.argument("directory")
 def import_(store: str, name: str, directory: str) -> None:
-    """Import embeddings made elsewhere into STORE as embedding NAME.
+    """Import embeddings computed elsewhere into STORE as embedding NAME.
 
-    For every slide DIRECTORY holds <slide>.npy, shape (spots, features) in the store's order, or
-    TRIDENT's or HEST's <slide>.h5, whose patches are matched to spots by barcode or coordinates.
+    For every slide DIRECTORY contains <slide>.npy, shape (spots, features) in the store's order, or
+    <slide>.h5 of TRIDENT or HEST, whose patches are matched to spots by barcode or coordinates.
 
     \b
     Example:  histoboost cache import store.zarr uni2 embeddings/
     """
     from histoboost.cache.store import EmbeddingStore
 
-    EmbeddingStore(store, mode="r")  # a mistyped path is no empty store
+    EmbeddingStore(store, mode="r")  # a mistyped path must not create a store
     slides = EmbeddingStore(store).import_arrays(name, directory)
-    done = f"stored for {', '.join(slides)}" if slides else "was stored already"
+    done = f"stored for {', '.join(slides)}" if slides else "already stored"
     click.echo(f"{store}: {name} {done}")
 
 
@@ -163,7 +165,7 @@ def import_(store: str, name: str, directory: str) -> None:
 @click.argument("output", type=click.Path())
 @click.option("--spatialdata", is_flag=True, help="Write SpatialData instead of AnnData.")
 def export(store: str, output: str, spatialdata: bool) -> None:
-    """Write the slides in STORE, with spots and embeddings, to OUTPUT: .h5ad or .zarr.
+    """Export the slides in STORE, with spots and embeddings, to OUTPUT: .h5ad or .zarr.
 
     \b
     Example:  histoboost cache export store.zarr slides.h5ad
@@ -184,21 +186,21 @@ def export(store: str, output: str, spatialdata: bool) -> None:
     default=24.0,
     show_default=True,
     metavar="HOURS",
-    help="On object stores, where nobody knows which run lives: keep what is younger.",
+    help="Minimum age of what is removed where locks are unavailable, as on object stores.",
 )
 def gc(store: str, older_than: float) -> None:
-    """Remove what killed runs left staged in STORE; what a live run owns is kept.
+    """Remove what interrupted runs left behind in STORE; live runs are not affected.
 
     \b
     Example:  histoboost cache gc store.zarr
     """
     from histoboost.cache.store import EmbeddingStore
 
-    EmbeddingStore(store, mode="r")  # a mistyped path is no empty store
+    EmbeddingStore(store, mode="r")  # a mistyped path must not create a store
     found = EmbeddingStore(store).gc(older_than * 3600)
     click.echo(
-        f"{store}: removed {found.removed} staging areas ({_size(found.removed_bytes)}), "
-        f"kept {found.kept} that may be in use"
+        f"{store}: removed {found.removed} staging folders ({_size(found.removed_bytes)}), "
+        f"kept {found.kept} possibly in use"
     )
 
 

@@ -1,4 +1,4 @@
-"""What every command shares: errors in one line, warnings in one line, and `--config`."""
+"""Shared by all commands: one-line errors and warnings, and `--config`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import click
 
 from histoboost.errors import BadInput, HistoboostError
 
-GOES_ON = "what was complete is kept; run the same command again to go on"
+GOES_ON = "finished work is kept; run the same command again to resume"
 NOTHING_WRITTEN = "nothing was written; run the same command again"
-PARTLY_DONE = "part of it may be done; run the same command again for the rest"
+PARTLY_DONE = "part of the work may be done; run the same command again to complete it"
 
-#: What Ctrl-C leaves behind, by the name of the command; nothing, where a command is not named.
-#: One with which this depends on its options calls `after_interrupt`.
+#: Line printed after Ctrl-C, by command; `NOTHING_WRITTEN` for all others. Where it depends on the
+#: options, the command calls `after_interrupt`.
 LEFT_BEHIND = {
     "featurize": GOES_ON,
     "finetune": GOES_ON,
@@ -56,13 +56,10 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: str | None) 
         group = getattr(root, "commands", {}).get(table)
         if isinstance(group, click.Group):
             below = ", ".join(f"[{name}]" for name, _ in sorted(_commands(group)))
-            raise BadInput(
-                f"{value}: [{table}] is a group of commands, each with a table of its own name; "
-                f"write {below}"
-            )
+            raise BadInput(f"{value}: [{table}] is a group of commands; write {below}")
         if table not in commands:
             raise BadInput(
-                f"{value}: [{table}] is no command{_meant(table, commands)}; there are "
+                f"{value}: [{table}] is not a command{_meant(table, commands)}; choose one of "
                 f"{', '.join(sorted(commands))}"
             )
     known = _settable(ctx.command)
@@ -71,7 +68,7 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: str | None) 
         if _as_flag(key) not in known:
             raise BadInput(
                 f"{value}: [{ctx.info_name}] has no option {key!r}{_meant(_as_flag(key), known)}; "
-                f"it takes {', '.join(sorted(known))}"
+                f"options are {', '.join(sorted(known))}"
             )
     anywhere = {flag for command in commands.values() for flag in _settable(command)}
     for key in bare:
@@ -82,7 +79,7 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: str | None) 
     lists = {param.name for param in ctx.command.params if getattr(param, "multiple", False)}
     for flag, item in given.items():
         if known.get(flag) in lists and not isinstance(item, list):
-            raise BadInput(f"{value}: {flag} is a list; write {flag} = {_as_list(item)}")
+            raise BadInput(f"{value}: {flag} must be a list; write {flag} = {_as_list(item)}")
     defaults = {known[flag]: item for flag, item in given.items() if flag in known}
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
 
@@ -134,7 +131,7 @@ class Command(click.Command):
                 is_eager=True,
                 expose_value=False,
                 callback=_read_config,
-                help="TOML file with defaults for the options of this command.",
+                help="TOML file with default values of options.",
             )
         )
 
@@ -197,7 +194,7 @@ def _usage_line(error: click.UsageError) -> str:
         return f"no such option {error.option_name}{_meant(error.option_name, known)}"
     if isinstance(error, click.exceptions.NoSuchCommand):
         known = list(getattr(command, "commands", {}))
-        meant = _meant(error.command_name, known) or f"; there are {', '.join(known)}"
+        meant = _meant(error.command_name, known) or f"; choose one of {', '.join(known)}"
         return f"no such command {error.command_name}{meant}"
     if isinstance(error, click.MissingParameter) and error.param is not None:
         choices = ", ".join(_choices(error.param))

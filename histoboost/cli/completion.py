@@ -10,7 +10,7 @@ from histoboost.cli.command import Command
 @click.command(cls=Command)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the script that completes commands and options in SHELL.
+    """Print a completion script for SHELL.
 
     \b
     Example:  histoboost completion bash >> ~/.bashrc

@@ -14,21 +14,21 @@ from histoboost.cli.command import Command
     default="histoboost-demo",
     show_default=True,
     metavar="DIR",
-    help="Where everything is written.",
+    help="Folder to write to.",
 )
 @click.option(
     "--backbone",
     default="stain-texture",
     show_default=True,
     metavar="NAME",
-    help="A name that `histoboost backbones` lists; the default needs no weights.",
+    help="Backbone, see `histoboost backbones`; the default needs no weights.",
 )
 @click.option(
     "--weights",
     default="pretrained",
     show_default=True,
     metavar="pretrained|PATH",
-    help="Weights of the backbone; the default backbone has none.",
+    help="Weights of the backbone, if it needs any.",
 )
 @click.option(
     "--spots",
@@ -36,13 +36,13 @@ from histoboost.cli.command import Command
     default=250,
     show_default=True,
     metavar="N",
-    help="Spots per slide, about.",
+    help="Approximate number of spots per slide.",
 )
 def demo(out: str, backbone: str, weights: str, spots: int) -> None:
-    """Run the main job on made-up slides: no download, about a minute.
+    """Run the full pipeline on synthetic slides: no download, about a minute.
 
-    Writes phantom slides, embeds them, cross-validates, trains, predicts the slide without labels,
-    writes a report and ends with scores beside those of a constant guess.
+    Writes synthetic slides, embeds them, cross-validates, trains, predicts the unlabelled slide,
+    writes a report and prints scores beside those of constant profiles.
 
     \b
     Example:  histoboost demo

@@ -9,7 +9,7 @@ from histoboost.cli.command import Command
 
 @click.command(cls=Command)
 def doctor() -> None:
-    """Show versions, devices, threads, the weights cache, and what is missing.
+    """Show versions, devices, cores, cached weights and missing extras.
 
     \b
     Example:  histoboost doctor

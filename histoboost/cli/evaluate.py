@@ -15,16 +15,22 @@ from histoboost.cli.setup_options import fold_options, setup_fields, setup_optio
 
 @click.command(cls=Command)
 @click.argument("store", type=click.Path())
-@click.option("--features", metavar="SPEC", help="Feature-set expression; see the manual.")
+@click.option(
+    "--features",
+    metavar="SPEC",
+    help="Feature-set expression: NAME, NAME:ring1, pca:64(NAME) or coords, joined by +.",
+)
 @setup_options
 @fold_options
 @click.option(
     "--interval",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     metavar="LEVEL",
-    help="Also report how many spots intervals of this level really hold.",
+    help="Also report the coverage of prediction intervals of this level.",
 )
-@click.option("--verbose", is_flag=True, help="Also print jobs, threads and seconds.")
+@click.option(
+    "--verbose", is_flag=True, help="Also print numbers of jobs and threads, and run time."
+)
 @json_option()
 def evaluate(
     store: str,
@@ -50,7 +56,7 @@ def evaluate(
 
     setup = Setup(**setup_fields(**given))
     opened = EmbeddingStore(store, mode="r")
-    # A cluster's work is worth keeping; coverage needs the predictions, which are not kept.
+    # Results of a cluster are stored; coverage needs the predictions, which are not.
     kept = KeptFolds(default_folder()) if scheduler and interval is None else None
     if kept is not None:
         after_interrupt(GOES_ON)

@@ -13,9 +13,9 @@ from histoboost.cli.options import format_option, page_option
 @page_option("explore.html")
 @format_option()
 def explore(data: str, output: str, format: str | None) -> None:
-    """Show slides, cell types and embeddings of DATA on one page.
+    """Write a page of slides, cell types and embeddings of DATA.
 
-    DATA is anything that featurize reads, or an embedding store.
+    DATA is any input of featurize, or an embedding store.
 
     \b
     Example:  histoboost explore slides.h5 -o explore.html

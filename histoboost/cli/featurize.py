@@ -26,21 +26,21 @@ from histoboost.cli.options import (
     "--backbone",
     required=True,
     metavar="NAME",
-    help="A name that `histoboost backbones` lists; none stores spots and abundances only.",
+    help="Backbone, see `histoboost backbones`; none stores spots and abundances only.",
 )
 @click.option(
     "--patch",
     type=CommaList(),
     default=(),
     metavar="SIDE[,SIDE...]",
-    help="Sides of the patches in pixels, or in micrometres: 64,128 or 55um,110um.",
+    help="Sides of the patches, in pixels or micrometres: 64,128 or 55um,110um.",
 )
 @click.option(
     "--weights",
     default="pretrained",
     show_default=True,
     metavar="pretrained|random|PATH",
-    help="Where the weights come from; random is for tests.",
+    help="Weights of the backbone; random is for tests.",
 )
 @groups_option()
 @alignment_option()
@@ -49,7 +49,7 @@ from histoboost.cli.options import (
     default="none",
     show_default=True,
     metavar="none|macenko|reinhard",
-    help="Normalise the stains of each slide.",
+    help="Stain normalisation, per slide.",
 )
 @click.option(
     "--views",
@@ -57,7 +57,7 @@ from histoboost.cli.options import (
     default=1,
     show_default=True,
     metavar="1|8",
-    help="8: mean over the flips and quarter turns of each patch.",
+    help="8 averages over flips and rotations by 90 degrees of each patch.",
 )
 @device_option()
 @click.option(
@@ -65,19 +65,19 @@ from histoboost.cli.options import (
     default="fp32",
     show_default=True,
     metavar="fp32|bf16",
-    help="bf16 is faster on a GPU, and another embedding.",
+    help="Precision of the network; bf16 is faster on a GPU and gives a different embedding.",
 )
 @click.option(
     "--engine",
     default="auto",
     show_default=True,
     metavar="auto|torch|openvino",
-    help="auto takes OpenVINO on a CPU where it is installed; same result.",
+    help="Inference engine; auto uses OpenVINO on a CPU if installed, with the same result.",
 )
 @click.option(
     "--batch-size", type=click.IntRange(min=1), metavar="N", help="Patches per forward pass."
 )
-@click.option("--name", metavar="NAME", help="Instead of <backbone>@<side>.")
+@click.option("--name", metavar="NAME", help="Name of the embedding instead of <backbone>@<side>.")
 @format_option()
 @scheduler_option()
 def featurize(
@@ -88,9 +88,9 @@ def featurize(
     scheduler: str | None,
     **options: Any,
 ) -> None:
-    """Embed patches around every spot of DATA, once, into STORE.
+    """Embed patches around every spot of DATA into STORE.
 
-    A run that was interrupted goes on where it stopped; a second run computes nothing.
+    An interrupted run resumes; a second run computes nothing.
 
     \b
     Example:  histoboost featurize slides.h5 store.zarr --backbone resnet50 --patch 64,128

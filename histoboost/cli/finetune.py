@@ -47,7 +47,7 @@ class Numbers(CommaList):
 
 
 def setting(flag: str, kind: Any, help: str) -> Callable[[F], F]:
-    """An option of the recipe; its help names what each preset says."""
+    """An option of the recipe; its help lists the value of each preset."""
     field = flag.split("/")[0].removeprefix("--").replace("-", "_")
     values = [_show(getattr(settings, field)) for settings in PRESETS.values()]
     if len(set(values)) == 1:
@@ -73,7 +73,7 @@ def _show(value: object) -> str:
     type=click.Choice(list(PRESETS)),
     default="cnn-baseline",
     show_default=True,
-    help="Recipe to start from; every option below changes one part of it.",
+    help="Recipe; the options below change parts of it.",
 )
 @click.option(
     "--slides", type=CommaList(), metavar="A,B", help="Labelled slides to use; all by default."
@@ -82,7 +82,7 @@ def _show(value: object) -> str:
     "--held-out",
     type=CommaList(),
     metavar="A,B",
-    help="Slides never trained on, but scored at the end.",
+    help="Slides to exclude from training and score at the end.",
 )
 @click.option("--cross-validate", is_flag=True, help="Hold out each slide or group in turn.")
 @click.option(
@@ -90,7 +90,7 @@ def _show(value: object) -> str:
     type=click.Choice(["slide", "group"]),
     default="slide",
     show_default=True,
-    help="What a fold of --cross-validate holds out.",
+    help="Hold out slides or groups in --cross-validate.",
 )
 @groups_option()
 @click.option(
@@ -99,38 +99,46 @@ def _show(value: object) -> str:
     default="auto",
     show_default=True,
     metavar="auto|none|A,B",
-    help="Training slides that end the training early: names, auto, or none.",
+    help="Training slides that decide when to stop.",
 )
 @alignment_option()
-@setting("--backbones", CommaList(), "One network each; the same one may come twice.")
-@setting("--weights", CommaList(), "pretrained, random, a file, or a folder with <backbone>.pth.")
-@setting("--patch", Numbers(), "Fields of view, in pixels of the slide.")
-@setting("--input-px", int, "Side that patches are resized to.")
-@setting("--batch-norm", click.Choice(BATCH_NORM), "Whether batch norm follows the batches.")
-@setting("--coords", int, "Width of the MLP on the coordinates; 0 leaves them out.")
-@setting("--hidden", Numbers(), "Widths of dense layers before the output.")
-@setting("--dropout", float, "Probability, before each dense layer.")
-@setting("--target", click.Choice(TARGETS), "What the network learns.")
-@setting("--loss", click.Choice(LOSSES), "soft-spearman needs --target rank.")
-@setting("--temperature", float, "Softness of the ranks of soft-spearman.")
-@setting("--learning-rate", float, "Of Adam.")
-@setting("--weight-decay", float, "Of Adam.")
-@setting("--clip", float, "Largest norm of the gradient; 0 is no limit.")
-@setting("--batch-size", int, "Spots.")
-@setting("--epochs", int, "At most.")
-@setting("--epoch-spots", int, "Spots drawn for each epoch; 0 is all.")
-@setting("--plateau-patience", int, "Epochs until the learning rate falls; 0 keeps it.")
-@setting("--plateau-factor", float, "What it is multiplied by then.")
-@setting("--patience", int, "Epochs without improvement until the end; 0 trains all.")
-@setting("--monitor", click.Choice(MONITORS), "What has to improve on the stopping slide.")
+@setting("--backbones", CommaList(), "Networks of the ensemble; repeats allowed.")
+@setting(
+    "--weights",
+    CommaList(),
+    "Initial weights: pretrained, random, a file, or a folder with <backbone>.pth.",
+)
+@setting("--patch", Numbers(), "Sides of the patches, in pixels of the slide.")
+@setting("--input-px", int, "Side to which patches are resized, in pixels.")
+@setting("--batch-norm", click.Choice(BATCH_NORM), "Statistics of batch norm during training.")
+@setting("--coords", int, "Width of the MLP on the coordinates; 0 omits coordinates.")
+@setting("--hidden", Numbers(), "Widths of the dense layers before the output.")
+@setting("--dropout", float, "Dropout probability before each dense layer.")
+@setting("--target", click.Choice(TARGETS), "Transformation of the abundances to learn.")
+@setting("--loss", click.Choice(LOSSES), "Loss; soft-spearman needs --target rank.")
+@setting("--temperature", float, "Softness of the ranks in soft-spearman.")
+@setting("--learning-rate", float, "Initial learning rate of Adam.")
+@setting("--weight-decay", float, "Weight decay of Adam.")
+@setting("--clip", float, "Maximum norm of the gradient; 0 for no limit.")
+@setting("--batch-size", int, "Spots per batch.")
+@setting("--epochs", int, "Maximum number of epochs.")
+@setting("--epoch-spots", int, "Spots drawn per epoch; 0 for all.")
+@setting(
+    "--plateau-patience",
+    int,
+    "Epochs without improvement before the learning rate is reduced; 0 for never.",
+)
+@setting("--plateau-factor", float, "Factor that multiplies the learning rate on a plateau.")
+@setting("--patience", int, "Epochs without improvement before training stops; 0 for never.")
+@setting("--monitor", click.Choice(MONITORS), "Quantity that must improve on the stopping slide.")
 @setting("--flip/--no-flip", bool, "Random flips.")
-@setting("--rotation", float, "Random rotation up to this angle, degrees.")
+@setting("--rotation", float, "Random rotation up to this angle in degrees.")
 @setting("--zoom", float, "Random zoom up to this fraction.")
 @setting("--brightness", float, "Random change of brightness up to this fraction.")
 @setting("--contrast", float, "Random change of contrast up to this fraction.")
 @setting("--translation", float, "Random shift up to this fraction of the side.")
-@setting("--augment-group", int, "Spots of a batch that share a draw.")
-@setting("--seed", int, "Of the first network; the others count on.")
+@setting("--augment-group", int, "Number of spots augmented in the same way.")
+@setting("--seed", int, "Random seed of the first network; the next ones follow.")
 @device_option()
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; all allowed by default.")
 @click.option(
@@ -160,11 +168,11 @@ def finetune(
     json_path: str | None,
     **choices: Any,
 ) -> None:
-    """Train CNNs end to end on DATA, as the field's notebooks do; OUT is a folder.
+    """Train CNNs end to end on DATA, with recipes of the field; OUT is a folder.
 
-    Whole slides are held out; training stops early on a training slide, never on a held-out one.
-    The same command continues a run that was killed. `predict DATA OUT` predicts with the
-    result, `featurize --weights OUT/member_0_.../backbone.pth` embeds with it.
+    Whole slides are held out; a training slide, never a held-out one, decides when to stop. The
+    same command resumes an interrupted run. Use the result with `predict DATA OUT` or with
+    `featurize --weights OUT/member_0_.../backbone.pth`.
 
     \b
     Examples:  histoboost finetune slides.h5 cnn/ --preset cnn-baseline --held-out S_1

@@ -20,7 +20,7 @@ _WRAPS = {"group": 7, "width x height": 7, "abundance": 9}
 @format_option()
 @json_option()
 def inspect(data: str, format: str | None, json_path: str | None) -> None:
-    """Show the slides, spots and cell types in DATA, and what is wrong with them.
+    """Show the slides, spots and cell types in DATA, and problems with them.
 
     \b
     Example:  histoboost inspect slides.h5

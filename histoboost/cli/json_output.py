@@ -1,6 +1,6 @@
 """`--json FILE`: results for programs.
 
-With ``--json -`` the result is all that goes to stdout; what is meant for people goes to stderr.
+With ``--json -`` the result goes to stdout and everything else to stderr.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def json_option(help: str = "Also write the result as JSON") -> Callable[[F], F]
         type=click.Path(),
         metavar="FILE",
         callback=_prepare,
-        help=f"{help}; - is stdout, with all else on stderr.",
+        help=f"{help}; - writes it to stdout, all else to stderr.",
     )
 
 

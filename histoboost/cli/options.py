@@ -1,4 +1,4 @@
-"""Options and values that several commands take, so that they read the same everywhere."""
+"""Options and value types shared by several commands."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def format_option() -> Callable[[F], F]:
     return click.option(
         "--format",
         metavar="NAME",
-        help="Format of DATA (hdf5, spaceranger, spatialdata, anndata, manifest) instead of what "
-        "the path looks like.",
+        help="Format of DATA: hdf5, spaceranger, spatialdata, anndata or manifest; by default "
+        "recognised from the path.",
     )
 
 
@@ -48,7 +48,7 @@ def alignment_option() -> Callable[[F], F]:
         default="none",
         show_default=True,
         metavar="none|auto|FILE.csv",
-        help="Move the spots: as the image says, or as a table of `histoboost align` says.",
+        help="Correction of spot positions: from the image, or from a table of `histoboost align`.",
     )
 
 
@@ -58,7 +58,7 @@ def groups_option() -> Callable[[F], F]:
         "--groups",
         type=click.Path(),
         metavar="FILE.csv",
-        help="Columns slide and group: slides of one patient are held out together.",
+        help="Table with columns slide and group (patient), to hold out groups together.",
     )
 
 
@@ -69,7 +69,7 @@ def device_option() -> Callable[[F], F]:
         default="auto",
         show_default=True,
         metavar="auto|cpu|cuda|cuda:N",
-        help="Where the network runs; auto takes the GPUs where there are some.",
+        help="Device of the network; auto uses all GPUs, if any.",
     )
 
 
@@ -82,7 +82,7 @@ def page_option(default: str) -> Callable[[F], F]:
         default=default,
         show_default=True,
         metavar="FILE",
-        help="The page: one HTML file that works offline.",
+        help="HTML file to write; it works offline.",
     )
 
 
@@ -92,7 +92,7 @@ def jobs_option() -> Callable[[F], F]:
         "--jobs",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Processes side by side; never more threads in all than this process may use.",
+        help="Number of parallel processes; by default, and at most, the available cores.",
     )
 
 

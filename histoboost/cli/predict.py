@@ -27,31 +27,35 @@ if TYPE_CHECKING:
     "--output",
     required=True,
     type=click.Path(),
-    help="File to write: .csv (the challenge's layout), .parquet, or .h5ad or .zarr (AnnData).",
+    help="File to write: .csv (the challenge's layout), .parquet, .h5ad or .zarr (AnnData).",
 )
-@click.option("--slides", type=CommaList(), metavar="A,B", help="All without labels by default.")
+@click.option(
+    "--slides",
+    type=CommaList(),
+    metavar="A,B",
+    help="Slides to predict; by default all unlabelled ones.",
+)
 @click.option(
     "--normalize",
     type=click.Choice(["rank", "rank-slide", "softmax", "minmax", "abundance", "none"]),
     default="rank",
     show_default=True,
-    help="Units of the predictions: rank of the cell type within the spot, a fraction in (0, 1], "
-    "1 = highest (the challenge's); rank-slide, rank of the spot within the slide alike; softmax, "
-    "shares that add up to 1; minmax, 0 to 1 within the spot; abundance, as in the labels; none, "
-    "as the model has them.",
+    help="Units of predictions: rank (of the cell type within the spot, in (0, 1], 1 is highest), "
+    "rank-slide (of the spot within the slide), softmax (shares that sum to 1), minmax (0 to 1 "
+    "within the spot), abundance (as in the labels) or none (as the model predicts).",
 )
 @click.option(
     "--interval",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     metavar="LEVEL",
-    help="Add lower and upper bounds per type; needs a model trained with --intervals.",
+    help="Level of prediction intervals to add, such as 0.9; needs train --intervals.",
 )
 @click.option(
     "--backbones",
     type=CommaList(),
     metavar="A,B",
-    help="Networks of your own or of a hub that finetune was given; a model's folder alone never "
-    "runs code.",
+    help="Custom or hub networks of a fine-tuned MODEL; required, because a model must not name "
+    "code to run.",
 )
 @format_option()
 def predict(
@@ -64,9 +68,9 @@ def predict(
     backbones: list[str] | None,
     format: str | None,
 ) -> None:
-    """Predict slides of STORE with MODEL and write a table or an AnnData.
+    """Predict slides of STORE with MODEL and write a table or AnnData.
 
-    Where MODEL is a folder that finetune wrote, STORE is the slides themselves (DATA).
+    For a MODEL trained with finetune, give DATA in place of STORE.
 
     \b
     Example:  histoboost predict store.zarr model -o submission.csv --slides S_7
@@ -81,8 +85,8 @@ def predict(
         found = _predict_images(store, model_path, slides, normalize, interval, backbones, format)
     elif backbones:
         raise BadInput(
-            f"backbones {','.join(backbones)}: {model_path} is no end-to-end model; leave "
-            "--backbones out"
+            f"backbones {','.join(backbones)}: {model_path} is not an end-to-end model; omit "
+            "--backbones"
         )
     else:
         found = _predict_embeddings(store, model_path, slides, normalize, interval, format)
@@ -112,8 +116,8 @@ def _predict_embeddings(
 
     if format is not None:
         raise BadInput(
-            f"format {format}: {model_path} is no end-to-end model, so it takes an embedding "
-            "store; leave --format out"
+            f"format {format}: {model_path} is not an end-to-end model and needs an embedding "
+            "store; omit --format"
         )
     model = CompositionRegressor.load(model_path)
     opened = EmbeddingStore(store, mode="r")
@@ -136,7 +140,7 @@ def _predict_images(
     from histoboost.slides.thumbnail import thumbnail
 
     if interval is not None:
-        raise BadInput(f"interval: {model_path} is an end-to-end model, which gives none")
+        raise BadInput(f"interval: {model_path} is an end-to-end model, which has no intervals")
     dataset = open_dataset(data, format)
     cell_types, predictions = predict_slides(
         dataset,

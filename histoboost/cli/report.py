@@ -14,10 +14,10 @@ from histoboost.cli.options import jobs_option, page_option
 @page_option("report.html")
 @jobs_option()
 def report(store: str, model: str, output: str, jobs: int | None) -> None:
-    """Show what MODEL can do on the slides of STORE, and where it fails.
+    """Write a page of scores, maps and failures of MODEL on the slides of STORE.
 
-    The slides that the model was trained on are held out in turn, and predicted by models that
-    were trained on the others with the same settings.
+    Each training slide is held out in turn and predicted by a model trained on the others with the
+    same settings.
 
     \b
     Example:  histoboost report store.zarr model -o report.html

@@ -31,8 +31,10 @@ def print_scores(scores: CrossValidation, result: dict[str, Any]) -> None:
     gain = mean["spot_spearman"] - max(constants)
     click.echo(
         f"Spearman correlations. {gain:+.3f} per spot against the better constant profile (columns "
-        "mean and mean-rank); constants score 0 per type."
+        "mean and mean-rank); constant profiles score 0 per type."
     )
     if "interval" in result:
         held = result["interval"]
-        click.echo(f"Intervals of {held['level']:.0%} held {held['coverage']['mean']:.1%}.")
+        click.echo(
+            f"Prediction intervals of {held['level']:.0%} cover {held['coverage']['mean']:.1%}."
+        )

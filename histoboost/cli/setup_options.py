@@ -1,4 +1,4 @@
-"""The options that say what a model is and how it is scored: `evaluate`, `ablate`, `train`."""
+"""Options that define a model and its scoring, for `evaluate`, `ablate` and `train`."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ class NumberOption(click.ParamType[tuple[str, float]]):
 
 
 def setup_options(command: F) -> F:
-    """The options that determine a model, the same for evaluate, ablate and train."""
+    """Options that define a model, for evaluate, ablate and train."""
     options = [
         click.option(
             "--model",
             type=click.Choice(MODELS),
             show_default="stack",
-            help="What learns: stack (kernel ridge, then one LightGBM per cell type on what it "
-            "predicts), lightgbm, ridge, kernel (kernel ridge), blend (LightGBM and ridge), coords "
-            "(the place alone), mean or mean-rank (a constant profile).",
+            help="Model: stack (kernel ridge, then one LightGBM per cell type on its predictions), "
+            "lightgbm, ridge, kernel (kernel ridge), blend (LightGBM and ridge), coords (position "
+            "alone), mean or mean-rank (constant profiles).",
         ),
         click.option(
             "--target",
             type=click.Choice(["rank", "log", "raw"]),
             show_default="rank",
-            help="Learn ranks within each spot, logarithms, or abundances as they are.",
+            help="What the model learns: ranks within each spot, logarithms, or raw abundances.",
         ),
         click.option(
             "--group-by",
@@ -62,30 +62,30 @@ def setup_options(command: F) -> F:
             "--standardize",
             type=click.Choice(["slide", "none"]),
             show_default="slide",
-            help="Bring embeddings to mean 0 and variance 1 within each slide.",
+            help="Standardise embeddings to mean 0 and variance 1 within each slide.",
         ),
         click.option(
             "--balance",
             type=click.Choice(["slide", "none"]),
             show_default="slide",
-            help="Let every training slide count the same, or every spot.",
+            help="Equal weight for every training slide, or (none) for every spot.",
         ),
         click.option(
             "--smooth",
             type=click.FloatRange(0, 1),
-            metavar="SHARE",
+            metavar="FRACTION",
             show_default="0.0",
-            help="Take this share of each prediction from the neighbouring spots'.",
+            help="Smoothing: fraction of each prediction taken from the neighbouring spots.",
         ),
         click.option(
-            "--seed", type=click.IntRange(min=0), metavar="N", show_default="0", help="Seed."
+            "--seed", type=click.IntRange(min=0), metavar="N", show_default="0", help="Random seed."
         ),
         click.option(
             "--set",
             "options",
             type=NumberOption(),
             multiple=True,
-            help="Parameter of LightGBM, such as n_estimators=200 or early_stopping=50.",
+            help="LightGBM parameter, such as n_estimators=200 or early_stopping=50; repeatable.",
         ),
         click.option(
             "--slides",
@@ -100,7 +100,7 @@ def setup_options(command: F) -> F:
 
 
 def fold_options(command: F) -> F:
-    """What is scored, and how often; the same for evaluate and ablate."""
+    """Options of the cross-validation, for evaluate and ablate."""
     options = [
         click.option(
             "--seeds",
@@ -108,10 +108,13 @@ def fold_options(command: F) -> F:
             default=1,
             show_default=True,
             metavar="N",
-            help="Average over so many seeds.",
+            help="Number of seeds to average over.",
         ),
         click.option(
-            "--held-out", type=CommaList(), metavar="A,B", help="Score only these slides' folds."
+            "--held-out",
+            type=CommaList(),
+            metavar="A,B",
+            help="Score only the folds of these slides.",
         ),
     ]
     return _take(command, options)
@@ -124,6 +127,6 @@ def _take(command: F, options: Sequence[Callable[[F], F]]) -> F:
 
 
 def setup_fields(options: tuple[tuple[str, float], ...], **given: Any) -> dict[str, Any]:
-    """What was said on the command line; the rest keeps the defaults of `Setup`."""
+    """Fields given on the command line; all others keep the defaults of `Setup`."""
     fields = {key: value for key, value in given.items() if value is not None}
     return {**fields, "options": dict(options)} if options else fields

@@ -15,12 +15,16 @@ from histoboost.cli.setup_options import setup_fields, setup_options
 @click.command(cls=Command)
 @click.argument("store", type=click.Path())
 @click.argument("model_path", metavar="MODEL", type=click.Path())
-@click.option("--features", metavar="SPEC", help="Feature-set expression; see the manual.")
+@click.option(
+    "--features",
+    metavar="SPEC",
+    help="Feature-set expression: NAME, NAME:ring1, pca:64(NAME) or coords, joined by +.",
+)
 @setup_options
 @click.option(
     "--intervals",
     is_flag=True,
-    help="Also hold out each slide once, so that predict can give intervals.",
+    help="Also cross-validate, so that predict can add prediction intervals.",
 )
 def train(
     store: str,
@@ -31,7 +35,7 @@ def train(
     intervals: bool,
     **given: Any,
 ) -> None:
-    """Train on the labelled slides in STORE and write the directory MODEL.
+    """Train on the labelled slides in STORE and write the folder MODEL.
 
     \b
     Example:  histoboost train store.zarr model --slides S_1,S_2,S_3

@@ -42,7 +42,7 @@ def test_slides_that_never_came_are_known(cut_off: EmbeddingStore) -> None:
     assert cut_off.slides() == ["S_1", "S_2"]
     assert cut_off.awaited() == ["S_3", "S_4"]
     listed = CliRunner().invoke(main, ["cache", "list", cut_off.location])
-    assert "Not there yet: S_3, S_4." in listed.stdout
+    assert "Missing slides: S_3, S_4." in listed.stdout
 
 
 def test_who_takes_all_slides_is_warned_that_some_are_still_to_come(

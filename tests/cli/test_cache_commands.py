@@ -96,7 +96,7 @@ def test_import_stores_arrays_and_does_nothing_the_second_time(store, tmp_path):
     for slide, array in arrays.items():
         np.save(tmp_path / f"{slide}.npy", array)
     assert "stored for S_2, S_1" in run("import", store, "uni", tmp_path).stdout
-    assert "was stored already" in run("import", store, "uni", tmp_path).stdout
+    assert "already stored" in run("import", store, "uni", tmp_path).stdout
     read = EmbeddingStore(store).read("S_1", "uni")
     np.testing.assert_array_equal(read, arrays["S_1"].astype(np.float16))
 
@@ -104,7 +104,7 @@ def test_import_stores_arrays_and_does_nothing_the_second_time(store, tmp_path):
 def test_gc_removes_what_nobody_owns(store):
     writer = EmbeddingStore(store).writer("S_1", "new@64", Recipe({"a": 1}), N, D)
     writer.close()
-    assert "removed 1 staging areas" in run("gc", store).stdout
+    assert "removed 1 staging folders" in run("gc", store).stdout
     assert not (store / ".staging").exists()
 
 
@@ -155,7 +155,7 @@ def test_relabel_takes_groups_and_abundances_over_and_keeps_embeddings(tmp_path)
         assert opened.spots(slide).group == "P"
         np.testing.assert_array_equal(opened.read(slide, "stain-texture@16"), rows)
     again = run("relabel", tmp_path / "store", data, "--groups", groups)
-    assert again.stdout == f"{tmp_path / 'store'}: has these labels already\n"
+    assert again.stdout == f"{tmp_path / 'store'}: already has these labels\n"
     assert not opened.verify().damaged
 
 

@@ -199,7 +199,7 @@ def test_an_option_has_the_same_name_in_the_config_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("[shown]\nname = 'x'\n", "[shown] is no command; did you mean show?"),
+        ("[shown]\nname = 'x'\n", "[shown] is not a command; did you mean show?"),
         ("batchsize = 7\n", "an option 'batchsize'; did you mean batch-size?"),
     ],
 )
@@ -216,11 +216,11 @@ def test_what_no_command_takes_from_a_config_file_is_named(
 @pytest.mark.parametrize(
     ("text", "remedy"),
     [
-        ("set = 'n_estimators=20'", 'set is a list; write set = ["n_estimators=20"]'),
-        ("set = { max_bin = 9 }", 'set is a list; write set = ["max_bin=9"]'),
+        ("set = 'n_estimators=20'", 'set must be a list; write set = ["n_estimators=20"]'),
+        ("set = { max_bin = 9 }", 'set must be a list; write set = ["max_bin=9"]'),
         (
             "[cache]\njson = 'x'",
-            "own name; write [export], [gc], [import], [list], [rel",
+            "group of commands; write [export], [gc], [import], [list], [rel",
         ),
     ],
 )
@@ -391,7 +391,7 @@ def test_ctrl_c_says_of_a_command_that_keeps_what_it_did_how_to_go_on(
     EmbeddingStore("s.zarr").write_spots(SpotTable("S_1", np.zeros((1, 2)), ("a",)))
     command = [str(phantom_h5) if word == "PHANTOM" else word for word in options.split()]
     line = interrupted(monkeypatch, where, command)
-    assert line.endswith("what was complete is kept; run the same command again to go on")
+    assert line.endswith("finished work is kept; run the same command again to resume")
 
 
 def test_ctrl_c_leaves_no_table_of_alignments(

@@ -41,7 +41,14 @@ def test_evaluate_prints_the_baselines_and_writes_json(store: str, tmp_path: Pat
     common = ("--model", "ridge", "--interval", "0.8", "--verbose", "--json", str(path))
     result = run("evaluate", store, "--features", "mine", *common)
     assert result.exit_code == 0, result.output
-    for word in ("per-spot", "mean-rank", "S_2", "Intervals of 80%", "jobs x", "seconds"):
+    for word in (
+        "per-spot",
+        "mean-rank",
+        "S_2",
+        "Prediction intervals of 80%",
+        "jobs x",
+        "seconds",
+    ):
         assert word in result.output
     written = json.loads(path.read_text())
     assert [fold["held_out"] for fold in written["folds"]] == [["S_1"], ["S_2"]]
@@ -123,7 +130,7 @@ def test_train_and_predict_write_a_submission(store: str, tmp_path: Path) -> Non
         (("train", "STORE", "nowhere/model"), "no such directory"),
         (("predict", "STORE", "nomodel", "-o", "x.csv"), "nomodel: no such model"),
         (("predict", "STORE", "nomodel", "-o", "folder.csv"), "is a directory"),
-        (("predict", "STORE", "nomodel", "-o", "x.csv", "--format", "hdf5"), "leave --format out"),
+        (("predict", "STORE", "nomodel", "-o", "x.csv", "--format", "hdf5"), "omit --format"),
         (("predict", "STORE", "nomodel", "-o", "nowhere/x.csv"), "no such directory"),
     ],
 )

@@ -108,5 +108,5 @@ def test_a_model_of_embeddings_takes_no_backbones(folder: Path) -> None:
     (folder / "cnn" / "finetune.json").unlink()
     result = predict("--backbones", OWN)
     assert result.exit_code == 2
-    assert "leave --backbones out" in result.stderr
+    assert "omit --backbones" in result.stderr
     assert not (folder / "ran").exists()
