@@ -115,3 +115,10 @@ def test_every_fenced_block_names_a_language_this_test_knows() -> None:
     for page in PAGES:
         for language in re.findall(r"^```([^\n`]+)$", page.read_text("utf-8"), re.MULTILINE):
             assert language in known or language.startswith("{"), f"{page.name}: {language}"
+
+
+def test_every_path_that_contributing_names_is_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    named = re.findall(r"`((?:histoboost|docs|tests|benchmarks|\.ci)/[^`<]*)`", text)
+    assert named
+    assert [path for path in named if not (ROOT / path).exists()] == []
