@@ -56,4 +56,5 @@ def write_json(path: str | None, result: object) -> None:
     if path == "-":
         click.get_current_context().meta[_STDOUT].write(text)
         return
+    check_output(Path(path))
     write_text(Path(path), text)
