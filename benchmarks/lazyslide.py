@@ -2,8 +2,9 @@
 
     python -m benchmarks.lazyslide [--json FILE]
 
-A phantom slide lies in one tiled TIFF. Ours is `histoboost.featurize` from that file to a finished
-store; theirs opens the slide, is told the tiles and extracts features, which end in its tables.
+A phantom slide lies in one tiled TIFF. Ours is `histoboost.featurize.featurize` from that file to a
+finished store; theirs opens the slide, is told the tiles and extracts features, which end in its
+tables.
 Neither time has the loading of the network in it. The network is ours with random weights, so that
 nothing is downloaded, and the features of both must agree. Round after round in turn; what counts
 are the ratios.
@@ -28,7 +29,7 @@ from torchvision.transforms import v2
 from benchmarks.featurize import spread
 from histoboost.cache.store import EmbeddingStore
 from histoboost.featurize.backbones.base import Backbone, load_backbone
-from histoboost.featurize.embed import featurize
+from histoboost.featurize import featurize
 from histoboost.phantom import phantom_slide
 
 #: The least correlation between our feature vector of a tile and theirs. They differ by float16 in

@@ -79,7 +79,7 @@ def on_this_machine(workers: int) -> float:
     """Seconds that `featurize` takes on so many worker processes of this machine."""
     from distributed import Client, LocalCluster
 
-    import histoboost
+    from histoboost.featurize import featurize
     from histoboost.phantom import write_phantom
 
     with tempfile.TemporaryDirectory() as folder:
@@ -93,9 +93,9 @@ def on_this_machine(workers: int) -> float:
             client.wait_for_workers(workers)
             choices = {"backbone": "resnet18", "weights": "random", "patch": ["32"]}
             # The first run imports torch and loads the backbone on every worker.
-            histoboost.featurize(slides, Path(folder) / "warm.zarr", client=client, **choices)
+            featurize(slides, Path(folder) / "warm.zarr", client=client, **choices)
             start = time.perf_counter()
-            histoboost.featurize(slides, Path(folder) / "store.zarr", client=client, **choices)
+            featurize(slides, Path(folder) / "store.zarr", client=client, **choices)
             return time.perf_counter() - start
 
 

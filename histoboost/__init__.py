@@ -1,7 +1,8 @@
 """Cell-type composition of every spot on an H&E slide.
 
 The names below are the public API. Each is imported on first use, so that
-``import histoboost`` loads neither torch nor lightgbm.
+``import histoboost`` loads neither torch nor lightgbm. Stage 1 is
+`histoboost.featurize.featurize`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING
 __version__ = "0.2.0.dev0"
 
 _HOME = {
-    "featurize": "histoboost.featurize.embed",
     "relabel": "histoboost.featurize.relabel",
     "EmbeddingStore": "histoboost.cache.store",
     "CompositionRegressor": "histoboost.regress.model",
@@ -36,7 +36,6 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from histoboost.cache.store import EmbeddingStore as EmbeddingStore
-    from histoboost.featurize.embed import featurize as featurize
     from histoboost.featurize.relabel import relabel as relabel
     from histoboost.regress.ablate import ablate as ablate
     from histoboost.regress.boosting import MultiTargetLGBM as MultiTargetLGBM

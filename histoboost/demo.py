@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.errors import BadInput
+from histoboost.errors import BadInput, require
 from histoboost.io import write_text
 from histoboost.phantom import write_phantom
 
@@ -54,7 +54,7 @@ def run(
     out : str or Path
         Folder, made if it does not exist.
     backbone, weights : str
-        As in `histoboost.featurize.embed.featurize`; the default backbone needs no weights.
+        As in `histoboost.featurize.featurize`; the default backbone needs no weights.
     spots : int
         Spots per slide, about.
     say : callable
@@ -71,7 +71,8 @@ def run(
     HistoboostError
         If `out` holds the demo of other slides.
     """
-    from histoboost.featurize.embed import featurize
+    require("demo", "torch", "torch")
+    from histoboost.featurize import featurize
     from histoboost.outputs.table import write_submission
     from histoboost.regress.model import CompositionRegressor
     from histoboost.report.model_report import report

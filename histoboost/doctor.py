@@ -6,12 +6,15 @@ import os
 import platform
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 from histoboost import __version__
 
 #: Package by which an extra is recognised -> the extra, and what it is needed for.
 OPTIONAL = {
+    "torch": ("torch", "featurize, finetune, demo"),
+    "torchvision": ("torch", "pretrained networks"),
     "openvino": ("openvino", "faster embedding on a CPU (--engine openvino)"),
     "distributed": ("dask", "running on a Dask cluster (--scheduler)"),
     "obstore": ("cloud", "stores in object storage (s3://, gs://, az://)"),
@@ -39,8 +42,6 @@ CORE = (
     "scikit-learn",
     "scipy",
     "threadpoolctl",
-    "torch",
-    "torchvision",
     "zarr",
 )
 
@@ -75,7 +76,8 @@ def examine() -> list[Finding]:
     list of Finding
         In the order in which they read best.
     """
-    return [*_software(), *_optional(), *_machine(), *_weights()]
+    weights = _weights() if find_spec("torch") else []
+    return [*_software(), *_optional(), *_machine(), *weights]
 
 
 def _version(package: str) -> str | None:
@@ -106,13 +108,16 @@ def _optional() -> list[Finding]:
 
 def _machine() -> list[Finding]:
     import joblib
-    import torch
 
     allowed = joblib.cpu_count()
     rows = [
         Finding("machine", "system", platform.platform()),
         Finding("machine", "cores this process may use", f"{allowed} of {os.cpu_count()}"),
     ]
+    if find_spec("torch") is None:
+        return rows
+    import torch
+
     for index in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(index)
         memory = f"{card.total_memory / 2**30:.0f} GiB"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 
 class HistoboostError(Exception):
@@ -37,6 +38,12 @@ class MissingExtra(HistoboostError):
 
     def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str, str]]:
         return MissingExtra, (self.what, self.package, self.extra)
+
+
+def require(what: str, package: str, extra: str) -> None:
+    """Raise `MissingExtra` where `package` is not installed; nothing is imported."""
+    if find_spec(package) is None:
+        raise MissingExtra(what, package, extra)
 
 
 class DamagedStore(HistoboostError):

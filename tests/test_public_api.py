@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 
 import histoboost
@@ -14,13 +13,13 @@ def test_every_public_name_is_there_and_can_be_called() -> None:
             assert callable(getattr(histoboost, name)), name
 
 
-def test_featurize_stays_a_function_after_its_room_was_imported(
-    phantom_h5: Path, tmp_path: Path
-) -> None:
-    import_module("histoboost.slides.slide")
+def test_featurize_is_a_function_of_its_room(phantom_h5: Path, tmp_path: Path) -> None:
+    from histoboost.featurize import featurize
+
     store = tmp_path / "store.zarr"
-    done = histoboost.featurize(phantom_h5, store, backbone="none")
+    done = featurize(phantom_h5, store, backbone="none")
     assert done.slides == histoboost.EmbeddingStore(store, mode="r").slides()
+    assert featurize is histoboost.featurize.featurize
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from histoboost.cli.command import Command
+from histoboost.errors import require
 
 
 @click.command(cls=Command)
@@ -14,6 +15,7 @@ def backbones() -> None:
     \b
     Example:  histoboost backbones
     """
+    require("backbones", "torch", "torch")
     from histoboost.featurize.backbones.base import describe_backbones
     from histoboost.featurize.backbones.pathology import MODELS
 

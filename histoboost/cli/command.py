@@ -167,6 +167,14 @@ class Group(click.Group):
         except click.UsageError as error:
             raise _in_one_line(error) from error
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """The command that is named first; a slip is told the command that it is most like."""
+        name = args[0]
+        if name not in self.commands and not name.startswith("-"):
+            known = f"; choose one of {', '.join(self.commands)}"
+            ctx.fail(f"no such command {name}{_meant(name, self.commands) or known}")
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; Ctrl-C ends it with one line and the shell's exit code for it."""
         try:
@@ -181,7 +189,8 @@ class Group(click.Group):
 
 def _in_one_line(error: click.UsageError) -> Exception:
     """What was wrong with a command line, and where its help is; click would print four lines."""
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+    # click 8.1 has no such error: it prints the help and exits.
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
         return error  # a group without a command: its help is what was asked for
     line = _usage_line(error).rstrip(".")
     return BadInput(line + (f" ({error.ctx.command_path} --help)" if error.ctx else ""))
@@ -192,10 +201,6 @@ def _usage_line(error: click.UsageError) -> str:
     if isinstance(error, click.NoSuchOption) and error.ctx:
         known = [flag for param in command.get_params(error.ctx) for flag in param.opts]
         return f"no such option {error.option_name}{_meant(error.option_name, known)}"
-    if isinstance(error, click.exceptions.NoSuchCommand):
-        known = list(getattr(command, "commands", {}))
-        meant = _meant(error.command_name, known) or f"; choose one of {', '.join(known)}"
-        return f"no such command {error.command_name}{meant}"
     if isinstance(error, click.MissingParameter) and error.param is not None:
         choices = ", ".join(_choices(error.param))
         missing = f"missing {error.param.param_type_name} {_written(error.param)}"

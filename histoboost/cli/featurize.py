@@ -96,7 +96,7 @@ def featurize(
     Example:  histoboost featurize slides.h5 store.zarr --backbone resnet50 --patch 64,128
               histoboost featurize sample/outs store.zarr --backbone resnet50 --patch 55um,110um
     """
-    from histoboost.featurize.embed import featurize as embed
+    from histoboost.featurize import featurize as embed
     from histoboost.slides.readers import open_dataset
 
     # Workers of a cluster have another working directory.

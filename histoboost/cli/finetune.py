@@ -17,7 +17,7 @@ from histoboost.cli.options import (
     groups_option,
 )
 from histoboost.cli.scores import print_scores
-from histoboost.errors import BadInput
+from histoboost.errors import BadInput, require
 from histoboost.finetune.presets import (
     BATCH_NORM,
     LOSSES,
@@ -178,6 +178,7 @@ def finetune(
     Examples:  histoboost finetune slides.h5 cnn/ --preset cnn-baseline --held-out S_1
                histoboost finetune slides.h5 cv/ --preset cnn-ensemble --cross-validate
     """
+    require("finetune", "torch", "torch")
     from pathlib import Path
 
     import torch

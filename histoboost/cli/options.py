@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class CommaList(click.ParamType[list[str]]):
+class CommaList(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
     """A comma-separated list, such as ``S_1,S_2``."""
 
     name = "list"

@@ -10,7 +10,7 @@ import click
 
 from histoboost.cli.command import Command
 from histoboost.cli.options import CommaList, format_option
-from histoboost.errors import BadInput
+from histoboost.errors import BadInput, require
 
 if TYPE_CHECKING:
     from histoboost.regress.model import Prediction
@@ -134,6 +134,7 @@ def _predict_images(
     backbones: list[str] | None,
     format: str | None,
 ) -> Predicted:
+    require(f"{model_path}: a fine-tuned model", "torch", "torch")
     from histoboost.featurize.engines.base import pick_device
     from histoboost.finetune.predict import predict_slides
     from histoboost.slides.readers import open_dataset

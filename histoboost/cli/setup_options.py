@@ -14,7 +14,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 MODELS = ("stack", "lightgbm", "ridge", "kernel", "blend", "coords", "mean", "mean-rank")
 
 
-class NumberOption(click.ParamType[tuple[str, float]]):
+class NumberOption(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
     """``NAME=NUMBER``, a parameter of LightGBM."""
 
     name = "NAME=NUMBER"

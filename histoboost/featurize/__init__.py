@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING
+
+from histoboost.errors import require
+
+__all__ = ["featurize"]  # noqa: F822  (PEP 562 attribute)
 
 
-class _Featurize(ModuleType):
-    """This room, which shares its name with the public function.
-
-    Python binds ``histoboost.featurize`` to the room as soon as anything in it is imported, so the
-    room itself has to answer the call.
-    """
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call `histoboost.featurize.embed.featurize`."""
+def __getattr__(name: str) -> object:
+    if name == "featurize":
+        require("featurize", "torch", "torch")
         from histoboost.featurize.embed import featurize
 
-        return featurize(*args, **kwargs)
+        return featurize
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-sys.modules[__name__].__class__ = _Featurize
+if TYPE_CHECKING:
+    from histoboost.featurize.embed import featurize as featurize

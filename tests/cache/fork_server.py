@@ -24,7 +24,7 @@ import torch
 from histoboost.cache import layout
 from histoboost.cache.store import EmbeddingStore, Recipe, SpotTable
 from histoboost.cache.writer import EmbeddingWriter
-from histoboost.featurize.embed import featurize
+from histoboost.featurize import featurize
 
 # Small chunks, so that a small slide has several.
 layout.CHUNK_ROWS = 16

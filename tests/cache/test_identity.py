@@ -13,7 +13,7 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError
 from histoboost.featurize import patches
 from histoboost.featurize.backbones.weights import weights_digest
-from histoboost.featurize.embed import featurize
+from histoboost.featurize import featurize
 from histoboost.phantom import phantom_slide
 from histoboost.slides.slide import ArrayImage, Dataset
 

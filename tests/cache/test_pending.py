@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from histoboost.cache.store import EmbeddingStore
 from histoboost.cli import main
 from histoboost.errors import HistoboostError, HistoboostWarning
-from histoboost.featurize.embed import featurize
+from histoboost.featurize import featurize
 from histoboost.phantom import write_phantom
 from histoboost.regress.folds import labelled_slides
 from histoboost.regress.model import unlabelled_slides

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from histoboost.cache.store import EmbeddingStore, Recipe, SpotTable
 from histoboost.cli import main
-from histoboost.featurize.embed import featurize
+from histoboost.featurize import featurize
 from histoboost.phantom import write_phantom
 
 N, D = 30, 4

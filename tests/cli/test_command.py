@@ -313,9 +313,31 @@ def test_doctor_knows_every_dependency_and_every_extra() -> None:
     project = tomllib.loads(text)["project"]
     assert list(CORE) == [re.split("[<>=]", line)[0] for line in project["dependencies"]]
     extras = project["optional-dependencies"]
-    assert {extra for extra, _ in OPTIONAL.values()} == extras.keys() - {"test", "docs"}
+    assert {extra for extra, _ in OPTIONAL.values()} == extras.keys() - {"all", "test", "docs"}
     for package, (extra, _) in OPTIONAL.items():
         assert any(line.startswith(package) for line in extras[extra])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "featurize PHANTOM new.zarr --backbone stain-texture --patch 9",
+        "finetune PHANTOM out",
+        "demo --out made",
+        "predict PHANTOM ensemble -o table.csv",
+    ],
+)
+def test_a_command_that_needs_torch_says_how_to_install_it(
+    command: str, phantom_h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("histoboost.errors.find_spec", lambda package: None)
+    monkeypatch.chdir(tmp_path)
+    Path("ensemble").mkdir()
+    Path("ensemble/finetune.json").write_text("{}")
+    result = CliRunner().invoke(main, command.replace("PHANTOM", str(phantom_h5)).split())
+    assert result.exit_code == 2
+    assert result.stderr.endswith("needs torch; pip install 'histoboost[torch]'\n")
+    assert {file.name for file in tmp_path.iterdir()} == {"ensemble"}
 
 
 def test_doctor_names_versions_cores_and_what_is_missing() -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError
-from histoboost.featurize.embed import featurize
+from histoboost.featurize import featurize
 from histoboost.regress.crossval import run_folds
 from histoboost.regress.fold_cache import KeptFolds
 from histoboost.regress.model import CompositionRegressor

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.cli import main
-from histoboost.featurize.embed import featurize
+from histoboost.featurize import featurize
 from histoboost.phantom import write_phantom
 
 EMBED = ["--backbone", "stain-texture", "--patch", "24"]

@@ -9,7 +9,7 @@ import pytest
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError, HistoboostWarning
-from histoboost.featurize.embed import featurize
+from histoboost.featurize import featurize
 from histoboost.slides.readers import open_dataset
 from histoboost.slides.slide import ArrayImage, Dataset, Slide
 

@@ -9,7 +9,7 @@ import pytest
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError
-from histoboost.featurize.embed import featurize
+from histoboost.featurize import featurize
 from histoboost.featurize.patch_size import PatchSize, parse_sizes
 from histoboost.phantom import phantom_slide
 from histoboost.slides.slide import Dataset

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from histoboost.cache.store import EmbeddingStore
 from histoboost.cli import main
 from histoboost.errors import HistoboostError, HistoboostWarning
-from histoboost.featurize.embed import featurize
+from histoboost.featurize import featurize
 from histoboost.finetune.predict import predict_slides
 from histoboost.phantom import write_phantom
 from histoboost.regress.crossval import cross_validate

@@ -92,7 +92,7 @@ class Page:
 @pytest.fixture(scope="session")
 def store_path(tmp_path_factory: pytest.TempPathFactory, phantom_h5: Path) -> Path:
     """The phantom slides with a small embedding of two sizes."""
-    from histoboost.featurize.embed import featurize
+    from histoboost.featurize import featurize
 
     path = tmp_path_factory.mktemp("report") / "store.zarr"
     featurize(phantom_h5, path, backbone="stain-texture", patch=[16, 32])

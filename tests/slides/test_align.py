@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from histoboost.cache.store import EmbeddingStore
 from histoboost.cli import main
 from histoboost.errors import HistoboostError, HistoboostWarning
-from histoboost.featurize.embed import featurize
+from histoboost.featurize import featurize
 from histoboost.phantom import phantom_slide
 from histoboost.slides.align.alignment import (
     COLUMNS,

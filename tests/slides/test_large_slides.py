@@ -17,7 +17,7 @@ RUN = """
 import sys
 from pathlib import Path
 from histoboost.slides.images import pixels
-from histoboost.featurize.embed import featurize
+from histoboost.featurize import featurize
 
 budget, slide, store = int(sys.argv[1]), *sys.argv[2:]
 pixels.read_pixels.__defaults__ = (budget,)
