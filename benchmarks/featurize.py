@@ -34,8 +34,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from histoboost.featurize.backbones.base import Backbone, load_backbone
 from histoboost.featurize import featurize
+from histoboost.featurize.backbones.base import Backbone, load_backbone
 from histoboost.featurize.engines.base import Engine, pick_device, pick_engine
 from histoboost.slides.readers import open_dataset
 

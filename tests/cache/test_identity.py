@@ -11,9 +11,8 @@ import torch
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError
-from histoboost.featurize import patches
+from histoboost.featurize import featurize, patches
 from histoboost.featurize.backbones.weights import weights_digest
-from histoboost.featurize import featurize
 from histoboost.phantom import phantom_slide
 from histoboost.slides.slide import ArrayImage, Dataset
 

@@ -12,8 +12,8 @@ import torch
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError
-from histoboost.featurize.backbones.base import Backbone, load_backbone
 from histoboost.featurize import featurize
+from histoboost.featurize.backbones.base import Backbone, load_backbone
 from histoboost.featurize.engines import base as engines
 from histoboost.featurize.engines import openvino as openvino_engine
 from histoboost.featurize.engines.base import (

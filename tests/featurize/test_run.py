@@ -12,8 +12,7 @@ import torch
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostWarning
-from histoboost.featurize import embed, run
-from histoboost.featurize import featurize
+from histoboost.featurize import embed, featurize, run
 from histoboost.phantom import phantom_slide
 from histoboost.slides.align.alignment import Alignment
 from histoboost.slides.images import pixels
