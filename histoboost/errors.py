@@ -54,6 +54,11 @@ class HistoboostWarning(UserWarning):
     """Something the user should know; the message says what was done instead."""
 
 
+def warn(message: str) -> None:
+    """Tell the user `message`, a `HistoboostWarning`."""
+    warnings.warn(message, HistoboostWarning, stacklevel=3)
+
+
 @contextmanager
 def warnings_kept() -> Iterator[list[str]]:
     """Keep our warnings, each once, in a list that is complete at the end.

@@ -47,9 +47,9 @@ def align(
               histoboost featurize slides.h5 store.zarr --alignment alignment.csv ...
     """
     from histoboost.progress import progress
-    from histoboost.slides.align.alignment import align as align_slide
-    from histoboost.slides.align.alignment import as_json, write_table
+    from histoboost.slides.align.estimate import align as align_slide
     from histoboost.slides.align.overlay import write_overlay
+    from histoboost.slides.align.table import as_json, write_table
     from histoboost.slides.readers import open_dataset
 
     dataset = open_dataset(data, format)
@@ -61,7 +61,7 @@ def align(
             found.append(align_slide(slide))
             write_overlay(slide, found[-1], folder)
             advance(1)
-    write_table(output, found)
+    write_table(Path(output), found)
     for one in found:
         click.echo(
             f"{one.slide}: dx {one.dx:+.1f}, dy {one.dy:+.1f} px, scale {one.scale:.4f}, "

@@ -184,11 +184,11 @@ def finetune(
     import torch
 
     from histoboost.featurize.engines.base import pick_device
-    from histoboost.finetune.alignment import aligned
     from histoboost.finetune.presets import preset as recipe
     from histoboost.finetune.run import folds_of, train_folds
     from histoboost.finetune.score import score_folds
     from histoboost.regress.budget import allowed_cores
+    from histoboost.slides.align.apply import aligned
     from histoboost.slides.groups import with_groups
     from histoboost.slides.readers import open_dataset
 

@@ -20,10 +20,11 @@ from histoboost.featurize.run import QueuedSlide, Request, Run
 from histoboost.featurize.stain import check_method
 from histoboost.featurize.summary import FeaturizeSummary
 from histoboost.names import check_embedding_name, default_embedding_name
-from histoboost.slides.align.alignment import Alignment, asked_alignments, move_spots
+from histoboost.slides.align.apply import alignment_choices, move_spots
+from histoboost.slides.align.estimate import Alignment
 from histoboost.slides.groups import with_groups
-from histoboost.slides.images.pixels import read_pixels
 from histoboost.slides.inspect import check_slide
+from histoboost.slides.pixels import read_pixels
 from histoboost.slides.readers import open_dataset
 from histoboost.slides.slide import Dataset, Slide
 from histoboost.slides.thumbnail import thumbnail
@@ -72,7 +73,7 @@ def featurize(
         ``"pretrained"``, ``"random"`` or the path of a file.
     alignment : str or path
         ``"none"``, ``"auto"`` (estimate from the image where the spots belong, see
-        `histoboost.slides.align.alignment`) or the path of a table of shifts and scales. Patches
+        `histoboost.slides.align.estimate`) or the path of a table of shifts and scales. Patches
         are cut where the alignment puts the spots; the store keeps the source's coordinates.
     stain : str
         ``"none"``, ``"macenko"`` or ``"reinhard"``, see `histoboost.featurize.stain`.
@@ -113,7 +114,7 @@ def featurize(
     if backbone != "none" and not sizes:
         raise BadInput("--patch: no patch size given; for example --patch 64,128")
     check_method(stain)
-    asked = asked_alignments(dataset, alignment)
+    asked = alignment_choices(dataset, alignment)
     for slide in dataset.slides:
         known = asked[slide.name]
         if known != "auto":  # else where the image is read

@@ -26,7 +26,7 @@ from histoboost.featurize import patches
 from histoboost.featurize.engines.base import Engine, Pending
 from histoboost.featurize.stream import Bands, PatchStream, Work, plan
 from histoboost.progress import Advance
-from histoboost.slides.images.pixels import SlidePixels
+from histoboost.slides.pixels import SlidePixels
 
 #: Batches that may wait for the writing thread; with the two of an engine this bounds memory.
 WAITING = 4

@@ -10,7 +10,7 @@ from histoboost.featurize import patches
 from histoboost.featurize.backbones.base import Backbone
 from histoboost.featurize.patch_size import PatchSize
 from histoboost.featurize.stain import RECIPES as STAIN_RECIPES
-from histoboost.slides.align.alignment import Alignment
+from histoboost.slides.align.estimate import Alignment
 from histoboost.slides.slide import Slide
 
 

@@ -21,9 +21,10 @@ from histoboost.featurize.recipe import recipe
 from histoboost.featurize.stain import normalised
 from histoboost.featurize.summary import FeaturizeSummary
 from histoboost.progress import Advance, progress
-from histoboost.slides.align.alignment import Alignment, AskedAlignment, alignment_of, move_spots
-from histoboost.slides.images.pixels import SlidePixels, read_pixels
+from histoboost.slides.align.apply import AlignmentChoice, alignment_of, move_spots
+from histoboost.slides.align.estimate import Alignment
 from histoboost.slides.inspect import check_slide
+from histoboost.slides.pixels import SlidePixels, read_pixels
 from histoboost.slides.slide import Slide
 from histoboost.slides.thumbnail import thumbnail
 
@@ -115,7 +116,7 @@ class QueuedSlide:
     """
 
     slide: Slide
-    alignment: AskedAlignment
+    alignment: AlignmentChoice
     order: int
 
 

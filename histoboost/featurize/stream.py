@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from histoboost.featurize import patches
-from histoboost.slides.images.pixels import SlidePixels
+from histoboost.slides.pixels import SlidePixels
 
 #: Share of a GPU's free memory that bands of a slide may take.
 GPU_SHARE = 0.25

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from histoboost.errors import BadInput
-from histoboost.finetune.alignment import aligned
 from histoboost.finetune.ensemble import load_ensemble
 from histoboost.finetune.spot_patches import load_pixels, warn_of_flat_patches
 from histoboost.regress.compatibility import warn_of_training_slides
 from histoboost.regress.fitting import warn_if_constant
 from histoboost.regress.model import Prediction
 from histoboost.regress.targets import normalize
+from histoboost.slides.align.apply import aligned
 from histoboost.slides.slide import Dataset, Slide
 
 

@@ -11,7 +11,8 @@ from histoboost.errors import BadInput
 from histoboost.phantom.cells import KINDS
 from histoboost.phantom.stain import stain
 from histoboost.phantom.tissue import Cells, Tissue, grow_tissue, scatter_cells
-from histoboost.slides.slide import ArrayImage, Slide
+from histoboost.slides.images.array import ArrayImage
+from histoboost.slides.slide import Slide
 
 #: Distance between the centres of two Visium spots, and the spots' diameter.
 PITCH_UM = 100.0

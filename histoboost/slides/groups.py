@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
-from histoboost.errors import BadInput, HistoboostWarning
+from histoboost.errors import BadInput, warn
 from histoboost.slides.slide import Dataset
+from histoboost.slides.tables import read_text_table
 
 
 def with_groups(dataset: Dataset, path: str | Path) -> Dataset:
@@ -37,30 +36,24 @@ def with_groups(dataset: Dataset, path: str | Path) -> Dataset:
     if not path.is_file():
         raise BadInput(f"{path}: no such file; give a CSV with the columns slide,group")
     groups: dict[str, str] = {}
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, skipinitialspace=True)
-        for column in ("slide", "group"):
-            if column not in (reader.fieldnames or ()):
-                found = ",".join(reader.fieldnames or ()) or "empty"
-                raise BadInput(
-                    f"{path}: no column {column!r}; its header is {found}, make it slide,group"
-                )
-        for row in reader:
-            slide, group = (row["slide"] or "").strip(), (row["group"] or "").strip()
-            if not group:
-                raise BadInput(f"{path}: slide {slide!r} has no group; fill it in")
-            if groups.setdefault(slide, group) != group:
-                raise BadInput(f"{path}: slide {slide!r} is in two groups; keep one")
+    rows = read_text_table(path)
+    for column in ("slide", "group"):
+        if column not in rows:
+            raise BadInput(
+                f"{path}: no column {column!r}; its header is "
+                f"{','.join(map(str, rows))}, make it slide,group"
+            )
+    for slide, group in rows[["slide", "group"]].to_numpy().tolist():
+        if not group:
+            raise BadInput(f"{path}: slide {slide!r} has no group; fill it in")
+        if groups.setdefault(slide, group) != group:
+            raise BadInput(f"{path}: slide {slide!r} is in two groups; keep one")
     for item in dataset.slides:
         if item.labelled and item.name not in groups:
             raise BadInput(f"{path}: slide {item.name!r} is not listed; add a line for it")
     unknown = groups.keys() - {slide.name for slide in dataset.slides}
     if unknown:
-        warnings.warn(
-            f"{path}: {', '.join(sorted(unknown))} not among the slides of {dataset.path}",
-            HistoboostWarning,
-            stacklevel=2,
-        )
+        warn(f"{path}: {', '.join(sorted(unknown))} not among the slides of {dataset.path}")
     slides = tuple(
         replace(slide, group=groups.get(slide.name, slide.group)) for slide in dataset.slides
     )

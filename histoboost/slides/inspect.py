@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from histoboost.errors import BadInput, HistoboostError
+from histoboost.slides.align.estimate import align, misalignment
 from histoboost.slides.slide import Dataset, Slide
 from histoboost.spots import spot_pitch
 
 #: Problems under which nothing can be said about where the spots belong.
-UNPLACED = ("no-spots", "coordinates", "pixels", "flat-image")
+NO_POSITION = ("no-spots", "coordinates", "pixels", "flat-image")
 
 
 @dataclass(frozen=True)
@@ -74,18 +75,6 @@ def spot_problems(slide: Slide) -> list[Problem]:
     return found
 
 
-def check_spots(dataset: Dataset) -> None:
-    """Refuse a dataset whose spots cannot be used.
-
-    Raises
-    ------
-    HistoboostError
-        With the first problem of `spot_problems`.
-    """
-    for slide in dataset.slides:
-        check_slide(slide, f"{dataset.path}: ")
-
-
 def check_slide(slide: Slide, source: str = "") -> None:
     """Refuse a slide whose spots cannot be used; `source` begins the message."""
     for problem in spot_problems(slide):
@@ -105,7 +94,7 @@ def inspect(dataset: Dataset) -> dict[str, Any]:
     slides, problems = [], []
     for slide in dataset.slides:
         found = [*spot_problems(slide), *_image_problems(slide), *_label_problems(slide)]
-        if not any(problem.kind in UNPLACED for problem in found):
+        if not any(problem.kind in NO_POSITION for problem in found):
             found += _alignment_problems(slide)
         problems += [asdict(problem) for problem in found]
         pitch = spot_pitch(slide.xy)
@@ -132,8 +121,6 @@ def _range(slide: Slide) -> list[float] | None:
 
 
 def _alignment_problems(slide: Slide) -> list[Problem]:
-    from histoboost.slides.align.alignment import align, misalignment
-
     message = misalignment(slide, align(slide))
     return [Problem(slide.name, "misaligned", message)] if message else []
 

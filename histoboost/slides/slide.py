@@ -139,32 +139,3 @@ class Dataset:
                 return slide
         known = ", ".join(slide.name for slide in self.slides)
         raise BadInput(f"{self.path}: no slide {name!r}; there are {known}")
-
-
-@dataclass(frozen=True)
-class ArrayImage:
-    """An image that is in memory already.
-
-    Attributes
-    ----------
-    pixels : ndarray of shape (H, W, 3), uint8
-    source_dtype : str
-        Type that the pixels had in their source.
-    """
-
-    pixels: NDArray[np.uint8]
-    source_dtype: str = "uint8"
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Height and width in pixels."""
-        return int(self.pixels.shape[0]), int(self.pixels.shape[1])
-
-    @property
-    def band_rows(self) -> int:
-        """All rows: they lie in memory together."""
-        return int(self.pixels.shape[0])
-
-    def read_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Rows `start` to `stop` (exclusive), a view of (stop - start, W, 3) uint8."""
-        return self.pixels[start:stop]

@@ -14,7 +14,8 @@ from histoboost.errors import HistoboostError
 from histoboost.featurize import featurize, patches
 from histoboost.featurize.backbones.weights import weights_digest
 from histoboost.phantom import phantom_slide
-from histoboost.slides.slide import ArrayImage, Dataset
+from histoboost.slides.images.array import ArrayImage
+from histoboost.slides.slide import Dataset
 
 ARGUMENTS = {"backbone": "stain-texture", "patch": [16], "name": "net", "device": "cpu"}
 

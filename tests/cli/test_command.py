@@ -421,7 +421,7 @@ def test_ctrl_c_leaves_no_table_of_alignments(
 ) -> None:
     table = tmp_path / "alignment.csv"
     command = ["align", str(phantom_h5), "-o", str(table)]
-    line = interrupted(monkeypatch, "histoboost.slides.align.alignment.align", command)
+    line = interrupted(monkeypatch, "histoboost.slides.align.estimate.align", command)
     assert line == "Interrupted: the table was not written; run the same command again"
     assert not table.exists()
 

@@ -10,8 +10,9 @@ import pytest
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.featurize import featurize
+from histoboost.slides.images.array import ArrayImage
 from histoboost.slides.readers import open_dataset
-from histoboost.slides.slide import ArrayImage, Dataset, Slide
+from histoboost.slides.slide import Dataset, Slide
 
 
 def small_slide(name: str = "S", spots: int = 9, seed: int = 0) -> Slide:

@@ -22,7 +22,8 @@ from histoboost.featurize.engines.base import (
     fold_batch_norm,
     pick_engine,
 )
-from histoboost.slides.slide import ArrayImage, Dataset, Slide
+from histoboost.slides.images.array import ArrayImage
+from histoboost.slides.slide import Dataset, Slide
 
 CPU = torch.device("cpu")
 needs_openvino = pytest.mark.skipif(
@@ -71,7 +72,7 @@ def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 def ours(net: Backbone, engine: engines.Engine, px: int) -> np.ndarray:
     from histoboost.featurize.stream import Bands, PatchStream, Work
-    from histoboost.slides.images.pixels import read_pixels
+    from histoboost.slides.pixels import read_pixels
 
     with read_pixels(slide().image) as pixels:
         bands = Bands(pixels, CPU)
@@ -225,7 +226,7 @@ def test_threads_stay_within_what_the_process_may_use(monkeypatch):
 @pytest.mark.real
 def test_the_real_network_equals_the_plain_way_on_real_tissue(shared: Path):
     from histoboost.featurize.stream import Bands, PatchStream, Work
-    from histoboost.slides.images.pixels import read_pixels
+    from histoboost.slides.pixels import read_pixels
     from histoboost.slides.readers import open_dataset
 
     net = load_backbone("mobilenet_v2", str(shared / "weights" / "mobilenet_v2.pth"))

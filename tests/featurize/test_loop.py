@@ -9,7 +9,7 @@ import torch
 from histoboost.errors import BadInput, HistoboostError, HistoboostWarning
 from histoboost.featurize import patches
 from histoboost.featurize.loop import WAITING, Clock, Sink, WriterThread, embed_patches
-from histoboost.slides.images.pixels import SlidePixels
+from histoboost.slides.pixels import SlidePixels
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
 XY = np.random.default_rng(1).random((30, 2)) * 64
@@ -165,7 +165,7 @@ class MadeAsRead:
 def test_peak_memory_is_that_of_the_bands_not_of_the_slide_or_its_patches(monkeypatch):
     import tracemalloc
 
-    from histoboost.slides.images import pixels as module
+    from histoboost.slides import pixels as module
 
     monkeypatch.setattr(module, "READ_BYTES", 2**18)
     budget = 4 * 2**20

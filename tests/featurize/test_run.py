@@ -14,9 +14,10 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostWarning
 from histoboost.featurize import embed, featurize, run
 from histoboost.phantom import phantom_slide
-from histoboost.slides.align.alignment import Alignment
-from histoboost.slides.images import pixels
-from histoboost.slides.slide import ArrayImage, Dataset, Slide
+from histoboost.slides import pixels
+from histoboost.slides.align.estimate import Alignment
+from histoboost.slides.images.array import ArrayImage
+from histoboost.slides.slide import Dataset, Slide
 
 
 def slide(name: str, spots: int, seed: int = 0) -> Slide:
@@ -31,7 +32,7 @@ def slide(name: str, spots: int, seed: int = 0) -> Slide:
 def data(monkeypatch: pytest.MonkeyPatch) -> Dataset:
     # These spots lie on no lattice; asking whether they lie on tissue would take long.
     still = {name: Alignment(name) for name in "ABC"}
-    monkeypatch.setattr(embed, "asked_alignments", lambda dataset, alignment: still)
+    monkeypatch.setattr(embed, "alignment_choices", lambda dataset, alignment: still)
     return Dataset(Path("memory"), [slide("A", 20), slide("B", 1040, 1), slide("C", 30, 2)])
 
 

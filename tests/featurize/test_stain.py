@@ -11,7 +11,7 @@ import pytest
 from histoboost.errors import HistoboostError
 from histoboost.featurize import stain
 from histoboost.phantom import phantom_slide
-from histoboost.slides.slide import ArrayImage
+from histoboost.slides.images.array import ArrayImage
 
 torchstain = pytest.importorskip("torchstain", reason="pip install 'histoboost[stain]'")
 

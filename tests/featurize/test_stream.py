@@ -8,7 +8,7 @@ import torch
 
 from histoboost.featurize import patches
 from histoboost.featurize.stream import Bands, PatchStream, Work, plan
-from histoboost.slides.images.pixels import SlidePixels
+from histoboost.slides.pixels import SlidePixels
 
 HEIGHT, WIDTH = 300, 50
 PIXELS = np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)

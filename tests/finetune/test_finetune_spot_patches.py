@@ -18,7 +18,8 @@ from histoboost.finetune.spot_patches import (
     scaled_coords,
     warn_of_flat_patches,
 )
-from histoboost.slides.slide import ArrayImage, Slide
+from histoboost.slides.images.array import ArrayImage
+from histoboost.slides.slide import Slide
 
 
 def slide(name: str, seed: int, n: int = 9) -> Slide:

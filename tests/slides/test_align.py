@@ -13,20 +13,20 @@ from histoboost.cli import main
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.featurize import featurize
 from histoboost.phantom import phantom_slide
-from histoboost.slides.align.alignment import (
-    COLUMNS,
-    align,
-    misalignment,
-    move_spots,
-    read_table,
-    resolve_alignment,
-    write_table,
-)
+from histoboost.slides.align.apply import alignment_choices, alignment_of, move_spots
+from histoboost.slides.align.estimate import align, misalignment
 from histoboost.slides.align.registration import Transform
+from histoboost.slides.align.table import COLUMNS, read_table, write_table
+from histoboost.slides.images.array import ArrayImage
 from histoboost.slides.inspect import inspect
 from histoboost.slides.readers import open_dataset
-from histoboost.slides.slide import ArrayImage, Dataset
+from histoboost.slides.slide import Dataset
 from histoboost.spots import spot_pitch
+
+
+def resolve_alignment(dataset, alignment):
+    choices = alignment_choices(dataset, alignment)
+    return {slide.name: alignment_of(slide, choices[slide.name]) for slide in dataset.slides}
 
 
 def displace(slide, dx, dy, scale):
@@ -175,7 +175,7 @@ def test_one_spot_far_away_does_no_harm():
 
 
 def test_of_many_spots_a_part_is_enough(monkeypatch):
-    monkeypatch.setattr("histoboost.slides.align.registration.MAX_VOTES", 200)
+    monkeypatch.setattr("histoboost.slides.align.votes.MAX_VOTES", 200)
     slide = phantom_slide(seed=8001, spots=400)
     moved = displace(slide, -60, 35, 1.02)
     assert error_in_pitches(moved, align(moved), slide.xy) < 0.5

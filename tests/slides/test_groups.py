@@ -10,7 +10,8 @@ import pytest
 
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.slides.groups import with_groups
-from histoboost.slides.slide import ArrayImage, Dataset, Slide
+from histoboost.slides.images.array import ArrayImage
+from histoboost.slides.slide import Dataset, Slide
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_groups_are_taken_by_name_in_any_order(tmp_path: Path, dataset: Dataset,
     ("text", "message"),
     [
         ("name,group\nS_1,A\n", "no column 'slide'; its header is name,group, make it slide,group"),
-        ("", "no column 'slide'; its header is empty"),
+        ("", "is empty; give a table with a header"),
         ("slide,patient\nS_1,A\n", "no column 'group'"),
         ("slide,group\nS_1,A\n", "slide 'S_2' is not listed"),
         ("slide,group\nS_1,A\nS_2\n", "slide 'S_2' has no group"),

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from histoboost.errors import BadInput, HistoboostError
-from histoboost.slides.inspect import check_spots, inspect
-from histoboost.slides.slide import ArrayImage, Dataset, Slide
+from histoboost.slides.images.array import ArrayImage
+from histoboost.slides.inspect import check_slide, inspect
+from histoboost.slides.slide import Dataset, Slide
 from histoboost.spots import spot_pitch
 
 
@@ -44,7 +45,7 @@ def test_a_sound_slide_is_described_and_has_no_problems():
     assert only["labelled"] is True
     assert only["pitch_px"] == 10.0
     json.dumps(found, allow_nan=False)
-    check_spots(dataset(slide()))
+    check_slide(slide())
 
 
 def moved(x: float, y: float) -> np.ndarray:
@@ -68,11 +69,11 @@ def moved(x: float, y: float) -> np.ndarray:
 def test_spots_that_cannot_be_used_are_a_problem_and_refused(change, kind, message):
     import re
 
-    bad = dataset(slide(**change))
-    (problem,) = [p for p in inspect(bad)["problems"] if p["kind"] == kind]
+    bad = slide(**change)
+    (problem,) = [p for p in inspect(dataset(bad))["problems"] if p["kind"] == kind]
     assert re.search(message, problem["message"])
     with pytest.raises(HistoboostError, match=f"data.h5: slide S_1: .*{message}"):
-        check_spots(bad)
+        check_slide(bad, "data.h5: ")
 
 
 def test_odd_labels_are_reported_but_not_refused():
@@ -83,7 +84,7 @@ def test_odd_labels_are_reported_but_not_refused():
         "negative": "negative abundances in C2",
         "constant": "one abundance everywhere in C1",
     }
-    check_spots(dataset(slide(abundance=odd)))
+    check_slide(slide(abundance=odd))
 
 
 def test_a_blank_image_is_a_problem():

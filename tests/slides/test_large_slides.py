@@ -16,7 +16,7 @@ SPOTS = 100
 RUN = """
 import sys
 from pathlib import Path
-from histoboost.slides.images import pixels
+from histoboost.slides import pixels
 from histoboost.featurize import featurize
 
 budget, slide, store = int(sys.argv[1]), *sys.argv[2:]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from histoboost.errors import HistoboostError
-from histoboost.slides.images import pixels as module
-from histoboost.slides.images.pixels import read_pixels
+from histoboost.slides import pixels as module
+from histoboost.slides.pixels import read_pixels
 
 SHAPE = (301, 40)
 PIXELS = np.random.default_rng(0).integers(0, 256, (*SHAPE, 3), np.uint8)

@@ -119,7 +119,7 @@ def test_an_image_without_spots_is_left_out_loudly(write: Write):
         ({"spots/Train/S_1": np.zeros((5, 4))}, "no column 'x'"),
         ({"spots/Train/S_2": table()}, "S_2 has no image"),
         ({"images/Train/S_1": np.zeros((40, 50), np.uint8)}, r"shape \(40, 50\)"),
-        ({"images/Train/S_1": np.zeros((40, 50, 4), np.uint8)}, r"must be \(H, W, 3\)"),
+        ({"images/Train/S_1": np.zeros((40, 50, 5), np.uint8)}, r"must be \(H, W, 3\)"),
         ({"images/Train/S_1": np.zeros((40, 50, 3), np.uint16)}, "type uint16"),
         (
             {"spots/Train/S_1": np.zeros(5, [("x", "f8"), ("y", "f8"), ("barcode", "S9")])},

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from histoboost.slides import thumbnail as module
-from histoboost.slides.slide import ArrayImage
+from histoboost.slides.images.array import ArrayImage
 from histoboost.slides.thumbnail import thumbnail
 
 

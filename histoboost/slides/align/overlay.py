@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from histoboost.io import write_whole
-from histoboost.slides.align.alignment import Alignment, move_spots
+from histoboost.slides.align.apply import move_spots
+from histoboost.slides.align.estimate import Alignment
 from histoboost.slides.slide import Slide
 from histoboost.slides.thumbnail import thumbnail
-from histoboost.spots import spot_pitch
+from histoboost.spots import SPOT_SHARE, spot_pitch
 
 
 def write_overlay(slide: Slide, alignment: Alignment, folder: str | Path) -> Path:
@@ -35,8 +36,7 @@ def write_overlay(slide: Slide, alignment: Alignment, folder: str | Path) -> Pat
 
     picture = thumbnail(slide.image, long_side=900)
     height, width = slide.image.shape
-    # A spot of Visium is 0.55 pitches wide.
-    diameter = 0.55 * (spot_pitch(slide.xy) or 0.02 * width)
+    diameter = SPOT_SHARE * (spot_pitch(slide.xy) or 0.02 * width)
     before, after = (one.xy for one in (slide, move_spots(slide, alignment)))
     titles = ["before", "after" if alignment.changes else "after: unchanged"]
     if not np.isnan(alignment.tissue_before):

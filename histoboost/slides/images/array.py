@@ -1,4 +1,4 @@
-"""Images stored as arrays: pixels become uint8, and zarr arrays are read in bands."""
+"""Images stored as arrays, in memory, zarr or HDF5: uint8, or floats in 0..1."""
 
 from __future__ import annotations
 
@@ -6,54 +6,52 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.errors import BadInput
-from histoboost.slides.images.base import over_white
-
-#: Decoded bytes of a band, or one row of chunks where that is more.
-BAND_BYTES = 16 * 2**20
-
-
-def to_uint8(pixels: NDArray[Any], where: str) -> NDArray[np.uint8]:
-    """Floats in 0..1 as ``round(255 * value)``; uint8 passes unchanged.
-
-    Parameters
-    ----------
-    pixels : ndarray
-        Of any shape.
-    where : str
-        File and array, for the message.
-
-    Raises
-    ------
-    HistoboostError
-        If a float lies outside 0..1 or is NaN.
-    """
-    if pixels.dtype == np.uint8 or not pixels.size:
-        return pixels.astype(np.uint8, copy=False)
-    low, high = float(np.min(pixels)), float(np.max(pixels))
-    if not (low >= 0.0 and high <= 1.0):  # true for NaN as well
-        raise BadInput(
-            f"{where}: float pixels must lie in 0..1 but reach from {low:g} to {high:g}; "
-            "divide them by their maximum, or store uint8"
-        )
-    scaled = np.rint(pixels.astype(np.float32, copy=False) * np.float32(255))
-    return cast(NDArray[np.uint8], scaled.astype(np.uint8))
-
-
-def band_rows(height: int, chunk_rows: int, row_bytes: int) -> int:
-    """Rows of a band: whole rows of chunks, `BAND_BYTES` or so."""
-    return min(height, chunk_rows * max(1, BAND_BYTES // (row_bytes * chunk_rows)))
+from histoboost.hdf5_file import open_hdf5
+from histoboost.slides.images.base import band_rows, over_white, reading
 
 
 @dataclass(frozen=True)
-class ZarrImage:
-    """An RGB image in a zarr array.
+class ArrayImage:
+    """An image that is in memory already.
 
     Attributes
     ----------
+    pixels : ndarray of shape (H, W, 3), uint8
+    source_dtype : str
+        Type that the pixels had in their source.
+    """
+
+    pixels: NDArray[np.uint8]
+    source_dtype: str = "uint8"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return int(self.pixels.shape[0]), int(self.pixels.shape[1])
+
+    @property
+    def band_rows(self) -> int:
+        """All rows: they lie in memory together."""
+        return int(self.pixels.shape[0])
+
+    def read_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Rows `start` to `stop` (exclusive), a view of (stop - start, W, 3) uint8."""
+        return self.pixels[start:stop]
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """An RGB or RGBA image in an array of a zarr store (a folder) or an HDF5 file.
+
+    Attributes
+    ----------
+    array : str
+        Its name in there.
     axes : str
         ``"yxc"`` or ``"cyx"``.
     """
@@ -66,24 +64,38 @@ class ZarrImage:
     band_rows: int
 
     def read_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Rows `start` to `stop` (exclusive) as (stop - start, W, 3) uint8."""
-        import zarr
+        """Rows `start` to `stop` (exclusive) as (stop - start, W, 3) uint8.
 
-        try:
-            stored = cast(Any, zarr.open_array(self.path / self.array, mode="r"))
-            if self.axes == "yxc":
-                pixels = np.asarray(stored[start:stop])
-            else:
-                pixels = np.moveaxis(np.asarray(stored[:, start:stop]), 0, -1)
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise BadInput(
-                f"{self.path}: {self.array}: pixels cannot be read ({error}); "
-                "the file is damaged, fetch it again"
-            ) from error
-        return over_white(to_uint8(pixels, f"{self.path}: {self.array}"))
+        Raises
+        ------
+        HistoboostError
+            If the file cannot be read, or float pixels lie outside 0..1.
+        """
+        out = np.empty((stop - start, self.shape[1], 3), np.uint8)
+        where = f"{self.path}: {self.array}"
+        with reading(where):
+            # Band by band: the floats of a whole slide are four times its uint8 pixels.
+            first = start
+            while first < stop:
+                last = min(stop, (first // self.band_rows + 1) * self.band_rows)
+                pixels = self._rows(first, last)
+                out[first - start : last - start] = over_white(to_uint8(pixels, where))
+                first = last
+        return out
+
+    def _rows(self, start: int, stop: int) -> NDArray[Any]:
+        index = np.s_[start:stop] if self.axes[0] == "y" else np.s_[:, start:stop]
+        if self.path.is_dir():
+            import zarr
+
+            pixels = cast(Any, zarr.open_array(self.path / self.array, mode="r"))[index]
+        else:
+            with open_hdf5(self.path) as file:
+                pixels = file[self.array][index]
+        return np.asarray(pixels) if self.axes[0] == "y" else np.moveaxis(pixels, 0, -1)
 
 
-def zarr_image(path: Path, name: str, axes: str) -> ZarrImage:
+def zarr_image(path: Path, name: str, axes: str = "yxc") -> StoredImage:
     """The image in the zarr array `name` of the store at `path`.
 
     Raises
@@ -93,30 +105,58 @@ def zarr_image(path: Path, name: str, axes: str) -> ZarrImage:
     """
     import zarr
 
-    try:
-        stored = zarr.open_array(path / name, mode="r")
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    with reading(f"{path}: {name}"):
+        stored: Any = zarr.open_array(path / name, mode="r")
+    return _stored(path, name, stored, axes)
+
+
+def hdf5_image(path: Path, dataset: h5py.Dataset) -> StoredImage:
+    """The image in one dataset of the HDF5 file at `path`.
+
+    Raises
+    ------
+    HistoboostError
+        If it is not RGB of uint8 or floats.
+    """
+    return _stored(path, dataset.name.strip("/"), dataset, "yxc")
+
+
+def _stored(path: Path, name: str, stored: Any, axes: str) -> StoredImage:
+    shape, dtype = tuple(stored.shape), stored.dtype
+    right = len(shape) == 3 and shape[axes.index("c")] in (3, 4) and 0 not in shape
+    if not right or (dtype != np.uint8 and dtype.kind != "f"):
         raise BadInput(
-            f"{path}: {name}: no array of pixels ({error}); the file is incomplete"
-        ) from error
-    check_rgb(stored.shape, stored.dtype, axes, f"{path}: {name}")
+            f"{path}: {name} has type {dtype} and shape {shape}; an H&E image must be "
+            "(H, W, 3), RGB, uint8 or floats in 0..1"
+        )
     rows = axes.index("y")
-    height, width = stored.shape[rows], stored.shape[axes.index("x")]
-    return ZarrImage(
+    height, width = int(shape[rows]), int(shape[axes.index("x")])
+    chunk_rows = stored.chunks[rows] if stored.chunks else 1
+    return StoredImage(
         path=path.resolve(),
         array=name,
         axes=axes,
         shape=(height, width),
-        source_dtype=str(stored.dtype),
-        band_rows=band_rows(height, stored.chunks[rows], width * 3 * stored.dtype.itemsize),
+        source_dtype=str(dtype),
+        band_rows=band_rows(height, chunk_rows, width * 3 * dtype.itemsize),
     )
 
 
-def check_rgb(shape: tuple[int, ...], dtype: np.dtype[Any], axes: str, where: str) -> None:
-    """Refuse an array that is no RGB image of uint8 or floats, with a line that names `where`."""
-    right = len(shape) == 3 and shape[axes.index("c")] in (3, 4) and 0 not in shape
-    if not right or (dtype != np.uint8 and dtype.kind != "f"):
+def to_uint8(pixels: NDArray[Any], where: str) -> NDArray[np.uint8]:
+    """Floats in 0..1 as ``round(255 * value)``; uint8 passes unchanged.
+
+    Raises
+    ------
+    HistoboostError
+        If a float lies outside 0..1 or is NaN; the line begins with `where`.
+    """
+    if pixels.dtype == np.uint8 or not pixels.size:
+        return pixels.astype(np.uint8, copy=False)
+    low, high = float(np.min(pixels)), float(np.max(pixels))
+    if not (low >= 0.0 and high <= 1.0):  # true for NaN as well
         raise BadInput(
-            f"{where}: stores {dtype} of shape {tuple(shape)}; an H&E image must be RGB, "
-            "uint8 or floats in 0..1"
+            f"{where}: float pixels must lie in 0..1 but reach from {low:g} to {high:g}; "
+            "divide them by their maximum, or store uint8"
         )
+    scaled = np.rint(pixels.astype(np.float32, copy=False) * np.float32(255))
+    return cast(NDArray[np.uint8], scaled.astype(np.uint8))

@@ -5,7 +5,7 @@
     obs                      spot ids; in_tissue and library_id where there are any
     obsm/spatial             (N, 2): x = column, y = row, in full-resolution pixels
     uns/spatial/<library>    images/hires, scalefactors: one library is one slide
-    obsm/<key> or obs        abundances, see `labels`
+    obsm/<key> or obs        abundances, see `anndata_abundances`
 
 Counts (``X``, ``layers``) are never read.
 """
@@ -23,10 +23,9 @@ from numpy.typing import NDArray
 
 from histoboost.errors import BadInput, HistoboostError
 from histoboost.hdf5_file import open_hdf5
-from histoboost.slides.images.array import zarr_image
-from histoboost.slides.readers.abundances import labelled_spots
-from histoboost.slides.readers.hdf5 import hdf5_image
-from histoboost.slides.readers.labels import PREFERRED, find_abundances
+from histoboost.slides.images.array import hdf5_image, zarr_image
+from histoboost.slides.readers.abundances import with_abundances
+from histoboost.slides.readers.anndata_abundances import PREFERRED, find_abundances
 from histoboost.slides.readers.visium import um_per_px
 from histoboost.slides.slide import Dataset, Slide, SlideImage
 
@@ -80,7 +79,7 @@ def read_slides(path: Path, abundances: str | None = None) -> list[Slide]:
     path : Path
         ``.h5ad`` file or ``.zarr`` folder.
     abundances : str, optional
-        Where they are, see `labels.find_abundances`.
+        Where they are, see `anndata_abundances.find_abundances`.
     """
     from anndata.io import read_elem
 
@@ -206,20 +205,16 @@ def _slide(
             "call obs_names_make_unique() before writing"
         )
     um = um_per_px(factors, xy[rows], where, visium=False)
-    known, abundance = np.ones(len(ids), bool), None
-    if table is not None:
-        known, abundance = labelled_spots(table.to_numpy(np.float32)[rows], where)
-    return Slide(
+    slide = Slide(
         name=library,
         image=image,
-        xy=(xy[rows] * scale)[known],
-        spot_ids=tuple(ids[known]),
-        abundance=abundance,
-        cell_types=() if table is None or abundance is None else tuple(table.columns),
+        xy=xy[rows] * scale,
+        spot_ids=tuple(ids),
         split=_of_all(obs[rows], "split"),
         group=_of_all(obs[rows], "group"),
         um_per_px=None if um is None else um / scale,
     )
+    return with_abundances(slide, None if table is None else table[rows], where)
 
 
 def _of_all(obs: pd.DataFrame, column: str) -> str | None:
@@ -246,7 +241,7 @@ def _image(path: Path, library: Any, where: str) -> tuple[SlideImage, float, dic
             )
         if path.is_dir():
             stored = images[name].path
-            return zarr_image(path, stored, "yxc"), scale, factors
+            return zarr_image(path, stored), scale, factors
         return hdf5_image(path, images[name]), scale, factors
     found = ", ".join(images) or "none"
     raise BadInput(

@@ -8,58 +8,19 @@ type, except ``Test_Set``, which is ignored.
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
-from histoboost.errors import BadInput, HistoboostWarning
+from histoboost.errors import BadInput, warn
 from histoboost.hdf5_file import open_hdf5
-from histoboost.slides.images.array import band_rows, to_uint8
+from histoboost.slides.images.array import StoredImage, hdf5_image
 from histoboost.slides.slide import Dataset, Slide
 
 #: Fields of a spot table that are no cell types.
 NOT_CELL_TYPES = ("x", "y", "Test_Set")
-
-
-@dataclass(frozen=True)
-class Hdf5Image:
-    """An image dataset of an HDF5 file, read in bands of whole chunk rows."""
-
-    path: Path
-    dataset: str
-    shape: tuple[int, int]
-    source_dtype: str
-    band_rows: int
-
-    def read_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Rows `start` to `stop` (exclusive) as (stop - start, W, 3) uint8.
-
-        Raises
-        ------
-        HistoboostError
-            If the file cannot be read, or float pixels lie outside 0..1.
-        """
-        out = np.empty((stop - start, self.shape[1], 3), np.uint8)
-        with _open(self.path) as file:
-            # Band by band: the floats of a whole slide are four times its uint8 pixels.
-            row = start
-            while row < stop:
-                end = min(stop, (row // self.band_rows + 1) * self.band_rows)
-                try:
-                    pixels = file[self.dataset][row:end]
-                except (OSError, KeyError) as error:
-                    raise BadInput(
-                        f"{self.path}: {self.dataset}: pixels cannot be read ({error}); "
-                        "the file is damaged, fetch it again"
-                    ) from error
-                out[row - start : end - start] = to_uint8(pixels, f"{self.path}: {self.dataset}")
-                row = end
-        return out
 
 
 def detect(path: Path) -> bool:
@@ -97,11 +58,7 @@ def read(path: Path) -> Dataset:
         known = {slide.name for slide in slides}
         for _, name in _tables(file["images"]):
             if name not in known:
-                warnings.warn(
-                    f"{path}: image {name} has no spot table and is left out",
-                    HistoboostWarning,
-                    stacklevel=2,
-                )
+                warn(f"{path}: image {name} has no spot table and is left out")
     return Dataset(path, slides)
 
 
@@ -128,13 +85,13 @@ def _natural(name: str) -> list[tuple[str, int]]:
 
 
 def _slide(path: Path, file: h5py.File, split: str | None, name: str) -> Slide:
-    place = f"{split}/{name}" if split else name
-    spots = file[f"spots/{place}"]
+    where = f"{split}/{name}" if split else name
+    spots = file[f"spots/{where}"]
     fields = getattr(spots.dtype, "names", None) if isinstance(spots, h5py.Dataset) else None
     missing = [axis for axis in ("x", "y") if axis not in (fields or ())]
     if missing:
         raise BadInput(
-            f"{path}: spots/{place}: the spot table has no column {missing[0]!r}; "
+            f"{path}: spots/{where}: the spot table has no column {missing[0]!r}; "
             "it must be a structured array with x and y in pixels"
         )
     table = spots[()]
@@ -142,12 +99,12 @@ def _slide(path: Path, file: h5py.File, split: str | None, name: str) -> Slide:
     for field in ("x", "y", *types):
         if table.dtype[field].kind not in "iufb" or table.dtype[field].shape:
             raise BadInput(
-                f"{path}: spots/{place}: column {field!r} is not numeric; "
+                f"{path}: spots/{where}: column {field!r} is not numeric; "
                 "remove it or store numbers"
             )
     return Slide(
         name=name,
-        image=_image(path, file, place),
+        image=_image(path, file, where),
         xy=np.stack([table["x"], table["y"]], axis=1).astype(np.float64),
         spot_ids=tuple(str(i) for i in range(len(table))),
         abundance=np.stack([table[t] for t in types], axis=1).astype(np.float32) if types else None,
@@ -156,35 +113,10 @@ def _slide(path: Path, file: h5py.File, split: str | None, name: str) -> Slide:
     )
 
 
-def _image(path: Path, file: h5py.File, place: str) -> Hdf5Image:
-    image = file.get(f"images/{place}")
+def _image(path: Path, file: h5py.File, where: str) -> StoredImage:
+    image = file.get(f"images/{where}")
     if not isinstance(image, h5py.Dataset):
         raise BadInput(
-            f"{path}: spots/{place} has no image; add images/{place} or remove the spot table"
+            f"{path}: spots/{where} has no image; add images/{where} or remove the spot table"
         )
     return hdf5_image(path, image)
-
-
-def hdf5_image(path: Path, image: h5py.Dataset) -> Hdf5Image:
-    """The image in one dataset of the HDF5 file at `path`.
-
-    Raises
-    ------
-    HistoboostError
-        If it is not (H, W, 3), uint8 or float.
-    """
-    name = image.name.strip("/")
-    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise BadInput(f"{path}: {name} has shape {image.shape}; an image must be (H, W, 3)")
-    if image.dtype != np.uint8 and image.dtype.kind != "f":
-        raise BadInput(f"{path}: {name} has type {image.dtype}; store uint8, or floats in 0..1")
-    height, width, _ = image.shape
-    return Hdf5Image(
-        path=path.resolve(),
-        dataset=name,
-        shape=(int(height), int(width)),
-        source_dtype=str(image.dtype),
-        band_rows=band_rows(
-            height, image.chunks[0] if image.chunks else 1, width * 3 * image.dtype.itemsize
-        ),
-    )

@@ -24,27 +24,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from histoboost.errors import BadInput, HistoboostError
-from histoboost.slides.images.base import open_image
+from histoboost.slides.images import open_image
 from histoboost.slides.readers import anndata, spaceranger, spatialdata
 from histoboost.slides.readers.abundances import (
+    check_ids,
     checked_abundances,
     join_abundances,
     read_abundances,
-    read_table,
+    with_abundances,
 )
 from histoboost.slides.readers.visium import um_per_px
 from histoboost.slides.slide import Dataset, Slide
+from histoboost.slides.tables import id_column, read_table, read_text_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("slide", "image", "spots", "abundances", "group", "um_per_px", "split")
-ID_COLUMNS = ("spot", "spot_id", "barcode", "id")
 
 
 def detect(path: Path) -> bool:
@@ -70,7 +71,7 @@ def read(path: Path) -> Dataset:
         If a column is unknown or missing, or a file it names is missing or damaged; the message
         names the slide.
     """
-    rows = read_table(path, text=True)
+    rows = read_text_table(path)
     for name in ("slide", "spots"):
         if name not in rows:
             raise BadInput(
@@ -84,7 +85,7 @@ def read(path: Path) -> Dataset:
         )
     slides = []
     for row in rows.to_dict("records"):
-        entry = {str(key): str(value).strip() for key, value in row.items() if str(value).strip()}
+        entry = {str(key): value for key, value in row.items() if value}
         try:
             slides.append(_slide(path.parent, entry))
         except HistoboostError as error:
@@ -158,7 +159,9 @@ def _single(
     if len(slides) != 1:
         raise BadInput(f"{spots}: holds several slides and none is called {row['slide']!r}")
     if named and not inside:
-        return _labelled(slides[0], read_abundances(folder / named), named)
+        return join_abundances(
+            slides[0], read_abundances(folder / named), f"{slides[0].name}: {named}"
+        )
     return slides[0]
 
 
@@ -182,14 +185,16 @@ def _table(spots: Path, folder: Path, row: dict[str, str]) -> Slide:
     if "abundances" not in row:
         return slide
     file = folder / row["abundances"]
+    where = f"{slide.name}: {row['abundances']}"
     if file.resolve() == spots.resolve():
-        return _labelled(slide, checked_abundances(table.drop(columns=["x", "y"]), str(file)), "")
-    return _labelled(slide, read_abundances(file), row["abundances"])
+        labels = checked_abundances(table.drop(columns=["x", "y"]), str(file))
+        return with_abundances(slide, labels, where)
+    return join_abundances(slide, read_abundances(file), where)
 
 
 def _read_spots(path: Path) -> pd.DataFrame:
     table = read_table(path)
-    ids = next((name for name in ID_COLUMNS if name in table), table.columns[0])
+    ids = id_column(table, path)
     for name in ("x", "y"):
         if name not in table:
             raise BadInput(f"{path}: no column {name!r}; expected x (column) and y (row) in pixels")
@@ -197,24 +202,6 @@ def _read_spots(path: Path) -> pd.DataFrame:
             raise BadInput(
                 f"{path}: column {name!r} has values that are missing or no numbers; fill them in"
             )
-    if ids in ("x", "y"):
-        raise BadInput(f"{path}: no column of spot ids; add one called spot")
-    # As text: an id such as 007 is a name, not a number.
-    names = read_table(path, text=True)[ids].astype(str)
-    table = table.drop(columns=ids).set_axis(names, axis=0)
-    repeated = table.index[table.index.duplicated()]
-    if len(repeated):
-        raise BadInput(f"{path}: spot {repeated[0]!r} comes more than once")
+    table = table.set_index(ids)
+    check_ids(table, path)
     return table
-
-
-def _labelled(slide: Slide, table: pd.DataFrame, name: str) -> Slide:
-    known, abundance = join_abundances(slide.spot_ids, table, f"{slide.name}: {name}")
-    ids: Any = np.asarray(slide.spot_ids, dtype=object)
-    return replace(
-        slide,
-        xy=slide.xy[known],
-        spot_ids=tuple(ids[known]),
-        abundance=abundance,
-        cell_types=tuple(table.columns),
-    )

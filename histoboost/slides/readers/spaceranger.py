@@ -21,15 +21,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from histoboost.errors import BadInput
-from histoboost.slides.images.base import IMAGE_SUFFIXES, open_image
-from histoboost.slides.readers.abundances import (
-    SUFFIXES,
-    join_abundances,
-    read_abundances,
-    read_table,
-)
+from histoboost.slides.images import IMAGE_SUFFIXES, open_image
+from histoboost.slides.readers.abundances import check_ids, join_abundances, read_abundances
 from histoboost.slides.readers.visium import um_per_px
 from histoboost.slides.slide import Dataset, Slide
+from histoboost.slides.tables import SUFFIXES, read_table, read_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,23 +107,16 @@ def read_outs(
     if positions.empty:
         raise BadInput(f"{spatial}: no spot lies on the tissue; check column in_tissue")
     table = abundances or _only_file(outs, "abundances", SUFFIXES)
-    xy, ids = pixels(positions) * scale, tuple(positions.index)
-    labels = None
-    types: tuple[str, ...] = ()
-    if table is not None:
-        frame = read_abundances(table)
-        known, labels = join_abundances(ids, frame, f"{outs}: {table.name}")
-        xy, ids = xy[known], tuple(np.asarray(ids, dtype=object)[known])
-        types = tuple(frame.columns)
-    return Slide(
+    slide = Slide(
         name=name,
         image=open_image(file),
-        xy=xy,
-        spot_ids=ids,
-        abundance=labels,
-        cell_types=types,
+        xy=pixels(positions) * scale,
+        spot_ids=tuple(positions.index),
         um_per_px=None if um is None else um / scale,
     )
+    if table is None:
+        return slide
+    return join_abundances(slide, read_abundances(table), f"{outs}: {table.name}")
 
 
 def positions_file(spatial: Path) -> Path:
@@ -152,7 +141,7 @@ def read_positions(path: Path) -> pd.DataFrame:
         If a column is missing or not numeric, or a barcode comes twice.
     """
     # By content rather than by name: people rename the file, and headers came and went.
-    header = path.suffix.lower() == ".parquet" or _has_header(path)
+    header = path.suffix.lower() == ".parquet" or POSITION_COLUMNS[0] in _first_line(path)
     table = read_table(path, header=header)
     if not header and table.shape[1] == len(POSITION_COLUMNS):
         table = table.set_axis(list(POSITION_COLUMNS), axis=1)
@@ -165,11 +154,9 @@ def read_positions(path: Path) -> pd.DataFrame:
                 f"{path}: column {name!r} has values that are missing or no numbers; "
                 "the file is damaged, take it from Space Ranger again"
             )
-    table["barcode"] = table["barcode"].astype(str)
-    repeated = table["barcode"][table["barcode"].duplicated()]
-    if len(repeated):
-        raise BadInput(f"{path}: barcode {repeated.iloc[0]} comes more than once")
-    return table.set_index("barcode")
+    table = table.set_index("barcode")
+    check_ids(table, path)
+    return table
 
 
 def pixels(positions: pd.DataFrame) -> Any:
@@ -177,12 +164,8 @@ def pixels(positions: pd.DataFrame) -> Any:
     return positions[["pxl_col_in_fullres", "pxl_row_in_fullres"]].to_numpy(np.float64)
 
 
-def _has_header(path: Path) -> bool:
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            return POSITION_COLUMNS[0] in file.readline().lower()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: cannot be read as a table ({error})") from error
+def _first_line(path: Path) -> str:
+    return read_text(path).lstrip().partition("\n")[0].lower()
 
 
 def read_scales(path: Path) -> dict[str, Any]:

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.errors import BadInput, HistoboostError, HistoboostWarning
-from histoboost.slides.images.array import ZarrImage, zarr_image
-from histoboost.slides.readers.abundances import labelled_spots
+from histoboost.errors import BadInput, HistoboostError, MissingExtra, warn
+from histoboost.slides.images.array import StoredImage, zarr_image
+from histoboost.slides.readers.abundances import with_abundances
 from histoboost.slides.readers.anndata import READ_ERRORS, zarr_kind
-from histoboost.slides.readers.labels import find_abundances
+from histoboost.slides.readers.anndata_abundances import find_abundances
 from histoboost.slides.readers.visium import um_per_px
 from histoboost.slides.slide import Dataset, Slide
 
@@ -59,14 +59,12 @@ def read_slides(path: Path, abundances: str | None = None) -> list[Slide]:
     path : Path
         ``.zarr`` folder.
     abundances : str, optional
-        Where they are in the table, see `labels.find_abundances`.
+        Where they are in the table, see `anndata_abundances.find_abundances`.
     """
     try:
         import spatialdata
     except ImportError as error:
-        raise BadInput(
-            f"{path}: SpatialData needs its library; pip install 'histoboost[spatialdata]'"
-        ) from error
+        raise MissingExtra(str(path), "spatialdata", "spatialdata") from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -125,16 +123,10 @@ def _slide(data: Any, path: Path, region: str, instances: Any, labels: Any) -> S
             f"{where}: no row of the table belongs to one of its shapes; their instances differ"
         )
     if not known.all():
-        warnings.warn(
+        warn(
             f"{where}: {int((~known).sum())} of {len(known)} rows of the table belong to no shape "
-            f"and are left out (first: {instances.index[~known][0]})",
-            HistoboostWarning,
-            stacklevel=2,
+            f"and are left out (first: {instances.index[~known][0]})"
         )
-    abundance = None
-    if labels is not None:
-        labelled, abundance = labelled_spots(labels.to_numpy(np.float32)[known], where)
-        known[known] = labelled
     points = shapes.geometry.iloc[rows[known]]
     xy = np.stack([points.x.to_numpy(), points.y.to_numpy()], axis=1).astype(np.float64)
     image, matrix = _image_under(data, path, region, xy)
@@ -143,20 +135,19 @@ def _slide(data: Any, path: Path, region: str, instances: Any, labels: Any) -> S
         diameter = 2 * float(np.median(shapes["radius"]))
         um = um_per_px({"spot_diameter_fullres": diameter}, xy, where, visium=False)
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
-    return Slide(
+    slide = Slide(
         name=region,
         image=image,
         xy=_moved(xy, matrix),
         spot_ids=tuple(instances.index[known].astype(str)),
-        abundance=abundance,
-        cell_types=() if abundance is None else tuple(labels.columns),
         um_per_px=None if um is None else um / scale,
     )
+    return with_abundances(slide, None if labels is None else labels[known], where)
 
 
 def _image_under(
     data: Any, path: Path, region: str, xy: NDArray[np.float64]
-) -> tuple[ZarrImage, NDArray[np.float64]]:
+) -> tuple[StoredImage, NDArray[np.float64]]:
     """The image that the spots lie on, and the affine matrix from their system to its pixels."""
     from spatialdata.transformations import get_transformation
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.errors import HistoboostWarning
+from histoboost.errors import warn
 from histoboost.spots import spot_pitch
 
 #: Centre to centre distance of Visium spots in um.
@@ -61,10 +60,8 @@ def um_per_px(
     if abs(pitch * best - PITCH_UM) > TOLERANCE * PITCH_UM:
         if not visium:
             return None
-        warnings.warn(
+        warn(
             f"{where}: by its spot diameter of {diameter:g} px the spots lie {pitch * best:.0f} um "
-            f"apart where Visium's lie {PITCH_UM:.0f} um apart; micrometres may be wrong",
-            HistoboostWarning,
-            stacklevel=2,
+            f"apart where Visium's lie {PITCH_UM:.0f} um apart; micrometres may be wrong"
         )
     return best

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from histoboost.errors import HistoboostError
-from histoboost.slides.images.base import open_image, over_white
+from histoboost.slides.images import open_image
+from histoboost.slides.images.base import over_white
 
 tifffile = pytest.importorskip("tifffile", reason="pip install 'histoboost[wsi]'")
 
@@ -80,7 +81,7 @@ def test_every_layout_gives_the_same_pixels_in_any_band(
 
 def test_a_whole_slide_file_is_read_in_bands(tmp_path: Path, picture: np.ndarray):
     openslide = pytest.importorskip("openslide", reason="pip install 'histoboost[wsi]'")
-    from histoboost.slides.images.tiff import open_wsi
+    from histoboost.slides.images.openslide import open_wsi
 
     path = write_pyramid(tmp_path / "slide.tif", picture)
     with openslide.OpenSlide(path) as slide:

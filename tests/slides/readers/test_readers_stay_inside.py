@@ -13,7 +13,7 @@ from PIL import Image
 from histoboost.cache.patch_files import read_patch_file
 from histoboost.errors import HistoboostError
 from histoboost.phantom import write_phantom
-from histoboost.slides.images.base import open_image
+from histoboost.slides.images import open_image
 from histoboost.slides.readers import open_dataset
 from histoboost.spots import SpotTable
 

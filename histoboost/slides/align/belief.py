@@ -1,0 +1,82 @@
+"""How likely each place of a slide is tissue, and how likely glass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from histoboost.slides.tissue import block_mean, otsu
+
+Array = NDArray[np.float64]
+
+#: Softness of the border between glass (0) and tissue (1), in log density.
+SOFTNESS = 0.12
+
+#: No place is tissue, or glass, with more certainty: dirt, folds and fat exist.
+CERTAINTY = 0.95
+
+
+@dataclass(frozen=True)
+class Belief:
+    """What a grid says about tissue: log probability of tissue and of glass, per cell.
+
+    Attributes
+    ----------
+    cell : float
+        Side of a grid cell in pixels.
+    tissue, glass : ndarray of shape (h, w)
+    """
+
+    cell: float
+    tissue: NDArray[np.float32]
+    glass: NDArray[np.float32]
+
+
+def believe(
+    density: NDArray[np.float32], block: int, pitch: float, border: float, per_pitch: int
+) -> Belief:
+    """Probability of tissue and glass on a grid of about `per_pitch` cells per pitch."""
+    logs = _log_density(density, block, pitch)
+    _, glass, tissue = otsu(logs)
+    gap = max(tissue - glass, 1e-6)
+    middle = glass + border * gap
+    likely = 1 / (1 + np.exp(-np.clip((logs - middle) / (SOFTNESS * gap), -30, 30)))
+    likely = np.clip(likely, 1 - CERTAINTY, CERTAINTY)
+    blocks = max(1, round(pitch / max(per_pitch, 1) / block))  # spots may lie less than a px apart
+    return Belief(
+        cell=float(blocks * block),
+        tissue=block_mean(np.log(likely), blocks),
+        glass=block_mean(np.log(1 - likely), blocks),
+    )
+
+
+def contrast(density: NDArray[np.float32], block: int, pitch: float) -> float:
+    """How many times denser than glass tissue is; 1 where there are no two classes."""
+    _, glass, tissue = otsu(_log_density(density, block, pitch))
+    return float(np.exp(tissue - glass))
+
+
+def on_tissue(
+    xy: Array, density: NDArray[np.float32], block: int, pitch: float
+) -> NDArray[np.bool_]:
+    """Whether each spot (N, 2) lies on tissue; spots beyond the image do not."""
+    belief = believe(density, block, pitch, 0.5, int(pitch / block))
+    return np.asarray(look_up(belief.tissue, xy, belief.cell, -np.inf) > np.log(0.5))
+
+
+def _log_density(density: NDArray[np.float32], block: int, pitch: float) -> Array:
+    # A spot of Visium is 0.55 pitches wide: blurred over about that, a spot's worth of tissue.
+    blurred = gaussian_filter(density, 0.14 * pitch / block)
+    return cast(Array, np.log(blurred + 0.01))
+
+
+def look_up(grid: NDArray[np.float32], xy: Array, cell: float, beyond: float) -> Array:
+    column, row = np.floor(xy / cell).astype(np.intp).T
+    inside = (row >= 0) & (row < grid.shape[0]) & (column >= 0) & (column < grid.shape[1])
+    values = np.full(len(xy), beyond)
+    values[inside] = grid[row[inside], column[inside]]
+    return values

@@ -1,0 +1,177 @@
+"""Where the spots of a slide belong: a shift and a scale, estimated from its image."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from histoboost.slides.align.belief import contrast, on_tissue
+from histoboost.slides.align.registration import Transform, register
+from histoboost.slides.slide import Slide
+from histoboost.slides.tissue import stain_density
+from histoboost.spots import spot_pitch
+
+#: Corrections below this many pitches are within the method's error: the table is left as it is.
+WORTH_MOVING = 0.25
+
+#: From this many pitches on, `inspect` and `featurize` call a slide misaligned.
+MISALIGNED = 0.5
+
+#: What an answer must show before it is trusted (see `Registration`).
+MIN_SPOTS = 20
+MIN_CONTRAST = 2.0
+MAX_SPREAD = 0.75
+MAX_DISAGREEMENT = 0.75
+MIN_SPOTS_ON_TISSUE = 0.75
+MIN_EMPTY_ON_GLASS = 0.6
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How the spots of a slide are to be moved.
+
+    A spot at (x, y) belongs at ``x' = scale * (x - cx) + cx + dx``, ``y' = scale * (y - cy) + cy
+    + dy``, where (cx, cy) = (width / 2, height / 2) is the centre of the image and everything is
+    in pixels of the image.
+
+    Attributes
+    ----------
+    slide : str
+        Name of the slide.
+    dx, dy : float
+        Shift in pixels; 0 where nothing is to be changed.
+    scale : float
+        1 where nothing is to be changed.
+    tissue_before, tissue_after : float
+        Share of the spots on tissue, before and after; NaN where it was not looked at.
+    confident : bool
+        Whether the image settles where the spots belong. If not, nothing is changed.
+    reason : str
+        Why nothing is changed, or what speaks for the change.
+    estimate : Transform or None
+        Best transform found, whether or not it is used.
+    spread : float or None
+        95 of 100 resamplings of the slide's regions put the spots within this many pitches of
+        the best transform.
+    """
+
+    slide: str
+    dx: float = 0.0
+    dy: float = 0.0
+    scale: float = 1.0
+    tissue_before: float = math.nan
+    tissue_after: float = math.nan
+    confident: bool = False
+    reason: str = ""
+    estimate: Transform | None = None
+    spread: float | None = None
+
+    @property
+    def transform(self) -> Transform:
+        """The shift and the scale."""
+        return Transform(self.dx, self.dy, self.scale)
+
+    @property
+    def changes(self) -> bool:
+        """Whether any spot moves."""
+        return self.transform != Transform()
+
+
+def align(slide: Slide, *, unless_on_tissue: float = 1.0) -> Alignment:
+    """Estimate where the spots of a slide belong, from its image alone.
+
+    Parameters
+    ----------
+    slide : Slide
+        Its spots are those under tissue, as in a Visium table.
+    unless_on_tissue : float
+        Save the search where more than this share of the spots lie on tissue as they are.
+
+    Returns
+    -------
+    Alignment
+        Without confidence it changes nothing and says why.
+    """
+    xy = slide.xy[np.isfinite(slide.xy).all(axis=1)]
+    pitch = spot_pitch(xy)
+    if len(xy) < MIN_SPOTS or not pitch:
+        return Alignment(slide.name, reason=f"fewer than {MIN_SPOTS} spots with distinct places")
+    block = max(1, int(pitch / 12))
+    density = stain_density(slide.image, block)
+    before = float(on_tissue(xy, density, block, pitch).mean())
+    unchanged = Alignment(slide.name, tissue_before=before, tissue_after=before)
+    if contrast(density, block, pitch) < MIN_CONTRAST:
+        return replace(unchanged, reason="the image does not show tissue beside glass")
+    if before > unless_on_tissue:
+        return replace(unchanged, reason="nearly all spots lie on tissue, not looked at further")
+    found = register(xy, slide.image.shape, pitch, density, block)
+    best = Transform(
+        dx=round(found.transform.dx, 2),
+        dy=round(found.transform.dy, 2),
+        scale=round(found.transform.scale, 5),
+    )
+    moved = best.apply(xy, slide.image.shape)
+    after = float(on_tissue(moved, density, block, pitch).mean())
+    tried = replace(unchanged, estimate=best, spread=round(found.spread, 3))
+    for doubtful, why in (
+        (found.framed, "the spots fill a rectangle and show no edge of the tissue"),
+        (found.at_edge, "the best place lies at the edge of what was searched"),
+        (
+            found.spread > MAX_SPREAD,
+            "several places fit about equally well "
+            f"(they differ by {found.spread:.2g} spot pitches)",
+        ),
+        (
+            found.agreement > MAX_DISAGREEMENT,
+            "the answer depends on where the tissue is taken to end",
+        ),
+        (after < MIN_SPOTS_ON_TISSUE, f"even in the best place {1 - after:.0%} of spots miss it"),
+        (
+            found.empty_on_glass < MIN_EMPTY_ON_GLASS,
+            "even in the best place much tissue has no spots",
+        ),
+    ):
+        if doubtful:
+            return replace(tried, reason=why)
+    distance = float(np.median(np.hypot(*(moved - xy).T))) / pitch
+    if distance < WORTH_MOVING:
+        return replace(
+            tried, confident=True, reason="the spots lie where they belong, nothing to change"
+        )
+    return replace(
+        tried,
+        dx=best.dx,
+        dy=best.dy,
+        scale=best.scale,
+        tissue_after=after,
+        confident=True,
+        reason=f"moves the spots by {distance:.2g} spot pitches",
+    )
+
+
+def misalignment(slide: Slide, alignment: Alignment) -> str | None:
+    """One line where the image says that the spots are somewhere else, else None.
+
+    Parameters
+    ----------
+    slide : Slide
+        The slide that was looked at.
+    alignment : Alignment
+        What `align` found.
+    """
+    pitch = spot_pitch(slide.xy)
+    if not alignment.changes or pitch is None:
+        return None
+    xy = slide.xy[np.isfinite(slide.xy).all(axis=1)]
+    gap = alignment.transform.apply(xy, slide.image.shape) - xy
+    pitches = float(np.median(np.hypot(gap[:, 0], gap[:, 1]))) / pitch
+    if pitches < MISALIGNED:
+        return None
+    return (
+        f"the spots look misaligned by {pitches:.1f} spot pitches (dx = {alignment.dx:+.0f}, "
+        f"dy = {alignment.dy:+.0f} px, scale {alignment.scale:.3f}; {alignment.tissue_before:.0%} "
+        "of the spots lie on tissue); look at it with `histoboost align`, "
+        "apply it with `featurize --alignment auto`"
+    )

@@ -1,0 +1,205 @@
+"""Tables as people save them: CSV with any separator, decimal commas, UTF-16, or parquet."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from histoboost.errors import BadInput, MissingExtra
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
+
+#: Columns that hold the ids of spots wherever they stand; else the first column does.
+ID_COLUMNS = ("spot", "spot_id", "barcode", "id")
+
+_COMMA = re.compile(r"\s*[+-]?\d+(,\d+)?([eE][+-]?\d+)?\s*")
+_THOUSANDS = re.compile(r"\s*[+-]?\d{1,3}(,\d{3})?\s*")
+
+
+def read_table(path: Path, *, header: bool = True) -> pd.DataFrame:
+    """Read a table of numbers with the ids of spots.
+
+    Parameters
+    ----------
+    path : Path
+        The suffix tells the format: ``.csv`` (commas), ``.tsv`` or ``.txt`` (tabs), ``.parquet``.
+        A text table may be separated by semicolons and have decimal commas instead.
+    header : bool
+        Whether a text table begins with column names.
+
+    Returns
+    -------
+    DataFrame
+        Without an index. Spot ids (see `id_column`) are text: 007 or 1e5 is a name, not a number.
+
+    Raises
+    ------
+    HistoboostError
+        If the file is missing, of another format, or cannot be parsed, or a column comes twice.
+    """
+    if _suffix(path) == ".parquet":
+        return _read_parquet(path)
+    text = read_text(path).lstrip("\r\n")
+    separator, names = _layout(path, text, header)
+    options: dict[str, Any] = {
+        "converters": {_id_position(names): str} if names else {0: str},
+        "header": None,
+        "names": names,
+        "skiprows": 1 if header else 0,
+        "sep": separator,
+    }
+    table = _parse(path, text, **options)
+    suspects = [column for column in islice(table, 1, None) if _has_decimal_commas(table[column])]
+    if suspects:
+        commas = [value for name in suspects for value in table[name].dropna() if "," in value]
+        if all(map(_THOUSANDS.fullmatch, commas)):
+            raise BadInput(
+                f"{path}: {commas[0]!r} in column {str(suspects[0])!r} may be a fraction or "
+                "thousands; write it with a decimal point"
+            )
+        table = _parse(path, text, decimal=",", **options)
+    return table
+
+
+def read_text_table(path: Path) -> pd.DataFrame:
+    """Read a CSV or TSV file with all values as text, stripped; empty ones are ``""``."""
+    import pandas as pd
+
+    _suffix(path)
+    text = read_text(path).lstrip("\r\n")
+    separator, names = _layout(path, text, header=True)
+    table = _parse(path, text, sep=separator, names=names, skiprows=1, header=None, dtype=str)
+    return pd.DataFrame(table.fillna("").map(str.strip))
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, or in UTF-16 with the mark that says so.
+
+    Raises
+    ------
+    HistoboostError
+        If it is missing or in another encoding.
+    """
+    try:
+        data = path.read_bytes()
+        utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = data.decode("utf-16" if utf16 else "utf-8-sig")
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise BadInput(
+            f"{path}: line {line} is no UTF-8 text; save the file as UTF-8 (in Excel: CSV UTF-8)"
+        ) from error
+    if "\0" in text:
+        raise BadInput(f"{path}: is no text, or UTF-16 without its mark; save it as UTF-8")
+    return text
+
+
+def id_column(table: pd.DataFrame, where: Path | str) -> Any:
+    """Name of the column that holds the spot ids: one of `ID_COLUMNS`, else the first."""
+    named = [name for name in ID_COLUMNS if name in table]
+    if not named and table.columns[0] in ("x", "y"):
+        raise BadInput(f"{where}: no column of spot ids; add one called spot")
+    return named[0] if named else table.columns[0]
+
+
+def _suffix(path: Path) -> str:
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file; check the path")
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise BadInput(f"{path}: a table of unknown format {suffix!r}; give {', '.join(SUFFIXES)}")
+    return suffix
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        table = pd.read_parquet(path)
+    except ImportError as error:
+        raise MissingExtra(str(path), "pyarrow", "parquet") from error
+    except Exception as error:
+        raise _unreadable(path, error) from error
+    if not isinstance(table.index, pd.RangeIndex) or table.index.name in ID_COLUMNS:
+        ids = table.index
+        table = table.reset_index(drop=True)
+        table.insert(0, ids.name if ids.name not in table else "index", ids.astype(str))
+    elif not any(name in table for name in ID_COLUMNS):
+        text = [str(name) for name in table if table[name].dtype.kind not in "iufb"]
+        if not text:
+            raise BadInput(f"{path}: no column of spot ids; call it spot, or store it as text")
+        table.insert(0, text[0], table.pop(text[0]))
+    name = id_column(table, path)
+    table[name] = table[name].astype(str)
+    return table
+
+
+def _layout(path: Path, text: str, header: bool) -> tuple[str, list[str] | None]:
+    """Separator and column names of a text table, as its first lines show them."""
+    usual = "," if path.suffix.lower() == ".csv" else "\t"
+    exact, loose = {}, {}
+    for separator in dict.fromkeys((usual, ";", ",", "\t")):
+        try:
+            rows = list(islice(csv.reader(io.StringIO(text), delimiter=separator), 50))
+        except csv.Error as error:
+            raise _unreadable(path, error) from error
+        first, widths = (rows or [[]])[0], {len(row) for row in rows[1:] if row}
+        # R's write.table leaves the header one name short.
+        if header and first and first[0] not in ID_COLUMNS and widths == {len(first) + 1}:
+            exact[separator] = ["", *first]
+        elif len(first) > 1 and widths <= {len(first)}:
+            exact[separator] = first
+        elif len(first) > 1 or separator == usual:
+            loose[separator] = first
+    separator, names = next(iter((exact or loose).items()))
+    if not header:
+        return separator, None
+    if not names:
+        raise BadInput(f"{path}: is empty; give a table with a header")
+    names = [name.strip() or (f"Unnamed: {i}" if i else "") for i, name in enumerate(names)]
+    twice = [name for i, name in enumerate(names) if name in names[:i]]
+    if twice:
+        raise BadInput(f"{path}: column {twice[0]!r} comes twice; keep one")
+    return separator, names
+
+
+def _id_position(names: list[str]) -> int:
+    return next((names.index(name) for name in ID_COLUMNS if name in names), 0)
+
+
+def _parse(path: Path, text: str, **options: Any) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        return cast(
+            "pd.DataFrame",
+            pd.read_csv(io.StringIO(text), skipinitialspace=True, index_col=False, **options),
+        )
+    except (ValueError, TypeError, OverflowError) as error:  # pandas' parser errors among them
+        raise _unreadable(path, error) from error
+
+
+def _has_decimal_commas(column: pd.Series) -> bool:
+    if column.dtype.kind in "iufb":
+        return False
+    values = column.dropna()
+    return (
+        len(values) > 0
+        and all(isinstance(value, str) and _COMMA.fullmatch(value) for value in values)
+        and any("," in value for value in values)
+    )
+
+
+def _unreadable(path: Path, error: Exception) -> BadInput:
+    reason = str(error).strip().split("\n")[0]
+    return BadInput(f"{path}: cannot be read as a table ({reason}); save it again as CSV in UTF-8")
