@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 
 from histoboost.errors import BadInput
 
@@ -18,6 +19,8 @@ _RESERVED = {
 # The feature-set expression gives these a meaning, so a name with one could never be asked for.
 _EXPRESSION = "+:*?[],"
 _SEPARATORS = "/\\"
+# Columns that tables of predictions begin with, and the one that AnnData keeps to itself.
+_COLUMNS = ("slide", "spot", "x", "y", "ID", "_index")
 
 
 def check_slide_name(name: str) -> str:
@@ -65,6 +68,41 @@ def default_embedding_name(backbone: str, side: str) -> str:
     'hf-hub-MahmoodLab-UNI@55um'
     """
     return f"{backbone.replace(':', '-').replace('/', '-')}@{side}"
+
+
+def nfc(name: str) -> str:
+    """The name in Unicode's composed form, so that names that look alike are equal."""
+    return unicodedata.normalize("NFC", name)
+
+
+def check_cell_type_names(names: Sequence[str], where: object) -> None:
+    """Refuse cell types whose columns could not be told apart, or stand for others, in a table.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Cell types of one data set or model; a slash is written as ``_`` in AnnData.
+    where : object
+        What holds them, for the message.
+
+    Raises
+    ------
+    HistoboostError
+        If a name is empty, has unprintable characters, begins like a spreadsheet's formula, is a
+        column of our outputs (slide, spot, x, y, ID), or two names give one column.
+    """
+    taken = dict.fromkeys(_COLUMNS, "a column of every table of predictions")
+    for name in names:
+        if not name.strip() or not name.isprintable() or name[0] in "=+-@":
+            raise BadInput(f"{where}: {name!r} cannot be the name of a cell type; rename it")
+        plain = name.replace("/", "_")
+        for column in (plain, f"{plain}_lower", f"{plain}_upper"):
+            if column in taken:
+                raise BadInput(
+                    f"{where}: cell type {name!r} needs the column {column!r}, which is "
+                    f"{taken[column]}; rename one"
+                )
+            taken[column] = f"that of {name!r}"
 
 
 def is_slide_name(name: str) -> bool:

@@ -112,6 +112,7 @@ def _predict_embeddings(
     format: str | None,
 ) -> Predicted:
     from histoboost.cache.store import EmbeddingStore
+    from histoboost.names import check_cell_type_names
     from histoboost.regress.model import CompositionRegressor
 
     if format is not None:
@@ -120,6 +121,7 @@ def _predict_embeddings(
             "store; omit --format"
         )
     model = CompositionRegressor.load(model_path)
+    check_cell_type_names(model.cell_types, model_path)
     opened = EmbeddingStore(store, mode="r")
     predictions = model.predict(opened, slides, normalize_to=normalize, interval=interval)
     return model.cell_types, predictions, opened.spots

@@ -11,6 +11,7 @@ import torch
 from histoboost.errors import BadInput
 from histoboost.finetune.ensemble import load_ensemble
 from histoboost.finetune.spot_patches import load_pixels, warn_of_flat_patches
+from histoboost.names import check_cell_type_names
 from histoboost.regress.compatibility import warn_of_training_slides
 from histoboost.regress.fitting import warn_if_constant
 from histoboost.regress.model import Prediction
@@ -58,6 +59,7 @@ def predict_slides(
         If the model is incomplete, or a slide is unknown or has other cell types.
     """
     ensemble = load_ensemble(model, backbones)
+    check_cell_type_names(ensemble.cell_types, model)
     chosen: Sequence[Slide]
     if slides is not None:
         chosen = [dataset[name] for name in slides]

@@ -16,6 +16,7 @@ from histoboost.cache.spot_files import scale_factors
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import BadInput, HistoboostWarning
 from histoboost.io import check_output, write_whole
+from histoboost.names import check_cell_type_names
 from histoboost.spots import SpotTable, check_cell_types, spot_diameter
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ def export(store: EmbeddingStore, path: str | Path, *, spatialdata: bool = False
     labelled = [table for table in tables if table.labelled]
     remedy = ", one table cannot hold both; take one of them out"
     check_cell_types(labelled, store.location, remedy)
+    if labelled:
+        check_cell_type_names(labelled[0].cell_types, store.location)
     recipes = [store.embeddings(table.slide) for table in tables]
     names = [name for name in recipes[0] if all(name in own for own in recipes)]
     partial = sorted({name for own in recipes for name in own} - set(names))

@@ -148,8 +148,6 @@ NICHES = (
         {"smooth muscle": 22, "endothelium": 4, "fibroblast": 4, "erythrocyte": 8, "T cell": 1},
     ),
     Niche(
-        0.38,
-        0.2,
-        {"dying cell": 55, "macrophage": 9, "tumour": 5, "T cell": 4, "plasma cell": 1},
+        0.38, 0.2, {"dying cell": 55, "macrophage": 9, "tumour": 5, "T cell": 4, "plasma cell": 1}
     ),
 )

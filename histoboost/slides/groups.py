@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from histoboost.errors import BadInput, warn
+from histoboost.names import nfc
 from histoboost.slides.slide import Dataset
 from histoboost.slides.tables import read_text_table
 
@@ -46,7 +47,7 @@ def with_groups(dataset: Dataset, path: str | Path) -> Dataset:
     for slide, group in rows[["slide", "group"]].to_numpy().tolist():
         if not group:
             raise BadInput(f"{path}: slide {slide!r} has no group; fill it in")
-        if groups.setdefault(slide, group) != group:
+        if groups.setdefault(nfc(slide), group) != group:
             raise BadInput(f"{path}: slide {slide!r} is in two groups; keep one")
     for item in dataset.slides:
         if item.labelled and item.name not in groups:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.errors import BadInput
+from histoboost.names import nfc
 from histoboost.spots import SpotTable
 
 
@@ -135,7 +136,7 @@ class Dataset:
             If there is no such slide; the message lists those there are.
         """
         for slide in self.slides:
-            if slide.name == name:
+            if slide.name == nfc(name):
                 return slide
         known = ", ".join(slide.name for slide in self.slides)
         raise BadInput(f"{self.path}: no slide {name!r}; there are {known}")

@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 import re
+import warnings
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -147,7 +148,8 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 def _layout(path: Path, text: str, header: bool) -> tuple[str, list[str] | None]:
     """Separator and column names of a text table, as its first lines show them."""
     usual = "," if path.suffix.lower() == ".csv" else "\t"
-    exact, loose = {}, {}
+    exact: dict[str, list[str]] = {}
+    loose: dict[str, list[str]] = {}
     for separator in dict.fromkeys((usual, ";", ",", "\t")):
         try:
             rows = list(islice(csv.reader(io.StringIO(text), delimiter=separator), 50))
@@ -156,7 +158,7 @@ def _layout(path: Path, text: str, header: bool) -> tuple[str, list[str] | None]
         first, widths = (rows or [[]])[0], {len(row) for row in rows[1:] if row}
         # R's write.table leaves the header one name short.
         if header and first and first[0] not in ID_COLUMNS and widths == {len(first) + 1}:
-            exact[separator] = ["", *first]
+            (exact if len(first) > 1 else loose)[separator] = ["", *first]
         elif len(first) > 1 and widths <= {len(first)}:
             exact[separator] = first
         elif len(first) > 1 or separator == usual:
@@ -181,11 +183,13 @@ def _parse(path: Path, text: str, **options: Any) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        return cast(
-            "pd.DataFrame",
-            pd.read_csv(io.StringIO(text), skipinitialspace=True, index_col=False, **options),
-        )
-    except (ValueError, TypeError, OverflowError) as error:  # pandas' parser errors among them
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # of values left out
+            table = pd.read_csv(
+                io.StringIO(text), skipinitialspace=True, index_col=False, **options
+            )
+            return cast("pd.DataFrame", table)
+    except (pd.errors.ParserWarning, ValueError, TypeError, OverflowError) as error:
         raise _unreadable(path, error) from error
 
 

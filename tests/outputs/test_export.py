@@ -183,3 +183,13 @@ def test_the_command_writes_what_it_says(tmp_path: Path, store: EmbeddingStore):
     assert result.exit_code == 0, result.output
     assert "out.h5ad: net@64." in result.output
     assert [path.name for path in tmp_path.iterdir()] == ["out.h5ad"]
+
+
+@pytest.mark.parametrize("types", [("A/B", "A_B"), ("A", "A_lower"), ("x", "A"), ("_index", "A")])
+def test_cell_types_that_would_share_a_column_are_refused_before_writing(tmp_path: Path, types):
+    store = EmbeddingStore(tmp_path / "store.zarr")
+    labels = np.ones((2, 2), np.float32)
+    store.write_spots(SpotTable("S", np.eye(2), ("a", "b"), labels, types, image_shape=(9, 9)))
+    with pytest.raises(HistoboostError, match="needs the column .* rename one"):
+        export(store, tmp_path / "out.h5ad")
+    assert not (tmp_path / "out.h5ad").exists()

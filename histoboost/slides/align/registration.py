@@ -88,24 +88,9 @@ class Registration:
 def register(
     xy: Array, shape: tuple[int, int], pitch: float, density: NDArray[np.float32], block: int
 ) -> Registration:
-    """Find where the spots belong.
+    """Find where the spots `xy`, (N, 2) in pixels, belong on an image of `shape`.
 
-    Parameters
-    ----------
-    xy : ndarray of shape (N, 2)
-        Spots, in pixels.
-    shape : tuple of int
-        Height and width of the image.
-    pitch : float
-        Distance between neighbouring spots, in pixels.
-    density : ndarray
-        `stain_density` in blocks of `block` pixels.
-    block : int
-        Side of a block in pixels.
-
-    Returns
-    -------
-    Registration
+    `pitch` is in pixels, `density` the `stain_density` in blocks of `block` pixels.
     """
     votes = collect_votes(xy, pitch)
     answers = []

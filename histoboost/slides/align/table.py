@@ -11,6 +11,7 @@ from pathlib import Path
 
 from histoboost.errors import BadInput
 from histoboost.io import write_text
+from histoboost.names import nfc
 from histoboost.slides.align.estimate import Alignment
 from histoboost.slides.tables import read_text_table
 
@@ -56,7 +57,8 @@ def read_table(path: Path) -> dict[str, Alignment]:
         if column not in rows:
             raise BadInput(f"{path}: no column {column!r}; the table needs slide, dx, dy, scale")
     found: dict[str, Alignment] = {}
-    for line, (name, *values) in enumerate(rows[list(COLUMNS[:4])].to_numpy().tolist(), start=2):
+    for line, (text, *values) in enumerate(rows[list(COLUMNS[:4])].to_numpy().tolist(), start=2):
+        name = nfc(text)
         if not name or name in found:
             what = f"slide {name!r} twice" if name else "no slide name"
             raise BadInput(f"{path}: line {line}: {what}; give one row per slide")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
 from histoboost.errors import BadInput
+from histoboost.names import check_cell_type_names, check_slide_name, nfc
 from histoboost.slides.slide import Dataset
 
 
@@ -55,7 +57,9 @@ def open_dataset(path: str | Path, format: str | None = None) -> Dataset:
     path = Path(path)
     if not path.exists():
         raise BadInput(f"{path}: no such file; check the path")
-    dataset = _reader(path, format).read(path)
+    slides = _reader(path, format).read(path).slides
+    # macOS writes the same name in other bytes.
+    dataset = Dataset(path, [replace(slide, name=nfc(slide.name)) for slide in slides])
     _check_slides_agree(dataset)
     return dataset
 
@@ -77,6 +81,7 @@ def _reader(path: Path, format: str | None) -> Reader:
 def _check_slides_agree(dataset: Dataset) -> None:
     if not dataset.slides:
         raise BadInput(f"{dataset.path}: holds no slides; check that it is complete")
+    check_cell_type_names(dataset.cell_types, dataset.path)
     seen: set[str] = set()
     for slide in dataset.slides:
         if slide.name in seen:
@@ -84,6 +89,13 @@ def _check_slides_agree(dataset: Dataset) -> None:
                 f"{dataset.path}: two slides are called {slide.name!r}; give each its own name"
             )
         seen.add(slide.name)
+        check_slide_name(slide.name)
+        odd = next((spot for spot in slide.spot_ids if not spot.isprintable()), None)
+        if odd is not None:
+            raise BadInput(
+                f"{dataset.path}: slide {slide.name}: spot {odd!r} has unprintable characters; "
+                "rename it"
+            )
         if slide.labelled and slide.cell_types != dataset.cell_types:
             other = sorted(set(slide.cell_types) ^ set(dataset.cell_types))
             what = f"{other[0]!r} is in one only" if other else "their order differs"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
 #: What cell2location puts before the name of a cell type, by the statistic it summarises.
 CELL2LOCATION_PREFIXES = tuple(
     f"{statistic}cell_abundance_w_sf_" for statistic in ("q05", "q95", "means", "stds")
+)
+
+#: Columns that tools write beside cell types.
+NO_CELL_TYPE = re.compile(
+    r"|index|level_0|_index|Unnamed: \d+|spot|spot_id|barcode|id|slide|sample|library_id|split"
+    r"|group|Test_Set|x|y|in_tissue|array_row|array_col|pxl_(row|col)_in_fullres|image(row|col)"
+    r"|(log1p_)?(total_counts|n_genes_by_counts)|n_counts|n_genes|(total|pct)_counts_mt"
+    r"|n(Count|Feature)_(Spatial|RNA)",
+    re.IGNORECASE,
 )
 
 
@@ -58,7 +68,8 @@ def check_ids(table: pd.DataFrame, where: Path | str) -> None:
 def checked_abundances(table: pd.DataFrame, where: str) -> pd.DataFrame:
     """The same table as float32, its ids as text and its columns named by cell type.
 
-    Rows that are empty throughout pass: spots that nobody labelled.
+    Rows that are empty throughout pass: spots that nobody labelled. Columns that are no cell
+    types, such as coordinates and counts, are left out with a warning.
 
     Parameters
     ----------
@@ -68,6 +79,10 @@ def checked_abundances(table: pd.DataFrame, where: str) -> pd.DataFrame:
         Name of the table, for the messages.
     """
     table = table.set_axis(table.index.astype(str), axis=0)
+    others = [name for name in map(str, table.columns) if NO_CELL_TYPE.fullmatch(name)]
+    if others:
+        warn(f"{where}: left out {', '.join(others)}: taken for no cell type; rename one that is")
+        table = table.loc[:, [str(name) not in others for name in table.columns]]
     if table.empty:
         raise BadInput(f"{where}: holds no abundances; give one column per cell type")
     some = table.notna().any(axis=1)

@@ -64,7 +64,7 @@ def find_abundances(
                 return checked_abundances(obs[columns], f"{where}: obs")
         known = ", ".join(f"obsm/{name}" for name in obsm) or "none in obsm"
         raise BadInput(f"{where}: no abundances at {wanted!r}; there are {known}")
-    frames = [key for key, value in obsm.items() if hasattr(value, "columns")]
+    frames = [key for key in obsm if key != "spatial" and hasattr(obsm[key], "columns")]
     keys = [key for key in PREFERRED if key in obsm] or frames
     if len(keys) > 1 and keys[0] not in PREFERRED:
         raise BadInput(

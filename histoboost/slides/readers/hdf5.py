@@ -13,14 +13,13 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 
 from histoboost.errors import BadInput, warn
 from histoboost.hdf5_file import open_hdf5
 from histoboost.slides.images.array import StoredImage, hdf5_image
+from histoboost.slides.readers.abundances import checked_abundances, with_abundances
 from histoboost.slides.slide import Dataset, Slide
-
-#: Fields of a spot table that are no cell types.
-NOT_CELL_TYPES = ("x", "y", "Test_Set")
 
 
 def detect(path: Path) -> bool:
@@ -94,23 +93,25 @@ def _slide(path: Path, file: h5py.File, split: str | None, name: str) -> Slide:
             f"{path}: spots/{where}: the spot table has no column {missing[0]!r}; "
             "it must be a structured array with x and y in pixels"
         )
-    table = spots[()]
-    types = tuple(field for field in fields or () if field not in NOT_CELL_TYPES)
-    for field in ("x", "y", *types):
-        if table.dtype[field].kind not in "iufb" or table.dtype[field].shape:
+    for field in fields or ():
+        if spots.dtype[field].kind not in "iufb" or spots.dtype[field].shape:
             raise BadInput(
                 f"{path}: spots/{where}: column {field!r} is not numeric; "
                 "remove it or store numbers"
             )
-    return Slide(
+    table = pd.DataFrame({field: spots[()][field] for field in fields or ()})
+    slide = Slide(
         name=name,
         image=_image(path, file, where),
-        xy=np.stack([table["x"], table["y"]], axis=1).astype(np.float64),
-        spot_ids=tuple(str(i) for i in range(len(table))),
-        abundance=np.stack([table[t] for t in types], axis=1).astype(np.float32) if types else None,
-        cell_types=types,
+        xy=table[["x", "y"]].to_numpy(np.float64),
+        spot_ids=tuple(table.index.astype(str)),
         split=split,
     )
+    labels = table.drop(columns=["x", "y", "Test_Set"], errors="ignore")
+    if not len(labels.columns):
+        return slide
+    where = f"{path}: spots/{where}"
+    return with_abundances(slide, checked_abundances(labels, where), where)
 
 
 def _image(path: Path, file: h5py.File, where: str) -> StoredImage:

@@ -145,6 +145,8 @@ def read_positions(path: Path) -> pd.DataFrame:
     table = read_table(path, header=header)
     if not header and table.shape[1] == len(POSITION_COLUMNS):
         table = table.set_axis(list(POSITION_COLUMNS), axis=1)
+        if table.iloc[0].astype(str).tolist() == ["0", "1", "2", "3", "4", "5"]:
+            table = table.iloc[1:]  # saved again by pandas, with numbers for a header
     missing = [name for name in POSITION_COLUMNS if name not in table]
     if missing:
         raise BadInput(f"{path}: no column {missing[0]!r}; expected {', '.join(POSITION_COLUMNS)}")
