@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -10,6 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from histoboost.errors import BadInput
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EACCES: "make it writable",
+    errno.EPERM: "make it writable",
+}
 
 
 def check_output(path: Path, suffixes: Sequence[str] = ()) -> None:
@@ -69,16 +77,14 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def plain_errors(path: Path) -> Iterator[None]:
-    """Turn what the system refuses while `path` is written into one line."""
+def plain_errors(path: object, kept: str = "what was there is kept") -> Iterator[None]:
+    """Turn what the system refuses while `path` is written into one line, which ends in `kept`."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error).split("\n")[0]
-        raise BadInput(
-            f"{path}: cannot be written ({reason}); free some space or choose another place, what "
-            "was there is kept"
-        ) from error
+        remedy = _REMEDIES.get(error.errno or 0, "choose another place")
+        raise BadInput(f"{path}: cannot be written ({reason}); {remedy}, {kept}") from error
 
 
 def sync(path: Path) -> None:

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
-
-from histoboost.errors import BadInput
 
 #: Where a file's content comes from: bytes, or the key of a staged file whose name ends in the
 #: SHA-256 of its content.
 Source = bytes | str
-
-_REMEDIES = {
-    errno.ENOSPC: "no space left on device; free some space",
-    errno.EDQUOT: "disk quota exceeded; free some space",
-    errno.EACCES: "permission denied; make it writable",
-    errno.EPERM: "operation not permitted; make it writable",
-    errno.EROFS: "read-only file system; use a store on a writable one",
-}
 
 
 class Hold(Protocol):
@@ -27,23 +15,22 @@ class Hold(Protocol):
 
     def release(self) -> None:
         """Give the folder up and leave its content for a later run."""
-        ...
 
     def drop(self) -> None:
         """Give the folder up, and delete it if nobody else holds it."""
-        ...
 
 
-class Place(Protocol):
+class Backend(Protocol):
     """Files by key, such as ``slides/S_1/zarr.json``."""
 
     def read(self, key: str) -> bytes | None:
         """Content of a file, None where there is none."""
-        ...
+
+    def fault(self, key: str) -> str:
+        """Why `read` gives None: ``"is missing"``, or what keeps the file from being read."""
 
     def read_many(self, keys: Iterable[str]) -> Iterator[bytes | None]:
         """Content of several files, in order."""
-        ...
 
     def fill(self, targets: Iterable[tuple[str, memoryview]]) -> Iterator[bytes | None]:
         """Read files into memory that is there already.
@@ -58,39 +45,33 @@ class Place(Protocol):
         bytes or None
             What follows in the file, in order; None where the file is missing or shorter.
         """
-        ...
 
     def children(self, key: str) -> list[str]:
         """Names of files and folders directly below `key`, sorted."""
-        ...
 
     def folders(self, key: str) -> list[str]:
         """Names of the folders directly below `key`, sorted."""
-        ...
 
     def walk(self, key: str) -> dict[str, int]:
         """Paths below `key` of all files, with their bytes; empty folders end in a slash."""
-        ...
+
+    def links(self) -> list[str]:
+        """Keys of all symbolic links, sorted."""
 
     def exists(self, key: str) -> bool:
         """Whether there is a file or folder."""
-        ...
 
     def put(self, key: str, data: bytes) -> None:
         """Write a file durably: after a crash it is whole or as it was before."""
-        ...
 
     def delete(self, key: str) -> None:
         """Delete a file, if there is one."""
-        ...
 
     def remove_folder(self, key: str) -> bool:
         """Take a folder away so that no reader sees half of it; False where there is none."""
-        ...
 
     def hold(self, staging: str) -> Hold:
         """Make a staging folder and own it, together with others who hold it too."""
-        ...
 
     def abandoned(self, staging: str, older_than_s: float) -> Hold | None:
         """Own a staging folder alone if no live process holds it; None if one does.
@@ -98,7 +79,6 @@ class Place(Protocol):
         Where that cannot be told, a folder is held until nothing in it has changed for
         `older_than_s` seconds.
         """
-        ...
 
     def publish(
         self,
@@ -125,25 +105,6 @@ class Place(Protocol):
         bool
             False if another process had published meanwhile, and this copy was dropped.
         """
-        ...
-
-    def links(self) -> list[str]:
-        """Keys that are links to elsewhere."""
-        ...
 
     def in_progress(self, target: str) -> bool:
         """Whether files at `target` may be those of a publication that is not finished."""
-        ...
-
-
-@contextlib.contextmanager
-def plain_errors(location: object) -> Iterator[None]:
-    """Turn what the operating system refuses into one line."""
-    try:
-        yield
-    except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0)
-        if remedy is None:
-            raise
-        line = f"{location}: {remedy} and run the same command again, what is stored is kept"
-        raise BadInput(line) from error

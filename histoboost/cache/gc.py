@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from histoboost.cache.backend import Place
+from histoboost.cache.backend import Backend
 from histoboost.cache.layout import STAGING
+from histoboost.cache.pending import LABELS_NOTE
+from histoboost.errors import BadInput
 
 #: Where nothing tells whether the owner lives, staged files younger than this are kept.
 OLDER_THAN_S = 24 * 3600.0
@@ -21,7 +23,7 @@ class Collected:
         Number of staging areas.
     removed_bytes : int
     kept : int
-        Number of staging areas that a live run owns, or may own.
+        Number of staging areas that a live run owns, or may own, or that cannot be removed.
     """
 
     removed: int
@@ -29,21 +31,22 @@ class Collected:
     kept: int
 
 
-def collect(place: Place, older_than_s: float = OLDER_THAN_S) -> Collected:
-    """Remove the staging areas of `place` that no live run owns.
+def collect(backend: Backend, older_than_s: float = OLDER_THAN_S) -> Collected:
+    """Remove the staging areas that no live run owns.
 
-    Parameters
-    ----------
-    place : Place
-        The store's.
-    older_than_s : float
-        On object stores and on systems without locks: how long nothing must have changed there,
-        in seconds. A local file system knows who lives.
+    On object stores and on systems without locks nothing must have changed in them for
+    `older_than_s` seconds; a local file system knows who lives. That a relabelling was cut off is
+    not forgotten: the slides' labels would be mixed without a word.
     """
     removed = size = kept = 0
-    for staging in place.folders(STAGING):
-        found = sum(place.walk(f"{STAGING}/{staging}").values())
-        held = place.abandoned(staging, older_than_s)
+    for staging in backend.folders(STAGING):
+        folder = f"{STAGING}/{staging}"
+        try:
+            found = sum(backend.walk(folder).values())
+            unfinished = backend.read(f"{folder}/{LABELS_NOTE}") is not None
+            held = None if unfinished else backend.abandoned(staging, older_than_s)
+        except BadInput:  # not ours to open
+            held = None
         if held is None:
             kept += 1
             continue

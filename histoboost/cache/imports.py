@@ -12,30 +12,21 @@ from numpy.typing import NDArray
 from histoboost.cache.layout import FORMAT_VERSION
 from histoboost.cache.patch_files import read_patch_file
 from histoboost.cache.recipe import Recipe
+from histoboost.cache.writer import to_float16
 from histoboost.digests import digest_array, digest_spots
 from histoboost.errors import BadInput
 from histoboost.spots import SpotTable
 
-
-def import_recipe(array: NDArray[np.float16], table: SpotTable) -> Recipe:
-    """Identity of an embedding made elsewhere: its numbers, and the spots they belong to."""
-    return Recipe(
-        {
-            "source": "import",
-            "array": digest_array(array),
-            "spots": digest_spots(table.xy, table.spot_ids),
-            "width": int(array.shape[1]),
-            "dtype": "float16",
-            "format_version": FORMAT_VERSION,
-        }
-    )
+#: Largest error of rounding to float16, rms, as a share of a feature's standard deviation.
+MAX_ROUNDING = 0.1
 
 
-def read_arrays(directory: Path, tables: Mapping[str, SpotTable]) -> dict[str, NDArray[Any]]:
-    """The arrays in ``directory/<slide>.npy`` or ``<slide>.h5``, (N, D) each.
+def read_arrays(
+    directory: Path, tables: Mapping[str, SpotTable]
+) -> dict[str, tuple[NDArray[np.float16], Recipe]]:
+    """The arrays in ``directory/<slide>.npy`` or ``<slide>.h5``, (N, D) each, and their recipes.
 
-    An ``.npy`` file is mapped into memory, its rows are the store's; for ``.h5`` see
-    `patch_files.read_patch_file`.
+    The rows of an ``.npy`` file are the store's; for ``.h5`` see `patch_files.read_patch_file`.
 
     Parameters
     ----------
@@ -79,7 +70,37 @@ def read_arrays(directory: Path, tables: Mapping[str, SpotTable]) -> dict[str, N
                 f"{files[slide]}: has shape {array.shape}, not {expected}; "
                 "give one row per spot, in the order of the store"
             )
-    return arrays
+    halves = {slide: _halves(array, files[slide]) for slide, array in arrays.items()}
+    return {slide: (half, _recipe(half, tables[slide])) for slide, half in halves.items()}
+
+
+def _recipe(array: NDArray[np.float16], table: SpotTable) -> Recipe:
+    """Identity of an embedding made elsewhere: its numbers, and the spots they belong to."""
+    return Recipe(
+        {
+            "source": "import",
+            "array": digest_array(array),
+            "spots": digest_spots(table.xy, table.spot_ids),
+            "width": int(array.shape[1]),
+            "dtype": "float16",
+            "format_version": FORMAT_VERSION,
+        }
+    )
+
+
+def _halves(array: NDArray[Any], path: Path) -> NDArray[np.float16]:
+    """`array` as float16, refused where a feature's values fall together by it."""
+    half = to_float16(array, str(path))
+    exact = np.asarray(array, dtype=np.float64)
+    error = np.sqrt(np.mean((half.astype(np.float64) - exact) ** 2, axis=0))
+    lost = int(np.sum(error > MAX_ROUNDING * exact.std(axis=0)))
+    if lost:
+        raise BadInput(
+            f"{path}: float16, in which the store keeps embeddings, cannot hold the values of "
+            f"{lost} of {half.shape[1]} features apart; subtract each feature's mean, or divide "
+            "all by their largest value, before importing"
+        )
+    return half
 
 
 def _load(path: Path) -> NDArray[Any]:

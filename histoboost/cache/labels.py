@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from histoboost.cache.backend import Place
+from histoboost.cache.backend import Backend
 from histoboost.cache.layout import ROOT_DOCUMENT, Damaged, slide_key
+from histoboost.cache.pending import forget_labels, note_labels
 from histoboost.cache.spot_files import decode_table
 from histoboost.cache.table import encode_slide, open_slide, put_in_place, read_files, read_table
 from histoboost.errors import BadInput
@@ -17,48 +19,54 @@ from histoboost.spots import SpotTable
 _FOLDERS = ("obsm/abundance/", "uns/cell_types/", "uns/split/", "uns/group/")
 
 
-def relabelled(place: Place, table: SpotTable) -> SpotTable:
+def relabelled(backend: Backend, table: SpotTable) -> SpotTable:
     """The stored spots of a slide with the labels of `table`; nothing is written.
 
-    A group that `table` does not tell stays. Labels that a killed run left half written do not
-    matter.
-
-    Raises
-    ------
-    Damaged
-        If anything but the labels is not as written.
-    HistoboostError
-        If `table` has other spots, another image size or another scale.
+    A group that `table` does not tell stays. `Damaged` if anything but the labels, which a killed
+    run may have left half written, is not as written; other spots are refused.
     """
-    record = open_slide(place, table.slide)
+    record = open_slide(backend, table.slide)
     labels = _FOLDERS if table.group is not None else _FOLDERS[:-1]
     rest = {path: digest for path, digest in record.files.items() if not path.startswith(labels)}
-    files = read_files(place, replace(record, files=rest))
-    root = place.read(f"{slide_key(table.slide)}/{ROOT_DOCUMENT}") or b""
+    files = read_files(backend, replace(record, files=rest))
+    root = backend.read(f"{slide_key(table.slide)}/{ROOT_DOCUMENT}") or b""
     stored = decode_table(table.slide, {**files, ROOT_DOCUMENT: root})
     differences = stored.with_labels(None).differences(table.with_labels(None))
     if differences:
         raise BadInput(
-            f"{place}: slide {table.slide}: {'; '.join(differences)}; only labels can be replaced, "
-            "embed these spots into another store"
+            f"{backend}: slide {table.slide}: {'; '.join(differences)}; only labels can be "
+            "replaced, embed these spots into another store"
         )
     return stored.with_labels(table.with_group_of(stored))
 
 
-def write_labels(place: Place, table: SpotTable) -> list[str]:
+def relabel(backend: Backend, tables: Sequence[SpotTable]) -> dict[str, list[str]]:
+    """Store tables from `relabelled`; says what of each slide has changed, if anything has.
+
+    A note of them lies in the store meanwhile, so that a run that is cut off between two slides
+    is known by it: see `pending.pending_labels`.
+    """
+    held = note_labels(backend, {table.slide: table.digest for table in tables})
+    try:
+        changes = {table.slide: _write_labels(backend, table) for table in tables}
+    except BaseException:
+        held.release()
+        raise
+    forget_labels(backend, list(changes))
+    held.drop()
+    return {slide: changed for slide, changed in changes.items() if changed}
+
+
+def _write_labels(backend: Backend, table: SpotTable) -> list[str]:
     """Store the labels of a slide, from `relabelled`.
 
-    A reader that comes between the first file and the last finds the slide damaged, never half
-    of the labels; after a kill the same call completes it.
-
-    Returns
-    -------
-    list of str
-        What has changed, a few words each; empty if these labels were there already.
+    Returns what has changed, a few words each; nothing if these labels were there already. A
+    reader that comes between the first file and the last finds the slide damaged, never half of
+    the labels; after a kill the same call completes it.
     """
-    record = open_slide(place, table.slide)
+    record = open_slide(backend, table.slide)
     try:
-        stored = read_table(place, record)
+        stored = read_table(backend, record)
         if record.table_digest == table.digest:
             return []
         changes = _changes(stored, table)
@@ -66,19 +74,17 @@ def write_labels(place: Place, table: SpotTable) -> list[str]:
         changes = ["completed"]
     folder = slide_key(table.slide)
     files, document = encode_slide(table, record.order)
-    for labels in _FOLDERS:
-        walked = place.walk(f"{folder}/{labels}"[:-1])
-        for path in walked:
-            parts = path.split("/")
-            if parts[-1] != ROOT_DOCUMENT and "c" not in parts:  # no part of an array
-                raise BadInput(
-                    f"{place}: slide {table.slide}: {labels}{path} is not of histoboost; move it "
-                    "elsewhere"
-                )
-    for labels in _FOLDERS:
-        if any(f"{labels}{path}" not in files for path in place.walk(f"{folder}/{labels}"[:-1])):
-            place.remove_folder(f"{folder}/{labels}"[:-1])
-    put_in_place(place, folder, files, document)
+    there = {labels: backend.walk(f"{folder}/{labels}"[:-1]) for labels in _FOLDERS}
+    for path in (f"{labels}{path}" for labels, paths in there.items() for path in paths):
+        parts = path.split("/")
+        if parts[-1] != ROOT_DOCUMENT and "c" not in parts:  # no part of an array
+            raise BadInput(
+                f"{backend}: slide {table.slide}: {path} is not of histoboost; move it elsewhere"
+            )
+    for labels, paths in there.items():
+        if any(f"{labels}{path}" not in files for path in paths):
+            backend.remove_folder(f"{folder}/{labels}"[:-1])
+    put_in_place(backend, folder, files, document)
     return changes
 
 

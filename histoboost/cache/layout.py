@@ -14,6 +14,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from histoboost.cache.backend import Backend
 from histoboost.cache.recipe import Recipe
 from histoboost.digests import digest_bytes
 from histoboost.errors import BadInput
@@ -28,8 +29,6 @@ SLIDES = "slides"
 _MARKS = (b'"histoboost"', b'"format_version"', b'"digest"')
 
 _CRC_BYTES = 4
-# The crc32c of anything followed by its own crc32c: comparing with it needs no copy of the chunk.
-_CRC_RESIDUE = 0x48674BC7
 # What a row beyond the last spot holds in the last chunk: the array's fill value.
 _FILL = np.float16(np.nan)
 
@@ -43,7 +42,7 @@ def slide_key(slide: str) -> str:
     return f"{SLIDES}/{slide}"
 
 
-def unit_key(slide: str, name: str) -> str:
+def embedding_key(slide: str, name: str) -> str:
     """Folder of an embedding of a slide."""
     return f"{SLIDES}/{slide}/obsm/{name}"
 
@@ -51,6 +50,11 @@ def unit_key(slide: str, name: str) -> str:
 def chunk_rows(n_spots: int) -> int:
     """Rows of a chunk of an embedding with `n_spots` rows."""
     return min(n_spots, CHUNK_ROWS)
+
+
+def chunk_count(n_spots: int) -> int:
+    """Number of chunks of an embedding with `n_spots` rows."""
+    return -(-n_spots // chunk_rows(n_spots)) if n_spots > 0 else 0
 
 
 def chunk_slices(n_spots: int) -> list[slice]:
@@ -68,30 +72,6 @@ def encode_chunk(rows: NDArray[np.float16], n_spots: int) -> bytes:
     data = np.ascontiguousarray(rows, dtype="<f2").tobytes()
     crc: int = google_crc32c.value(data)
     return data + crc.to_bytes(_CRC_BYTES, "little")
-
-
-def decode_chunk(data: bytes | None, shape: tuple[int, int]) -> NDArray[np.float16]:
-    """The full chunk of `shape` in `data`, a view.
-
-    Raises
-    ------
-    Damaged
-        If the chunk is missing, has another length, or does not match its checksum.
-    """
-    if data is None:
-        raise Damaged("is missing")
-    expected = shape[0] * shape[1] * 2 + _CRC_BYTES
-    if len(data) != expected:
-        raise Damaged(f"has {len(data)} bytes, not {expected}")
-    if google_crc32c.value(data) != _CRC_RESIDUE:
-        raise Damaged("does not match its checksum")
-    return np.frombuffer(data, dtype="<f2", count=shape[0] * shape[1]).reshape(shape)
-
-
-def is_whole_chunk(rows: NDArray[np.float16], rest: bytes | None) -> bool:
-    """Whether `rest`, what follows the rows of a chunk, is their checksum."""
-    crc: int = google_crc32c.value(rows.reshape(-1).view(np.uint8))
-    return rest == crc.to_bytes(_CRC_BYTES, "little")
 
 
 def group_document(attributes: dict[str, Any]) -> dict[str, Any]:
@@ -121,7 +101,9 @@ def slide_document(
     )
 
 
-def unit_document(recipe: Recipe, n_spots: int, width: int, chunks: list[str]) -> dict[str, Any]:
+def embedding_document(
+    recipe: Recipe, n_spots: int, width: int, chunks: list[str]
+) -> dict[str, Any]:
     """Metadata of an embedding: a float16 array with its recipe and the digest of every chunk."""
     own = {
         "format_version": FORMAT_VERSION,
@@ -148,6 +130,11 @@ def unit_document(recipe: Recipe, n_spots: int, width: int, chunks: list[str]) -
     }
 
 
+def chunk_bytes(n_spots: int, width: int) -> int:
+    """Size of every chunk of an embedding on disk."""
+    return chunk_rows(n_spots) * width * 2 + _CRC_BYTES
+
+
 def seal(document: dict[str, Any]) -> bytes:
     """Write a document with the digest of the rest of it in ``attributes.histoboost.digest``."""
     own = {k: v for k, v in document["attributes"]["histoboost"].items() if k != "digest"}
@@ -156,23 +143,21 @@ def seal(document: dict[str, Any]) -> bytes:
     return _canonical({**bare, "attributes": {**bare["attributes"], "histoboost": own}})
 
 
-def unseal(data: bytes | None) -> dict[str, Any]:
+def unseal(data: bytes) -> dict[str, Any]:
     """Read a document that `seal` wrote.
 
     Raises
     ------
     Damaged
-        If it is missing, not ours, or not byte for byte as written.
+        If it is not ours, or not byte for byte as written.
     HistoboostError
         If a newer version wrote it.
     """
-    if data is None:
-        raise Damaged("zarr.json is missing")
     try:
-        document = json.loads(data)
+        document: dict[str, Any] = json.loads(data)
         own = document["attributes"]["histoboost"]
         intact = seal(document) == data and isinstance(own["format_version"], int)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Damaged("zarr.json is damaged or not of histoboost") from error
     if not intact:
         raise Damaged("zarr.json does not match its digest")
@@ -181,8 +166,16 @@ def unseal(data: bytes | None) -> dict[str, Any]:
             f"store: is of format {own['format_version']}, this histoboost reads up to "
             f"{FORMAT_VERSION}; install a newer histoboost"
         )
-    assert isinstance(document, dict)  # it has keys
     return document
+
+
+def read_document(backend: Backend, folder: str) -> dict[str, Any]:
+    """The sealed ``zarr.json`` of a folder; errors as those of `unseal`, also if it is missing."""
+    key = f"{folder}/{ROOT_DOCUMENT}"
+    data = backend.read(key)
+    if data is None:
+        raise Damaged(f"zarr.json {backend.fault(key)}")
+    return unseal(data)
 
 
 def bears_mark(data: bytes | None) -> bool:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from histoboost.cache.backend import Place
-from histoboost.cache.layout import STAGING, Damaged, chunk_slices, unit_key
-from histoboost.cache.published import open_unit
+from histoboost.cache.backend import Backend
+from histoboost.cache.layout import Damaged, chunk_count, embedding_key
+from histoboost.cache.pending import staged_notes
+from histoboost.cache.published import open_published
 from histoboost.cache.recipe import Recipe
 from histoboost.cache.table import embedding_names, open_slide
 from histoboost.cache.writer import OWNER
@@ -58,32 +58,32 @@ class EmbeddingRow:
         return {**asdict(self), "complete": self.complete}
 
 
-def list_embeddings(place: Place, slides: Sequence[str]) -> list[EmbeddingRow]:
+def list_embeddings(backend: Backend, slides: Sequence[str]) -> list[EmbeddingRow]:
     """One row for each embedding of `slides`, sorted by name; metadata are read, no chunk is."""
     rows: dict[str, EmbeddingRow] = {}
     for slide in slides:
         try:
-            names = embedding_names(place, open_slide(place, slide))
+            names = embedding_names(backend, open_slide(backend, slide))
         except Damaged:
             continue
         for name in names:
-            _add(place, rows.setdefault(name, EmbeddingRow(name)), slide)
-    _add_staged(place, rows)
+            _add(backend, rows.setdefault(name, EmbeddingRow(name)), slide)
+    _add_staged(backend, rows)
     for row in rows.values():
         row.lacking = [slide for slide in slides if slide not in row.slides]
     return [rows[name] for name in sorted(rows)]
 
 
-def _add(place: Place, row: EmbeddingRow, slide: str) -> None:
+def _add(backend: Backend, row: EmbeddingRow, slide: str) -> None:
     try:
-        unit = open_unit(place, slide, row.name)
+        published = open_published(backend, slide, row.name)
     except Damaged:
         return  # it is lacking there; `verify` says why
     row.slides.append(slide)
-    row.spots += unit.shape[0]
-    row.width = unit.shape[1]
-    row.bytes += sum(place.walk(unit_key(slide, row.name)).values())
-    row.backbone, row.weights = _origin(unit.recipe)
+    row.spots += published.shape[0]
+    row.width = published.shape[1]
+    row.bytes += sum(backend.walk(embedding_key(slide, row.name)).values())
+    row.backbone, row.weights = _origin(published.recipe)
 
 
 def _origin(recipe: Recipe) -> tuple[str | None, str | None]:
@@ -96,18 +96,15 @@ def _origin(recipe: Recipe) -> tuple[str | None, str | None]:
     )
 
 
-def _add_staged(place: Place, rows: dict[str, EmbeddingRow]) -> None:
-    for staging in place.folders(STAGING):
-        label = place.read(f"{STAGING}/{staging}/{OWNER}")
-        if label is None:
-            continue
+def _add_staged(backend: Backend, rows: dict[str, EmbeddingRow]) -> None:
+    for key, owner in staged_notes(backend, OWNER):
         try:
-            owner = json.loads(label)
-            slide, name, n_spots = owner["slide"], owner["embedding"], owner["shape"][0]
-        except (ValueError, KeyError, TypeError, IndexError):
-            continue  # cut off by a crash: nothing to show, and `gc` removes it
+            slide, name = str(owner["slide"]), str(owner["embedding"])
+            count = chunk_count(int(owner["shape"][0]))
+        except (ArithmeticError, ValueError, KeyError, TypeError, IndexError):
+            continue  # not of a writer: nothing to show, and `gc` removes it
         row = rows.setdefault(name, EmbeddingRow(name))
         if slide not in row.slides:
-            chunks = place.children(f"{STAGING}/{staging}/chunks")
+            chunks = backend.children(f"{key.removesuffix(OWNER)}chunks")
             done = {file.partition(".")[0] for file in chunks} - {""}
-            row.staged[slide] = [len(done), len(chunk_slices(n_spots))]
+            row.staged[slide] = [len(done), count]

@@ -14,20 +14,23 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from io import FileIO
 from pathlib import Path
 
 from histoboost.cache import liveness
-from histoboost.cache.backend import Source, plain_errors
+from histoboost.cache.backend import Source
 from histoboost.cache.layout import STAGING
 from histoboost.errors import BadInput
+from histoboost.io import plain_errors, sync, sync_folder
 
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
 
 
-class LocalPlace:
-    """A folder of a local file system; see `Place` for the methods.
+class LocalBackend:
+    """A folder of a local file system; see `Backend` for the methods.
 
     Parameters
     ----------
@@ -42,43 +45,52 @@ class LocalPlace:
         return str(self.root)
 
     def read(self, key: str) -> bytes | None:
-        """Content of a file, None where there is none."""
         try:
-            return (self.root / key).read_bytes()
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            with _open(self.root / key) as file:
+                return file.read()
+        except OSError:
             return None
 
+    def fault(self, key: str) -> str:
+        try:
+            _open(self.root / key).close()
+        except FileNotFoundError:
+            return "is missing"
+        except OSError as error:
+            return f"cannot be read ({error.strerror})"
+        return "cannot be read"
+
     def read_many(self, keys: Iterable[str]) -> Iterator[bytes | None]:
-        """Content of several files, in order."""
         return map(self.read, keys)
 
     def fill(self, targets: Iterable[tuple[str, memoryview]]) -> Iterator[bytes | None]:
-        """Read files into memory that is there already; see `Place.fill`."""
         for key, body in targets:
             try:
-                with (self.root / key).open("rb", buffering=0) as file:
+                with _open(self.root / key) as file:
                     yield file.read() if file.readinto(body) == len(body) else None
-            except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            except OSError:
                 yield None
 
     def children(self, key: str) -> list[str]:
-        """Names of files and folders directly below `key`, sorted."""
-        try:
-            return sorted(os.listdir(self.root / key))
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        return sorted(entry.name for entry in self._entries(key))
 
     def folders(self, key: str) -> list[str]:
-        """Names of the folders directly below `key`, sorted."""
         # The listing says which are folders: a store of many slides is not asked for each.
+        return sorted(entry.name for entry in self._entries(key) if entry.is_dir())
+
+    def _entries(self, key: str) -> list[os.DirEntry[str]]:
         try:
             with os.scandir(self.root / key) as entries:
-                return sorted(entry.name for entry in entries if entry.is_dir())
+                return list(entries)
         except (FileNotFoundError, NotADirectoryError):
             return []
+        except OSError as error:
+            raise self._unreadable(key, error) from error
+
+    def _unreadable(self, key: str, error: OSError) -> BadInput:
+        return BadInput(f"{self.root / key}: cannot be read ({error.strerror}); make it readable")
 
     def walk(self, key: str) -> dict[str, int]:
-        """Paths below `key` of all files, with their bytes; empty folders end in a slash."""
         top = self.root / key
         found = {}
         for folder, folders, files in os.walk(top):
@@ -91,26 +103,32 @@ class LocalPlace:
                 found[f"{base.relative_to(top).as_posix()}/"] = 0
         return dict(sorted(found.items()))
 
+    def links(self) -> list[str]:
+        found = []
+        for folder, folders, files in os.walk(self.root):
+            paths = [Path(folder, name) for name in folders + files]
+            found += [p.relative_to(self.root).as_posix() for p in paths if p.is_symlink()]
+        return sorted(found)
+
     def exists(self, key: str) -> bool:
-        """Whether there is a file or folder."""
-        return (self.root / key).exists()
+        try:
+            return (self.root / key).exists()
+        except OSError as error:
+            raise self._unreadable(key, error) from error
 
     def put(self, key: str, data: bytes) -> None:
-        """Write a file durably: after a crash it is whole or as it was before."""
-        self._refuse_links(key)
-        if key.startswith(f"{STAGING}/"):
-            with plain_errors(self):
+        with self._changing(key):
+            if key.startswith(f"{STAGING}/"):
                 self._put(key, data, (self.root / key).parent)
-            return
-        # The half-written file lies in a staging folder too, or a killed run would leave it
-        # where nobody could tell it from a live one's.
-        name = f"put-{uuid.uuid4().hex}"
-        held = self.hold(name)
-        try:
-            with plain_errors(self):
+                return
+            # The half-written file lies in a staging folder too, or a killed run would leave it
+            # where nobody could tell it from a live one's.
+            name = f"put-{uuid.uuid4().hex}"
+            held = self.hold(name)
+            try:
                 self._put(key, data, self.root / STAGING / name)
-        finally:
-            held.drop()
+            finally:
+                held.drop()
 
     def _put(self, key: str, data: bytes, scratch: Path) -> None:
         target = self.root / key
@@ -124,21 +142,17 @@ class LocalPlace:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
             raise
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
 
     def delete(self, key: str) -> None:
-        """Delete a file, if there is one."""
-        self._refuse_links(key)
-        with plain_errors(self):
+        with self._changing(key):
             (self.root / key).unlink(missing_ok=True)
 
     def remove_folder(self, key: str) -> bool:
-        """Take a folder away in one atomic step; False where there is none."""
-        self._refuse_links(key)
-        if not self.exists(key):
-            return False
-        trash = f"trash-{uuid.uuid4().hex}"
-        with plain_errors(self):
+        with self._changing(key):
+            if not self.exists(key):
+                return False
+            trash = f"trash-{uuid.uuid4().hex}"
             held = self.hold(trash)
             try:
                 os.rename(self.root / key, self.root / STAGING / trash / "old")
@@ -149,17 +163,13 @@ class LocalPlace:
         return True
 
     def hold(self, staging: str) -> liveness.FolderHold:
-        """Make a staging folder and own it, together with others who hold it too."""
-        self._refuse_links(f"{STAGING}/{staging}")
-        with plain_errors(self):
+        with self._changing(f"{STAGING}/{staging}"):
             return liveness.hold(self.root / STAGING / staging)
 
     def abandoned(self, staging: str, older_than_s: float) -> liveness.FolderHold | None:
-        """Own a staging folder alone if no live process holds it; None if one does."""
-        self._refuse_links(STAGING)
         if (self.root / STAGING / staging).is_symlink():
             return None  # not made by a run: `verify` reports it
-        with plain_errors(self):
+        with self._changing(STAGING):
             return liveness.abandoned(self.root / STAGING / staging, older_than_s)
 
     def publish(
@@ -169,28 +179,22 @@ class LocalPlace:
         content: Mapping[str, Source],
         superseded: Callable[[], bool],
     ) -> bool:
-        """Build the folder beside, read it back, rename it into place."""
-        self._refuse_links(target)
         built = self.root / STAGING / staging / f"built-{uuid.uuid4().hex}"
-        with plain_errors(self):
+        with self._changing(target):
             try:
                 for key, source in content.items():
                     self._build(built / key, source)
                 for folder, _, _ in os.walk(built, topdown=False):
-                    _sync_folder(Path(folder))
+                    sync_folder(Path(folder))
                 return self._swap(built, self.root / target, superseded)
             finally:
                 shutil.rmtree(built, ignore_errors=True)
 
-    def links(self) -> list[str]:
-        """Keys of all symbolic links."""
-        found = []
-        for folder, folders, files in os.walk(self.root):
-            paths = [Path(folder, name) for name in folders + files]
-            found += [p.relative_to(self.root).as_posix() for p in paths if p.is_symlink()]
-        return sorted(found)
+    def in_progress(self, target: str) -> bool:
+        return False  # a folder appears whole
 
-    def _refuse_links(self, key: str) -> None:
+    @contextlib.contextmanager
+    def _changing(self, key: str) -> Iterator[None]:
         """Write and delete below the store's folder only, never where a link in it leads."""
         path = self.root
         for part in key.split("/"):
@@ -200,10 +204,8 @@ class LocalPlace:
                     f"{path}: is a link, and nothing is written or deleted through links in a "
                     "store; put what it leads to in its place, or remove it"
                 )
-
-    def in_progress(self, target: str) -> bool:
-        """Never: a folder appears whole."""
-        return False
+        with plain_errors(self, "then run the same command again, what is stored is kept"):
+            yield
 
     def _build(self, path: Path, source: Source) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -233,8 +235,15 @@ class LocalPlace:
                 if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
                     return False
                 raise
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
         return True
+
+
+def _open(path: Path) -> FileIO:
+    """Open a regular file; a pipe or a device would keep its reader waiting."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return path.open("rb", buffering=0)
 
 
 def _link(staged: Path, path: Path) -> None:
@@ -249,17 +258,5 @@ def _link(staged: Path, path: Path) -> None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    if os.name == "nt":
-        return  # folders cannot be opened there, and their entries need no sync
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    path.write_bytes(data)
+    sync(path)

@@ -23,7 +23,7 @@ from typing import Any
 from histoboost.cache.backend import Source
 from histoboost.cache.layout import ROOT_DOCUMENT, STAGING
 from histoboost.digests import digest_bytes
-from histoboost.errors import BadInput
+from histoboost.errors import BadInput, MissingExtra
 
 SCHEMES = ("s3", "gs", "az")
 
@@ -38,8 +38,8 @@ class _Outcome(Enum):
     WAS_THERE = "the folder was published before"
 
 
-class ObjectPlace:
-    """A prefix in a bucket; see `Place` for the methods.
+class ObjectBackend:
+    """A prefix in a bucket; see `Backend` for the methods.
 
     Parameters
     ----------
@@ -52,9 +52,7 @@ class ObjectPlace:
         try:
             import obstore
         except ImportError as error:
-            raise BadInput(
-                f"{url}: object stores need obstore; pip install 'histoboost[cloud]'"
-            ) from error
+            raise MissingExtra(url, "obstore", "cloud") from error
         self._url = url.rstrip("/")
         self._obs: Any = obstore
         self._store: Any = obstore.store.from_url(self._url)
@@ -63,17 +61,14 @@ class ObjectPlace:
         return self._url
 
     def read(self, key: str) -> bytes | None:
-        """Content of an object, None where there is none."""
         found = self._get(key)
         return None if found is None else found[0]
 
     def read_many(self, keys: Iterable[str]) -> Iterator[bytes | None]:
-        """Content of several objects, in order, some at a time."""
         with ThreadPoolExecutor(_PARALLEL) as pool:
             yield from pool.map(self.read, keys)
 
     def fill(self, targets: Iterable[tuple[str, memoryview]]) -> Iterator[bytes | None]:
-        """Read objects into memory that is there already, some at a time; see `Place.fill`."""
         with ThreadPoolExecutor(_PARALLEL) as pool:
             yield from pool.map(self._fill, targets)
 
@@ -85,22 +80,21 @@ class ObjectPlace:
         body[:] = data[: len(body)]
         return data[len(body) :]
 
+    def fault(self, key: str) -> str:
+        return "is missing"
+
     def children(self, key: str) -> list[str]:
-        """Names of objects and folders directly below `key`, sorted."""
         folders, objects = self._list(key)
         return sorted(folders | objects)
 
     def folders(self, key: str) -> list[str]:
-        """Names of the folders directly below `key`, sorted."""
         return sorted(self._list(key)[0])
 
     def walk(self, key: str) -> dict[str, int]:
-        """Paths below `key` of all objects, with their bytes."""
         start = len(key) + 1 if key else 0
         return {meta["path"][start:]: meta["size"] for meta in self._metas(key)}
 
     def exists(self, key: str) -> bool:
-        """Whether there is an object or a folder."""
         with self._plain_errors():
             try:
                 self._obs.head(self._store, key)
@@ -109,23 +103,19 @@ class ObjectPlace:
             return True
 
     def put(self, key: str, data: bytes) -> None:
-        """Put an object; it appears whole or not at all."""
         with self._plain_errors():
             self._obs.put(self._store, key, data)
 
     def delete(self, key: str) -> None:
-        """Delete an object, if there is one."""
         # Some stores report a missing object, others do not.
         with self._plain_errors(), contextlib.suppress(FileNotFoundError):
             self._obs.delete(self._store, key)
 
     def delete_all(self, keys: Iterable[str]) -> None:
-        """Delete several objects; those that are gone do not matter."""
         with ThreadPoolExecutor(_PARALLEL) as pool:
             list(pool.map(self.delete, keys))
 
     def remove_folder(self, key: str) -> bool:
-        """Delete a folder, ``zarr.json`` first, so that readers see nothing of it at once."""
         paths = self.walk(key)
         self.delete(f"{key}/{ROOT_DOCUMENT}")
         self.delete(_claim_key(key))
@@ -133,11 +123,9 @@ class ObjectPlace:
         return bool(paths)
 
     def hold(self, staging: str) -> ObjectHold:
-        """Own nothing: what is staged here is never touched while it is young."""
         return ObjectHold(self, staging)
 
     def abandoned(self, staging: str, older_than_s: float) -> ObjectHold | None:
-        """A staging folder in which nothing has changed for `older_than_s` seconds."""
         changes = [meta["last_modified"] for meta in self._metas(f"{STAGING}/{staging}")]
         if not changes:
             return None  # another process has just removed it
@@ -151,7 +139,6 @@ class ObjectPlace:
         content: Mapping[str, Source],
         superseded: Callable[[], bool],
     ) -> bool:
-        """Claim, copy, and put ``zarr.json`` last."""
         with ThreadPoolExecutor(_PARALLEL) as pool:
             keys = pool.map(lambda source: self._stage(staging, source), content.values())
             staged = dict(zip(content, keys, strict=True))
@@ -174,11 +161,9 @@ class ObjectPlace:
                 )
 
     def links(self) -> list[str]:
-        """None: an object store has no links."""
         return []
 
     def in_progress(self, target: str) -> bool:
-        """Whether a claim for `target` is waiting to be carried out."""
         if self.read(f"{target}/{ROOT_DOCUMENT}") is not None:
             return False
         return self.read(_claim_key(target)) is not None
@@ -283,8 +268,8 @@ class ObjectPlace:
 class ObjectHold:
     """A staging folder in an object store."""
 
-    def __init__(self, place: ObjectPlace, staging: str) -> None:
-        self._place, self._staging = place, staging
+    def __init__(self, backend: ObjectBackend, staging: str) -> None:
+        self._backend, self._staging = backend, staging
 
     def release(self) -> None:
         """Leave what is staged for a later run."""
@@ -292,21 +277,15 @@ class ObjectHold:
     def drop(self) -> None:
         """Delete what is staged."""
         folder = f"{STAGING}/{self._staging}"
-        self._place.delete_all(f"{folder}/{path}" for path in self._place.walk(folder))
+        self._backend.delete_all(f"{folder}/{path}" for path in self._backend.walk(folder))
 
 
-def open_objects(location: str) -> ObjectPlace:
-    """The place at a URL.
-
-    Raises
-    ------
-    HistoboostError
-        If its scheme is not known.
-    """
+def open_objects(location: str) -> ObjectBackend:
+    """The backend at a URL; a scheme that is not known is refused."""
     scheme = location.split("://", 1)[0]
     if scheme not in SCHEMES:
         raise BadInput(f"{location}: unknown scheme {scheme!r}; use {', '.join(SCHEMES)}")
-    return ObjectPlace(location)
+    return ObjectBackend(location)
 
 
 def _claim_key(target: str) -> str:

@@ -1,43 +1,31 @@
 """The embedding store: what `featurize` writes and `regress` reads.
 
-See docs/store.md for the format, `writer` for how an embedding comes to be, and `place` for what
+See docs/store.md for the format, `writer` for how an embedding comes to be, and `backend` for what
 the store asks of the file system.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.cache.backend import Place
+from histoboost.cache.foreign import foreign_in_embedding, foreign_in_slide
 from histoboost.cache.gc import OLDER_THAN_S, Collected, collect
-from histoboost.cache.imports import import_recipe, read_arrays
-from histoboost.cache.labels import relabelled, write_labels
-from histoboost.cache.layout import (
-    FORMAT_VERSION,
-    ROOT_DOCUMENT,
-    SLIDES,
-    STAGING,
-    Damaged,
-    bears_mark,
-    slide_key,
-    store_documents,
-    unit_key,
-)
+from histoboost.cache.imports import read_arrays
+from histoboost.cache.labels import relabel, relabelled
+from histoboost.cache.layout import ROOT_DOCUMENT, SLIDES, Damaged, embedding_key, slide_key
 from histoboost.cache.listing import EmbeddingRow, list_embeddings
-from histoboost.cache.local import LocalPlace
-from histoboost.cache.objects import open_objects
-from histoboost.cache.pending import ask, awaited
-from histoboost.cache.published import Unit, open_unit, read_unit, strangers
+from histoboost.cache.pending import note_slides, pending_labels, pending_slides
+from histoboost.cache.published import Published, open_published, read_rows
 from histoboost.cache.recipe import Recipe
+from histoboost.cache.root import check_root, make_root, open_backend
 from histoboost.cache.table import (
     SlideRecord,
     embedding_names,
@@ -46,12 +34,11 @@ from histoboost.cache.table import (
     open_slide,
     read_table,
     slide_names,
-    slide_strangers,
     write_table,
 )
 from histoboost.cache.verify import Verification, verify
-from histoboost.cache.writer import EmbeddingWriter, to_float16
-from histoboost.errors import BadInput
+from histoboost.cache.writer import EmbeddingWriter
+from histoboost.errors import BadInput, DamagedStore
 from histoboost.names import check_embedding_name, check_slide_name
 from histoboost.spots import SpotTable
 
@@ -77,14 +64,14 @@ class EmbeddingStore:
     """
 
     def __init__(self, location: str | os.PathLike[str], mode: Literal["r", "a"] = "a") -> None:
-        self._place = _place(os.fspath(location))
+        self._backend = open_backend(os.fspath(location))
         self._mode = mode
-        self._check_root()
+        check_root(self._backend, mode)
 
     @property
     def location(self) -> str:
         """Where the store is."""
-        return str(self._place)
+        return str(self._backend)
 
     def slides(self) -> list[str]:
         """Names of the slides, in the order in which they were written."""
@@ -94,16 +81,16 @@ class EmbeddingStore:
     def create(self) -> None:
         """Make the store where there is none; all that writes into one does so by itself."""
         self._check_writable()
-        self._make_root()
+        make_root(self._backend)
 
     @contextmanager
-    def asked(self, slides: Sequence[str]) -> Iterator[None]:
+    def expecting(self, slides: Sequence[str]) -> Iterator[None]:
         """Note that `slides` are to be stored, until the block ends well.
 
-        What is not stored when it ends in an error or a kill is `awaited`.
+        What is not stored when it ends in an error or a kill is `pending_slides`.
         """
         self.create()
-        held = ask(self._place, slides)
+        held = note_slides(self._backend, slides)
         try:
             yield
         except BaseException:
@@ -111,17 +98,21 @@ class EmbeddingStore:
             raise
         held.drop()
 
-    def awaited(self) -> list[str]:
+    def pending_slides(self) -> list[str]:
         """Slides that a run was to store which has not finished, as far as they are not there."""
-        return awaited(self._place, self._slide_names())
+        return pending_slides(self._backend, self._slide_names())
+
+    def pending_labels(self) -> list[str]:
+        """Slides that a `relabel` which has not finished did not reach, or only half, sorted."""
+        return pending_labels(self._backend)
 
     def orders(self, slides: Sequence[str]) -> dict[str, int]:
-        """Places of slides in the order of `slides`, for those that are yet to be written too.
+        """Numbers of slides in the order of `slides`, for those that are yet to be written too.
 
-        Who has several processes write the slides of one source asks once, and gives each its
-        place for `write_spots`.
+        Where several processes write the slides of one source, one asks and gives each slide its
+        number for `write_spots`.
         """
-        return next_orders(self._place, slides)
+        return next_orders(self._backend, slides)
 
     def write_spots(self, table: SpotTable, order: int | None = None) -> None:
         """Store the spots of a slide; does nothing if the same are stored already.
@@ -131,7 +122,7 @@ class EmbeddingStore:
         table : SpotTable
             The spots.
         order : int, optional
-            Place of a slide that is new, from `orders`; by default after all others.
+            Number of a slide that is new, from `orders`; by default after all others.
 
         Raises
         ------
@@ -139,8 +130,8 @@ class EmbeddingStore:
             If other spots are stored for the slide; the message names the difference.
         """
         self._check_writable()
-        self._make_root()
-        write_table(self._place, table, order)
+        make_root(self._backend)
+        write_table(self._backend, table, order)
 
     def relabel(self, tables: Sequence[SpotTable]) -> dict[str, list[str]]:
         """Give stored slides the labels of `tables`; their embeddings stay.
@@ -166,26 +157,25 @@ class EmbeddingStore:
         self._check_writable()
         for table in tables:
             self._slide(table.slide)
-        new = [self._whole(partial(relabelled, self._place, t), t.slide) for t in tables]
-        changes = {table.slide: write_labels(self._place, table) for table in new}
-        return {slide: changed for slide, changed in changes.items() if changed}
+        new = [self._intact(partial(relabelled, self._backend, t), t.slide) for t in tables]
+        return relabel(self._backend, new)
 
     def spots(self, slide: str) -> SpotTable:
         """The spots of a slide."""
         record = self._slide(slide)
-        return self._whole(lambda: read_table(self._place, record), slide)
+        return self._intact(lambda: read_table(self._backend, record), slide)
 
     def embeddings(self, slide: str) -> dict[str, Recipe]:
         """Names of the complete embeddings of a slide, sorted, with their recipes."""
         return {
-            name: self._unit(slide, name).recipe
-            for name in embedding_names(self._place, self._slide(slide))
-            if not self._place.in_progress(unit_key(slide, name))
+            name: self._published(slide, name).recipe
+            for name in embedding_names(self._backend, self._slide(slide))
+            if not self._backend.in_progress(embedding_key(slide, name))
         }
 
     def width(self, slide: str, name: str) -> int:
         """Number of features, D, of an embedding."""
-        return self._unit(slide, name).shape[1]
+        return self._published(slide, name).shape[1]
 
     def read(self, slide: str, name: str) -> NDArray[np.float16]:
         """An embedding, (N, D) float16, rows in the order of the slide's spots.
@@ -195,8 +185,11 @@ class EmbeddingStore:
         HistoboostError
             If there is no such embedding, or it is damaged.
         """
-        unit = self._unit(slide, name)
-        return self._whole(lambda: read_unit(self._place, unit), slide, name)
+        published = self._published(slide, name)
+        rows = self._intact(lambda: read_rows(self._backend, published), slide, name)
+        if len(rows) != self._slide(slide).n_spots:
+            raise self._damaged(f"has {len(rows)} rows, not one for each spot", slide, name)
+        return rows
 
     def writer(
         self, slide: str, name: str, recipe: Recipe, n_spots: int, width: int
@@ -218,23 +211,23 @@ class EmbeddingStore:
         if width < 1:
             raise BadInput(f"embedding {name}: width {width}; at least 1 is needed")
         self._check_same_elsewhere(slide, name, recipe)
-        return EmbeddingWriter(self._place, slide, name, recipe, n_spots, width)
+        return EmbeddingWriter(self._backend, slide, name, recipe, n_spots, width)
 
     def verify(self) -> Verification:
         """Read every byte and list what is damaged."""
-        return verify(self._place)
+        return verify(self._backend)
 
     def summary(self) -> list[EmbeddingRow]:
         """One row for each embedding: slides, shape, size, origin, completeness.
 
         A damaged slide counts as one that lacks the embedding.
         """
-        return list_embeddings(self._place, self._slide_names())
+        return list_embeddings(self._backend, self._slide_names())
 
     def gc(self, older_than_s: float = OLDER_THAN_S) -> Collected:
         """Remove what killed runs left staged; see `histoboost.cache.gc.collect`."""
         self._check_writable()
-        return collect(self._place, older_than_s)
+        return collect(self._backend, older_than_s)
 
     def remove(self, name: str | None = None, slide: str | None = None) -> list[str]:
         """Remove an embedding from one slide or all, or a slide with all its embeddings.
@@ -255,28 +248,22 @@ class EmbeddingStore:
         if name is None and slide is None:
             raise BadInput(f"{self.location}: say which embedding or slide to remove")
         slides = self._slide_names() if slide is None else [slide]
-        keys = {s: slide_key(s) if name is None else unit_key(s, name) for s in slides}
+        keys = {s: slide_key(s) if name is None else embedding_key(s, name) for s in slides}
         if name is not None:
             check_embedding_name(name)
         for s, key in keys.items():
-            self._refuse_foreign(key, *self._strangers(s, name))
-        removed = [s for s, key in keys.items() if self._place.remove_folder(key)]
+            foreign = foreign_in_slide(self._backend, s) if name is None else []
+            foreign += [] if name is None else foreign_in_embedding(self._backend, s, name)
+            if foreign:
+                raise BadInput(
+                    f"{self.location}: {key} holds {foreign[0]}, which histoboost did not write; "
+                    "move it elsewhere first, nothing was removed"
+                )
+        removed = [s for s, key in keys.items() if self._backend.remove_folder(key)]
         if not removed:
             known = ", ".join(row.name for row in self.summary()) or "none"
             raise BadInput(f"{self.location}: no embedding {name!r}; there are {known}")
         return removed
-
-    def _strangers(self, slide: str, name: str | None) -> list[str]:
-        if name is not None:
-            return strangers(self._place, slide, name)
-        return slide_strangers(self._place, slide)
-
-    def _refuse_foreign(self, key: str, *found: str) -> None:
-        if found:
-            raise BadInput(
-                f"{self.location}: {key} holds {found[0]}, which histoboost did not write; move it "
-                "elsewhere first, nothing was removed"
-            )
 
     def import_arrays(self, name: str, directory: str | os.PathLike[str]) -> list[str]:
         """Store embeddings made elsewhere: ``directory/<slide>.npy`` or ``.h5`` for every slide.
@@ -298,40 +285,37 @@ class EmbeddingStore:
         self._check_writable()
         check_embedding_name(name)
         tables = {slide: self.spots(slide) for slide in self.slides()}
-        arrays = read_arrays(Path(directory), tables)
-        halves = {
-            slide: to_float16(array, str(Path(directory, slide))) for slide, array in arrays.items()
-        }
+        halves = read_arrays(Path(directory), tables)
         writers = {
-            slide: self.writer(slide, name, import_recipe(half, tables[slide]), *half.shape)
-            for slide, half in halves.items()
+            slide: self.writer(slide, name, recipe, *half.shape)
+            for slide, (half, recipe) in halves.items()
         }
         stored = []
         for slide, writer in writers.items():
             for part in writer.missing:
-                writer.write(part, halves[slide][part])
+                writer.write(part, halves[slide][0][part])
             if writer.publish():
                 stored.append(slide)
         return stored
 
     def _slide_names(self) -> list[str]:
         """Folders of slides, sorted, less those that another process is publishing."""
-        return [name for name in slide_names(self._place) if not self._unfinished(name)]
+        return [name for name in slide_names(self._backend) if not self._unfinished(name)]
 
     def _is_slide(self, slide: str) -> bool:
         """Whether it is there, without a look at all the others."""
-        return is_slide(self._place, slide) and not self._unfinished(slide)
+        return is_slide(self._backend, slide) and not self._unfinished(slide)
 
     def _unfinished(self, slide: str) -> bool:
         key = slide_key(slide)
-        return not self._place.exists(f"{key}/{ROOT_DOCUMENT}") and self._place.in_progress(key)
+        return not self._backend.exists(f"{key}/{ROOT_DOCUMENT}") and self._backend.in_progress(key)
 
     def _check_same_elsewhere(self, slide: str, name: str, recipe: Recipe) -> None:
-        for other in self._place.folders(SLIDES):
+        for other in self._backend.folders(SLIDES):
             if other == slide:
                 continue
             try:
-                stored = open_unit(self._place, other, name).recipe.without_slide()
+                stored = open_published(self._backend, other, name).recipe.without_slide()
             except Damaged:
                 continue  # absent there, or for `verify` to report
             found = stored.differences(recipe.without_slide())
@@ -347,79 +331,34 @@ class EmbeddingStore:
         if not self._is_slide(slide):
             known = ", ".join(self._slide_names()) or "none"
             raise BadInput(f"{self.location}: no slide {slide!r}; there are {known}")
-        return self._whole(lambda: open_slide(self._place, slide), slide)
+        return self._intact(lambda: open_slide(self._backend, slide), slide)
 
-    def _unit(self, slide: str, name: str) -> Unit:
+    def _published(self, slide: str, name: str) -> Published:
         check_slide_name(slide)
         check_embedding_name(name)
-        if not self._place.exists(unit_key(slide, name)):
-            known = ", ".join(embedding_names(self._place, self._slide(slide))) or "none"
+        if not self._backend.exists(embedding_key(slide, name)):
+            known = ", ".join(embedding_names(self._backend, self._slide(slide))) or "none"
             raise BadInput(
                 f"{self.location}: no embedding {name!r} of slide {slide}; there are {known}"
             )
-        return self._whole(lambda: open_unit(self._place, slide, name), slide, name)
+        return self._intact(lambda: open_published(self._backend, slide, name), slide, name)
 
-    def _whole(self, read: Callable[[], T], slide: str, name: str | None = None) -> T:
+    def _intact(self, read: Callable[[], T], slide: str, name: str | None = None) -> T:
         try:
             return read()
         except Damaged as damage:
-            unit = f"slide {slide}" if name is None else f"slide {slide}, embedding {name}"
-            raise BadInput(
-                f"{self.location}: {unit}: {damage}; "
-                "run the same featurize again to repair it, or remove it"
-            ) from None
+            raise self._damaged(str(damage), slide, name) from None
 
-    def _check_root(self) -> None:
-        place = self._place
-        # The order matters: another process may be making the store.
-        entries = set(place.children(""))
-        data = place.read(ROOT_DOCUMENT)
-        version = None if data is None else _format_version(data)
-        if version is not None and version > FORMAT_VERSION:
-            raise BadInput(
-                f"{place}: is of format {version}, this histoboost reads up to {FORMAT_VERSION}; "
-                "install a newer histoboost"
-            )
-        # A store with a damaged root document is still a store: `verify` reports the document.
-        if version is not None or self._bears_mark():
-            return
-        if self._mode == "r":
-            raise BadInput(f"{place}: no store there; check the path, or featurize first")
-        if entries - {STAGING}:
-            raise BadInput(f"{place}: is not a store; give a new or empty folder")
-
-    def _bears_mark(self) -> bool:
-        """Whether some document says that histoboost wrote it; a folder `slides` does not."""
-        keys = [ROOT_DOCUMENT, f"{SLIDES}/{ROOT_DOCUMENT}"]
-        keys += [f"{slide_key(name)}/{ROOT_DOCUMENT}" for name in self._place.folders(SLIDES)]
-        return any(map(bears_mark, self._place.read_many(keys)))
+    def _damaged(self, reason: str, slide: str, name: str | None) -> DamagedStore:
+        what = f"slide {slide}" if name is None else f"slide {slide}, embedding {name}"
+        command = (
+            "cache relabel" if name is None and slide in self.pending_labels() else "featurize"
+        )
+        return DamagedStore(
+            f"{self.location}: {what}: {reason}; run the same {command} again to repair it, or "
+            "remove it"
+        )
 
     def _check_writable(self) -> None:
         if self._mode == "r":
             raise BadInput(f"{self.location}: was opened for reading; open it to write")
-
-    def _make_root(self) -> None:
-        for key, data in store_documents().items():
-            if self._place.read(key) != data:
-                self._place.put(key, data)
-
-
-def _place(location: str) -> Place:
-    if "://" in location:
-        return open_objects(location)
-    path = Path(location)
-    if path.is_symlink() and not path.exists():
-        raise BadInput(f"{path}: is a link that leads nowhere; remove it, or mend it")
-    if path.exists() and not path.is_dir():
-        raise BadInput(
-            f"{path}: is a file, not a store; give the folder that histoboost featurize makes of it"
-        )
-    return LocalPlace(path)
-
-
-def _format_version(data: bytes) -> int | None:
-    try:
-        version: Any = json.loads(data)["attributes"]["histoboost"]["format_version"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return version if isinstance(version, int) else None

@@ -6,25 +6,23 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from histoboost.cache.backend import Place
+from histoboost.cache.backend import Backend
+from histoboost.cache.foreign import foreign_in_embedding, foreign_in_store, foreign_in_table
 from histoboost.cache.layout import (
-    ROOT_DOCUMENT,
-    SLIDES,
-    STAGING,
     Damaged,
+    embedding_key,
     slide_key,
     store_documents,
-    unit_key,
 )
-from histoboost.cache.published import damaged_chunks, foreign_files, open_unit
+from histoboost.cache.published import damaged_chunks, open_published
 from histoboost.cache.table import (
     SlideRecord,
     embedding_names,
-    foreign_entries,
     open_slide,
-    read_files,
+    read_table,
     slide_names,
 )
+from histoboost.errors import BadInput
 from histoboost.progress import progress
 
 _SHOWN = 3
@@ -69,73 +67,72 @@ class Verification:
         return {"checked": self.checked, "damaged": [asdict(damage) for damage in self.damaged]}
 
 
-def verify(place: Place) -> Verification:
-    """Read every byte of the store at `place` and compare it with its digest."""
-    damaged = list(_check_store(place))
-    slides = slide_names(place)
+def verify(backend: Backend) -> Verification:
+    """Read every byte of a store and compare it with its digest."""
+    damaged = list(_check_store(backend))
+    slides = slide_names(backend)
     checked = 0
     with progress("Verifying", len(slides), "slides") as advance:
         for slide in slides:
-            found = list(_check_slide(place, slide))
+            try:
+                found = list(_check_slide(backend, slide))
+            except BadInput as error:  # a folder that cannot be opened, a newer version
+                found = [Damage(slide, None, str(error))]
             checked += len(found)
             damaged += [damage for damage in found if damage.reason]
             advance(1)
     return Verification(checked, tuple(damaged))
 
 
-def _check_store(place: Place) -> Iterator[Damage]:
+def _check_store(backend: Backend) -> Iterator[Damage]:
     for key, expected in store_documents().items():
-        data = place.read(key)
+        data = backend.read(key)
         if data != expected:
-            state = "is missing" if data is None else "is not as written"
+            state = backend.fault(key) if data is None else "is not as written"
             yield Damage(None, None, f"{key} {state}")
-    for path in foreign_in_store(place):
+    for path in foreign_in_store(backend):
         yield Damage(None, None, f"{path} is foreign")
-    for path in place.links():
+    for path in backend.links():
         yield Damage(None, None, f"{path} is a link")
 
 
-def foreign_in_store(place: Place) -> list[str]:
-    """Keys beside the slides that do not belong into a store."""
-    top = set(place.children("")) - {ROOT_DOCUMENT, SLIDES, STAGING}
-    # The order matters: a slide that another process publishes meanwhile is no stranger.
-    below = set(place.children(SLIDES)) - {ROOT_DOCUMENT}
-    below = {name for name in below if not place.in_progress(slide_key(name))}
-    below -= set(slide_names(place))
-    return sorted(top) + [f"{SLIDES}/{name}" for name in sorted(below)]
-
-
-def _check_slide(place: Place, slide: str) -> Iterator[Damage]:
+def _check_slide(backend: Backend, slide: str) -> Iterator[Damage]:
     """One entry for the table and one for each embedding; without a reason where it is whole."""
     try:
-        record = open_slide(place, slide)
+        record = open_slide(backend, slide)
     except Damaged as damage:
-        if place.in_progress(slide_key(slide)):
+        if backend.in_progress(slide_key(slide)):
             return
         yield Damage(slide, None, str(damage))
         record = SlideRecord(slide, 0, 0, "", {})
     else:
-        yield Damage(slide, None, _check_table(place, record))
-    for name in embedding_names(place, record):
-        if not place.in_progress(unit_key(slide, name)):
-            yield Damage(slide, name, _check_unit(place, slide, name))
+        yield Damage(slide, None, _check_table(backend, record))
+    for name in embedding_names(backend, record):
+        if not backend.in_progress(embedding_key(slide, name)):
+            yield Damage(slide, name, _check_embedding(backend, record, name))
 
 
-def _check_table(place: Place, record: SlideRecord) -> str:
+def _check_table(backend: Backend, record: SlideRecord) -> str:
     try:
-        read_files(place, record)
+        read_table(backend, record)
     except Damaged as damage:
         return str(damage)
-    return _brief([f"{path} is foreign" for path in foreign_entries(place, record)])
+    return _brief([f"{path} is foreign" for path in foreign_in_table(backend, record)])
 
 
-def _check_unit(place: Place, slide: str, name: str) -> str:
+def _check_embedding(backend: Backend, record: SlideRecord, name: str) -> str:
     try:
-        unit = open_unit(place, slide, name)
+        published = open_published(backend, record.slide, name)
     except Damaged as damage:
         return str(damage)
-    chunks = [f"chunk {index} {what}" for index, what in damaged_chunks(place, unit).items()]
-    return _brief(chunks + [f"{path} is foreign" for path in foreign_files(place, unit)])
+    if record.files and published.shape[0] != record.n_spots:
+        return f"has {published.shape[0]} rows for {record.n_spots} spots"
+    chunks = damaged_chunks(backend, published)
+    foreign = foreign_in_embedding(backend, record.slide, name)
+    return _brief(
+        [f"chunk {index} {what}" for index, what in chunks.items()]
+        + [f"{path} is foreign" for path in foreign]
+    )
 
 
 def _brief(reasons: list[str]) -> str:

@@ -3,7 +3,7 @@
 A staged chunk is one file, ``chunks/<index>.<sha256>``: its name is its digest, so it needs no
 record that could disagree with it, and processes that compute the same chunk with last bits of
 their own do not clobber each other. Publication picks one file for every chunk, reads it back,
-and makes a folder of them visible in one step (see `place`). So a published unit is always
+and makes a folder of them visible in one step (see `backend`). So an embedding is always
 consistent with itself, whoever wins.
 
 Precondition: whoever writes under a recipe computes what that recipe says.
@@ -17,38 +17,38 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.cache.backend import Hold, Place
+from histoboost.cache.backend import Backend, Hold
+from histoboost.cache.foreign import foreign_in_embedding
 from histoboost.cache.layout import (
     ROOT_DOCUMENT,
     STAGING,
     Damaged,
     chunk_slices,
+    embedding_document,
+    embedding_key,
     encode_chunk,
     seal,
-    unit_document,
-    unit_key,
 )
 from histoboost.cache.published import (
-    Unit,
+    Published,
     chunk_path,
     damaged_chunks,
-    open_unit,
-    strangers,
+    open_published,
 )
 from histoboost.cache.recipe import Recipe
 from histoboost.digests import digest_bytes
 from histoboost.errors import BadInput
 
-#: In a staging folder of a unit: which unit it is.
+#: In a staging folder: which embedding it is of.
 OWNER = "unit.json"
 
 
 class EmbeddingWriter:
-    """Writes one unit: one embedding of one slide. Made by `EmbeddingStore.writer`.
+    """Writes one embedding of one slide. Made by `EmbeddingStore.writer`.
 
     Parameters
     ----------
-    place : Place
+    backend : Backend
     slide, name : str
     recipe : Recipe
         Identity of what is written.
@@ -62,12 +62,12 @@ class EmbeddingWriter:
     """
 
     def __init__(
-        self, place: Place, slide: str, name: str, recipe: Recipe, n_spots: int, width: int
+        self, backend: Backend, slide: str, name: str, recipe: Recipe, n_spots: int, width: int
     ) -> None:
-        self._place = place
+        self._backend = backend
         self._slide, self._name, self._recipe = slide, name, recipe
         self._shape = (n_spots, width)
-        self._key = unit_key(slide, name)
+        self._key = embedding_key(slide, name)
         self._slices = chunk_slices(n_spots)
         self._verified: dict[int, str] = {}
         self._staging = _staging_name(slide, name, recipe, self._shape)
@@ -77,13 +77,13 @@ class EmbeddingWriter:
         if self._published:
             self._drop_leftovers()
         else:
-            self._hold = place.hold(self._staging)
+            self._hold = backend.hold(self._staging)
             self._label_staging()
             self._stage_what_is_left()
 
     @property
     def published(self) -> bool:
-        """Whether the unit is complete and visible, by this process or another."""
+        """Whether the embedding is complete and visible, by this process or another."""
         if not self._published and self._read_document() != self._seen:
             self._published = self._is_intact()
             if self._published:
@@ -127,11 +127,11 @@ class EmbeddingWriter:
             return
         data = encode_chunk(half, self._shape[0])
         digest = digest_bytes(data)
-        self._place.put(self._chunk_key(index, digest), data)
+        self._backend.put(self._chunk_key(index, digest), data)
         self._verified[index] = digest
 
     def publish(self) -> bool:
-        """Make the unit visible, after reading back every chunk.
+        """Make the embedding visible, after reading back every chunk.
 
         Returns
         -------
@@ -149,13 +149,13 @@ class EmbeddingWriter:
             return False
         if missing:
             raise BadInput(
-                f"{self._place}: {self._what}: {missing} chunks are missing; "
+                f"{self._backend}: {self._what}: {missing} chunks are missing; "
                 "run the same command again"
             )
         chunks = [self._verified[index] for index in range(len(self._slices))]
-        document = seal(unit_document(self._recipe, *self._shape, chunks))
+        document = seal(embedding_document(self._recipe, *self._shape, chunks))
         content = {chunk_path(i): self._chunk_key(i, digest) for i, digest in enumerate(chunks)}
-        mine = self._place.publish(
+        mine = self._backend.publish(
             self._staging, self._key, {**content, ROOT_DOCUMENT: document}, self._is_intact
         )
         self._published = True
@@ -176,79 +176,79 @@ class EmbeddingWriter:
         return f"slide {self._slide}, embedding {self._name}"
 
     def _read_document(self) -> bytes | None:
-        return self._place.read(f"{self._key}/{ROOT_DOCUMENT}")
+        return self._backend.read(f"{self._key}/{ROOT_DOCUMENT}")
 
     def _is_intact(self) -> bool:
-        """Whether the unit is there, whole, and of this recipe; else `_left` is what is left."""
-        self._left: Unit | None = None
+        """Whether it is there, intact and of this recipe; else `_left` is what is left of it."""
+        self._left: Published | None = None
         self._seen = self._read_document()
         try:
-            unit = open_unit(self._place, self._slide, self._name)
+            published = open_published(self._backend, self._slide, self._name)
         except Damaged:
-            self._refuse_strangers()
+            self._refuse_foreign()
             return False
-        if unit.recipe != self._recipe:
-            differences = "; ".join(unit.recipe.differences(self._recipe)[:3])
-        elif unit.shape != self._shape:
-            differences = f"shape: {unit.shape}, not {self._shape}"
+        if published.recipe != self._recipe:
+            differences = "; ".join(published.recipe.differences(self._recipe)[:3])
+        elif published.shape != self._shape:
+            differences = f"shape: {published.shape}, not {self._shape}"
         else:
             differences = ""
         if differences:
             raise BadInput(
-                f"{self._place}: {self._what} is stored with another recipe ({differences}); "
+                f"{self._backend}: {self._what} is stored with another recipe ({differences}); "
                 "choose another name or remove it first"
             )
-        if damaged_chunks(self._place, unit):
-            self._refuse_strangers()
-            self._left = unit
+        if damaged_chunks(self._backend, published):
+            self._refuse_foreign()
+            self._left = published
             return False
         return True
 
-    def _refuse_strangers(self) -> None:
-        """A damaged unit is replaced as a whole, and what is not ours would go with it."""
-        if found := strangers(self._place, self._slide, self._name):
+    def _refuse_foreign(self) -> None:
+        """A damaged embedding is replaced as a whole, and what is not ours would go with it."""
+        if found := foreign_in_embedding(self._backend, self._slide, self._name):
             raise BadInput(
-                f"{self._place}: {self._what} is damaged and cannot be replaced while "
+                f"{self._backend}: {self._what} is damaged and cannot be replaced while "
                 f"{self._key}/{found[0]} is there, which is not of histoboost; move it elsewhere"
             )
 
     def _stage_what_is_left(self) -> None:
-        """Take over the whole chunks of a damaged unit, so that only the others are computed."""
+        """Take over the intact chunks of a damaged embedding: only the others are computed."""
         if self._left is None:
             return
         for index, digest in enumerate(self._left.chunks):
-            data = self._place.read(self._left.chunk_key(index))
+            data = self._backend.read(self._left.chunk_key(index))
             if data is not None and digest_bytes(data) == digest:
-                self._place.put(self._chunk_key(index, digest), data)
+                self._backend.put(self._chunk_key(index, digest), data)
 
     def _drop_leftovers(self) -> None:
         """Delete what a run staged that was killed right after it had published."""
-        if self._place.children(f"{STAGING}/{self._staging}"):
-            held = self._place.abandoned(self._staging, older_than_s=0)
+        if self._backend.children(f"{STAGING}/{self._staging}"):
+            held = self._backend.abandoned(self._staging, older_than_s=0)
             if held is not None:
                 held.drop()
 
     def _label_staging(self) -> None:
         key = f"{STAGING}/{self._staging}/{OWNER}"
-        if self._place.read(key) is None:
+        if self._backend.read(key) is None:
             label = {"slide": self._slide, "embedding": self._name, "shape": self._shape}
-            self._place.put(key, json.dumps(label).encode())
+            self._backend.put(key, json.dumps(label).encode())
 
     def _chunk_key(self, index: int, digest: str) -> str:
         return f"{STAGING}/{self._staging}/chunks/{index:06d}.{digest}"
 
     def _verify_staged(self) -> None:
         """Compare staged chunks that were not looked at yet with their digests."""
-        for file in self._place.children(f"{STAGING}/{self._staging}/chunks"):
+        for file in self._backend.children(f"{STAGING}/{self._staging}/chunks"):
             index, _, digest = file.partition(".")
             if not index.isdigit() or int(index) in self._verified:
                 continue
             key = f"{STAGING}/{self._staging}/chunks/{file}"
-            data = self._place.read(key)
+            data = self._backend.read(key)
             if data is not None and digest_bytes(data) == digest:
                 self._verified[int(index)] = digest
             else:
-                self._place.delete(key)
+                self._backend.delete(key)
 
 
 def to_float16(array: NDArray[np.floating[Any]], what: str) -> NDArray[np.float16]:
@@ -263,6 +263,6 @@ def to_float16(array: NDArray[np.floating[Any]], what: str) -> NDArray[np.float1
 
 
 def _staging_name(slide: str, name: str, recipe: Recipe, shape: tuple[int, int]) -> str:
-    """Staging folder that only this unit under this recipe uses."""
+    """Staging folder that only this embedding under this recipe uses."""
     identity = "\n".join([slide, name, recipe.digest, f"{shape[0]} {shape[1]}"])
     return f"unit-{digest_bytes(identity.encode())[:32]}"

@@ -38,7 +38,7 @@ def list_(store: str, json_path: str | None) -> None:
 
     opened = EmbeddingStore(store, mode="r")
     rows = opened.summary()
-    awaited = opened.awaited()
+    awaited = opened.pending_slides()
     table = Table(box=None, pad_edge=False)
     for title in ["embedding", "slides", "shape", "size", "backbone", "weights", "complete"]:
         table.add_column(title, overflow="fold", no_wrap=title not in ("embedding", "complete"))

@@ -146,7 +146,7 @@ def featurize(
     orders = target.orders(slides)
     queue = [QueuedSlide(slide, asked[slide.name], orders[slide.name]) for slide in dataset.slides]
     summary = FeaturizeSummary(slides, names if request else [])
-    with target.asked(slides):
+    with target.expecting(slides):
         for part in _parts(queue, request, run, target, client):
             summary.add(part)
     summary.load_seconds += load_seconds

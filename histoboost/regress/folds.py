@@ -60,7 +60,7 @@ def labelled_slides(store: EmbeddingStore, slides: Sequence[str] | None) -> list
 
 def warn_of_awaited(store: EmbeddingStore) -> None:
     """Say which slides are still to come, before all slides are taken for all there are."""
-    awaited = store.awaited()
+    awaited = store.pending_slides()
     if awaited:
         warnings.warn(
             f"{store.location}: {', '.join(awaited)} not there yet, the featurize run that was to "

@@ -74,7 +74,7 @@ def test_a_chunk_that_cannot_be_synced_is_not_taken_for_stored(
 
     with monkeypatch.context() as patch:
         patch.setattr("histoboost.cache.local.os.fsync", failing)
-        with pytest.raises(OSError, match="Input/output error"):
+        with pytest.raises(HistoboostError, match="Input/output error"):
             writer.write(slice(0, 1024), rows()[:1024])
     assert len(writer.missing) == 3
     del writer

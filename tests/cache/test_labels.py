@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from histoboost.cache.local import LocalPlace
+from histoboost.cache.local import LocalBackend
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError
 
@@ -139,9 +139,9 @@ def _kill_at(step: int, patch: pytest.MonkeyPatch) -> list[int]:
     killed: list[int] = []
     done = 0
     for name in ("put", "remove_folder"):
-        original = getattr(LocalPlace, name)
+        original = getattr(LocalBackend, name)
 
-        def dying(place: LocalPlace, *args: object, original=original) -> object:
+        def dying(place: LocalBackend, *args: object, original=original) -> object:
             nonlocal done
             if done == step:
                 killed.append(step)
@@ -149,5 +149,5 @@ def _kill_at(step: int, patch: pytest.MonkeyPatch) -> list[int]:
             done += 1
             return original(place, *args)
 
-        patch.setattr(LocalPlace, name, dying)
+        patch.setattr(LocalBackend, name, dying)
     return killed

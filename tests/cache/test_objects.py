@@ -56,11 +56,11 @@ def store(location, table) -> EmbeddingStore:
 
 
 def keys(store: EmbeddingStore) -> list[str]:
-    return list(store._place.walk(""))
+    return list(store._backend.walk(""))
 
 
 def dump(store: EmbeddingStore) -> dict[str, bytes]:
-    return {key: store._place.read(key) for key in keys(store)}
+    return {key: store._backend.read(key) for key in keys(store)}
 
 
 def test_what_was_written_is_read(store, table, rows, recipe, put):
@@ -135,8 +135,8 @@ def die_at(monkeypatch, n: int) -> None:
         return call
 
     for name in ("put", "delete", "_create", "_replace", "_copy"):
-        original = getattr(objects.ObjectPlace, name)
-        monkeypatch.setattr(objects.ObjectPlace, name, dying(original))
+        original = getattr(objects.ObjectBackend, name)
+        monkeypatch.setattr(objects.ObjectBackend, name, dying(original))
 
 
 @pytest.mark.parametrize("n", [2, 4, 5, 6, 8, 9])
@@ -174,7 +174,7 @@ def test_a_slide_killed_in_the_making_is_invisible_until_it_is_whole(location, t
 
 def test_who_meets_the_claim_of_a_dead_process_carries_it_out(store, rows, put, monkeypatch):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(objects.ObjectPlace, "_copy", lambda *a: (_ for _ in ()).throw(Killed()))
+        patch.setattr(objects.ObjectBackend, "_copy", lambda *a: (_ for _ in ()).throw(Killed()))
         with pytest.raises(Killed):
             put(store, "S_1", "net@64", rows(N, D))
     assert [key for key in keys(store) if "claim-" in key]
@@ -185,12 +185,12 @@ def test_who_meets_the_claim_of_a_dead_process_carries_it_out(store, rows, put, 
 
 def test_a_claim_whose_content_is_gone_does_not_block(store, rows, put):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(objects.ObjectPlace, "_copy", lambda *a: (_ for _ in ()).throw(Killed()))
+        patch.setattr(objects.ObjectBackend, "_copy", lambda *a: (_ for _ in ()).throw(Killed()))
         with pytest.raises(Killed):
             put(store, "S_1", "net@64", rows(N, D))
     for key in keys(store):
         if key.startswith(".staging/unit-"):
-            store._place.delete(key)
+            store._backend.delete(key)
     assert put(store, "S_1", "net@64", rows(N, D)) == 2
     np.testing.assert_array_equal(store.read("S_1", "net@64"), rows(N, D))
 
@@ -232,24 +232,24 @@ def test_damage_is_found_and_repaired(store, rows, put, path, kind):
     put(store, "S_1", "net@64", rows(N, D))
     before = dump(store)
     key = f"slides/S_1/obsm/net@64/{path}"
-    data = bytearray(store._place.read(key) or b"left")
+    data = bytearray(store._backend.read(key) or b"left")
     data[len(data) // 2] ^= 1
     if kind == "delete":
-        store._place.delete(key)
+        store._backend.delete(key)
     else:
-        store._place.put(key, bytes(data))
+        store._backend.put(key, bytes(data))
     (damage,) = store.verify().damaged
     assert (damage.slide, damage.embedding) == ("S_1", "net@64")
     computed = put(store, "S_1", "net@64", rows(N, D))
     assert computed == {"zarr.json": 2, "stray.tmp": 0}.get(path, 1)
     if kind == "add":  # reported and left
-        store._place.delete(key)
+        store._backend.delete(key)
     assert dump(store) == before
 
 
 def test_damaged_spot_tables_are_found_and_repaired(store, table):
     before = dump(store)
-    store._place.delete("slides/S_1/obsm/spatial/c/0/0")
+    store._backend.delete("slides/S_1/obsm/spatial/c/0/0")
     (damage,) = store.verify().damaged
     assert (damage.slide, damage.embedding) == ("S_1", None)
     store.write_spots(table("S_1", N))
@@ -279,4 +279,4 @@ def test_errors_are_one_line(bucket, location):
 
 
 def test_a_staging_folder_that_another_process_has_just_removed_is_nobodys(store):
-    assert store._place.abandoned("unit-gone", older_than_s=0) is None
+    assert store._backend.abandoned("unit-gone", older_than_s=0) is None

@@ -40,7 +40,7 @@ def cut_off(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Embe
 
 def test_slides_that_never_came_are_known(cut_off: EmbeddingStore) -> None:
     assert cut_off.slides() == ["S_1", "S_2"]
-    assert cut_off.awaited() == ["S_3", "S_4"]
+    assert cut_off.pending_slides() == ["S_3", "S_4"]
     listed = CliRunner().invoke(main, ["cache", "list", cut_off.location])
     assert "Missing slides: S_3, S_4." in listed.stdout
 
@@ -66,17 +66,17 @@ def test_who_names_slides_is_not_warned(
 
 def test_the_same_run_again_leaves_no_word(cut_off: EmbeddingStore, data: Path) -> None:
     featurize(data, cut_off, backbone="stain-texture", patch=[16])
-    assert cut_off.awaited() == []
+    assert cut_off.pending_slides() == []
     assert not Path(cut_off.location, ".staging").exists()
 
 
 def test_gc_forgets_a_run_that_is_not_wanted_any_more(cut_off: EmbeddingStore) -> None:
     cut_off.gc()
-    assert cut_off.awaited() == []
+    assert cut_off.pending_slides() == []
 
 
 def test_a_run_that_another_goes_on_with_keeps_its_word(cut_off: EmbeddingStore) -> None:
-    with cut_off.asked(["S_3", "S_4"]):
+    with cut_off.expecting(["S_3", "S_4"]):
         cut_off.gc()
-        assert cut_off.awaited() == ["S_3", "S_4"]
-    assert cut_off.awaited() == []
+        assert cut_off.pending_slides() == ["S_3", "S_4"]
+    assert cut_off.pending_slides() == []

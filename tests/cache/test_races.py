@@ -10,7 +10,7 @@ import pytest
 
 from histoboost.cache import liveness
 from histoboost.cache.layout import ROOT_DOCUMENT, store_documents
-from histoboost.cache.local import LocalPlace
+from histoboost.cache.local import LocalBackend
 from histoboost.cache.store import EmbeddingStore
 from histoboost.digests import digest_bytes
 
@@ -19,14 +19,14 @@ from histoboost.digests import digest_bytes
 def test_a_store_that_another_process_makes_meanwhile_is_a_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    original = getattr(LocalPlace, step)
+    original = getattr(LocalBackend, step)
 
-    def make_then_look(place: LocalPlace, key: str) -> object:
+    def make_then_look(place: LocalBackend, key: str) -> object:
         monkeypatch.undo()
         place.put(ROOT_DOCUMENT, store_documents()[ROOT_DOCUMENT])  # the first thing it does
         return original(place, key)
 
-    monkeypatch.setattr(LocalPlace, step, make_then_look)
+    monkeypatch.setattr(LocalBackend, step, make_then_look)
     assert EmbeddingStore(tmp_path / "store").slides() == []
 
 
@@ -34,7 +34,7 @@ def test_a_staged_chunk_is_linked_although_another_process_stages_the_same_again
     tmp_path: Path,
 ) -> None:
     # Linux refuses to link a file in the very moment in which a rename replaces it.
-    place, data, done = LocalPlace(tmp_path), b"rows" * 100, threading.Event()
+    place, data, done = LocalBackend(tmp_path), b"rows" * 100, threading.Event()
     held = place.hold("unit")
     (tmp_path / "slides").mkdir()
     staged = f".staging/unit/chunks/000000.{digest_bytes(data)}"

@@ -1,0 +1,83 @@
+"""What in a store histoboost did not write: reported, never moved or deleted."""
+
+from __future__ import annotations
+
+import re
+
+from histoboost.cache.backend import Backend
+from histoboost.cache.layout import (
+    ROOT_DOCUMENT,
+    SLIDES,
+    STAGING,
+    Damaged,
+    bears_mark,
+    embedding_key,
+    is_foreign_document,
+    slide_key,
+)
+from histoboost.cache.published import chunk_path, open_published
+from histoboost.cache.table import SlideRecord, open_slide, slide_names
+from histoboost.names import is_embedding_name
+
+#: What lies directly in a slide's folder: the elements of an AnnData.
+_PARTS = (ROOT_DOCUMENT, "obs", "obsm", "obsp", "var", "varm", "varp", "layers", "raw", "uns")
+
+# What only an embedding has there.
+_EMBEDDING = re.compile(r"obsm/([^/]+)/(zarr\.json|c/)")
+
+
+def foreign_in_store(backend: Backend) -> list[str]:
+    """Keys beside the slides that do not belong into a store."""
+    top = set(backend.children("")) - {ROOT_DOCUMENT, SLIDES, STAGING}
+    # The order matters: a slide that another process publishes meanwhile is not foreign.
+    below = set(backend.children(SLIDES)) - {ROOT_DOCUMENT}
+    below = {name for name in below if not backend.in_progress(slide_key(name))}
+    below -= set(slide_names(backend))
+    return sorted(top) + [f"{SLIDES}/{name}" for name in sorted(below)]
+
+
+def foreign_in_table(backend: Backend, record: SlideRecord) -> list[str]:
+    """Paths in a slide's folder that belong neither to its table nor to an embedding."""
+    known = {ROOT_DOCUMENT, *record.files}
+    paths = [path for path in backend.walk(slide_key(record.slide)) if path not in known]
+    # From this one listing: a second one could lack what another process publishes meanwhile.
+    names = {match[1] for path in paths if (match := _EMBEDDING.match(path))}
+    embeddings = tuple(f"obsm/{name}/" for name in names if is_embedding_name(name))
+    return [path for path in paths if not path.startswith(embeddings)]
+
+
+def foreign_in_slide(backend: Backend, slide: str) -> list[str]:
+    """Paths anywhere in the folder of a slide, intact or damaged, that are foreign."""
+    key, top = slide_key(slide), f"{slide_key(slide)}/obsm"
+    names = [name for name in backend.folders(top) if is_embedding_name(name)]
+    marks = [f"{key}/{ROOT_DOCUMENT}", *(f"{top}/{name}/{ROOT_DOCUMENT}" for name in names)]
+    if not any(map(bears_mark, backend.read_many(marks))):
+        return list(backend.walk(key))[:1] or [key]
+    try:
+        record = open_slide(backend, slide)
+        found = foreign_in_table(backend, record)
+        names = [name for name in names if not record.owns(name)]
+    except Damaged:
+        found = [path for path in backend.walk(key) if path.split("/")[0] not in _PARTS]
+        names = [name for name in names if name not in ("spatial", "abundance")]
+    return found + [
+        f"obsm/{name}/{path}"
+        for name in names
+        for path in foreign_in_embedding(backend, slide, name)
+    ]
+
+
+def foreign_in_embedding(backend: Backend, slide: str, name: str) -> list[str]:
+    """Paths in the folder of an embedding, intact or damaged, that are foreign."""
+    key = embedding_key(slide, name)
+    if is_foreign_document(backend.read(f"{key}/{ROOT_DOCUMENT}")):
+        return [ROOT_DOCUMENT]
+    try:
+        indices = range(len(open_published(backend, slide, name).chunks))
+    except Damaged:
+        return [
+            path for path in backend.walk(key) if path.split("/")[0] not in (ROOT_DOCUMENT, "c")
+        ]
+    own = {ROOT_DOCUMENT, "c/", *map(chunk_path, indices)}
+    own |= {f"c/{index}/" for index in indices}  # empty: the chunk is missing
+    return [path for path in backend.walk(key) if path not in own]

@@ -1,0 +1,76 @@
+"""A store as a whole: where it lies, whether it is one, and its own documents."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from histoboost.cache.backend import Backend
+from histoboost.cache.layout import (
+    FORMAT_VERSION,
+    ROOT_DOCUMENT,
+    SLIDES,
+    STAGING,
+    bears_mark,
+    slide_key,
+    store_documents,
+)
+from histoboost.cache.local import LocalBackend
+from histoboost.cache.objects import open_objects
+from histoboost.errors import BadInput
+
+
+def open_backend(location: str) -> Backend:
+    """The folder or bucket of a store, which need not exist yet."""
+    if "://" in location:
+        return open_objects(location)
+    path = Path(location)
+    if path.is_symlink() and not path.exists():
+        raise BadInput(f"{path}: is a link that leads nowhere; remove it, or mend it")
+    if path.exists() and not path.is_dir():
+        raise BadInput(
+            f"{path}: is a file, not a store; give the folder that histoboost featurize makes of it"
+        )
+    return LocalBackend(path)
+
+
+def check_root(backend: Backend, mode: str) -> None:
+    """Refuse what is no store, a newer store, and in mode ``"r"`` one that is not there."""
+    # The order matters: another process may be making the store.
+    entries = set(backend.children(""))
+    version = _format_version(backend.read(ROOT_DOCUMENT))
+    if version is not None and version > FORMAT_VERSION:
+        raise BadInput(
+            f"{backend}: is of format {version}, this histoboost reads up to {FORMAT_VERSION}; "
+            "install a newer histoboost"
+        )
+    # A store with a damaged root document is still a store: `verify` reports the document.
+    if version is not None or _bears_mark(backend):
+        return
+    if mode == "r":
+        raise BadInput(f"{backend}: no store there; check the path, or featurize first")
+    if entries - {STAGING}:
+        raise BadInput(f"{backend}: is not a store; give a new or empty folder")
+
+
+def _bears_mark(backend: Backend) -> bool:
+    """Whether some document says that histoboost wrote it; a folder `slides` does not."""
+    keys = [ROOT_DOCUMENT, f"{SLIDES}/{ROOT_DOCUMENT}"]
+    keys += [f"{slide_key(name)}/{ROOT_DOCUMENT}" for name in backend.folders(SLIDES)]
+    return any(map(bears_mark, backend.read_many(keys)))
+
+
+def _format_version(data: bytes | None) -> int | None:
+    try:
+        version: Any = json.loads(data or b"")["attributes"]["histoboost"]["format_version"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return version if isinstance(version, int) else None
+
+
+def make_root(backend: Backend) -> None:
+    """Write the store's own documents where they are not as they should be."""
+    for key, data in store_documents().items():
+        if backend.read(key) != data:
+            backend.put(key, data)
