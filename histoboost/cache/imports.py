@@ -92,8 +92,10 @@ def _halves(array: NDArray[Any], path: Path) -> NDArray[np.float16]:
     """`array` as float16, refused where a feature's values fall together by it."""
     half = to_float16(array, str(path))
     exact = np.asarray(array, dtype=np.float64)
-    error = np.sqrt(np.mean((half.astype(np.float64) - exact) ** 2, axis=0))
-    lost = int(np.sum(error > MAX_ROUNDING * exact.std(axis=0)))
+    spread = exact.std(axis=0)
+    varies = spread > 1e-6 * np.abs(exact).max(axis=0)  # else constant but for float32's rounding
+    error = (half - exact).std(axis=0)
+    lost = int(np.sum(varies & (error > MAX_ROUNDING * spread)))
     if lost:
         raise BadInput(
             f"{path}: float16, in which the store keeps embeddings, cannot hold the values of "
@@ -108,6 +110,8 @@ def _load(path: Path) -> NDArray[Any]:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise BadInput(f"{path}: not a NumPy array file ({error})") from error
+    if not isinstance(array, np.ndarray):
+        raise BadInput(f"{path}: is an archive of arrays; save one array with numpy.save")
     if array.dtype.kind not in "fiu":
         raise BadInput(f"{path}: holds {array.dtype}; numbers are needed")
     return array

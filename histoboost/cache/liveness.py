@@ -19,6 +19,8 @@ if _HAS_LOCKS:
     import fcntl
 
 _LOCK = "lock"
+# Each is lost to an owner that deletes the folder just then.
+_ATTEMPTS = 1000
 # A file system without locks answers with one of these.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
 
@@ -59,18 +61,19 @@ class FolderHold:
 
 def hold(folder: Path) -> FolderHold:
     """Make `folder` and claim it, together with others who claim it too."""
-    while True:
+    for left in reversed(range(_ATTEMPTS)):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
         except (FileNotFoundError, FileExistsError):
-            if folder.exists() and not folder.is_dir():
-                raise
+            if left == 0:
+                raise  # a link to nowhere is in the way, or a file
             continue  # deleted meanwhile by its last owner: make it anew
         _lock(descriptor, exclusive=False)
         if _is_at(descriptor, folder / _LOCK):
             return FolderHold(folder, descriptor)
         os.close(descriptor)  # the last owner deleted it while we waited
+    raise FileExistsError(errno.EBUSY, os.strerror(errno.EBUSY), str(folder))
 
 
 def abandoned(folder: Path, older_than_s: float) -> FolderHold | None:

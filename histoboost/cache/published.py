@@ -116,8 +116,9 @@ def damaged_chunks(backend: Backend, published: Published) -> dict[int, str]:
     """Index of every chunk that is not byte for byte as written, to what is wrong with it."""
     keys = [published.chunk_key(index) for index in range(len(published.chunks))]
     stored = zip(published.chunks, backend.read_many(keys), strict=True)
+    size = chunk_bytes(*published.shape)
     return {
         index: _fault(backend, published, index)
         for index, (digest, data) in enumerate(stored)
-        if data is None or digest_bytes(data) != digest
+        if data is None or len(data) != size or digest_bytes(data) != digest
     }

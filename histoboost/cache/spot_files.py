@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from histoboost.cache.layout import ROOT_DOCUMENT, Damaged
+from histoboost.errors import BadInput
 from histoboost.spots import SpotTable, spot_diameter
 
 if TYPE_CHECKING:
+    from anndata import AnnData
     from zarr.abc.buffer import Buffer
+
+# What zarr and anndata raise on files that are not as we write them.
+_UNREADABLE = (
+    ArithmeticError,
+    AttributeError,
+    BadInput,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 def encode_table(table: SpotTable) -> dict[str, bytes]:
@@ -63,9 +81,30 @@ def decode_table(slide: str, files: Mapping[str, bytes]) -> SpotTable:
     from zarr.buffer import default_buffer_prototype
     from zarr.storage import MemoryStore
 
+    _check_shapes(files)
     buffer = default_buffer_prototype().buffer
     memory = MemoryStore({key: buffer.from_bytes(data) for key, data in files.items()})
-    adata = anndata.io.read_elem(zarr.open_group(memory, mode="r"))
+    try:
+        adata = anndata.io.read_elem(zarr.open_group(memory, mode="r"))
+        return _from_anndata(slide, adata)
+    except _UNREADABLE as error:
+        raise Damaged(f"spot table cannot be read ({type(error).__name__})") from error
+
+
+def _check_shapes(files: Mapping[str, bytes]) -> None:
+    """Refuse arrays of more values than there are bytes, before memory is taken for them."""
+    stored = sum(map(len, files.values()))
+    for path, data in files.items():
+        if path.endswith(ROOT_DOCUMENT):
+            try:
+                size = math.prod(json.loads(data).get("shape", ()))
+            except (*_UNREADABLE, RecursionError) as error:
+                raise Damaged(f"{path} is damaged") from error
+            if not 0 <= size <= stored:
+                raise Damaged(f"{path} tells of {size:.3g} values in {stored} bytes")
+
+
+def _from_anndata(slide: str, adata: AnnData) -> SpotTable:
     uns = adata.uns
     shape = uns.get("image_shape")
     return SpotTable(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from histoboost.cache.store import EmbeddingStore
+from histoboost.errors import HistoboostError
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ def test_each_slide_gets_its_own_rows(tmp_path: Path, table: Any, rows: Any) -> 
     for seed, slide in enumerate(("S_1", "S_2")):
         np.save(tmp_path / f"{slide}.npy", rows(5, 3, seed))
     found = read_arrays(tmp_path, {slide: table(slide, 5) for slide in ("S_2", "S_1")})
-    np.testing.assert_array_equal(found["S_1"], rows(5, 3, 0))
-    np.testing.assert_array_equal(found["S_2"], rows(5, 3, 1))
+    np.testing.assert_array_equal(found["S_1"][0], rows(5, 3, 0))
+    np.testing.assert_array_equal(found["S_2"][0], rows(5, 3, 1))
 
 
 @pytest.mark.parametrize(
