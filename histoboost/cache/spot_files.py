@@ -81,7 +81,7 @@ def decode_table(slide: str, files: Mapping[str, bytes]) -> SpotTable:
     from zarr.buffer import default_buffer_prototype
     from zarr.storage import MemoryStore
 
-    _check_shapes(files)
+    check_shapes(files)
     buffer = default_buffer_prototype().buffer
     memory = MemoryStore({key: buffer.from_bytes(data) for key, data in files.items()})
     try:
@@ -91,8 +91,8 @@ def decode_table(slide: str, files: Mapping[str, bytes]) -> SpotTable:
         raise Damaged(f"spot table cannot be read ({type(error).__name__})") from error
 
 
-def _check_shapes(files: Mapping[str, bytes]) -> None:
-    """Refuse arrays of more values than there are bytes, before memory is taken for them."""
+def check_shapes(files: Mapping[str, bytes]) -> None:
+    """`Damaged` where an array tells of more values than there are bytes, and would fill memory."""
     stored = sum(map(len, files.values()))
     for path, data in files.items():
         if path.endswith(ROOT_DOCUMENT):

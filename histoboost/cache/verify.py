@@ -15,11 +15,12 @@ from histoboost.cache.layout import (
     store_documents,
 )
 from histoboost.cache.published import damaged_chunks, open_published
+from histoboost.cache.spot_files import check_shapes
 from histoboost.cache.table import (
     SlideRecord,
     embedding_names,
     open_slide,
-    read_table,
+    read_files,
     slide_names,
 )
 from histoboost.errors import BadInput
@@ -114,7 +115,7 @@ def _check_slide(backend: Backend, slide: str) -> Iterator[Damage]:
 
 def _check_table(backend: Backend, record: SlideRecord) -> str:
     try:
-        read_table(backend, record)
+        check_shapes(read_files(backend, record))
     except Damaged as damage:
         return str(damage)
     return _brief([f"{path} is foreign" for path in foreign_in_table(backend, record)])

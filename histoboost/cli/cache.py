@@ -55,6 +55,8 @@ def list_(store: str, json_path: str | None) -> None:
         click.echo(f"{store}: no embeddings yet")
     if awaited:
         click.echo(f"Missing slides: {', '.join(awaited)}. Run the same featurize command again.")
+    if old := opened.pending_labels():
+        click.echo(f"With old labels: {', '.join(old)}. Run the same cache relabel again.")
     write_json(json_path, {"embeddings": [row.to_json() for row in rows], "awaited": awaited})
 
 

@@ -31,7 +31,8 @@ def labelled_slides(store: EmbeddingStore, slides: Sequence[str] | None) -> list
     Raises
     ------
     HistoboostError
-        If one that was named is not there or has no labels, or cell types differ.
+        If one that was named is not there or has no labels, cell types differ, or labels are
+        half replaced.
 
     Warns
     -----
@@ -46,7 +47,13 @@ def labelled_slides(store: EmbeddingStore, slides: Sequence[str] | None) -> list
             )
     if slides is None:
         warn_of_awaited(store)
-    tables = [store.spots(slide) for slide in (there if slides is None else slides)]
+    chosen = there if slides is None else slides
+    if old := [slide for slide in store.pending_labels() if slide in chosen]:
+        raise BadInput(
+            f"{store.location}: {', '.join(old)} have their old labels, others new ones: a "
+            "histoboost cache relabel was cut off; run the same again"
+        )
+    tables = [store.spots(slide) for slide in chosen]
     for table in tables:
         if slides is not None and not table.labelled:
             raise BadInput(f"slide {table.slide}: has no abundances; choose labelled slides")

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from histoboost.cache import labels as labels_module
 from histoboost.cache.local import LocalBackend
 from histoboost.cache.store import EmbeddingStore
+from histoboost.cli import main
 from histoboost.errors import HistoboostError
 
 OTHER = {
@@ -132,6 +135,40 @@ def test_a_relabelling_killed_at_any_step_is_completed_by_the_same_call(
             break
         steps += 1
     assert steps > 3
+
+
+def test_a_relabelling_cut_off_between_two_slides_is_known_and_mended(
+    labelled, table, put, rows, monkeypatch
+):
+    for slide in ("S_2", "S_3"):
+        labelled.write_spots(table(slide))
+        put(labelled, slide, "net@64", rows())
+    new = [table(slide, group="patient 7") for slide in ("S_1", "S_2", "S_3")]
+    original = labels_module._write_labels
+
+    def cut_off(backend, one):
+        if one.slide == "S_2":
+            raise KeyboardInterrupt
+        return original(backend, one)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(labels_module, "_write_labels", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            labelled.relabel(new)
+    labelled.gc(older_than_s=0)  # does not forget it
+    assert labelled.pending_labels() == ["S_2", "S_3"]
+    for arguments in (["evaluate", labelled.location], ["train", labelled.location, "model"]):
+        result = CliRunner().invoke(main, arguments)
+        assert result.exit_code == 2
+        assert "S_2, S_3 have their old labels" in result.stderr
+    listed = CliRunner().invoke(main, ["cache", "list", labelled.location])
+    assert "With old labels: S_2, S_3." in listed.output
+    assert labelled.relabel(new[1:2]) != {}  # another run that does a part of it
+    assert labelled.pending_labels() == ["S_3"]
+    assert list(labelled.relabel(new)) == ["S_3"]
+    assert labelled.pending_labels() == []
+    assert labelled.relabel([table("S_1", group="patient 9")]) != {}
+    assert labelled.pending_labels() == []
 
 
 def _kill_at(step: int, patch: pytest.MonkeyPatch) -> list[int]:
