@@ -200,7 +200,7 @@ def net():
     settings = tiny(backbones=("my_net:net",), weights=("pretrained",), input_px=None, epochs=1)
     first = train(dataset, [Fold(("S_1",), tmp_path / "cnn")], settings=settings)[0]
     assert [path.name for path in (tmp_path / "cnn").glob("member_*")] == ["member_0_my_net_net"]
-    again = load_ensemble(tmp_path / "cnn").predict(
+    again = load_ensemble(tmp_path / "cnn", ["my_net:net"]).predict(
         dataset["S_1"], load_pixels([dataset["S_1"]], CPU)
     )
     np.testing.assert_array_equal(first.predictions["S_1"], again)

@@ -1,0 +1,87 @@
+"""Folders that finetune of histoboost 0.1.0 wrote are read, resumed and left as they are."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from histoboost.finetune.predict import predict_slides
+from histoboost.finetune.presets import Settings
+from histoboost.finetune.run import Fold, Trained, train_folds
+from histoboost.slides.align.apply import aligned
+from histoboost.slides.images.array import ArrayImage
+from histoboost.slides.slide import Dataset, Slide
+
+pytestmark = [
+    pytest.mark.usefixtures("tiny_net"),
+    pytest.mark.filterwarnings("ignore:.*hardly vary"),
+]
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """A finished model and one that was killed in its second member, of commit 6c83f06.
+
+    Both of `slides`, with A held out; predicted.npy is what they said of it when finished.
+    """
+    with zipfile.ZipFile(Path(__file__).parent / "data" / "finetune-0.1.0.zip") as packed:
+        packed.extractall(tmp_path)
+    return tmp_path
+
+
+def slide(name: str, seed: int) -> Slide:
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (60, 80, 3)).astype(np.uint8)
+    xy = rng.uniform([10, 10], [70, 50], (9, 2))
+    abundance = rng.uniform(0.1, 4, (9, 4)).astype(np.float32)
+    ids = tuple(map(str, range(9)))
+    return Slide(name, ArrayImage(pixels), xy, ids, abundance, ("a", "b", "c", "d"))
+
+
+@pytest.fixture
+def slides() -> Dataset:
+    return Dataset(Path("data"), tuple(slide(name, seed) for seed, name in enumerate("ABC")))
+
+
+def train_again(slides: Dataset, folder: Path, lines: list[str]) -> Trained:
+    table = str(folder / "alignment.csv")
+    fields = json.loads((folder / "finetune.json").read_text())
+    [trained] = train_folds(
+        aligned(slides, table),
+        Settings.from_json(fields["settings"]),
+        [Fold(("A",), folder)],
+        alignment=table,
+        device=CPU,
+        tell=lines.append,
+    )
+    return trained
+
+
+def test_a_finished_model_predicts_what_it_predicted_then(archive: Path, slides: Dataset) -> None:
+    _, [found] = predict_slides(slides, archive / "finished", ["A"], how="none", device=CPU)
+    expected = np.load(archive / "predicted.npy")
+    np.testing.assert_allclose(found.values, expected, rtol=0, atol=1e-5)
+
+
+def test_a_finished_model_is_neither_trained_nor_written_again(
+    archive: Path, slides: Dataset
+) -> None:
+    before = {path: path.read_bytes() for path in (archive / "finished").rglob("*.*t*")}
+    lines: list[str] = []
+    train_again(slides, archive / "finished", lines)
+    assert lines == []
+    assert before == {path: path.read_bytes() for path in before}
+
+
+def test_a_killed_training_is_resumed_to_the_same_model(archive: Path, slides: Dataset) -> None:
+    lines: list[str] = []
+    found = train_again(slides, archive / "killed", lines).predictions["A"]
+    assert len(lines) == 1  # the second epoch of the second member
+    np.testing.assert_allclose(found, np.load(archive / "predicted.npy"), rtol=0, atol=1e-4)
