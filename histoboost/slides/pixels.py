@@ -9,6 +9,7 @@ network. Temporary files go where ``TMPDIR`` says.
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tempfile
 from types import TracebackType
 from typing import IO
@@ -133,6 +134,10 @@ def read_pixels(image: SlideImage, budget: int = MEMORY_BUDGET) -> SlidePixels:
             array[first:last] = image.read_rows(first, last)
             digest.update(array[first:last].data)
         return SlidePixels((height, width), digest.hexdigest(), height, array)
+    size = height * row_bytes
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    if size > free:
+        raise _no_room(image, f"{free / 1e9:.1f} GB are free")
     file = tempfile.TemporaryFile()  # noqa: SIM115  (closed by SlidePixels)
     try:
         for first, last in bands:
@@ -142,12 +147,16 @@ def read_pixels(image: SlideImage, budget: int = MEMORY_BUDGET) -> SlidePixels:
         file.flush()
     except OSError as error:
         file.close()
-        size = height * row_bytes / 1e9
-        raise BadInput(
-            f"temporary file in {tempfile.gettempdir()}: {error.strerror}; a slide of {width} x "
-            f"{height} px needs {size:.1f} GB there, set TMPDIR to a larger disk"
-        ) from error
+        raise _no_room(image, error.strerror or str(error)) from error
     except BaseException:
         file.close()
         raise
     return SlidePixels((height, width), digest.hexdigest(), max(1, budget // row_bytes), file)
+
+
+def _no_room(image: SlideImage, reason: str) -> BadInput:
+    height, width = image.shape
+    return BadInput(
+        f"temporary file in {tempfile.gettempdir()}: {reason}; a slide of {width} x {height} px "
+        f"needs {height * width * 3 / 1e9:.1f} GB there, set TMPDIR to a larger disk"
+    )

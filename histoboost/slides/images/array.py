@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 
 from histoboost.errors import BadInput
 from histoboost.hdf5_file import open_hdf5
-from histoboost.slides.images.base import band_rows, over_white, reading
+from histoboost.slides.images.base import band_rows, check_size, over_white, reading
+
+#: How far a float pixel may lie beyond 0..1 by rounding alone.
+ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class StoredImage:
         Its name in there.
     axes : str
         ``"yxc"`` or ``"cyx"``.
+    channels : tuple of int, or None
+        Where red, green, blue (and alpha) lie; None: in this order.
     """
 
     path: Path
@@ -62,6 +67,7 @@ class StoredImage:
     shape: tuple[int, int]
     source_dtype: str
     band_rows: int
+    channels: tuple[int, ...] | None = None
 
     def read_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Rows `start` to `stop` (exclusive) as (stop - start, W, 3) uint8.
@@ -92,10 +98,13 @@ class StoredImage:
         else:
             with open_hdf5(self.path) as file:
                 pixels = file[self.array][index]
-        return np.asarray(pixels) if self.axes[0] == "y" else np.moveaxis(pixels, 0, -1)
+        pixels = np.asarray(pixels) if self.axes[0] == "y" else np.moveaxis(pixels, 0, -1)
+        return pixels if self.channels is None else pixels[..., list(self.channels)]
 
 
-def zarr_image(path: Path, name: str, axes: str = "yxc") -> StoredImage:
+def zarr_image(
+    path: Path, name: str, axes: str = "yxc", channels: tuple[int, ...] | None = None
+) -> StoredImage:
     """The image in the zarr array `name` of the store at `path`.
 
     Raises
@@ -107,7 +116,7 @@ def zarr_image(path: Path, name: str, axes: str = "yxc") -> StoredImage:
 
     with reading(f"{path}: {name}"):
         stored: Any = zarr.open_array(path / name, mode="r")
-    return _stored(path, name, stored, axes)
+    return _stored(path, name, stored, axes, channels)
 
 
 def hdf5_image(path: Path, dataset: h5py.Dataset) -> StoredImage:
@@ -118,10 +127,12 @@ def hdf5_image(path: Path, dataset: h5py.Dataset) -> StoredImage:
     HistoboostError
         If it is not RGB of uint8 or floats.
     """
-    return _stored(path, dataset.name.strip("/"), dataset, "yxc")
+    return _stored(path, dataset.name.strip("/"), dataset, "yxc", None)
 
 
-def _stored(path: Path, name: str, stored: Any, axes: str) -> StoredImage:
+def _stored(
+    path: Path, name: str, stored: Any, axes: str, channels: tuple[int, ...] | None
+) -> StoredImage:
     shape, dtype = tuple(stored.shape), stored.dtype
     right = len(shape) == 3 and shape[axes.index("c")] in (3, 4) and 0 not in shape
     if not right or (dtype != np.uint8 and dtype.kind != "f"):
@@ -132,13 +143,16 @@ def _stored(path: Path, name: str, stored: Any, axes: str) -> StoredImage:
     rows = axes.index("y")
     height, width = int(shape[rows]), int(shape[axes.index("x")])
     chunk_rows = stored.chunks[rows] if stored.chunks else 1
+    bands = band_rows(height, chunk_rows, width * 3 * dtype.itemsize)
+    check_size(f"{path}: {name}", (height, width), bands * dtype.itemsize)
     return StoredImage(
         path=path.resolve(),
         array=name,
         axes=axes,
         shape=(height, width),
         source_dtype=str(dtype),
-        band_rows=band_rows(height, chunk_rows, width * 3 * dtype.itemsize),
+        band_rows=bands,
+        channels=channels,
     )
 
 
@@ -153,10 +167,10 @@ def to_uint8(pixels: NDArray[Any], where: str) -> NDArray[np.uint8]:
     if pixels.dtype == np.uint8 or not pixels.size:
         return pixels.astype(np.uint8, copy=False)
     low, high = float(np.min(pixels)), float(np.max(pixels))
-    if not (low >= 0.0 and high <= 1.0):  # true for NaN as well
+    if not (low >= -ROUNDING and high <= 1.0 + ROUNDING):  # true for NaN as well
         raise BadInput(
             f"{where}: float pixels must lie in 0..1 but reach from {low:g} to {high:g}; "
             "divide them by their maximum, or store uint8"
         )
     scaled = np.rint(pixels.astype(np.float32, copy=False) * np.float32(255))
-    return cast(NDArray[np.uint8], scaled.astype(np.uint8))
+    return cast(NDArray[np.uint8], scaled.clip(0, 255).astype(np.uint8))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.errors import BadInput, HistoboostError
+from histoboost.errors import BadInput, HistoboostError, warn
 
 #: Bytes of a band, or one row of chunks or tiles where that is more.
 BAND_BYTES = 16 * 2**20
+
+#: More pixels than this no slide scanner makes.
+MAX_PIXELS = 2**37
 
 
 def band_rows(height: int, stored_rows: int, row_bytes: int) -> int:
@@ -20,13 +24,57 @@ def band_rows(height: int, stored_rows: int, row_bytes: int) -> int:
     return min(height, stored_rows * max(1, BAND_BYTES // (row_bytes * stored_rows)))
 
 
-def over_white(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def check_size(where: Path | str, shape: tuple[int, int], rows: int) -> None:
+    """Refuse an image that no scanner made, or whose bands of `rows` no memory here can hold."""
+    height, width = shape
+    if height * width > MAX_PIXELS:
+        raise BadInput(
+            f"{where}: declares {width} x {height} px, more than any slide has; "
+            "the file is damaged, fetch it again"
+        )
+    if rows * width * 3 > _memory_bytes():
+        raise BadInput(
+            f"{where}: {width} x {height} px in one piece need {rows * width * 3 / 1e9:.0f} GB of "
+            "memory; save it as a tiled TIFF"
+        )
+
+
+def _memory_bytes() -> float:
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):  # Windows
+        return float("inf")
+
+
+def rgb_order(names: Sequence[str]) -> tuple[int, ...] | None:
+    """Where red, green, blue (and alpha) lie among channels of these names; None: no such names."""
+    initials = [name.strip().lower() for name in names]
+    initials = [{"red": "r", "green": "g", "blue": "b", "alpha": "a"}.get(n, n) for n in initials]
+    if sorted(initials) not in (["b", "g", "r"], ["a", "b", "g", "r"]):
+        return None
+    return tuple(initials.index(name) for name in "rgba" if name in initials)
+
+
+def over_white(pixels: NDArray[np.uint8], *, premultiplied: bool = False) -> NDArray[np.uint8]:
     """Lay (h, w, 4) pixels with opacity over white; (h, w, 3) pixels pass unchanged."""
     if pixels.shape[-1] == 3:
         return pixels
     opacity = pixels[..., 3:].astype(np.uint16)
-    mixed = (pixels[..., :3] * opacity + 255 * (255 - opacity) + 127) // 255
-    return mixed.astype(np.uint8)
+    if premultiplied:
+        mixed = np.minimum(pixels[..., :3] + (255 - opacity), 255)
+    else:
+        mixed = (pixels[..., :3] * opacity + 255 * (255 - opacity) + 127) // 255
+    return np.asarray(mixed, np.uint8)
+
+
+def warn_of_orientation(path: Path, orientation: object) -> None:
+    """Say that a tag which turns the image is not followed."""
+    if orientation in range(2, 9):
+        warn(
+            f"{path}: its orientation tag ({orientation}) is not followed: the spots are taken to "
+            "lie on the pixels as stored; where they do not, turn the image and save it without "
+            "the tag"
+        )
 
 
 @contextmanager

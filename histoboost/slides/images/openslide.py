@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.errors import MissingExtra
-from histoboost.slides.images.base import band_rows, over_white, reading
+from histoboost.slides.images.base import band_rows, check_size, over_white, reading
+from histoboost.slides.scale import checked_scale
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,13 @@ def open_wsi(path: Path) -> OpenSlideImage:
         width, height = slide.dimensions
         tile = int(slide.properties.get("openslide.level[0].tile-height", 1))
         um = slide.properties.get(openslide.PROPERTY_NAME_MPP_X)
+        if slide.properties.get(openslide.PROPERTY_NAME_VENDOR) == "generic-tiff":
+            um = None  # from the resolution tags, where most writers leave 72 dpi
+    rows = band_rows(height, tile, 3 * width)
+    check_size(path, (height, width), rows)
     return OpenSlideImage(
         path=path.resolve(),
         shape=(height, width),
-        band_rows=band_rows(height, tile, 3 * width),
-        um_per_px=float(um) if um else None,
+        band_rows=rows,
+        um_per_px=checked_scale(um, path),
     )

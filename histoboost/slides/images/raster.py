@@ -13,13 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.errors import BadInput
-from histoboost.slides.images.base import over_white, reading
+from histoboost.slides.images.base import check_size, over_white, reading, warn_of_orientation
 
 if TYPE_CHECKING:
     from PIL import Image
 
 #: What Pillow may take such a file for: of others, some start programs (Ghostscript).
 FORMATS = ("PNG", "JPEG")
+
+#: Bytes of notes and colour profiles in a PNG.
+MAX_NOTES = 64 * 2**20
+
+#: No PNG holds more pixels in a byte; a JPEG may hold a few of these if it is blank.
+MAX_INFLATED = 1032
+
+#: The tag by which cameras and viewers say that an image is to be turned.
+ORIENTATION = 274
 
 
 @dataclass(frozen=True)
@@ -52,20 +61,39 @@ def open_raster(path: Path) -> RasterImage:
         If the file is damaged or not 8-bit RGB.
     """
     with _pillow(path) as image:
+        with path.open("rb") as file:
+            head = file.read(25)
+        if head.startswith(b"\x89PNG") and head[24] > 8:
+            raise BadInput(f"{path}: stores {head[24]} bits per channel; save it as 8-bit RGB")
         if image.mode not in ("RGB", "RGBA", "P"):
-            raise BadInput(f"{path}: pixels are of mode {image.mode}; store 8-bit RGB")
-        return RasterImage(path.resolve(), (image.height, image.width))
+            raise BadInput(f"{path}: pixels are of mode {image.mode}; save it as 8-bit RGB")
+        shape = (image.height, image.width)
+        check_size(path, shape, image.height)
+        if image.width * image.height > MAX_INFLATED * path.stat().st_size:
+            raise BadInput(
+                f"{path}: is too small for {image.width} x {image.height} px; "
+                "the file is damaged, fetch it again"
+            )
+        warn_of_orientation(path, image.getexif().get(ORIENTATION))
+        return RasterImage(path.resolve(), shape)
 
 
 @contextmanager
 def _pillow(path: Path) -> Iterator[Image.Image]:
-    from PIL import Image
+    from PIL import Image, PngImagePlugin
 
-    limit = Image.MAX_IMAGE_PIXELS
+    # A slide, its colour profile and its notes are larger than what Pillow takes for an attack.
+    limits = (
+        (Image, "MAX_IMAGE_PIXELS", None),
+        (PngImagePlugin, "MAX_TEXT_CHUNK", MAX_NOTES),
+        (PngImagePlugin, "MAX_TEXT_MEMORY", MAX_NOTES),
+    )
+    before = [getattr(module, name) for module, name, _ in limits]
     try:
-        # A slide is larger than what Pillow takes for an attack.
-        Image.MAX_IMAGE_PIXELS = None
+        for module, name, value in limits:
+            setattr(module, name, value)
         with reading(path), warnings.catch_warnings(), Image.open(path, formats=FORMATS) as image:
             yield image
     finally:
-        Image.MAX_IMAGE_PIXELS = limit
+        for (module, name, _), value in zip(limits, before, strict=True):
+            setattr(module, name, value)

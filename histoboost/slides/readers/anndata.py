@@ -26,7 +26,7 @@ from histoboost.hdf5_file import open_hdf5
 from histoboost.slides.images.array import hdf5_image, zarr_image
 from histoboost.slides.readers.abundances import with_abundances
 from histoboost.slides.readers.anndata_abundances import PREFERRED, find_abundances
-from histoboost.slides.readers.visium import um_per_px
+from histoboost.slides.scale import um_per_px
 from histoboost.slides.slide import Dataset, Slide, SlideImage
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ from histoboost.slides.readers.abundances import (
     read_abundances,
     with_abundances,
 )
-from histoboost.slides.readers.visium import um_per_px
+from histoboost.slides.scale import um_per_px
 from histoboost.slides.slide import Dataset, Slide
 from histoboost.slides.tables import id_column, read_table, read_text_table
 

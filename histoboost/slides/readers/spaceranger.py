@@ -23,7 +23,7 @@ import numpy as np
 from histoboost.errors import BadInput
 from histoboost.slides.images import IMAGE_SUFFIXES, open_image
 from histoboost.slides.readers.abundances import check_ids, join_abundances, read_abundances
-from histoboost.slides.readers.visium import um_per_px
+from histoboost.slides.scale import um_per_px
 from histoboost.slides.slide import Dataset, Slide
 from histoboost.slides.tables import SUFFIXES, read_table, read_text
 

@@ -20,7 +20,7 @@ from histoboost.slides.images.array import StoredImage, zarr_image
 from histoboost.slides.readers.abundances import with_abundances
 from histoboost.slides.readers.anndata import READ_ERRORS, zarr_kind
 from histoboost.slides.readers.anndata_abundances import find_abundances
-from histoboost.slides.readers.visium import um_per_px
+from histoboost.slides.scale import um_per_px
 from histoboost.slides.slide import Dataset, Slide
 
 

@@ -123,7 +123,7 @@ def test_spots_may_be_an_anndata_whose_abundances_are_named(folder: Path, make_a
         ("P_1,he.png,bare.csv,,,", "no column of spot ids"),
         ("P_1,he.png,spots.csv,other.csv,,", "none of the 1 ids is that of a spot"),
         ("P_1,text.png,spots.csv,,,", "text.png: cannot be read as an image"),
-        ("P_1,grey.png,spots.csv,,,", "mode L; store 8-bit RGB"),
+        ("P_1,grey.png,spots.csv,,,", "mode L; save it as 8-bit RGB"),
     ],
 )
 def test_a_wrong_row_is_one_clear_line(folder: Path, row: str, message: str):

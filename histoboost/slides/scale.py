@@ -1,7 +1,8 @@
-"""Micrometres per pixel of a Visium slide, from what its scale factors say."""
+"""Micrometres per pixel: what files say, where it can be true."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,23 @@ DIAMETERS_UM = (65.0, 55.0)
 
 #: Largest relative deviation of the spot distance from `PITCH_UM` that still looks like Visium.
 TOLERANCE = 0.1
+
+#: Scales of slides in um/px. Resolution tags say 353 (72 dpi), 265 (96 dpi) or 85 (300 dpi).
+MIN_UM, MAX_UM = 0.01, 50.0
+
+
+def checked_scale(value: object, where: object) -> float | None:
+    """Micrometres per pixel as a file says, or None, with a warning where they cannot be true."""
+    try:
+        um = float(str(value))
+    except ValueError:
+        um = -1.0
+    if value is None or math.isnan(um):
+        return None
+    if not MIN_UM < um < MAX_UM:
+        warn(f"{where}: says {value} um/px, which cannot be; the scale is taken as unknown")
+        return None
+    return um
 
 
 def um_per_px(
@@ -48,13 +66,13 @@ def um_per_px(
     """
     microns = scalefactors.get("microns_per_pixel")
     if microns is not None:
-        return float(microns) if float(microns) > 0 else None
+        return checked_scale(microns, where)
     diameter = float(scalefactors.get("spot_diameter_fullres") or 0.0)
-    if not diameter > 0:
+    if not 0 < diameter < math.inf:
         return None
     pitch = spot_pitch(xy)
-    if pitch is None or pitch == 0:
-        return DIAMETERS_UM[0] / diameter if visium else None
+    if not pitch:
+        return checked_scale(DIAMETERS_UM[0] / diameter, where) if visium else None
     scales = [um / diameter for um in DIAMETERS_UM]
     best = min(scales, key=lambda scale: abs(pitch * scale - PITCH_UM))
     if abs(pitch * best - PITCH_UM) > TOLERANCE * PITCH_UM:
@@ -64,4 +82,4 @@ def um_per_px(
             f"{where}: by its spot diameter of {diameter:g} px the spots lie {pitch * best:.0f} um "
             f"apart where Visium's lie {PITCH_UM:.0f} um apart; micrometres may be wrong"
         )
-    return best
+    return checked_scale(best, where)
