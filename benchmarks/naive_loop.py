@@ -20,18 +20,20 @@ import numpy as np
 from lightgbm import LGBMRegressor
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.regress.crossval import run_fold
 from histoboost.regress.features import FeatureMatrix, assemble
-from histoboost.regress.folds import Fold, labelled_slides, make_folds
+from histoboost.regress.folds import Fold, make_folds
+from histoboost.regress.layout import describe
 from histoboost.regress.metrics import spot_spearman, type_spearman
+from histoboost.regress.scores import run_fold
 from histoboost.regress.setup import Setup
+from histoboost.regress.slides import labelled_slides
 from histoboost.regress.targets import fit_target
 
 
 def naive(matrix: FeatureMatrix, fold: Fold, every: int) -> np.ndarray:
     """Predictions of the loop for the held-out slide, (N, ceil(T / every))."""
     features = np.concatenate([matrix.block(slide) for slide in fold.training])
-    true = np.concatenate([matrix.abundance(slide) for slide in fold.training])
+    true = np.concatenate([matrix.layout.abundance(slide) for slide in fold.training])
     targets = fit_target("rank", true).forward(true)[:, ::every]
     held_out = matrix.block(fold.held_out[0])
     fits = (LGBMRegressor(n_jobs=1, verbosity=-1).fit(features, column) for column in targets.T)
@@ -46,22 +48,22 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=4)
     arguments = parser.parse_args()
     store = EmbeddingStore(arguments.store, mode="r")
-    slides = labelled_slides(store, None)
+    slides = labelled_slides(store)
     wanted = arguments.held_out.split(",") if arguments.held_out else None
     print("| method | per spot | per type | CPU seconds of a fold |\n|---|---|---|---|")
     for method in ("naive loop", "stack", "lightgbm"):
         setup = Setup("*") if method == "naive loop" else Setup(model=method)
-        matrix = assemble(store, slides, setup.features, setup.standardize)
+        matrix = assemble(store, describe(store, slides, setup.features), setup.standardize)
         rows = []
-        for fold in make_folds(matrix.layout, "slide", wanted):
+        for fold in make_folds(matrix.layout.spots, "slide", wanted):
             start = time.process_time()
             if method == "naive loop":
                 predicted = naive(matrix, fold, arguments.every)
             else:
                 every_type = run_fold(matrix, fold, setup, jobs=1).predictions
-                predicted = every_type[slides[fold.held_out[0]]][:, :: arguments.every]
+                predicted = every_type[slides[fold.held_out[0]].slide][:, :: arguments.every]
             seconds = time.process_time() - start
-            true = matrix.abundance(fold.held_out[0])[:, :: arguments.every]
+            true = matrix.layout.abundance(fold.held_out[0])[:, :: arguments.every]
             rows.append((spot_spearman(predicted, true), type_spearman(predicted, true), seconds))
         spot, kind, seconds = np.mean(rows, axis=0)
         note = f" (one type in {arguments.every})" if method == "naive loop" else ""

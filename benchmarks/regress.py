@@ -35,11 +35,13 @@ from numpy.typing import NDArray
 
 from histoboost.cache.recipe import Recipe
 from histoboost.cache.store import EmbeddingStore
-from histoboost.regress.crossval import run_fold
-from histoboost.regress.features import FeatureMatrix, assemble, describe
+from histoboost.regress.features import FeatureMatrix, assemble
 from histoboost.regress.folds import Fold, make_folds
+from histoboost.regress.layout import describe
 from histoboost.regress.metrics import spot_spearman, type_spearman
+from histoboost.regress.scores import run_fold
 from histoboost.regress.setup import Setup
+from histoboost.regress.slides import labelled_slides
 from histoboost.regress.targets import fit_target
 from histoboost.spots import SpotTable
 
@@ -96,7 +98,7 @@ def cpu_seconds() -> float:
 def ours(matrix: FeatureMatrix, setup: Setup) -> dict[str, Any]:
     """The whole cross-validation; one fold of it where trees see every feature."""
     cpu, wall = cpu_seconds(), time.perf_counter()
-    folds = make_folds(matrix.layout, "slide", None)
+    folds = make_folds(matrix.layout.spots, "slide")
     one = setup.model == "lightgbm"
     chosen = [folds[FOLD]] if one else folds
     results = [run_fold(matrix, fold, setup, jobs=1) for fold in chosen]
@@ -118,7 +120,7 @@ def ours(matrix: FeatureMatrix, setup: Setup) -> dict[str, Any]:
 
 def sampled_scores(predicted: Array, matrix: FeatureMatrix) -> dict[str, float]:
     """Over the types and the fold that every method has predicted."""
-    true = matrix.abundance(FOLD)[:, :SAMPLED]
+    true = matrix.layout.abundance(FOLD)[:, :SAMPLED]
     return {
         "sampled_spot_spearman": spot_spearman(predicted, true),
         "sampled_type_spearman": type_spearman(predicted, true),
@@ -129,7 +131,7 @@ def theirs(matrix: FeatureMatrix, make: Callable[[], Any]) -> dict[str, Any]:
     """A loop over types, one estimator each, on a sample of fits; rank targets as for ours."""
     fold = Fold((FOLD,), tuple(i for i in range(len(SIZES)) if i != FOLD))
     X = np.concatenate([matrix.block(i) for i in fold.training])
-    true = np.concatenate([matrix.abundance(i) for i in fold.training])
+    true = np.concatenate([matrix.layout.abundance(i) for i in fold.training])
     Y = fit_target("rank", true).forward(true)
     cpu, wall = cpu_seconds(), time.perf_counter()
     columns = []
@@ -146,7 +148,7 @@ def theirs(matrix: FeatureMatrix, make: Callable[[], Any]) -> dict[str, Any]:
 
 def peak_memory(store: EmbeddingStore, model: str) -> str:
     """Of `histoboost evaluate` with the default features, one fold, against the float32 matrix."""
-    columns = describe(store, store.slides(), Setup(model=model).features).columns[-1].stop
+    columns = describe(store, labelled_slides(store), Setup(model=model).features).blocks[-1].stop
     rows = sum(len(store.spots(slide).xy) for slide in store.slides())
     matrix = rows * columns * 4
     command = [sys.executable, "-m", "histoboost"]
@@ -234,7 +236,7 @@ def main() -> None:
         if arguments.memory:
             print(peak_memory(store, arguments.memory))
             return
-        plain = assemble(store, store.slides(), "net@*")
+        plain = assemble(store, describe(store, labelled_slides(store), "net@*"))
         for model in ("stack", "lightgbm", "kernel", "ridge", "mean-rank"):
             if wanted(f"histoboost {model}"):
                 enter(f"histoboost {model}", ours(plain, Setup("net@*", model)))
@@ -243,7 +245,7 @@ def main() -> None:
                 enter(name, theirs(plain, make))
         if wanted("histoboost stack, rings too"):
             spec = "net@*+net@*:ring1+net@*:ring2"
-            rings = assemble(store, store.slides(), spec)
+            rings = assemble(store, describe(store, labelled_slides(store), spec))
             enter("histoboost stack, rings too", ours(rings, Setup(spec, "stack")))
     print(table(rows))
 

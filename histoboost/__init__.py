@@ -16,7 +16,7 @@ _HOME = {
     "relabel": "histoboost.featurize.relabel",
     "EmbeddingStore": "histoboost.cache.store",
     "CompositionRegressor": "histoboost.regress.model",
-    "MultiTargetLGBM": "histoboost.regress.boosting",
+    "MultiTargetLGBM": "histoboost.regress.multi_target_lgbm",
     "cross_validate": "histoboost.regress.crossval",
     "ablate": "histoboost.regress.ablate",
 }
@@ -38,6 +38,6 @@ if TYPE_CHECKING:
     from histoboost.cache.store import EmbeddingStore as EmbeddingStore
     from histoboost.featurize.relabel import relabel as relabel
     from histoboost.regress.ablate import ablate as ablate
-    from histoboost.regress.boosting import MultiTargetLGBM as MultiTargetLGBM
     from histoboost.regress.crossval import cross_validate as cross_validate
     from histoboost.regress.model import CompositionRegressor as CompositionRegressor
+    from histoboost.regress.multi_target_lgbm import MultiTargetLGBM as MultiTargetLGBM

@@ -106,7 +106,7 @@ def run(
     model = CompositionRegressor(features).fit(store)
     model.save(paths["model"])
     predictions = model.predict(store)
-    write_submission(paths["submission"], model.cell_types, predictions)
+    write_submission(paths["submission"], model.cell_types_, predictions)
     say("5. Report: maps, scores, importances and learning curves on one page.")
     report(paths["store"], paths["model"], paths["report"])
     result = {

@@ -57,7 +57,7 @@ def ablate(
     from histoboost.cache.store import EmbeddingStore
     from histoboost.regress.ablate import ablate as compare
     from histoboost.regress.expression import DEFAULT_FEATURES
-    from histoboost.regress.fold_cache import KeptFolds, default_folder
+    from histoboost.regress.fold_cache import FoldCache, default_folder
 
     if not fresh:
         after_interrupt(GOES_ON)
@@ -70,7 +70,7 @@ def ablate(
             slides=slides,
             held_out=held_out,
             jobs=jobs,
-            kept=None if fresh else KeptFolds(Path(keep) if keep else default_folder()),
+            cache=None if fresh else FoldCache(Path(keep) if keep else default_folder()),
             client=client,
             **setup_fields(**given),
         )

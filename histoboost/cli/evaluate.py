@@ -51,32 +51,33 @@ def evaluate(
     """
     from histoboost.cache.store import EmbeddingStore
     from histoboost.regress.crossval import run_folds
-    from histoboost.regress.fold_cache import KeptFolds, default_folder
+    from histoboost.regress.fold_cache import FoldCache, default_folder
     from histoboost.regress.setup import Setup
+    from histoboost.regress.slides import labelled_slides
 
     setup = Setup(**setup_fields(**given))
     opened = EmbeddingStore(store, mode="r")
     # Results of a cluster are stored; coverage needs the predictions, which are not.
-    kept = KeptFolds(default_folder()) if scheduler and interval is None else None
-    if kept is not None:
+    cache = FoldCache(default_folder()) if scheduler and interval is None else None
+    if cache is not None:
         after_interrupt(GOES_ON)
     with client_of(scheduler) as client:
         scores = run_folds(
             opened,
             setup,
+            labelled_slides(opened, slides),
             seeds=seeds,
-            slides=slides,
             held_out=held_out,
             jobs=jobs,
-            kept=kept,
+            cache=cache,
             client=client,
         )
     result = scores.to_json()
     if interval is not None:
-        result["interval"] = {"level": interval, "coverage": scores.coverage(opened, interval)}
+        result["interval"] = {"level": interval, "coverage": scores.coverage(interval)}
     print_scores(scores, result)
     if verbose:
-        _print_resources(result, len(opened.spots(scores.folds[0].held_out[0]).cell_types), jobs)
+        _print_resources(result, len(scores.spots[0].cell_types), jobs)
     write_json(json_path, result)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +13,10 @@ from histoboost.cli.options import CommaList, format_option
 from histoboost.errors import BadInput, require
 
 if TYPE_CHECKING:
-    from histoboost.regress.model import Prediction
+    from histoboost.regress.predictions import Prediction
     from histoboost.spots import SpotTable
 
-    Predicted = tuple[tuple[str, ...], list[Prediction], Callable[[str], SpotTable]]
+    Predicted = tuple[tuple[str, ...], Sequence[Prediction], Callable[[str], SpotTable]]
 
 
 @click.command(cls=Command)
@@ -123,8 +123,8 @@ def _predict_embeddings(
     model = CompositionRegressor.load(model_path)
     check_cell_type_names(model.cell_types, model_path)
     opened = EmbeddingStore(store, mode="r")
-    predictions = model.predict(opened, slides, normalize_to=normalize, interval=interval)
-    return model.cell_types, predictions, opened.spots
+    predictions = model.predict(opened, slides, units=normalize, interval=interval)
+    return model.cell_types_, predictions, opened.spots
 
 
 def _predict_images(
@@ -149,7 +149,7 @@ def _predict_images(
         dataset,
         model_path,
         slides,
-        how=normalize,
+        units=normalize,
         device=pick_device("auto"),
         backbones=backbones or (),
     )

@@ -11,7 +11,7 @@ from histoboost.cli.options import CommaList, jobs_option, scheduler_option
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-MODELS = ("stack", "lightgbm", "ridge", "kernel", "blend", "coords", "mean", "mean-rank")
+MODELS = ("stack", "lightgbm", "ridge", "kernel", "coords", "mean", "mean-rank")
 
 
 class NumberOption(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
@@ -43,8 +43,8 @@ def setup_options(command: F) -> F:
             type=click.Choice(MODELS),
             show_default="stack",
             help="Model: stack (kernel ridge, then one LightGBM per cell type on its predictions), "
-            "lightgbm, ridge, kernel (kernel ridge), blend (LightGBM and ridge), coords (position "
-            "alone), mean or mean-rank (constant profiles).",
+            "lightgbm, ridge, kernel (kernel ridge), coords (position alone), mean or "
+            "mean-rank (constant profiles).",
         ),
         click.option(
             "--target",
@@ -54,9 +54,9 @@ def setup_options(command: F) -> F:
         ),
         click.option(
             "--group-by",
-            type=click.Choice(["slide", "group"]),
-            show_default="slide",
-            help="Hold out whole slides, or whole groups (patients).",
+            type=click.Choice(["auto", "slide", "group"]),
+            show_default="auto",
+            help="Hold out whole slides, or whole groups (patients); auto: groups where known.",
         ),
         click.option(
             "--standardize",
@@ -85,7 +85,7 @@ def setup_options(command: F) -> F:
             "options",
             type=NumberOption(),
             multiple=True,
-            help="LightGBM parameter, such as n_estimators=200 or early_stopping=50; repeatable.",
+            help="LightGBM parameter, such as n_estimators=200; repeatable.",
         ),
         click.option(
             "--slides",

@@ -42,7 +42,7 @@ def train(
     """
     from histoboost.cache.store import EmbeddingStore
     from histoboost.regress.bundle import check_target
-    from histoboost.regress.heads.base import IMPORTANCE
+    from histoboost.regress.heads import find_model
     from histoboost.regress.model import CompositionRegressor
 
     check_target(Path(model_path))
@@ -51,12 +51,12 @@ def train(
         opened = EmbeddingStore(store, mode="r")
         model.fit(opened, slides, jobs=jobs, intervals=intervals, client=client)
     model.save(model_path)
-    click.echo(f"features  {model.setup.features}")
+    click.echo(f"features  {model.setup_.features}")
     shares = model.importances()
     if shares:
-        of = IMPORTANCE.get(model.setup.model, "the fit")
+        of = find_model(model.setup_.model).importance
         click.echo(f"relies on (share of {of}, over all cell types)")
     for name, share in shares.items():
         click.echo(f"  {share:6.1%}  {name}")
-    types, names = len(model.cell_types), ", ".join(model.training_slides)
-    click.echo(f"Wrote {model_path}: {model.setup.model} for {types} types, from {names}.")
+    types, names = len(model.cell_types_), ", ".join(model.training_slides_)
+    click.echo(f"Wrote {model_path}: {model.setup_.model} for {types} types, from {names}.")

@@ -14,8 +14,8 @@ from histoboost.finetune.spot_patches import load_pixels, warn_of_flat_patches
 from histoboost.names import check_cell_type_names
 from histoboost.regress.compatibility import warn_of_training_slides
 from histoboost.regress.fitting import warn_if_constant
-from histoboost.regress.model import Prediction
-from histoboost.regress.targets import normalize
+from histoboost.regress.predictions import Prediction, Predictions
+from histoboost.regress.targets import to_units
 from histoboost.slides.align.apply import aligned
 from histoboost.slides.slide import Dataset, Slide
 
@@ -25,10 +25,10 @@ def predict_slides(
     model: str | Path,
     slides: Sequence[str] | None = None,
     *,
-    how: str = "rank",
+    units: str = "rank",
     device: torch.device,
     backbones: Sequence[str] = (),
-) -> tuple[tuple[str, ...], list[Prediction]]:
+) -> tuple[tuple[str, ...], Predictions]:
     """Predict slides of a dataset.
 
     Parameters
@@ -39,8 +39,8 @@ def predict_slides(
         Folder that `finetune` wrote.
     slides : sequence of str, optional
         Names; the unlabelled slides by default.
-    how : str
-        Units of the predictions, see `histoboost.regress.targets.normalize`.
+    units : str
+        See `histoboost.regress.targets.to_units`.
     device : torch.device
         Where to compute.
     backbones : sequence of str
@@ -50,7 +50,7 @@ def predict_slides(
     -------
     cell_types : tuple of str
         Names of the columns.
-    predictions : list of Prediction
+    predictions : Predictions
         One for each slide, spots in the order of the source.
 
     Raises
@@ -83,8 +83,8 @@ def predict_slides(
     for slide in chosen:
         raw = ensemble.predict(slide, pixels)
         warn_if_constant(raw, f"slide {slide.name}")
-        values = normalize(raw, how, ensemble.learned.target)
+        values = to_units(raw, units, ensemble.learned.target)
         if not np.isfinite(values).all():
             raise BadInput(f"slide {slide.name}: predictions are not finite; train again")
-        predictions.append(Prediction(slide.name, values))
-    return ensemble.cell_types, predictions
+        predictions.append(Prediction(slide.spot_table(), ensemble.cell_types, values, units))
+    return ensemble.cell_types, Predictions(predictions)

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from histoboost.finetune.ensemble import labels
 from histoboost.finetune.run import Trained, labelled_slides
 from histoboost.regress.fitting import warn_if_constant
-from histoboost.regress.metrics import spot_spearman
-from histoboost.regress.scores import BASELINES, CrossValidation, FoldResult, score_predictions
-from histoboost.regress.targets import fit_target
+from histoboost.regress.scores import (
+    CrossValidation,
+    FoldResult,
+    constant_baselines,
+    score_predictions,
+)
 from histoboost.slides.slide import Dataset, Slide
 
 
@@ -75,17 +75,5 @@ def _score(used: Sequence[Slide], one: Trained, seed: int) -> FoldResult:
         seed=seed,
         fit_seconds=one.ensemble.fit_seconds(),
         predict_seconds=one.predict_seconds,
-        baselines=_constants(learned, np.concatenate(list(true.values()))),
+        baselines=constant_baselines(learned, list(true.values())),
     )
-
-
-def _constants(
-    learned: Sequence[NDArray[np.float32]], true: NDArray[np.float32]
-) -> dict[str, float]:
-    """The constant profiles of `regress.baselines`, every training slide counting the same."""
-    scores = {}
-    for name, target in zip(BASELINES, ("raw", "rank"), strict=True):
-        fitted = fit_target(target, np.concatenate(learned))
-        profile = np.mean([fitted.forward(part).mean(axis=0) for part in learned], axis=0)
-        scores[name] = spot_spearman(np.broadcast_to(profile, true.shape), true)
-    return scores

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from histoboost.errors import BadInput
 from histoboost.io import check_output, write_whole
@@ -15,9 +16,7 @@ from histoboost.outputs.table import write_submission
 from histoboost.spots import SpotTable
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from histoboost.regress.model import Prediction
+    from histoboost.regress.predictions import Prediction
 
 SUFFIXES = (".csv", ".parquet", ".h5ad", ".zarr")
 
@@ -66,7 +65,7 @@ def write_predictions(
     if path.suffix == ".csv":
         write_submission(path, cell_types, predictions)
     elif path.suffix == ".parquet":
-        table = _table(cell_types, predictions, spots)
+        table = pd.concat([each.to_frame() for each in predictions], ignore_index=True)
         write_whole(path, lambda target: table.to_parquet(target, index=False))
     else:
         frames: dict[str, Any] = {
@@ -87,25 +86,3 @@ def _parts(predictions: Sequence[Prediction]) -> dict[str, Any]:
         if len(given) == len(bounds):
             parts[key] = np.concatenate(given)
     return parts
-
-
-def _table(
-    cell_types: Sequence[str],
-    predictions: Sequence[Prediction],
-    spots: Callable[[str], SpotTable],
-) -> pd.DataFrame:
-    import pandas as pd
-
-    tables = [spots(each.slide) for each in predictions]
-    xy = np.concatenate([table.xy for table in tables])
-    columns: dict[str, Any] = {
-        "slide": [table.slide for table in tables for _ in table.spot_ids],
-        "spot": [spot for table in tables for spot in table.spot_ids],
-        "x": xy[:, 0],
-        "y": xy[:, 1],
-    }
-    for key, values in _parts(predictions).items():
-        suffix = key.removeprefix("prediction")
-        for at, name in enumerate(cell_types):
-            columns[f"{name}{suffix}"] = values[:, at]
-    return pd.DataFrame(columns)

@@ -13,7 +13,7 @@ import numpy as np
 from histoboost.io import write_text
 
 if TYPE_CHECKING:
-    from histoboost.regress.model import Prediction
+    from histoboost.regress.predictions import Prediction
 
 
 def write_submission(

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
+from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import BadInput, warnings_kept
 from histoboost.regress.crossval import run_folds
-from histoboost.regress.expression import parse_features
-from histoboost.regress.features import describe
-from histoboost.regress.folds import labelled_slides
-from histoboost.regress.scores import CrossValidation
+from histoboost.regress.fold_cache import FoldCache
+from histoboost.regress.layout import describe
+from histoboost.regress.scores import SCORES, CrossValidation
 from histoboost.regress.setup import Setup
+from histoboost.regress.slides import labelled_slides, open_store
 
 if TYPE_CHECKING:
     from distributed import Client
 
-    from histoboost.cache.store import EmbeddingStore
-    from histoboost.regress.fold_cache import KeptFolds
-
-SCORES = ("spot_spearman", "type_spearman")
 #: Folds below which an interval says little, and is said to.
 FEW_FOLDS = 10
 
@@ -36,6 +35,7 @@ class Difference:
     Attributes
     ----------
     mean : float
+        Mean over folds.
     interval : tuple of two floats, or None
         95 % by Student's t over folds; None with one fold.
     """
@@ -44,14 +44,14 @@ class Difference:
     interval: tuple[float, float] | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Ablation:
     """Scores of several feature sets on the same folds.
 
     Attributes
     ----------
     rows : tuple of CrossValidation
-        In the order asked for; the first is what the others are compared with.
+        In the order given; the first is what the others are compared with.
     """
 
     rows: tuple[CrossValidation, ...]
@@ -71,6 +71,13 @@ class Ablation:
             "differences; take a difference seriously where every fold agrees on its sign."
         )
 
+    def to_frame(self) -> pd.DataFrame:
+        """One row per feature set and fold; see `CrossValidation.to_frame`."""
+        frames = [row.to_frame() for row in self.rows]
+        for frame, row in zip(frames, self.rows, strict=True):
+            frame.insert(0, "features", row.setup.features)
+        return pd.concat(frames, keys=range(1, len(frames) + 1), names=["row", None])
+
     def to_json(self) -> dict[str, Any]:
         """The fields of `ablate --json`."""
         rows = []
@@ -82,6 +89,10 @@ class Ablation:
                 result[f"delta_{score}_interval"] = difference.interval
             rows.append(result)
         return {"rows": rows, "caution": self.caution}
+
+    def __repr__(self) -> str:
+        lines = [f"<Ablation: {len(self.rows)} feature sets, the first is compared with>"]
+        return "\n  ".join(lines + [repr(row) for row in self.rows])
 
 
 def paired_difference(values: NDArray[np.float64], reference: NDArray[np.float64]) -> Difference:
@@ -101,15 +112,15 @@ def paired_difference(values: NDArray[np.float64], reference: NDArray[np.float64
 
 
 def ablate(
-    store: EmbeddingStore,
-    features: Sequence[str],
+    store: EmbeddingStore | str | Path,
+    features: str | Sequence[str],
     *,
     leave_one_out: bool = False,
     seeds: int = 1,
-    slides: Sequence[str] | None = None,
-    held_out: Sequence[str] | None = None,
+    slides: str | Sequence[str] | None = None,
+    held_out: str | Sequence[str] | None = None,
     jobs: int | None = None,
-    kept: KeptFolds | None = None,
+    cache: FoldCache | None = None,
     client: Client | None = None,
     setups: Sequence[Setup] = (),
     **more: Any,
@@ -118,16 +129,16 @@ def ablate(
 
     Parameters
     ----------
-    store : EmbeddingStore
+    store : EmbeddingStore or path
         Embeddings, coordinates and abundances.
-    features : sequence of str
+    features : str or sequence of str
         Feature-set expressions.
     leave_one_out : bool
         Also score the first one with each of its terms left out.
     seeds, slides, held_out, jobs, client
         As for `cross_validate`.
-    kept : KeptFolds, optional
-        Where results are kept, so that an interrupted ablation goes on where it was.
+    cache : FoldCache, optional
+        Where results are kept, so that an interrupted ablation resumes.
     setups : sequence of Setup, optional
         Further rows that differ in more than their features.
     **more
@@ -142,47 +153,38 @@ def ablate(
     HistoboostError
         If there is nothing to compare, or as for `cross_validate`.
     """
-    rows = [Setup(spec, **more) for spec in features]
-    if len(rows) + len(setups) < 2 and not (leave_one_out and rows):
+    specs = [features] if isinstance(features, str) else features
+    rows = [*(Setup(spec, **more) for spec in specs), *setups]
+    if not rows or (len(rows) < 2 and not leave_one_out):
         raise BadInput(
             "ablate: nothing to compare; give --features twice or more, or --leave-one-out"
         )
-    chosen = labelled_slides(store, slides)
-    if leave_one_out and rows:
-        specs = _without_each(store, chosen, rows[0])
-        rows += [replace(rows[0], features=spec) for spec in specs]
-    rows += setups
-    _check_all(store, chosen, rows)
+    opened = open_store(store)
+    spots = labelled_slides(opened, slides)
+    with warnings_kept():  # said again when it is the row's turn
+        # A slip in the last feature set shows before the first one is computed.
+        layouts = [describe(opened, spots, row.features) for row in rows]
+    if leave_one_out:
+        terms = [str(block.term) for block in layouts[0].blocks]
+        if len(terms) < 2:
+            raise BadInput(
+                f"leave-one-out: {rows[0].features!r} has one term; give a feature set of two or "
+                "more"
+            )
+        without = ["+".join(term for term in terms if term != left) for left in terms]
+        rows[len(specs) : len(specs)] = [replace(rows[0], features=spec) for spec in without]
     return Ablation(
         tuple(
             run_folds(
-                store,
+                opened,
                 row,
+                spots,
                 seeds=seeds,
-                slides=slides,
                 held_out=held_out,
                 jobs=jobs,
-                kept=kept,
+                cache=cache,
                 client=client,
             )
             for row in rows
         )
     )
-
-
-def _check_all(store: EmbeddingStore, slides: Sequence[str], rows: Sequence[Setup]) -> None:
-    """Have a slip in the last feature set show before the first one is computed."""
-    with warnings_kept():  # said again when it is the row's turn
-        for row in rows:
-            describe(store, slides, row.features)
-
-
-def _without_each(store: EmbeddingStore, slides: Sequence[str], setup: Setup) -> list[str]:
-    with warnings_kept():
-        resolved = describe(store, slides, setup.features).features
-    terms = parse_features(resolved)
-    if len(terms) < 2:
-        raise BadInput(
-            f"leave-one-out: {setup.features!r} has one term; give a feature set of two or more"
-        )
-    return ["+".join(str(term) for term in terms if term != left) for left in terms]

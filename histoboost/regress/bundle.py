@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from histoboost.cache.liveness import sole_owner
 from histoboost.errors import BadInput
 from histoboost.io import plain_errors, sync, sync_folder, write_text, write_whole
+from histoboost.regress.heads.base import Arrays, Files
 
-#: Since 2, the name of a file in the folder ends in its digest.
+#: Since 2, `model.json` has a digest of its own, and the name of a file ends in its digest.
 FORMAT = 2
 INDEX = "model.json"
 #: Longest `model.json` that is read, in bytes.
@@ -34,12 +35,8 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,80}\.(txt|npy)")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _ADDRESSED = re.compile(r"[a-z0-9][a-z0-9_-]{0,80}-[0-9a-f]{64}\.(txt|npy)")
 
-Arrays = dict[str, NDArray[Any]]
 
-
-def write_bundle(
-    folder: Path, fields: Mapping[str, Any], texts: Mapping[str, str], arrays: Arrays
-) -> None:
+def write_bundle(folder: Path, content: Files) -> None:
     """Write a bundle; at every moment `folder` holds the old one or the new one.
 
     A file's name holds its digest, so that the files of two bundles can lie side by side, and
@@ -55,13 +52,14 @@ def write_bundle(
     """
     check_target(folder)
     shown, folder = folder, Path(os.path.realpath(folder))
-    contents = {f"{name}.txt": text.encode() for name, text in texts.items()}
-    for name, array in arrays.items():
+    contents = {f"{name}.txt": text.encode() for name, text in content.texts.items()}
+    for name, array in content.arrays.items():
         buffer = io.BytesIO()
         np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
         contents[f"{name}.npy"] = buffer.getvalue()
     listed = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
-    document = {"histoboost_model": FORMAT, **fields, "files": listed}
+    document = {"histoboost_model": FORMAT, **content.fields, "files": listed}
+    document["digest"] = digest_of(document)
     index = json.dumps(document, indent=1, allow_nan=False) + "\n"
     files = {_file_name(name, listed[name], FORMAT): data for name, data in contents.items()}
     with plain_errors(shown):
@@ -151,7 +149,13 @@ def check_target(folder: Path) -> None:
         raise BadInput(f"{place}: cannot be written to; choose another place")
 
 
-def read_bundle(folder: Path) -> tuple[dict[str, Any], dict[str, str], Arrays]:
+def digest_of(document: Mapping[str, Any]) -> str:
+    """SHA-256 of a `model.json` apart from its own digest."""
+    others = {key: value for key, value in document.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
+
+
+def read_bundle(folder: Path) -> Files:
     """JSON fields, texts and arrays of a bundle, every file checked against its digest.
 
     A bundle that is replaced meanwhile is read anew, so that all is of one bundle.
@@ -170,9 +174,12 @@ def read_bundle(folder: Path) -> tuple[dict[str, Any], dict[str, str], Arrays]:
                 raise
 
 
-def _read_files(
-    folder: Path, document: dict[str, Any]
-) -> tuple[dict[str, Any], dict[str, str], Arrays]:
+def _read_files(folder: Path, document: dict[str, Any]) -> Files:
+    path, setup = folder / INDEX, document.get("setup")
+    if document["histoboost_model"] > 1 and document.get("digest") != digest_of(document):
+        raise BadInput(f"{path}: was changed since it was written; train the model again")
+    if isinstance(setup, dict) and setup.get("model") == "blend":
+        raise BadInput(f"{path}: model blend was removed in 0.2.0; train it again as another")
     listed = document.get("files")
     if not isinstance(listed, dict):
         raise BadInput(f"{folder}/model.json: lists no files; train the model again")
@@ -199,7 +206,7 @@ def _read_files(
             texts[stem] = data.decode("utf-8", errors="strict")
         else:
             arrays[stem] = _load_array(path, data)
-    return document, texts, arrays
+    return Files(document, texts, arrays)
 
 
 def _load_array(path: Path, data: bytes) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""What a trained model asks of a store: the embeddings it was trained on, made alike."""
+"""Does a store suit a trained model? The same embeddings, made the same way."""
 
 from __future__ import annotations
 
@@ -18,25 +18,8 @@ Recipes = Mapping[str, Mapping[str, Any]]
 
 
 def check_present(store: EmbeddingStore, slides: Sequence[str], recipes: Recipes) -> None:
-    """Refuse slides that lack an embedding, with the command that makes it.
-
-    Parameters
-    ----------
-    store : EmbeddingStore
-        Where the slides are.
-    slides : sequence of str
-        Their names; those that are not there are left to others.
-    recipes : mapping
-        Embedding name to the slide-independent fields of its recipe.
-
-    Raises
-    ------
-    HistoboostError
-        Naming the slides, the embeddings, and what to run where the recipe tells.
-    """
-    stored = store.slides()
-    there = {slide: store.embeddings(slide) for slide in slides if slide in stored}
-    lacking = {slide: recipes.keys() - names.keys() for slide, names in there.items()}
+    """Refuse slides that lack an embedding, with the command that makes it where it is known."""
+    lacking = {slide: recipes.keys() - store.embeddings(slide).keys() for slide in slides}
     missing = [name for name in recipes if any(name in names for names in lacking.values())]
     if not missing:
         return
@@ -46,24 +29,18 @@ def check_present(store: EmbeddingStore, slides: Sequence[str], recipes: Recipes
     if commands:
         remedy = f"run {' and '.join(commands)} (with --weights where the training slides had it)"
     raise BadInput(
-        f"{store.location}: {', '.join(named)}: no {', '.join(missing)} there, which the model "
-        f"asks for; {remedy}"
+        f"{store.location}: {', '.join(named)}: no {', '.join(missing)}, which the model "
+        f"needs; {remedy}"
     )
 
 
 def check_alike(recipes: Recipes, there: Recipes) -> None:
-    """Refuse embeddings that were made differently from those that a model was trained on.
-
-    Raises
-    ------
-    HistoboostError
-        Naming the embedding and what differs.
-    """
+    """Refuse embeddings that were made differently from those that a model was trained on."""
     for name, fields in recipes.items():
         different = Recipe(fields).differences(Recipe(there[name]))
         if different:
             raise BadInput(
-                f"embedding {name}: the model was trained on another than the store has "
+                f"embedding {name}: the store's differs from the one that the model was trained on "
                 f"({'; '.join(different)}); featurize these slides as the training slides were"
             )
 

@@ -1,57 +1,40 @@
-"""Stage 2 on a Dask cluster: a unit is a fold with a seed, or some cell types of one.
+"""Stage 2 on a Dask cluster: a unit of work is a fold with a seed, or one training.
 
-What cell types have in common (reading the features, components, kernel ridge, binning) a worker
-does once and holds on to; the unit that remains is the trees of its types. The code is the same as
-on one machine, and so are the results.
+The code is the same as on one machine, and so are the results.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import threading
-import time
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
-
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from histoboost.cache.on_worker import shared_location, store_on_worker
 from histoboost.cache.store import EmbeddingStore
 from histoboost.cluster import run_units, worker_name, worker_threads
 from histoboost.errors import BadInput, HistoboostWarning, pass_on, warnings_kept
 from histoboost.regress.budget import can_fork
-from histoboost.regress.features import FeatureMatrix, Layout, assemble
-from histoboost.regress.fitting import (
-    BegunPredictor,
-    Predictor,
-    begin_predictor,
-    common_share,
-    fit_predictor,
-)
+from histoboost.regress.features import FeatureMatrix, assemble
+from histoboost.regress.fitting import Predictor, fit_predictor
 from histoboost.regress.folds import Fold
-from histoboost.regress.heads.base import TypeModels
-from histoboost.regress.scores import FoldResult, score_held_out
+from histoboost.regress.layout import Layout, describe
+from histoboost.regress.scores import FoldResult, run_fold
 from histoboost.regress.setup import Setup
-from histoboost.regress.smoothing import smooth
 
 if TYPE_CHECKING:
     from distributed import Client
 
-Array = NDArray[np.float64]
-Types = tuple[int, ...]
-
 # Shown in the log of the worker, which Dask has set up for the names below "distributed".
 _log = logging.getLogger("distributed.histoboost")
-# Threads of one worker share what it holds; they would only take cores from each other.
+# Threads of one worker share the matrix; they would only take cores from each other.
 _one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Data:
+class Source:
     """What a worker has to read.
 
     Attributes
@@ -73,39 +56,20 @@ class Data:
     digest: str
 
 
-@dataclass(frozen=True, eq=False)
-class Part:
-    """What a unit says of some cell types of a fold.
+@dataclass(frozen=True)
+class Unit:
+    """Train on the training slides of `fold`; score the held-out ones where there are some."""
 
-    Attributes
-    ----------
-    predictions : list of ndarray of shape (N, types)
-        One for each held-out slide, not smoothed.
-    fit_seconds, predict_seconds : float
-    warnings : tuple of str
-        For the caller's terminal.
-    """
-
-    predictions: list[Array]
-    fit_seconds: float
-    predict_seconds: float
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class ModelPart:
-    """The first cell types' predictor, with all that types have in common; texts of others."""
-
-    predictor: Predictor | None
-    texts: list[str]
-    warnings: tuple[str, ...]
+    source: Source
+    fold: Fold
+    setup: Setup
 
 
 def folds_on_cluster(
     client: Client,
     store: EmbeddingStore,
     layout: Layout,
-    wanted: Sequence[tuple[Fold, Setup]],
+    work: Sequence[tuple[Fold, Setup]],
     description: str,
 ) -> Iterator[tuple[int, FoldResult]]:
     """Score folds on the workers of `client`.
@@ -113,149 +77,69 @@ def folds_on_cluster(
     Yields
     ------
     place : int
-        Index into `wanted`, in the order in which they are done: a fold is once all of its parts
-        are.
+        Index into `work`, in the order in which the folds are done.
     FoldResult
     """
-    if not wanted:
-        return
-    # Folds with the most training slides take longest. The parts of a fold follow each other, so
-    # that few workers have to begin it.
-    order = sorted(range(len(wanted)), key=lambda at: -len(wanted[at][0].training))
-    divided = divide(client, layout, wanted[0][1], len(wanted))
-    parts = dict(zip(order, divided, strict=True))
-    units = [(at, part) for at in order for part in range(len(parts[at]))]
-    data = data_of(store, layout, wanted[0][1])
-    done = run_units(
-        client,
-        score_unit,
-        [(data, *wanted[at], parts[at][part]) for at, part in units],
-        names=[_name(layout, wanted[at][0], parts[at], part) for at, part in units],
-        description=description,
-        unit="folds" if len(units) == len(wanted) else "parts of folds",
-    )
-    waiting: dict[int, dict[int, Part]] = {}
-    for place, result in done:
-        at, part = units[place]
-        pass_on(result.warnings)
-        there = waiting.setdefault(at, {})
-        there[part] = result
-        if len(there) == len(parts[at]):
-            del waiting[at]
-            yield at, _joined(layout, *wanted[at], [there[i] for i in range(len(parts[at]))])
+    # Folds with the most training slides take longest.
+    order = sorted(range(len(work)), key=lambda at: -len(work[at][0].training))
+    units = [(Unit(source_of(store, layout, work[at][1]), *work[at]),) for at in order]
+    names = [
+        f"fold that holds out {fold.group or ', '.join(layout.slides[i] for i in fold.held_out)}"
+        for fold, _ in (work[at] for at in order)
+    ]
+    done = run_units(client, score_unit, units, names=names, description=description, unit="folds")
+    for place, (result, heard) in done:
+        pass_on(heard)
+        yield order[place], result
 
 
 def fit_on_cluster(
     client: Client, store: EmbeddingStore, layout: Layout, setup: Setup
 ) -> Predictor:
-    """Train on all slides of `layout` on the workers of `client`."""
+    """Train on all slides of `layout` on a worker of `client`."""
     everything = Fold((), tuple(range(len(layout.slides))))
-    [parts] = divide(client, layout, setup, 1)
-    data = data_of(store, layout, setup)
-    done = run_units(
-        client,
-        model_unit,
-        [(data, everything, setup, types) for types in parts],
-        names=[_name(layout, everything, parts, part) for part in range(len(parts))],
-        description="train",
-        unit="models" if len(parts) == 1 else "parts of the model",
+    unit = Unit(source_of(store, layout, setup), everything, setup)
+    [(_, (predictor, heard))] = run_units(
+        client, train_unit, [(unit,)], names=["training"], description="train", unit="models"
     )
-    found = dict(done)
-    for part in found.values():
-        pass_on(part.warnings)
-    predictor = found[0].predictor
-    assert predictor is not None  # the first part has it
-    if len(parts) == 1:
-        return predictor
-    fitted = cast(TypeModels, predictor.fitted)
-    others = [text for part in range(1, len(parts)) for text in found[part].texts]
-    return replace(predictor, fitted=fitted.completed([*fitted.texts, *others]))
+    pass_on(heard)
+    return predictor
 
 
-def divide(client: Client, layout: Layout, setup: Setup, folds: int) -> list[list[Types]]:
-    """The cell types of every unit of every fold, for the workers that are there now.
-
-    Every worker has whole folds, as long as there is one for each; the types of those that are
-    left over are divided.
-    """
-    types = len(layout.spots[0].cell_types)
-    workers = len(client.scheduler_info(n_workers=-1)["workers"])
-    left_over = folds % max(workers, 1)
-    parts = parts_of_each(workers, left_over, types, common_share(setup)) if left_over else 1
-    whole = [tuple(range(types))]
-    divided = [tuple(map(int, part)) for part in np.array_split(np.arange(types), parts)]
-    return [whole] * (folds - left_over) + [divided] * left_over
-
-
-def parts_of_each(workers: int, folds: int, types: int, common: float) -> int:
-    """Into how many parts to divide the cell types of each of a few folds.
-
-    Workers take units in rounds, and a part costs what types have in common besides its own
-    share of the rest: the number of parts with the least of both, the smaller of two that tie.
-
-    Parameters
-    ----------
-    workers, folds, types : int
-        How many there are.
-    common : float
-        Share of a training that types have in common; 1 where it cannot be divided.
-    """
-
-    def cost(parts: int) -> float:
-        rounds = math.ceil(folds * parts / workers)
-        return round(rounds * (common + (1 - common) / parts), 9)
-
-    return min(range(1, types + 1), key=cost) if common < 1 else 1
-
-
-def data_of(store: EmbeddingStore, layout: Layout, setup: Setup) -> Data:
+def source_of(store: EmbeddingStore, layout: Layout, setup: Setup) -> Source:
     """What workers read to have the matrix of `layout`."""
-    return Data(
+    return Source(
         shared_location(store), layout.slides, layout.features, setup.standardize, layout.digest
     )
 
 
-def score_unit(data: Data, fold: Fold, setup: Setup, types: Types) -> Part:
-    """Train some cell types of a fold and predict its held-out slides; what a worker runs."""
-    with _one_at_a_time, warnings_kept() as said:
-        matrix = _held.matrix(data)
-        start = time.perf_counter()
-        predictor = _trained(data, fold, setup, types)
-        fitted = time.perf_counter()
-        predictions = [predictor.unsmoothed(matrix.block(slide)) for slide in fold.held_out]
-        predicted = time.perf_counter()
-    return Part(predictions, fitted - start, predicted - fitted, tuple(said))
+def score_unit(unit: Unit) -> tuple[FoldResult, tuple[str, ...]]:
+    """Scores of a fold and the warnings on the way; what a worker runs."""
+    with _one_at_a_time, warnings_kept() as heard:
+        _log.info("fold that holds out %s, seed %d", unit.fold.held_out, unit.setup.seed)
+        result = run_fold(_held.matrix(unit.source), unit.fold, unit.setup, _threads())
+    return result, tuple(heard)
 
 
-def model_unit(data: Data, fold: Fold, setup: Setup, types: Types) -> ModelPart:
-    """Train some cell types; what a worker runs."""
-    with _one_at_a_time, warnings_kept() as said:
-        predictor = _trained(data, fold, setup, types)
-    if types[0] == 0:
-        return ModelPart(predictor, [], tuple(said))
-    return ModelPart(None, cast(TypeModels, predictor.fitted).texts, tuple(said))
-
-
-def _trained(data: Data, fold: Fold, setup: Setup, types: Types) -> Predictor:
-    _log.info("training on %d slides, cell types %s", len(fold.training), types)
-    if common_share(setup) < 1:
-        return _held.begun(data, fold, setup).grow(types)
-    return fit_predictor(_held.matrix(data), fold.training, setup, _threads())
+def train_unit(unit: Unit) -> tuple[Predictor, tuple[str, ...]]:
+    """A trained model and the warnings on the way; what a worker runs."""
+    with _one_at_a_time, warnings_kept() as heard:
+        matrix = _held.matrix(unit.source)
+        predictor = fit_predictor(matrix, unit.fold.training, unit.setup, _threads())
+    return predictor, tuple(heard)
 
 
 class _Held:
-    """What a worker keeps between units: one matrix, and what types share of one training.
+    """The matrix that a worker keeps between units.
 
     The old is let go before the new is made: a worker need not have memory for both.
     """
 
     def __init__(self) -> None:
-        self._data: Data | None = None
+        self._source: Source | None = None
         self._matrix: FeatureMatrix | None = None
-        self._training: tuple[Data, Fold, Setup] | None = None
-        self._begun: BegunPredictor | None = None
 
-    def matrix(self, data: Data) -> FeatureMatrix:
+    def matrix(self, source: Source) -> FeatureMatrix:
         """The features.
 
         Raises
@@ -263,29 +147,21 @@ class _Held:
         HistoboostError
             If the worker sees no store, or another than the caller does.
         """
-        if self._matrix is None or self._data != data:
-            self._matrix = self._begun = None  # the latter holds views of the former
-            store = store_on_worker(data.location)
-            matrix = assemble(store, data.slides, data.features, data.standardize)
-            if matrix.layout.digest != data.digest:
+        if self._matrix is None or self._source != source:
+            self._matrix = None
+            store = store_on_worker(source.location)
+            spots = [store.spots(slide) for slide in source.slides]
+            layout = describe(store, spots, source.features)
+            if layout.digest != source.digest:
                 raise BadInput(
-                    f"worker {worker_name()}: the store {data.location} holds other embeddings or "
-                    "labels there than here; wait until what was written has arrived, then run "
+                    f"worker {worker_name()}: the store {source.location} holds other embeddings "
+                    "or labels there than here; wait until what was written has arrived, then run "
                     "the same command again"
                 )
-            self._matrix, self._data = matrix, data
-            _log.info("read features %s of %d slides", data.features, len(data.slides))
+            self._matrix = assemble(store, layout, source.standardize)
+            self._source = source
+            _log.info("read features %s of %d slides", source.features, len(source.slides))
         return self._matrix
-
-    def begun(self, data: Data, fold: Fold, setup: Setup) -> BegunPredictor:
-        """What types have in common of the training slides of `fold`."""
-        matrix = self.matrix(data)
-        if self._begun is None or self._training != (data, fold, setup):
-            self._begun = None
-            self._begun = begin_predictor(matrix, fold.training, setup, _threads())
-            self._training = (data, fold, setup)
-            _log.info("began training on slides %s, seed %d", fold.training, setup.seed)
-        return self._begun
 
 
 _held = _Held()
@@ -302,30 +178,3 @@ def _threads() -> int:
             stacklevel=2,
         )
     return threads
-
-
-def _joined(layout: Layout, fold: Fold, setup: Setup, parts: Sequence[Part]) -> FoldResult:
-    """Put the cell types of a fold side by side, and score them here."""
-    predictions = {}
-    for place, slide in enumerate(fold.held_out):
-        table = layout.spots[slide]
-        together = np.concatenate([part.predictions[place] for part in parts], axis=1)
-        predictions[table.slide] = smooth(together, table.xy, setup.smooth)
-    return score_held_out(
-        layout,
-        fold,
-        setup,
-        predictions,
-        fit_seconds=sum(part.fit_seconds for part in parts),
-        predict_seconds=sum(part.predict_seconds for part in parts),
-    )
-
-
-def _name(layout: Layout, fold: Fold, parts: Sequence[Types], part: int) -> str:
-    """What a unit is called in an error."""
-    held_out = fold.group or ", ".join(layout.slides[slide] for slide in fold.held_out)
-    name = f"fold that holds out {held_out}" if held_out else "training"
-    if len(parts) == 1:
-        return name
-    first, last = (layout.spots[0].cell_types[parts[part][i]] for i in (0, -1))
-    return f"{name}, cell types {first} to {last}"

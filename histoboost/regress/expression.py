@@ -38,6 +38,11 @@ class Term:
     components: int = 0
     inner: tuple[Term, ...] = ()
 
+    @property
+    def plain(self) -> tuple[Term, ...]:
+        """The term itself, or those that a ``pca`` term reduces."""
+        return self.inner or (self,)
+
     def __str__(self) -> str:
         if self.components:
             return f"pca:{self.components}({'+'.join(map(str, self.inner))})"
@@ -47,15 +52,8 @@ class Term:
 def parse_features(spec: str) -> tuple[Term, ...]:
     """Parse a feature-set expression.
 
-    Parameters
-    ----------
-    spec : str
-        ``TERM+TERM+...`` where a term is an embedding name or shell glob, the same with
-        ``:ringK``, ``coords``, or ``pca:K(TERM+...)``.
-
-    Returns
-    -------
-    tuple of Term
+    It is ``TERM+TERM+...`` where a term is an embedding name or shell glob, the same with
+    ``:ringK``, ``coords``, or ``pca:K(TERM+...)``.
 
     Raises
     ------
@@ -71,11 +69,7 @@ def parse_features(spec: str) -> tuple[Term, ...]:
 
 
 def _parse(text: str, spec: str) -> tuple[Term, ...]:
-    return tuple(_parse_term(part.strip(), spec) for part in _split(text, spec))
-
-
-def _split(text: str, spec: str) -> list[str]:
-    """Parts between the plus signs that lie outside all parentheses."""
+    """Terms between the plus signs that lie outside all parentheses."""
     parts, depth = [""], 0
     for character in text:
         depth += {"(": 1, ")": -1}.get(character, 0)
@@ -87,7 +81,7 @@ def _split(text: str, spec: str) -> list[str]:
             parts[-1] += character
     if depth != 0:
         raise BadInput(f"features {spec!r}: parentheses do not match; write pca:64(NAME)")
-    return parts
+    return tuple(_parse_term(part.strip(), spec) for part in parts)
 
 
 def _parse_term(text: str, spec: str) -> Term:
@@ -116,14 +110,7 @@ def _parse_term(text: str, spec: str) -> Term:
 def resolve(terms: Sequence[Term], known: Sequence[str], where: str) -> tuple[Term, ...]:
     """Replace globs by the embeddings they match; each (embedding, rings) enters once.
 
-    Parameters
-    ----------
-    terms : sequence of Term
-        As parsed.
-    known : sequence of str
-        Names of the embeddings that every slide in question has.
-    where : str
-        What to call the store in an error.
+    `known` are the embeddings that every slide in question has, `where` is their store.
 
     Raises
     ------

@@ -5,19 +5,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.errors import BadInput, HistoboostWarning
+from histoboost.errors import HistoboostWarning
 from histoboost.regress.budget import one_blas_thread
-from histoboost.regress.features import FeatureMatrix, Layout
-from histoboost.regress.heads.base import Begun, DivisibleHead, Fitted, Training, make_head
+from histoboost.regress.features import FeatureMatrix
+from histoboost.regress.folds import group_keys
+from histoboost.regress.heads import find_model
+from histoboost.regress.heads.base import Fitted, Training
 from histoboost.regress.heads.constant import target_of
+from histoboost.regress.neighbors import smooth
 from histoboost.regress.reduce import Reduction, fit_reduction
 from histoboost.regress.setup import Setup
-from histoboost.regress.smoothing import smooth
 from histoboost.regress.targets import Target, fit_target
 
 Array = NDArray[np.float64]
@@ -38,27 +39,9 @@ class Predictor:
 
     def predict(self, values: NDArray[np.float32], xy: Array) -> Array:
         """Features (N, F) and centres (N, 2) of one slide to predictions (N, T), target units."""
-        return smooth(self.unsmoothed(values), xy, self.smooth)
-
-    def unsmoothed(self, values: NDArray[np.float32]) -> Array:
-        """`predict` before it is smoothed."""
         with one_blas_thread():
-            return self.fitted.predict(self.reduction.apply(values))
-
-
-@dataclass(frozen=True, eq=False)
-class BegunPredictor:
-    """A training of which all is done that the cell types have in common."""
-
-    target: Target
-    reduction: Reduction
-    begun: Begun
-    smooth: float
-
-    def grow(self, types: Sequence[int]) -> Predictor:
-        """A predictor of these types only."""
-        with one_blas_thread():
-            return Predictor(self.target, self.reduction, self.begun.grow(types), self.smooth)
+            predicted = self.fitted.predict(self.reduction.apply(values))
+        return smooth(predicted, xy, self.smooth)
 
 
 def fit_predictor(
@@ -77,95 +60,28 @@ def fit_predictor(
     jobs : int, optional
         Cores to use at most.
     """
+    # Matrix products keep to one thread: the order of the sums, and with it the last digits that
+    # trees decide by, must not depend on how many cores a machine has.
     with one_blas_thread():
-        target, reduction, training = _prepare(matrix, slides, setup, jobs)
-        return Predictor(target, reduction, make_head(setup.model).fit(training), setup.smooth)
+        abundances = [matrix.layout.abundance(slide) for slide in slides]
+        target = fit_target(target_of(setup.model, setup.target), np.concatenate(abundances))
+        blocks = [matrix.block(slide) for slide in slides]
+        reduction = fit_reduction(matrix.layout.blocks, blocks, setup.seed)
+        training = Training(
+            blocks=[reduction.apply(block) for block in blocks],
+            targets=[target.forward(abundance) for abundance in abundances],
+            weights=spot_weights([len(block) for block in blocks], setup.balance),
+            groups=group_keys([matrix.layout.spots[slide] for slide in slides], setup.group_by),
+            seed=setup.seed,
+            jobs=jobs,
+            options=setup.options,
+        )
+        fitted = find_model(setup.model).head().fit(training)
+    return Predictor(target, reduction, fitted, setup.smooth)
 
 
-def begin_predictor(
-    matrix: FeatureMatrix, slides: Sequence[int], setup: Setup, jobs: int | None = None
-) -> BegunPredictor:
-    """`fit_predictor` up to where cell types go apart; `common_share` says whether they do."""
-    head = make_head(setup.model)
-    if not isinstance(head, DivisibleHead):
-        raise TypeError(f"model {setup.model}: trains all cell types at once")
-    with one_blas_thread():
-        target, reduction, training = _prepare(matrix, slides, setup, jobs)
-        return BegunPredictor(target, reduction, head.begin(training), setup.smooth)
-
-
-def common_share(setup: Setup) -> float:
-    """Share of a training that cell types have in common; 1 where they are trained at once."""
-    head = make_head(setup.model)
-    return head.common_share(setup.options) if isinstance(head, DivisibleHead) else 1.0
-
-
-def _prepare(
-    matrix: FeatureMatrix, slides: Sequence[int], setup: Setup, jobs: int | None
-) -> tuple[Target, Reduction, Training]:
-    """What a head learns from.
-
-    Called with matrix products kept to one thread: the order of the sums, and with it the last
-    digits that trees decide by, must not depend on how many cores a machine has.
-    """
-    abundances = [matrix.abundance(slide) for slide in slides]
-    target = fit_target(target_of(setup.model, setup.target), np.concatenate(abundances))
-    blocks = [matrix.block(slide) for slide in slides]
-    reduction = fit_reduction(matrix.layout.columns, blocks, setup.seed)
-    training = Training(
-        blocks=[reduction.apply(block) for block in blocks],
-        targets=[target.forward(abundance) for abundance in abundances],
-        weights=_weights([len(block) for block in blocks], setup.balance),
-        groups=group_names(matrix.layout, slides, setup.group_by),
-        seed=setup.seed,
-        jobs=jobs,
-        options=setup.options,
-    )
-    return target, reduction, training
-
-
-def constant_profile(abundances: Sequence[NDArray[Any]], name: str, balance: str) -> Array:
-    """The profile (T,) that the head `mean` or `mean-rank` gives every spot.
-
-    Parameters
-    ----------
-    abundances : sequence of ndarray of shape (n, T)
-        Of the training slides.
-    name : str
-        ``"mean"`` or ``"mean-rank"``.
-    balance : str
-        See `Setup`.
-    """
-    together = np.concatenate(abundances)
-    target = fit_target(target_of(name, "raw"), together)
-    weights = np.concatenate(_weights([len(part) for part in abundances], balance))
-    return np.asarray(np.average(target.forward(together), axis=0, weights=weights))
-
-
-def group_names(layout: Layout, slides: Sequence[int], group_by: str) -> list[str]:
-    """What each slide is held out with.
-
-    Raises
-    ------
-    HistoboostError
-        If groups are asked for and a slide has none.
-    """
-    tables = [layout.spots[slide] for slide in slides]
-    if group_by == "slide":
-        return [table.slide for table in tables]
-    names = []
-    for table in tables:
-        if table.group is None:
-            raise BadInput(
-                f"slide {table.slide}: has no group; give groups with histoboost cache relabel "
-                "STORE DATA --groups FILE.csv, or use --group-by slide"
-            )
-        names.append(table.group)
-    return names
-
-
-def _weights(sizes: Sequence[int], balance: str) -> list[Array]:
-    """Sample weights, mean 1 over all spots; all slides alike in sum where `balance` says so."""
+def spot_weights(sizes: Sequence[int], balance: str) -> list[Array]:
+    """Weights, mean 1 over all spots; all slides alike in sum where `balance` is ``"slide"``."""
     if balance == "none":
         return [np.ones(size) for size in sizes]
     each = sum(sizes) / len(sizes)

@@ -1,8 +1,8 @@
-"""Results of folds kept on disk, so that an interrupted ablation goes on where it was.
+"""Results of folds kept on disk, so that an interrupted ablation resumes.
 
 A result is found again by the digest of everything that determines it: features, recipes of the
 embeddings, spots and labels, folds, setup, seed, and the code itself. Whatever changes one of them
-asks for another name, so nothing stale is ever found and nothing needs to be locked: two runs that
+changes the name, so nothing stale is ever found and nothing needs to be locked: two runs that
 write the same result write the same numbers.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ import numpy as np
 
 from histoboost.errors import BadInput
 from histoboost.io import write_text
-from histoboost.regress.features import Layout
 from histoboost.regress.folds import Fold
+from histoboost.regress.layout import Layout
 from histoboost.regress.scores import FoldResult
 from histoboost.regress.setup import Setup
 
@@ -32,7 +32,7 @@ def default_folder() -> Path:
     return Path(base).expanduser() / "histoboost" / "folds"
 
 
-class KeptFolds:
+class FoldCache:
     """Fold results by digest, one small JSON file each.
 
     Parameters
@@ -58,52 +58,43 @@ class KeptFolds:
             raise BadInput(f"{folder}: cannot be written to; choose another with --keep")
 
     def find(self, key: str) -> FoldResult | None:
-        """The result kept under `key`; None where there is none, or it cannot be read."""
+        """The result kept under `key`; None where there is none, or it is not as it was written."""
         try:
-            values = json.loads((self.folder / f"{key}.json").read_text(encoding="utf-8"))
-            return FoldResult(held_out=tuple(values["held_out"]), predictions={}, **_scores(values))
-        except (OSError, json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
-            return None  # computed again, and written over
+            kept = json.loads((self.folder / f"{key}.json").read_text(encoding="utf-8"))
+            values = kept["result"]
+            if kept["digest"] != _digest([key, values]):
+                return None  # computed again, and written over
+            return FoldResult(**{**values, "held_out": tuple(values["held_out"])}, predictions={})
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None
 
     def keep(self, key: str, result: FoldResult) -> None:
-        """Write `result`; it appears whole or not at all."""
-        values = {"held_out": list(result.held_out)}
-        values |= {name: getattr(result, name) for name in _SCORES}
-        text = json.dumps(values)
+        """Write `result` without its predictions; the file appears whole or not at all."""
+        values = {f.name: getattr(result, f.name) for f in fields(result)}
+        del values["predictions"]
+        text = json.dumps({"result": values, "digest": _digest([key, values])})
         write_text(self.folder / f"{key}.json", text)
-
-
-_SCORES = (
-    "seed",
-    "n_spots",
-    "spot_spearman",
-    "type_spearman",
-    "fit_seconds",
-    "predict_seconds",
-    "baselines",
-    "group",
-)
-
-
-def _scores(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: values[name] for name in _SCORES}
 
 
 def fold_key(layout: Layout, fold: Fold, setup: Setup) -> str:
     """Digest of everything that determines the scores of `fold`."""
     slides = layout.slides
-    spots = {table.slide: table.digest for table in layout.spots}
-    chosen = [slides[i] for i in (*fold.training, *fold.held_out)]
-    document = {
-        "code": _code_digest(),
-        "setup": setup.to_json(),
-        "features": layout.features,
-        "embeddings": {slide: layout.digests[slide] for slide in chosen},
-        "spots": {slide: spots[slide] for slide in chosen},
-        "training": [slides[i] for i in fold.training],
-        "held_out": [slides[i] for i in fold.held_out],
-    }
-    text = json.dumps(document, sort_keys=True, ensure_ascii=True, allow_nan=False)
+    chosen = [*fold.training, *fold.held_out]
+    return _digest(
+        {
+            "code": _code_digest(),
+            "setup": setup.to_json(),
+            "features": layout.features,
+            "embeddings": {slides[i]: layout.digests[slides[i]] for i in chosen},
+            "spots": {slides[i]: layout.spots[i].digest for i in chosen},
+            "training": [slides[i] for i in fold.training],
+            "held_out": [slides[i] for i in fold.held_out],
+        }
+    )
+
+
+def _digest(document: Any) -> str:
+    text = json.dumps(document, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -114,12 +105,9 @@ def _code_digest() -> str:
     import scipy
 
     digest = hashlib.sha256()
-    for path in _sources(Path(__file__).parent):
-        digest.update(path.name.encode())
+    room = Path(__file__).parent
+    for path in sorted(room.rglob("*.py")):
+        digest.update(path.relative_to(room).as_posix().encode())
         digest.update(path.read_bytes())
     digest.update(f"{lightgbm.__version__} {np.__version__} {scipy.__version__}".encode())
     return digest.hexdigest()
-
-
-def _sources(folder: Path) -> Sequence[Path]:
-    return sorted(folder.glob("*.py"))

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from histoboost.errors import BadInput, HistoboostWarning
-from histoboost.regress.features import Layout
-from histoboost.regress.fitting import group_names
-from histoboost.spots import check_cell_types
+from histoboost.errors import BadInput
+from histoboost.regress.heads.base import held_together
+from histoboost.regress.slides import slide_names
+from histoboost.spots import SpotTable
 
-if TYPE_CHECKING:
-    from histoboost.cache.store import EmbeddingStore
+Key = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -25,87 +22,75 @@ class Fold:
     group: str | None = None
 
 
-def labelled_slides(store: EmbeddingStore, slides: Sequence[str] | None) -> list[str]:
-    """The labelled ones among `slides`, or all labelled slides of the store.
+def group_keys(spots: Sequence[SpotTable], group_by: str) -> list[Key]:
+    """What each slide is held out with: ``("group", name)``, or ``("slide", name)`` if alone.
+
+    Parameters
+    ----------
+    spots : sequence of SpotTable
+        The slides.
+    group_by : str
+        ``"slide"``; ``"group"``; ``"auto"``: by group where it is known, by slide else, and by
+        slide where that would leave nothing to hold out because all are of one group.
 
     Raises
     ------
     HistoboostError
-        If one that was named is not there or has no labels, cell types differ, or labels are
-        half replaced.
-
-    Warns
-    -----
-    HistoboostWarning
-        If slides are still to come.
+        If groups are required and a slide has none.
     """
-    there = store.slides()
-    for slide in slides or ():
-        if slide not in there:
+    by_slide: list[Key] = [("slide", table.slide) for table in spots]
+    if group_by == "slide":
+        return by_slide
+    keys = [
+        alone if table.group is None else ("group", table.group)
+        for table, alone in zip(spots, by_slide, strict=True)
+    ]
+    if group_by == "auto":
+        return keys if len(set(keys)) > 1 else by_slide
+    for kind, name in keys:
+        if kind == "slide":
             raise BadInput(
-                f"{store.location}: no slide {slide!r}; there are {', '.join(there) or 'none'}"
+                f"slide {name}: has no group; give groups with histoboost cache relabel "
+                "STORE DATA --groups FILE.csv, or use --group-by slide"
             )
-    if slides is None:
-        warn_of_awaited(store)
-    chosen = there if slides is None else slides
-    if old := [slide for slide in store.pending_labels() if slide in chosen]:
-        raise BadInput(
-            f"{store.location}: {', '.join(old)} have their old labels, others new ones: a "
-            "histoboost cache relabel was cut off; run the same again"
-        )
-    tables = [store.spots(slide) for slide in chosen]
-    for table in tables:
-        if slides is not None and not table.labelled:
-            raise BadInput(f"slide {table.slide}: has no abundances; choose labelled slides")
-    labelled = [table for table in tables if table.labelled]
-    if not labelled:
-        raise BadInput(f"{store.location}: no labelled slide; featurize slides with labels")
-    remedy = "; train on slides that share them, chosen with --slides, or take it out"
-    check_cell_types(labelled, store.location, remedy)
-    return list(dict.fromkeys(table.slide for table in labelled))
+    return keys
 
 
-def warn_of_awaited(store: EmbeddingStore) -> None:
-    """Say which slides are still to come, before all slides are taken for all there are."""
-    awaited = store.pending_slides()
-    if awaited:
-        warnings.warn(
-            f"{store.location}: {', '.join(awaited)} not there yet, the featurize run that was to "
-            "store them has not finished; run it again, or forget it with histoboost cache gc",
-            HistoboostWarning,
-            stacklevel=3,
-        )
-
-
-def make_folds(layout: Layout, group_by: str, held_out: Sequence[str] | None) -> list[Fold]:
+def make_folds(
+    spots: Sequence[SpotTable], group_by: str, held_out: str | Sequence[str] | None = None
+) -> list[Fold]:
     """One fold for every group, in the order of the slides.
 
+    Parameters
+    ----------
+    spots : sequence of SpotTable
+        The slides; folds count them in this order.
+    group_by : str
+        See `group_keys`.
+    held_out : str or sequence of str, optional
+        Only the folds that hold out one of these slides.
+
     Raises
     ------
     HistoboostError
-        If there are fewer than two groups, or `held_out` names a slide that is not there.
+        If there are fewer than two groups, or `held_out` names a slide that is not one of them.
     """
-    everything = range(len(layout.spots))
-    groups = group_names(layout, everything, group_by)
-    if len(set(groups)) < 2:
+    keys, names = group_keys(spots, group_by), [table.slide for table in spots]
+    if len(set(keys)) < 2:
         raise BadInput(
-            f"cross-validation: needs two labelled {group_by}s, one to hold out; there is only "
-            f"{groups[0]}"
+            f"cross-validation: needs two labelled {keys[0][0]}s, one to hold out; there is only "
+            f"{keys[0][1]}"
         )
-    for slide in held_out or ():
-        if slide not in layout.slides:
-            raise BadInput(f"held-out slide {slide!r}: is not one of {', '.join(layout.slides)}")
-    wanted = {
-        group
-        for group, slide in zip(groups, layout.slides, strict=True)
-        if held_out is None or slide in held_out
-    }
+    wanted = slide_names(held_out)
+    for slide in wanted or ():
+        if slide not in names:
+            raise BadInput(f"held-out slide {slide!r}: is not one of {', '.join(names)}")
     return [
         Fold(
-            tuple(i for i in everything if groups[i] == name),
-            tuple(i for i in everything if groups[i] != name),
-            None if group_by == "slide" else name,
+            tuple(members),
+            tuple(i for i in range(len(spots)) if i not in members),
+            keys[members[0]][1] if keys[members[0]][0] == "group" else None,
         )
-        for name in dict.fromkeys(groups)
-        if name in wanted
+        for members in held_together(keys)
+        if wanted is None or any(names[i] in wanted for i in members)
     ]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.errors import BadInput
-from histoboost.regress.targets import LIMITS, Target, normalize
+from histoboost.regress.targets import UNITS, Target, to_units
 
 Array = NDArray[np.float64]
 
@@ -35,15 +35,15 @@ class Residuals:
     predicted: tuple[Array, ...]
     true: tuple[Array, ...]
 
-    def half_width(self, level: float, how: str, target: Target) -> Array:
-        """Half the width (T,) of the interval, in the units that `how` names.
+    def half_width(self, level: float, units: str, target: Target) -> Array:
+        """Half the width (T,) of the interval, in these units.
 
         Parameters
         ----------
         level : float
             Share of spots that the interval is to hold, between 0 and 1.
-        how : str
-            A normalisation, see `normalize`.
+        units : str
+            See `to_units`.
         target : Target
             What the model learned.
 
@@ -52,10 +52,11 @@ class Residuals:
         HistoboostError
             If `level` is not between 0 and 1, or there are too few spots for it.
         """
-        check_level(level)
+        if not 0.0 < level < 1.0:
+            raise BadInput(f"interval {level}: must lie between 0 and 1, such as 0.9")
         errors = np.concatenate(
             [
-                np.abs(normalize(p, how, target) - _truth(t, how, target))
+                np.abs(to_units(p, units, target) - _truth(t, units, target))
                 for p, t in zip(self.predicted, self.true, strict=True)
             ]
         )
@@ -68,22 +69,38 @@ class Residuals:
             )
         return np.asarray(np.partition(errors, rank - 1, axis=0)[rank - 1])
 
-    def limits(self, how: str, target: Target) -> tuple[float, float]:
-        """Smallest and largest value that the truth can have in the units that `how` names.
+    def limits(self, units: str, target: Target) -> tuple[float, float]:
+        """Smallest and largest value that the truth can have in these units.
 
         Abundances have no limits by themselves (enrichment scores may be negative); where no
         training spot has a negative one, 0 is the smallest.
 
         Parameters
         ----------
-        how, target
+        units, target
             See `half_width`.
         """
-        low, high = LIMITS[how]
-        labels = how == "abundance" or (how == "none" and target.name == "raw")
+        low, high = UNITS[units]
+        labels = units == "abundance" or (units == "none" and target.name == "raw")
         if labels and all((part >= 0).all() for part in self.true):
             low = 0.0
         return low, high
+
+    def bounds(
+        self, values: Array, level: float, units: str, target: Target
+    ) -> tuple[Array, Array]:
+        """Lower and upper bounds (N, T) around predictions in these units; see `half_width`."""
+        half = self.half_width(level, units, target)
+        limits = self.limits(units, target)
+        return np.clip(values - half, *limits), np.clip(values + half, *limits)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Residuals]) -> Residuals:
+        """Those of several folds in one."""
+        return cls(
+            tuple(p for part in parts for p in part.predicted),
+            tuple(t for part in parts for t in part.true),
+        )
 
     def to_files(self) -> dict[str, NDArray[Any]]:
         """Arrays for the bundle."""
@@ -108,18 +125,12 @@ class Residuals:
         return cls(*split)
 
 
-def check_level(level: float) -> None:
-    """Refuse a level that is not between 0 and 1."""
-    if not 0.0 < level < 1.0:
-        raise BadInput(f"interval {level}: must lie between 0 and 1, such as 0.9")
-
-
-def _truth(abundance: Array, how: str, target: Target) -> Array:
+def _truth(abundance: Array, units: str, target: Target) -> Array:
     values = np.asarray(abundance, dtype=np.float64)
-    return values if how == "abundance" else normalize(target.forward(values), how, target)
+    return values if units == "abundance" else to_units(target.forward(values), units, target)
 
 
-def coverage(folds: Sequence[Residuals], level: float, how: str, target: Target) -> list[float]:
+def coverage(folds: Sequence[Residuals], level: float, units: str, target: Target) -> list[float]:
     """Share of the spots and types of each fold that its interval holds.
 
     A fold's interval comes from the residuals of the other folds, whose models did see its
@@ -129,19 +140,15 @@ def coverage(folds: Sequence[Residuals], level: float, how: str, target: Target)
     ----------
     folds : sequence of Residuals
         Held-out predictions, fold by fold; two or more.
-    level, how, target
+    level, units, target
         See `Residuals.half_width`.
     """
     found = []
     for index, fold in enumerate(folds):
-        others = [other for at, other in enumerate(folds) if at != index]
-        pooled = Residuals(
-            tuple(p for other in others for p in other.predicted),
-            tuple(t for other in others for t in other.true),
-        )
-        half = pooled.half_width(level, how, target)
+        others = Residuals.joined([other for at, other in enumerate(folds) if at != index])
+        half = others.half_width(level, units, target)
         held = [
-            np.abs(normalize(p, how, target) - _truth(t, how, target)) <= half
+            np.abs(to_units(p, units, target) - _truth(t, units, target)) <= half
             for p, t in zip(fold.predicted, fold.true, strict=True)
         ]
         found.append(float(np.concatenate(held).mean()))

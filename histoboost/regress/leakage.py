@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from histoboost.errors import HistoboostWarning
+from histoboost.regress.folds import Fold
 
 if TYPE_CHECKING:
     from histoboost.cache.store import EmbeddingStore
@@ -52,22 +53,30 @@ def _tuned_on(store: EmbeddingStore, slide: str, embedding: str) -> bool:
 
 
 def warn_of_shared_groups(
-    tables: Sequence[SpotTable], remedy: str = "--group-by group holds them out together"
+    spots: Sequence[SpotTable],
+    folds: Sequence[Fold],
+    remedy: str = "--group-by auto holds them out together",
 ) -> None:
-    """Say which slides are of one patient or animal: held out singly, one helps the other.
+    """Say which slides are of one patient or animal but held out singly: one helps the other.
 
     Parameters
     ----------
-    tables : sequence of SpotTable
-        Slides that are held out one by one.
+    spots : sequence of SpotTable
+        All slides.
+    folds : sequence of Fold
+        Which of them are held out together.
     remedy : str
         End of the line: what to do instead.
     """
     members: dict[str, list[str]] = {}
-    for table in tables:
+    for table in spots:
         if table.group is not None:
             members.setdefault(table.group, []).append(table.slide)
+    if any(fold.group is not None for fold in folds):
+        return
     for group, slides in members.items():
+        if len(slides) == len(spots):
+            remedy = "all are, so no score tells of another patient or animal"
         if len(slides) > 1:
             warnings.warn(
                 f"slides {', '.join(slides)} are of one group, {group}, but are held out one by "

@@ -2,106 +2,112 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 
+from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import BadInput, HistoboostError
 from histoboost.regress.bundle import read_bundle, write_bundle
 from histoboost.regress.compatibility import check_alike, check_present, warn_of_training_slides
 from histoboost.regress.crossval import run_folds
+from histoboost.regress.distribute import fit_on_cluster
 from histoboost.regress.expression import parse_features
-from histoboost.regress.features import assemble, describe
+from histoboost.regress.features import assemble
 from histoboost.regress.fitting import Predictor, fit_predictor, warn_if_constant
-from histoboost.regress.folds import labelled_slides, warn_of_awaited
-from histoboost.regress.heads.base import make_head
+from histoboost.regress.heads import find_model
+from histoboost.regress.heads.base import Files
 from histoboost.regress.intervals import Residuals
+from histoboost.regress.layout import describe
+from histoboost.regress.predictions import Prediction, Predictions
 from histoboost.regress.reduce import Reduction
+from histoboost.regress.scores import BASELINES
 from histoboost.regress.setup import Setup
-from histoboost.regress.targets import Target, normalize
+from histoboost.regress.slides import labelled_slides, named_slides, open_store, unlabelled_slides
+from histoboost.regress.targets import Target, to_units
 
 if TYPE_CHECKING:
     from distributed import Client
 
-    from histoboost.cache.store import EmbeddingStore
 
-Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """What a model says of one slide.
-
-    Attributes
-    ----------
-    slide : str
-    values : ndarray of shape (N, T)
-        In the units asked for, spots in the order of the store.
-    low, high : ndarray of shape (N, T), or None
-        Bounds of the interval, where one was asked for.
-    """
-
-    slide: str
-    values: Array
-    low: Array | None = None
-    high: Array | None = None
-
-
-class CompositionRegressor:
+class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
     """Cell-type composition of spots from their cached embeddings.
 
     Parameters
     ----------
     features : str
-        Feature-set expression; see `Setup` for it and the other parameters.
+        Feature-set expression.
     model : str
-        Name of the head.
+        ``"stack"``, ``"lightgbm"``, ``"ridge"``, ``"kernel"``, ``"coords"``, ``"mean"`` or
+        ``"mean-rank"``.
     target : str
         ``"rank"``, ``"log"`` or ``"raw"``.
-    **more
-        Further fields of `Setup`.
+    group_by : str
+        What is held out together: ``"auto"``, ``"slide"`` or ``"group"``.
+    standardize : str
+        ``"slide"``: embeddings to mean 0 and variance 1 within each slide; ``"none"``.
+    balance : str
+        ``"slide"``: every training slide counts the same; ``"none"``: every spot.
+    smooth : float
+        Share of a spot's prediction that is taken from the mean of its neighbours', 0 to 1.
+    seed : int
+        Decides everything random.
+    options : mapping, optional
+        LightGBM's parameters that differ from the defaults.
 
     Attributes
     ----------
-    setup : Setup
-        After `fit`, its features have their globs resolved.
-    cell_types : tuple of str
-    training_slides : tuple of str
-    recipes : dict
+    setup_ : Setup
+        The parameters, with the globs of the features resolved.
+    cell_types_ : tuple of str
+        Names of the types that are predicted.
+    training_slides_ : tuple of str
+        Names of the slides.
+    recipes_ : dict
         Embedding name to the slide-independent fields of its recipe.
+    predictor_ : Predictor
+        What was learned.
+    residuals_ : Residuals or None
+        Held-out predictions, where intervals were requested.
 
     Examples
     --------
-    >>> from histoboost import CompositionRegressor, EmbeddingStore
-    >>> store = EmbeddingStore("store.zarr", mode="r")  # doctest: +SKIP
-    >>> model = CompositionRegressor("resnet50@64").fit(store)  # doctest: +SKIP
-    >>> model.predict(store, ["S_7"])[0].values.shape  # doctest: +SKIP
-    (2088, 35)
+    >>> from histoboost import CompositionRegressor
+    >>> model = CompositionRegressor("resnet50@64").fit("store.zarr")  # doctest: +SKIP
+    >>> model.predict("store.zarr", "S_7", units="share").to_frame()  # doctest: +SKIP
     """
 
     def __init__(
         self,
-        features: str | None = None,
-        model: str | None = None,
-        target: str | None = None,
-        **more: Any,
+        features: str = Setup.features,
+        model: str = Setup.model,
+        target: str = Setup.target,
+        group_by: str = Setup.group_by,
+        standardize: str = Setup.standardize,
+        balance: str = Setup.balance,
+        smooth: float = Setup.smooth,
+        seed: int = Setup.seed,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
-        given: dict[str, Any] = {"features": features, "model": model, "target": target, **more}
-        self.setup = Setup(**{key: value for key, value in given.items() if value is not None})
-        self.cell_types: tuple[str, ...] = ()
-        self.training_slides: tuple[str, ...] = ()
-        self.recipes: dict[str, dict[str, Any]] = {}
-        self._predictor: Predictor | None = None
-        self._residuals: Residuals | None = None
+        self.features = features
+        self.model = model
+        self.target = target
+        self.group_by = group_by
+        self.standardize = standardize
+        self.balance = balance
+        self.smooth = smooth
+        self.seed = seed
+        self.options = options
 
     def fit(
         self,
-        store: EmbeddingStore,
-        slides: Sequence[str] | None = None,
+        store: EmbeddingStore | str | Path,
+        slides: str | Sequence[str] | None = None,
         *,
         jobs: int | None = None,
         intervals: bool = False,
@@ -111,9 +117,9 @@ class CompositionRegressor:
 
         Parameters
         ----------
-        store : EmbeddingStore
+        store : EmbeddingStore or path
             Embeddings, coordinates and abundances.
-        slides : sequence of str, optional
+        slides : str or sequence of str, optional
             Labelled slides to train on; all by default.
         jobs : int, optional
             Cores to use at most.
@@ -121,105 +127,99 @@ class CompositionRegressor:
             Also train once with each slide (or group) held out, and keep those predictions: what
             `predict` needs to give intervals.
         client : distributed.Client, optional
-            Train on the workers of this Dask cluster, which divide the cell types.
+            Train on a worker of this Dask cluster.
 
         Returns
         -------
         CompositionRegressor
             This object.
-        """
-        chosen = labelled_slides(store, slides)
-        layout = describe(store, chosen, self.setup.features)
-        self.setup = replace(self.setup, features=layout.features)
-        self._residuals = None
-        if intervals:
-            folds = run_folds(
-                store,
-                self.setup,
-                slides=chosen,
-                jobs=jobs,
-                client=client,
-                description="predict held-out slides, for intervals",
-            )
-            self._residuals = folds.residuals(store)
-        if client is None:
-            matrix = assemble(store, chosen, self.setup.features, self.setup.standardize)
-            self._predictor = fit_predictor(matrix, range(len(chosen)), self.setup, jobs)
-        else:
-            from histoboost.regress.distribute import fit_on_cluster
 
-            self._predictor = fit_on_cluster(client, store, layout, self.setup)
-        self.cell_types = layout.spots[0].cell_types
-        self.training_slides = tuple(chosen)
-        self.recipes = layout.recipes
+        Raises
+        ------
+        HistoboostError
+            If a parameter is not one of those listed, or the store lacks what is named.
+        """
+        setup = Setup(**{**self.get_params(), "options": dict(self.options or {})})
+        opened = open_store(store)
+        spots = labelled_slides(opened, slides)
+        layout = describe(opened, spots, setup.features)
+        setup = replace(setup, features=layout.features)
+        residuals = None
+        if intervals:
+            title = "predict held-out slides, for intervals"
+            folds = run_folds(opened, setup, spots, jobs=jobs, client=client, description=title)
+            residuals = Residuals.joined(folds.residuals())
+        if client is None:
+            matrix = assemble(opened, layout, setup.standardize)
+            self.predictor_ = fit_predictor(matrix, range(len(spots)), setup, jobs)
+        else:
+            self.predictor_ = fit_on_cluster(client, opened, layout, setup)
+        self.setup_ = setup
+        self.residuals_ = residuals
+        self.cell_types_ = spots[0].cell_types
+        self.training_slides_ = layout.slides
+        self.recipes_ = layout.recipes
         return self
 
     def predict(
         self,
-        store: EmbeddingStore,
-        slides: Sequence[str] | None = None,
+        store: EmbeddingStore | str | Path,
+        slides: str | Sequence[str] | None = None,
         *,
-        normalize_to: str = "rank",
+        units: str = "rank",
         interval: float | None = None,
-    ) -> list[Prediction]:
+    ) -> Predictions:
         """Predict slides, labelled or not.
 
         Parameters
         ----------
-        store : EmbeddingStore
-            Must hold the embeddings that the model was trained on, made alike.
-        slides : sequence of str, optional
+        store : EmbeddingStore or path
+            Must hold the embeddings that the model was trained on, made the same way.
+        slides : str or sequence of str, optional
             All without labels by default.
-        normalize_to : str
+        units : str
             ``"rank"``, ``"rank-slide"``, ``"softmax"``, ``"minmax"``, ``"abundance"`` or
-            ``"none"``; see `normalize`.
+            ``"none"``; see `to_units`.
         interval : float, optional
             Share of spots that the bounds are to hold, such as 0.9, type by type.
 
         Returns
         -------
-        list of Prediction
-            One for each slide.
+        Predictions
+            One `Prediction` for each slide.
 
         Raises
         ------
         HistoboostError
-            If the store lacks an embedding, or has it made differently; if intervals are asked
-            of a model that was trained without.
+            If the store lacks an embedding, or has it made differently; if intervals are
+            requested of a model that was trained without.
         """
-        predictor = self._trained()
-        if interval is not None and self._residuals is None:
+        predictor, opened = self._trained(), open_store(store)
+        if interval is not None and self.residuals_ is None:
             raise BadInput("interval: the model was trained without; train it with --intervals")
-        chosen = list(slides) if slides is not None else unlabelled_slides(store)
-        check_present(store, chosen, self.recipes)
-        layout = describe(store, chosen, self.setup.features)
-        check_alike(self.recipes, layout.recipes)
-        warn_of_training_slides(chosen, self.training_slides)
+        spots = unlabelled_slides(opened) if slides is None else named_slides(opened, slides)
+        names = [table.slide for table in spots]
+        check_present(opened, names, self.recipes_)
+        layout = describe(opened, spots, self.setup_.features)
+        check_alike(self.recipes_, layout.recipes)
+        warn_of_training_slides(names, self.training_slides_)
         found = []
-        for slide in chosen:  # one at a time: a slide's features depend on no other's
-            matrix = assemble(store, [slide], self.setup.features, self.setup.standardize)
-            raw = predictor.predict(matrix.values, matrix.layout.spots[0].xy)
-            if self.setup.model not in ("mean", "mean-rank"):
-                warn_if_constant(raw, f"slide {slide}")
-            values = normalize(raw, normalize_to, predictor.target)
+        for index, table in enumerate(spots):  # a slide's features depend on no other's
+            matrix = assemble(opened, layout.of_slide(index), self.setup_.standardize)
+            raw = predictor.predict(matrix.values, table.xy)
+            if self.setup_.model not in BASELINES:
+                warn_if_constant(raw, f"slide {table.slide}")
+            values = to_units(raw, units, predictor.target)
             if not np.isfinite(values).all():
-                raise BadInput(f"slide {slide}: predictions are not finite; train again")
-            if interval is None or self._residuals is None:
-                found.append(Prediction(slide, values))
-                continue
-            half = self._residuals.half_width(interval, normalize_to, predictor.target)
-            low, high = self._residuals.limits(normalize_to, predictor.target)
-            lower, upper = (np.clip(values + side, low, high) for side in (-half, half))
-            found.append(Prediction(slide, values, lower, upper))
-        return found
-
-    @property
-    def target(self) -> Target:
-        """What its predictions are in units of before they are normalised."""
-        return self._trained().target
+                raise BadInput(f"slide {table.slide}: predictions are not finite; train again")
+            bounds: Sequence[NDArray[np.float64] | None] = (None, None)
+            if interval is not None and self.residuals_ is not None:
+                bounds = self.residuals_.bounds(values, interval, units, predictor.target)
+            found.append(Prediction(table, self.cell_types_, values, units, *bounds))
+        return Predictions(found)
 
     def importances(self) -> dict[str, float]:
-        """Share of each term of the features in the model; empty where the head cannot tell.
+        """Share of each term of the features in the model; empty where the model cannot tell.
 
         A `pca` term counts as a whole.
         """
@@ -227,7 +227,7 @@ class CompositionRegressor:
         shares = predictor.fitted.importance()
         if shares is None:
             return {}
-        names = [str(term) for term in parse_features(self.setup.features)]
+        names = [str(term) for term in parse_features(self.setup_.features)]
         ends = np.cumsum([part.width for part in predictor.reduction.parts])
         parts = np.split(shares, ends[:-1])
         return {name: float(part.sum()) for name, part in zip(names, parts, strict=True)}
@@ -241,22 +241,22 @@ class CompositionRegressor:
             If `folder` exists and is not a bundle.
         """
         predictor = self._trained()
-        head, texts, arrays = predictor.fitted.to_files()
-        arrays = {f"head-{name}": array for name, array in arrays.items()}
+        files = predictor.fitted.to_files()
+        arrays = {f"head-{name}": array for name, array in files.arrays.items()}
         spans, fitted_arrays = predictor.reduction.to_files()
         arrays |= fitted_arrays
-        if self._residuals is not None:
-            arrays |= self._residuals.to_files()
-        fields = {
-            "setup": self.setup.to_json(),
-            "cell_types": list(self.cell_types),
-            "training_slides": list(self.training_slides),
-            "recipes": self.recipes,
+        if self.residuals_ is not None:
+            arrays |= self.residuals_.to_files()
+        document = {
+            "setup": self.setup_.to_json(),
+            "cell_types": list(self.cell_types_),
+            "training_slides": list(self.training_slides_),
+            "recipes": self.recipes_,
             "columns": spans,
             "target": predictor.target.to_json(),
-            "head": head,
+            "head": files.fields,
         }
-        write_bundle(Path(folder), fields, texts, arrays)
+        write_bundle(Path(folder), Files(document, files.texts, arrays))
 
     @classmethod
     def load(cls, folder: str | Path) -> CompositionRegressor:
@@ -268,11 +268,11 @@ class CompositionRegressor:
             If it is not a bundle, or damaged.
         """
         folder = Path(folder)
-        fields, texts, arrays = read_bundle(folder)
         try:
-            return cls._from_bundle(fields, texts, arrays)
+            return cls._from_bundle(read_bundle(folder))
         except HistoboostError as error:
-            raise BadInput(f"{folder}: {error}") from error
+            prefix = "" if str(error).startswith(str(folder)) else f"{folder}: "
+            raise BadInput(f"{prefix}{error}") from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             what = f"{type(error).__name__}: {error}"
             raise BadInput(
@@ -280,47 +280,32 @@ class CompositionRegressor:
             ) from error
 
     @classmethod
-    def _from_bundle(
-        cls, fields: dict[str, Any], texts: dict[str, str], arrays: dict[str, NDArray[Any]]
-    ) -> CompositionRegressor:
-        model = cls()
-        model.setup = Setup.from_json(fields["setup"])
-        model.cell_types = tuple(map(str, fields["cell_types"]))
-        model.training_slides = tuple(map(str, fields["training_slides"]))
-        model.recipes = {str(k): dict(v) for k, v in fields["recipes"].items()}
+    def _from_bundle(cls, files: Files) -> CompositionRegressor:
+        document, texts, arrays = files
+        setup = Setup.from_json(document["setup"])
+        model = cls(**{field.name: getattr(setup, field.name) for field in fields(setup)})
+        model.setup_ = setup
+        model.cell_types_ = tuple(map(str, document["cell_types"]))
+        model.training_slides_ = tuple(map(str, document["training_slides"]))
+        model.recipes_ = {str(k): dict(v) for k, v in document["recipes"].items()}
         own = {k.removeprefix("head-"): a for k, a in arrays.items() if k.startswith("head-")}
-        fitted = make_head(model.setup.model).load(fields["head"], texts, own)
-        reduction = Reduction.from_files(fields["columns"], arrays)
-        width = reduction.parts[-1].stop
-        target = Target.from_json(fields["target"])
-        model._predictor = Predictor(target, reduction, fitted, model.setup.smooth)
+        fitted = find_model(setup.model).head().load(Files(document["head"], texts, own))
+        reduction = Reduction.from_files(document["columns"], arrays)
+        target = Target.from_json(document["target"])
+        model.predictor_ = Predictor(target, reduction, fitted, setup.smooth)
         try:
-            tried = fitted.predict(reduction.apply(np.zeros((1, width), np.float32)))
+            empty = np.zeros((1, reduction.parts[-1].stop), np.float32)
+            tried = fitted.predict(reduction.apply(empty))
         except Exception as error:  # noqa: BLE001  (LightGBM and numpy each raise their own)
             raise ValueError(f"its parts do not fit each other ({error})") from error
-        if tried.shape != (1, len(model.cell_types)):
-            raise ValueError(f"{len(model.cell_types)} cell types, but models for {tried.shape[1]}")
-        model._residuals = Residuals.from_files(arrays, len(model.cell_types))
+        types = len(model.cell_types_)
+        if tried.shape != (1, types):
+            raise ValueError(f"{types} cell types, but models for {tried.shape[1]}")
+        model.residuals_ = Residuals.from_files(arrays, types)
         return model
 
     def _trained(self) -> Predictor:
-        if self._predictor is None:
+        if not hasattr(self, "predictor_"):
             raise BadInput("model: is not trained; call fit or load first")
-        return self._predictor
-
-
-def unlabelled_slides(store: EmbeddingStore) -> list[str]:
-    """Names of the slides without abundances.
-
-    Raises
-    ------
-    HistoboostError
-        If there is none.
-    """
-    warn_of_awaited(store)
-    names = [slide for slide in store.slides() if not store.spots(slide).labelled]
-    if not names:
-        raise BadInput(
-            f"{store.location}: every slide has labels; name those to predict with --slides"
-        )
-    return names
+        predictor: Predictor = self.predictor_
+        return predictor

@@ -72,3 +72,15 @@ def ring_mean(xy: NDArray[np.float64], rings: int) -> sp.csr_array:
     shares = 1.0 / np.maximum(degree, 1)
     weights = np.repeat(shares, np.diff(reach.indptr)).astype(np.float32)
     return sp.csr_array((weights, reach.indices, reach.indptr), shape=reach.shape)
+
+
+def smooth(
+    predicted: NDArray[np.float64], xy: NDArray[np.float64], share: float
+) -> NDArray[np.float64]:
+    """Take `share` of every spot's prediction (N, T) from the mean over its direct neighbours.
+
+    0 changes nothing, 1 leaves the neighbours' mean; where all spots agree, nothing changes.
+    """
+    if share == 0.0:
+        return predicted
+    return np.asarray((1.0 - share) * predicted + share * (ring_mean(xy, 1) @ predicted))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.errors import HistoboostWarning
-from histoboost.regress.features import Columns
+from histoboost.regress.layout import Block
 
 #: Block power iterations, and extra directions kept meanwhile (Halko, Martinsson, Tropp 2011).
 ITERATIONS = 6
@@ -22,13 +22,9 @@ Matrix = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Columns `start` to `stop` of the matrix: as they are, or as components of them.
+    """Columns `start` to `stop` of the matrix: as they are, or as K components of them.
 
-    Attributes
-    ----------
-    start, stop : int
-    mean : ndarray of shape (stop - start,), float32, or None
-    axes : ndarray of shape (stop - start, K), float32, or None
+    `mean` has the shape (stop - start,) and `axes` (stop - start, K); None where nothing is done.
     """
 
     start: int
@@ -55,14 +51,9 @@ class Reduction:
 
     parts: tuple[Part, ...]
 
-    @property
-    def trivial(self) -> bool:
-        """Whether every column stays as it is."""
-        return all(part.axes is None for part in self.parts)
-
     def apply(self, values: Matrix) -> Matrix:
         """(n, F) to (n, G); the array itself where nothing is reduced."""
-        if self.trivial:
+        if all(part.axes is None for part in self.parts):
             return values
         return np.concatenate([part.apply(values) for part in self.parts], axis=1)
 
@@ -95,34 +86,17 @@ class Reduction:
         return cls(tuple(parts))
 
 
-def blocks_of(columns: Sequence[Columns]) -> list[tuple[int, int, int]]:
-    """Start, stop and number of components of every term of the expression."""
-    found: dict[int, tuple[int, int, int]] = {}
-    for column in columns:
-        start = found.get(column.block, (column.start, 0, 0))[0]
-        found[column.block] = (start, column.stop, column.components)
-    return list(found.values())
-
-
-def fit_reduction(columns: Sequence[Columns], blocks: Sequence[Matrix], seed: int) -> Reduction:
-    """Fit the components on the training slides.
-
-    Parameters
-    ----------
-    columns : sequence of Columns
-        Layout of the matrix.
-    blocks : sequence of ndarray of shape (n, F), float32
-        Rows of the training slides.
-    seed : int
-        Where the search for the components begins.
+def fit_reduction(layout: Sequence[Block], blocks: Sequence[Matrix], seed: int) -> Reduction:
+    """Fit the components on the rows (n, F) of the training slides; `seed` starts the search.
 
     Warns
     -----
     HistoboostWarning
-        If there are fewer components than asked for.
+        If the spots have fewer components than requested.
     """
     parts = []
-    for start, stop, components in blocks_of(columns):
+    for block in layout:
+        start, stop, components = block.start, block.stop, block.term.components
         if not components:
             parts.append(Part(start, stop))
             continue

@@ -5,29 +5,34 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from histoboost.errors import BadInput
-from histoboost.regress.features import FeatureMatrix, Layout
-from histoboost.regress.fitting import Predictor, constant_profile, warn_if_constant
+from histoboost.regress.features import FeatureMatrix
+from histoboost.regress.fitting import (
+    Predictor,
+    fit_predictor,
+    spot_weights,
+    warn_if_constant,
+)
 from histoboost.regress.folds import Fold
 from histoboost.regress.heads.constant import target_of
 from histoboost.regress.intervals import Residuals, coverage
 from histoboost.regress.metrics import spearman, type_spearman
 from histoboost.regress.setup import Setup
 from histoboost.regress.targets import fit_target
-
-if TYPE_CHECKING:
-    from histoboost.cache.store import EmbeddingStore
+from histoboost.spots import SpotTable
 
 Array = NDArray[np.float64]
+SCORES = ("spot_spearman", "type_spearman")
 BASELINES = ("mean", "mean-rank")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FoldResult:
     """Scores of one fold.
 
@@ -36,13 +41,15 @@ class FoldResult:
     held_out : tuple of str
         Names of the held-out slides.
     seed : int
+        Seed of the model.
     n_spots : int
+        Number of held-out spots.
     spot_spearman : float
         Mean over the held-out spots.
     type_spearman : float
         Mean over cell types within each held-out slide, then over slides.
     fit_seconds, predict_seconds : float
-        Added over the workers that shared the fold.
+        Wall time.
     baselines : dict
         Per-spot Spearman of the constant profiles on the same spots.
     predictions : dict
@@ -69,6 +76,22 @@ class FoldResult:
         slides = ", ".join(self.held_out)
         return slides if self.group is None else f"{self.group} ({slides})"
 
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the predictions."""
+        return {
+            "name": self.name,
+            "held_out": list(self.held_out),
+            "seed": self.seed,
+            "n_spots": self.n_spots,
+            **{score: getattr(self, score) for score in SCORES},
+            "fit_seconds": self.fit_seconds,
+            "baselines": self.baselines,
+        }
+
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{score} {getattr(self, score):.3f}" for score in SCORES)
+        return f"<FoldResult: {self.name} held out, {self.n_spots} spots, {scores}>"
+
 
 class Described(Protocol):
     """What a `CrossValidation` has to know of a model."""
@@ -93,7 +116,7 @@ class Described(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CrossValidation:
     """Folds and what they say.
 
@@ -104,13 +127,18 @@ class CrossValidation:
     folds : tuple of FoldResult
         One for every held-out group and seed.
     load_seconds : float
+        Wall time of reading.
     seeds : tuple of int
+        The seeds.
+    spots : tuple of SpotTable
+        The slides; empty for an end-to-end model.
     """
 
     setup: Described
     folds: tuple[FoldResult, ...]
     load_seconds: float
     seeds: tuple[int, ...]
+    spots: tuple[SpotTable, ...] = ()
 
     def by_fold(self, score: str) -> Array:
         """`score` of every held-out group, averaged over seeds."""
@@ -127,25 +155,21 @@ class CrossValidation:
         """Per-spot Spearman of a constant profile, mean over folds."""
         return float(np.mean([fold.baselines[name] for fold in self.folds]))
 
+    def to_frame(self) -> pd.DataFrame:
+        """One row per fold: what was held out, seed, spots, scores, baselines, seconds."""
+        rows = [fold.to_json() for fold in self.folds]
+        for row in rows:
+            row["held_out"] = ", ".join(row["held_out"])
+            row |= {f"{name}_spot_spearman": v for name, v in row.pop("baselines").items()}
+        return pd.DataFrame(rows).drop(columns="name")
+
     def to_json(self) -> dict[str, Any]:
         """The fields of `evaluate --json`."""
         result: dict[str, Any] = {
             **self.setup.to_json(),
             "seeds": list(self.seeds),
-            "folds": [
-                {
-                    "name": fold.name,
-                    "held_out": list(fold.held_out),
-                    "seed": fold.seed,
-                    "n_spots": fold.n_spots,
-                    "spot_spearman": fold.spot_spearman,
-                    "type_spearman": fold.type_spearman,
-                    "fit_seconds": fold.fit_seconds,
-                    "baselines": fold.baselines,
-                }
-                for fold in self.folds
-            ],
-            "mean": {name: self.mean(name) for name in ("spot_spearman", "type_spearman")},
+            "folds": [fold.to_json() for fold in self.folds],
+            "mean": {name: self.mean(name) for name in SCORES},
             "baselines": {name: {"spot_spearman": self.baseline(name)} for name in BASELINES},
             "seconds": {
                 "load": self.load_seconds,
@@ -154,47 +178,35 @@ class CrossValidation:
             },
         }
         if len(self.seeds) > 1:
-            result["seed_spread"] = {
-                name: self._seed_spread(name) for name in ("spot_spearman", "type_spearman")
-            }
+            result["seed_spread"] = {name: self._seed_spread(name) for name in SCORES}
         return result
 
-    def residuals(self, store: EmbeddingStore) -> Residuals:
-        """Held-out predictions of the first seed beside the truth."""
-        folds = self._residuals_by_fold(store)
-        return Residuals(
-            tuple(p for fold in folds for p in fold.predicted),
-            tuple(t for fold in folds for t in fold.true),
-        )
+    def residuals(self) -> list[Residuals]:
+        """Held-out predictions of the first seed beside the truth, fold by fold."""
+        true = {table.slide: np.asarray(table.abundance, np.float64) for table in self.spots}
+        return [
+            Residuals(tuple(fold.predictions.values()), tuple(true[s] for s in fold.held_out))
+            for fold in self.folds
+            if fold.seed == self.seeds[0]
+        ]
 
-    def coverage(self, store: EmbeddingStore, level: float, how: str = "rank") -> dict[str, Any]:
+    def coverage(self, level: float, units: str = "rank") -> dict[str, Any]:
         """Share of spots and types that intervals of `level` hold, by fold and on average.
 
         Parameters
         ----------
-        store : EmbeddingStore
-            Where the truth is.
         level : float
             Share that the intervals are to hold.
-        how : str
-            Normalisation, see `normalize`.
+        units : str
+            See `to_units`.
         """
-        folds = self._residuals_by_fold(store)
+        folds = self.residuals()
         if len(folds) < 2:
             raise BadInput("interval: coverage needs two folds; hold out more slides")
         name = target_of(self.setup.model, self.setup.target)
         target = fit_target(name, np.concatenate([t for fold in folds for t in fold.true]))
-        shares = coverage(folds, level, how, target)
+        shares = coverage(folds, level, units, target)
         return {"folds": shares, "mean": float(np.mean(shares))}
-
-    def _residuals_by_fold(self, store: EmbeddingStore) -> list[Residuals]:
-        found = []
-        for fold in self.folds:
-            if fold.seed == self.seeds[0]:
-                tables = [store.spots(slide) for slide in fold.held_out]
-                true = [np.asarray(table.abundance, dtype=np.float64) for table in tables]
-                found.append(Residuals(tuple(fold.predictions.values()), tuple(true)))
-        return found
 
     def _seed_spread(self, score: str) -> float:
         """Standard deviation over seeds of the mean over folds."""
@@ -204,41 +216,44 @@ class CrossValidation:
         ]
         return float(np.std(means, ddof=1))
 
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{score} {self.mean(score):.3f}" for score in SCORES)
+        return (
+            f"<CrossValidation: {self.setup.model} on {self.setup.features}, "
+            f"{len(self.folds)} folds, {scores}>"
+        )
+
+
+def run_fold(
+    matrix: FeatureMatrix, fold: Fold, setup: Setup, jobs: int | None = None
+) -> FoldResult:
+    """Train on a fold's training slides and score its held-out ones."""
+    start = time.perf_counter()
+    predictor = fit_predictor(matrix, fold.training, setup, jobs)
+    return score_fold(matrix, fold, setup, predictor, time.perf_counter() - start)
+
 
 def score_fold(
     matrix: FeatureMatrix, fold: Fold, setup: Setup, predictor: Predictor, fit_seconds: float
 ) -> FoldResult:
     """Score a model that was trained on a fold's training slides on its held-out ones."""
-    start = time.perf_counter()
-    tables = [matrix.layout.spots[slide] for slide in fold.held_out]
-    predictions = {
-        table.slide: predictor.predict(matrix.block(slide), table.xy)
-        for slide, table in zip(fold.held_out, tables, strict=True)
-    }
+    start, layout = time.perf_counter(), matrix.layout
+    predictions = {}
+    for slide in fold.held_out:
+        table = layout.spots[slide]
+        predictions[table.slide] = predictor.predict(matrix.block(slide), table.xy)
+        if setup.model not in BASELINES:
+            warn_if_constant(predictions[table.slide], f"slide {table.slide}")
     predict_seconds = time.perf_counter() - start
-    return score_held_out(matrix.layout, fold, setup, predictions, fit_seconds, predict_seconds)
-
-
-def score_held_out(
-    layout: Layout,
-    fold: Fold,
-    setup: Setup,
-    predictions: dict[str, Array],
-    fit_seconds: float,
-    predict_seconds: float,
-) -> FoldResult:
-    """Score predictions of a fold's held-out slides; no features are looked at."""
-    if setup.model not in BASELINES:
-        for slide, predicted in predictions.items():
-            warn_if_constant(predicted, f"slide {slide}")
     true = [layout.abundance(slide) for slide in fold.held_out]
+    known = [layout.abundance(slide) for slide in fold.training]
     return score_predictions(
         predictions,
         true,
         seed=setup.seed,
         fit_seconds=fit_seconds,
         predict_seconds=predict_seconds,
-        baselines={name: _baseline(layout, fold, name, setup, true) for name in BASELINES},
+        baselines=constant_baselines(known, true, setup.balance),
         group=fold.group,
     )
 
@@ -285,8 +300,23 @@ def _over_spots(predicted: Sequence[NDArray[Any]], true: Sequence[NDArray[Any]])
     return float(np.concatenate([spearman(p, t, axis=1) for p, t in pairs]).mean())
 
 
-def _baseline(
-    layout: Layout, fold: Fold, name: str, setup: Setup, true: Sequence[NDArray[Any]]
-) -> float:
-    profile = constant_profile([layout.abundance(i) for i in fold.training], name, setup.balance)
-    return _over_spots([np.tile(profile, (len(part), 1)) for part in true], true)
+def constant_baselines(
+    training: Sequence[NDArray[Any]], true: Sequence[NDArray[Any]], balance: str = "slide"
+) -> dict[str, float]:
+    """Per-spot Spearman of the constant profiles: what `mean` and `mean-rank` would score.
+
+    Parameters
+    ----------
+    training, true : sequence of ndarray of shape (n, T)
+        Abundances of the training slides and of the held-out ones.
+    balance : str
+        See `Setup`.
+    """
+    together = np.concatenate(training)
+    weights = np.concatenate(spot_weights([len(part) for part in training], balance))
+    scores = {}
+    for name in BASELINES:
+        values = fit_target(target_of(name, ""), together).forward(together)
+        profile = np.average(values, axis=0, weights=weights)
+        scores[name] = _over_spots([np.tile(profile, (len(part), 1)) for part in true], true)
+    return scores

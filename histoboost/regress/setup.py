@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from histoboost.errors import BadInput
-from histoboost.regress.expression import DEFAULT_FEATURES, parse_features
-from histoboost.regress.heads.base import head_names
+from histoboost.regress.expression import COORDS, DEFAULT_FEATURES, parse_features
+from histoboost.regress.heads import MODELS, find_model
 from histoboost.regress.targets import TARGETS
 
-BALANCES = ("slide", "none")
-GROUPINGS = ("slide", "group")
-STANDARDIZE = ("slide", "none")
-#: Names and types of the options that the LightGBM head takes.
-LIGHTGBM_OPTIONS: Mapping[str, type] = {
-    "n_estimators": int,
-    "learning_rate": float,
-    "num_leaves": int,
-    "max_bin": int,
-    "feature_fraction": float,
-    "min_child_samples": int,
-    "reg_lambda": float,
-    "early_stopping": int,
+CHOICES = {
+    "target": TARGETS,
+    "group_by": ("auto", "slide", "group"),
+    "standardize": ("slide", "none"),
+    "balance": ("slide", "none"),
+}
+#: LightGBM's parameters that can be set: type, smallest and largest value.
+LIGHTGBM_OPTIONS: Mapping[str, tuple[type, float, float]] = {
+    "n_estimators": (int, 1, 100_000),
+    "learning_rate": (float, 1e-9, 10),
+    "num_leaves": (int, 2, 131_072),
+    "max_bin": (int, 2, 65_535),
+    "feature_fraction": (float, 1e-9, 1),
+    "min_child_samples": (int, 0, math.inf),
+    "reg_lambda": (float, 0, math.inf),
+    "early_stopping": (int, 1, math.inf),
 }
 
 
@@ -36,12 +40,13 @@ class Setup:
     features : str
         Feature-set expression.
     model : str
-        Name of a head: ``"stack"``, ``"lightgbm"``, ``"ridge"``, ``"kernel"``, ``"blend"``,
-        ``"coords"``, ``"mean"`` or ``"mean-rank"``.
+        ``"stack"``, ``"lightgbm"``, ``"ridge"``, ``"kernel"``, ``"coords"``, ``"mean"`` or
+        ``"mean-rank"``.
     target : str
         ``"rank"``, ``"log"`` or ``"raw"``.
     group_by : str
-        What is held out together, by folds and inner folds: ``"slide"`` or ``"group"``.
+        What is held out together, by folds and inner folds: ``"slide"``, ``"group"``, or
+        ``"auto"``, by group wherever it is known.
     standardize : str
         ``"slide"``: embeddings to mean 0 and variance 1 within each slide, cut off at 3;
         ``"none"``.
@@ -50,6 +55,7 @@ class Setup:
     smooth : float
         Share of a spot's prediction that is taken from the mean of its neighbours', 0 to 1.
     seed : int
+        Decides everything random.
     options : mapping
         LightGBM's parameters that differ from the defaults.
 
@@ -60,9 +66,9 @@ class Setup:
     """
 
     features: str = DEFAULT_FEATURES
-    model: str = "stack"
+    model: str = next(iter(MODELS))
     target: str = "rank"
-    group_by: str = "slide"
+    group_by: str = "auto"
     standardize: str = "slide"
     balance: str = "slide"
     smooth: float = 0.0
@@ -71,37 +77,21 @@ class Setup:
 
     def __post_init__(self) -> None:
         parse_features(self.features)
+        takes = find_model(self.model).options
+        for name, known in CHOICES.items():
+            value = getattr(self, name)
+            if value not in known:
+                raise BadInput(f"{name} {value!r}: unknown; choose one of {', '.join(known)}")
         if not 0.0 <= self.smooth <= 1.0:
             raise BadInput(f"smooth {self.smooth}: must lie between 0 and 1")
         if self.seed < 0:
             raise BadInput(f"seed {self.seed}: must be 0 or more")
-        known = {
-            "model": head_names(),
-            "target": TARGETS,
-            "group_by": GROUPINGS,
-            "standardize": STANDARDIZE,
-            "balance": BALANCES,
-        }
-        for name, values in known.items():
-            if getattr(self, name) not in values:
-                raise BadInput(
-                    f"{name} {getattr(self, name)!r}: unknown; there are {', '.join(values)}"
-                )
         if self.model == "coords":
-            object.__setattr__(self, "features", "coords")
+            object.__setattr__(self, "features", COORDS)
         for name, value in self.options.items():
-            self._check_option(name, value)
-
-    def _check_option(self, name: str, value: Any) -> None:
-        if self.model not in ("lightgbm", "coords", "blend", "stack"):
-            raise BadInput(f"option {name}: model {self.model} takes none; leave it out")
-        if name not in LIGHTGBM_OPTIONS:
-            known = ", ".join(LIGHTGBM_OPTIONS)
-            raise BadInput(f"option {name!r}: unknown; LightGBM's are {known}")
-        kind = LIGHTGBM_OPTIONS[name]
-        number = isinstance(value, int | kind) and not isinstance(value, bool)
-        if not number or not float(value) >= 0:
-            raise BadInput(f"option {name}={value!r}: must be a positive {kind.__name__}")
+            if takes is None or (name == "early_stopping" and name not in takes):
+                raise BadInput(f"option {name}: model {self.model} does not take it; omit it")
+            _check_option(name, value)
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` takes."""
@@ -114,3 +104,16 @@ class Setup:
         if set(values) != names:
             raise BadInput(f"setup: fields {sorted(set(values) ^ names)} do not fit")
         return cls(**values)
+
+
+def _check_option(name: str, value: Any) -> None:
+    if name not in LIGHTGBM_OPTIONS:
+        raise BadInput(
+            f"option {name!r}: unknown; choose one of LightGBM's {', '.join(LIGHTGBM_OPTIONS)}"
+        )
+    kind, low, high = LIGHTGBM_OPTIONS[name]
+    number = isinstance(value, int | kind) and not isinstance(value, bool)
+    if not number or not low <= float(value) <= high:
+        what = "a whole number" if kind is int else "a number"
+        limit = f"of {low:g} or more" if high == math.inf else f"from {low:g} to {high:g}"
+        raise BadInput(f"option {name}={value!r}: must be {what} {limit}")

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 from scipy.stats import rankdata
 
 from histoboost.errors import BadInput
 
 TARGETS = ("rank", "log", "raw")
-#: Every unit that `normalize` knows, with the smallest and largest value it has.
-LIMITS = {
+#: The units in which predictions are handed out, each with its smallest and largest value.
+UNITS = {
     "rank": (0.0, 1.0),
     "rank-slide": (0.0, 1.0),
     "softmax": (0.0, 1.0),
@@ -23,7 +24,6 @@ LIMITS = {
     "abundance": (-math.inf, math.inf),
     "none": (-math.inf, math.inf),
 }
-NORMALIZATIONS = tuple(LIMITS)
 
 #: The log target is ``log(abundance + LOG_FLOOR * mean training abundance)``: below a few percent
 #: of the mean, deconvolution estimates are noise whose logarithm would swamp the rest.
@@ -100,7 +100,7 @@ def fit_target(name: str, abundance: NDArray[Any]) -> Target:
 
 def _check_name(name: str) -> None:
     if name not in TARGETS:
-        raise BadInput(f"target {name!r}: unknown; there are {', '.join(TARGETS)}")
+        raise BadInput(f"target {name!r}: unknown; choose one of {', '.join(TARGETS)}")
 
 
 def _ranks_to_unit(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -108,14 +108,14 @@ def _ranks_to_unit(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(ranks / max(values.shape[1] - 1, 1))
 
 
-def normalize(predicted: NDArray[np.float64], how: str, target: Target) -> NDArray[np.float64]:
-    """Bring the predictions for one slide into the units asked for.
+def to_units(predicted: NDArray[np.float64], units: str, target: Target) -> NDArray[np.float64]:
+    """Predictions for one slide in other units.
 
     Parameters
     ----------
     predicted : ndarray of shape (N, T)
         In units of `target`.
-    how : str
+    units : str
         ``"rank"``: ranks within each spot, in (0, 1]; ``"rank-slide"``: ranks of each type over
         the slide, in (0, 1]; ``"softmax"`` and ``"minmax"`` within each spot (0.5 where all are
         equal); ``"abundance"``: training units; ``"none"``: as predicted.
@@ -129,21 +129,20 @@ def normalize(predicted: NDArray[np.float64], how: str, target: Target) -> NDArr
     Raises
     ------
     HistoboostError
-        If `how` is unknown.
+        If `units` is unknown.
     """
-    if how == "rank":
+    if units == "rank":
         return np.asarray(rankdata(predicted, axis=1) / predicted.shape[1])
-    if how == "rank-slide":
+    if units == "rank-slide":
         return np.asarray(rankdata(predicted, axis=0) / max(len(predicted), 1))
-    if how == "softmax":
-        powers = np.exp(predicted - predicted.max(axis=1, keepdims=True))
-        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
-    if how == "minmax":
+    if units == "softmax":
+        return np.asarray(softmax(predicted, axis=1))
+    if units == "minmax":
         low, high = predicted.min(axis=1, keepdims=True), predicted.max(axis=1, keepdims=True)
         half = np.full_like(predicted, 0.5)
         return np.asarray(np.divide(predicted - low, high - low, out=half, where=high > low))
-    if how == "abundance":
+    if units == "abundance":
         return target.to_abundance(predicted)
-    if how == "none":
+    if units == "none":
         return predicted
-    raise BadInput(f"normalize {how!r}: unknown; there are {', '.join(NORMALIZATIONS)}")
+    raise BadInput(f"units {units!r}: unknown; choose one of {', '.join(UNITS)}")

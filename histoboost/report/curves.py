@@ -16,9 +16,9 @@ from histoboost.regress.heads.stack import FittedStack
 from histoboost.regress.metrics import spearman
 
 if TYPE_CHECKING:
-    from histoboost.regress.boosting import MultiTargetLGBM
     from histoboost.regress.features import FeatureMatrix
     from histoboost.regress.heads.base import Fitted
+    from histoboost.regress.multi_target_lgbm import MultiTargetLGBM
     from histoboost.regress.setup import Setup
 
 #: Shares of the boosting rounds, and of the training slides, that are scored.
@@ -31,7 +31,7 @@ def held_out_score(matrix: FeatureMatrix, fold: Fold, predictor: Predictor) -> f
     scores = [
         spearman(
             predictor.predict(matrix.block(slide), matrix.layout.spots[slide].xy),
-            matrix.abundance(slide),
+            matrix.layout.abundance(slide),
             axis=1,
         )
         for slide in fold.held_out
@@ -48,7 +48,7 @@ def round_counts(rounds: Sequence[int]) -> list[int]:
 def boosted(fitted: Fitted) -> MultiTargetLGBM | None:
     """The boosted trees of a model; None where it has none."""
     if isinstance(fitted, FittedLightGBM):
-        return fitted.model
+        return fitted.trees
     return fitted.trees if isinstance(fitted, FittedStack) else None
 
 
@@ -70,7 +70,7 @@ def by_rounds(
     """
     import lightgbm as lgb
 
-    from histoboost.regress.boosting import MultiTargetLGBM
+    from histoboost.regress.multi_target_lgbm import MultiTargetLGBM
 
     fitted = predictor.fitted
     whole = boosted(fitted)
@@ -79,7 +79,7 @@ def by_rounds(
     scores = []
     for count in counts:
         texts = [each.model_to_string(num_iteration=count) for each in trees]
-        first = MultiTargetLGBM.from_texts(texts, "model")
+        first = MultiTargetLGBM.from_texts(texts)
         shorter: Fitted
         if isinstance(fitted, FittedStack):
             shorter = replace(fitted, trees=first)

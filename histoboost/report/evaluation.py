@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from histoboost.errors import pass_on, warnings_kept
 from histoboost.progress import progress
-from histoboost.regress.features import FeatureMatrix, assemble, describe
+from histoboost.regress.features import FeatureMatrix, assemble
 from histoboost.regress.fitting import Predictor, fit_predictor
 from histoboost.regress.folds import Fold, make_folds
+from histoboost.regress.layout import describe
 from histoboost.regress.leakage import warn_of_shared_groups, warn_of_tuning
 from histoboost.regress.scores import FoldResult, score_fold
+from histoboost.regress.slides import named_slides
 from histoboost.regress.targets import Target
 from histoboost.report import curves
 from histoboost.report.importance import column_groups, gain, permutation
@@ -68,14 +70,12 @@ def evaluate(
     jobs : int, optional
         Cores to use at most.
     """
-    layout = describe(store, slides, setup.features)
-    if setup.group_by == "slide":
-        warn_of_shared_groups(
-            layout.spots, "a model that is trained with --group-by group has them held out together"
-        )
+    layout = describe(store, named_slides(store, slides), setup.features)
+    folds = make_folds(layout.spots, setup.group_by)
+    remedy = "a model that is trained with --group-by auto has them held out together"
+    warn_of_shared_groups(layout.spots, folds, remedy)
     warn_of_tuning(store, layout.recipes, layout.slides)
-    folds = make_folds(layout, setup.group_by, None)
-    matrix = assemble(store, slides, setup.features, setup.standardize)
+    matrix = assemble(store, layout, setup.standardize)
     sizes = curves.slide_counts(min(len(fold.training) for fold in folds), setup)
     predictors, results, size_scores = [], [], []
     with progress("cross-validating", len(folds) * (1 + len(sizes)), "models") as advance:
@@ -163,7 +163,7 @@ def _lost_in_fold(
         lost = permutation(
             lambda values, xy=xy: predictor.predict(values, xy),  # type: ignore[misc]
             block,
-            matrix.abundance(slide),
+            matrix.layout.abundance(slide),
             groups,
             seed,
         )

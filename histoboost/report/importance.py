@@ -11,21 +11,10 @@ from numpy.typing import NDArray
 from histoboost.regress.metrics import spot_spearman
 
 if TYPE_CHECKING:
-    from histoboost.regress.features import Columns
     from histoboost.regress.fitting import Predictor
+    from histoboost.regress.layout import Columns
 
 Groups = dict[str, NDArray[np.intp]]
-
-_SLOPES = "change with them (squared slopes, averaged over some training spots)"
-#: What `gain` shares out, in words, by the name of the model; see `heads.IMPORTANCE`.
-SHARE_MEANS = {
-    "lightgbm": "of all that the trees gained on the training spots, what splits on them gained",
-    "coords": "of all that the trees gained on the training spots, what splits on them gained",
-    "ridge": "how much of the squared weights is theirs",
-    "kernel": f"how strongly the predictions {_SLOPES}",
-    "stack": f"how strongly the kernel ridge's predictions, which the trees build on, {_SLOPES}",
-    "blend": "what ridge and the trees each say of them, by their shares in the blend",
-}
 
 
 def column_groups(columns: Iterable[Columns]) -> dict[str, Groups]:

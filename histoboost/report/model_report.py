@@ -63,26 +63,26 @@ def report(
 
     check_output(Path(output), SUFFIXES)
     regressor = CompositionRegressor.load(model)
-    if len(regressor.training_slides) < 2:
+    if len(regressor.training_slides_) < 2:
         raise BadInput(
-            f"{model}: was trained on {regressor.training_slides[0]} only; a report holds slides "
+            f"{model}: was trained on {regressor.training_slides_[0]} only; a report holds slides "
             "out, so train on two or more"
         )
     opened = EmbeddingStore(store, mode="r")
     with warnings_kept() as heard:
         rest = _predict_rest(opened, regressor)  # says early if the store does not fit the model
-        evaluation = evaluate(opened, regressor.training_slides, regressor.setup, jobs)
+        evaluation = evaluate(opened, regressor.training_slides_, regressor.setup_, jobs)
     pass_on(heard)
     command = shlex.join(["histoboost", "report", str(store), str(model), "-o", str(output)])
     page = {
         "title": f"{Path(model).name} on {Path(store).name}",
-        "source": f"{regressor.setup.model} on {regressor.setup.features}",
+        "source": f"{regressor.setup_.model} on {regressor.setup_.features}",
         "made": f"histoboost {__version__}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "warnings": heard,
-        "types": list(regressor.cell_types),
-        "slides": _slides(opened, evaluation, rest, regressor.target),
-        **_scores(evaluation, regressor.setup),
-        "importance": _importance(evaluation, regressor.setup.model),
+        "types": list(regressor.cell_types_),
+        "slides": _slides(opened, evaluation, rest, regressor.predictor_.target),
+        **_scores(evaluation, regressor.setup_),
+        "importance": _importance(evaluation, regressor.setup_.model),
         "curves": {
             "rounds": _curve(evaluation, evaluation.rounds),
             "sizes": _curve(evaluation, evaluation.sizes),
@@ -97,13 +97,13 @@ def _predict_rest(
     store: EmbeddingStore, model: CompositionRegressor
 ) -> dict[str, NDArray[np.float64]]:
     """What the model says of slides that it was not trained on and that have its embeddings."""
-    needed = set(model.recipes)
+    needed = set(model.recipes_)
     names = [
         name
         for name in store.slides()
-        if name not in model.training_slides and needed <= set(store.embeddings(name))
+        if name not in model.training_slides_ and needed <= set(store.embeddings(name))
     ]
-    found = model.predict(store, names, normalize_to="none") if names else []
+    found = model.predict(store, names, units="none") if names else []
     return {prediction.slide: prediction.values for prediction in found}
 
 
@@ -149,7 +149,7 @@ def _scores(evaluation: Evaluation, setup: Setup) -> dict[str, Any]:
     scores = CrossValidation(setup, tuple(evaluation.results), 0.0, (setup.seed,))
     found = scores.to_json()
     by_type = {
-        slide: spearman(values, evaluation.matrix.abundance(layout.slides.index(slide)), axis=0)
+        slide: spearman(values, layout.abundance(layout.slides.index(slide)), axis=0)
         for result in evaluation.results
         for slide, values in result.predictions.items()
     }
@@ -168,12 +168,11 @@ def _scores(evaluation: Evaluation, setup: Setup) -> dict[str, Any]:
 
 
 def _importance(evaluation: Evaluation, model: str) -> dict[str, Any]:
-    from histoboost.regress.heads.base import IMPORTANCE
-    from histoboost.report.importance import SHARE_MEANS
+    from histoboost.regress.heads import find_model
 
     return {
-        "gain_name": f"Share of {IMPORTANCE.get(model, 'the fit')}",
-        "gain_means": SHARE_MEANS.get(model),
+        "gain_name": f"Share of {find_model(model).importance or 'the fit'}",
+        "gain_means": find_model(model).meaning or None,
         "ways": {
             way: [{"name": name, **values} for name, values in groups.items()]
             for way, groups in evaluation.ways.items()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from histoboost import __version__
 
 if TYPE_CHECKING:
-    from histoboost.regress.features import Layout
+    from histoboost.regress.layout import Layout
     from histoboost.regress.model import CompositionRegressor
 
 #: Libraries whose version may change the numbers.
@@ -47,7 +47,7 @@ def provenance(
     command : str
         How the report was made.
     """
-    setup = model.setup
+    setup = model.setup_
     digest = hashlib.sha256((folder / "model.json").read_bytes()).hexdigest()
     settings = {
         "target": setup.target,
@@ -64,7 +64,7 @@ def provenance(
         ("Model digest", f"sha256:{digest}"),
         ("Features", setup.features),
         ("Settings", ", ".join(f"{name} {value}" for name, value in settings.items())),
-        ("Trained on", ", ".join(model.training_slides)),
+        ("Trained on", ", ".join(model.training_slides_)),
         ("Store", store),
         ("histoboost", __version__),
         ("Libraries", versions()),

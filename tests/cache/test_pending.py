@@ -12,8 +12,7 @@ from histoboost.cli import main
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.featurize import featurize
 from histoboost.phantom import write_phantom
-from histoboost.regress.folds import labelled_slides
-from histoboost.regress.model import unlabelled_slides
+from histoboost.regress.slides import labelled_slides, unlabelled_slides
 
 
 @pytest.fixture
@@ -49,7 +48,7 @@ def test_who_takes_all_slides_is_warned_that_some_are_still_to_come(
     cut_off: EmbeddingStore,
 ) -> None:
     with pytest.warns(HistoboostWarning, match="S_3, S_4 not there yet"):
-        assert labelled_slides(cut_off, None) == ["S_1", "S_2"]
+        assert [table.slide for table in labelled_slides(cut_off)] == ["S_1", "S_2"]
     with (
         pytest.warns(HistoboostWarning, match="S_3, S_4 not there yet"),
         pytest.raises(HistoboostError, match="every slide has labels"),
@@ -60,7 +59,7 @@ def test_who_takes_all_slides_is_warned_that_some_are_still_to_come(
 def test_who_names_slides_is_not_warned(
     cut_off: EmbeddingStore, recwarn: pytest.WarningsRecorder
 ) -> None:
-    assert labelled_slides(cut_off, ["S_1", "S_2"]) == ["S_1", "S_2"]
+    assert [t.slide for t in labelled_slides(cut_off, ["S_1", "S_2"])] == ["S_1", "S_2"]
     assert not recwarn.list
 
 

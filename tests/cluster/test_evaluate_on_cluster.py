@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
-from ast import literal_eval
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +18,13 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError
 from histoboost.featurize import featurize
 from histoboost.regress.crossval import run_folds
-from histoboost.regress.fold_cache import KeptFolds
+from histoboost.regress.fold_cache import FoldCache
 from histoboost.regress.model import CompositionRegressor
 from histoboost.regress.scores import CrossValidation
 from histoboost.regress.setup import Setup
+from histoboost.regress.slides import labelled_slides
 
-SETUP = Setup(model="lightgbm", options={"n_estimators": 10})
-#: Two models whose types can be divided, and one whose types cannot.
-SETUPS = (
-    SETUP,
-    Setup(model="stack", smooth=0.3, options={"n_estimators": 10}),
-    Setup(model="blend", options={"n_estimators": 10}),
-)
+SETUP = Setup(model="lightgbm", group_by="slide", options={"n_estimators": 10})
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +44,9 @@ def assert_same(found: CrossValidation, expected: CrossValidation) -> None:
             np.testing.assert_array_equal(predicted, other.predictions[slide])
 
 
-def trained_types(log: str) -> list[tuple[int, ...]]:
-    """The cell types of every unit that a worker has begun."""
-    return [literal_eval(types) for types in re.findall(r"cell types (\(.*\))", log)]
-
-
-def has_a_part(log: str) -> bool:
-    """Whether a worker has begun some of the 14 cell types of a fold, but not all."""
-    return any(len(types) < 14 for types in trained_types(log))
+def begun(log: str) -> int:
+    """The number of folds that a worker has begun."""
+    return log.count("fold that holds out")
 
 
 def evaluate(store: Path, address: str, folder: Path, *more: str) -> subprocess.Popen[str]:
@@ -79,56 +68,29 @@ def test_folds_and_models_of_a_cluster_equal_those_of_this_machine(
 
     cluster.start_worker("one")
     cluster.start_worker("two")
-    expected = run_folds(store, SETUP, seeds=2)
-    kept = KeptFolds(tmp_path / "folds")
+    spots = labelled_slides(store)
+    cache = FoldCache(tmp_path / "folds")
+    options = {"n_estimators": 10}
     with connect(cluster.address) as client:
         client.wait_for_workers(2, timeout=120)
-        assert_same(run_folds(store, SETUP, seeds=2, client=client, kept=kept), expected)
+        for setup in (SETUP, replace(SETUP, model="stack", smooth=0.3)):
+            expected = run_folds(store, setup, spots, seeds=2)
+            found = run_folds(store, setup, spots, seeds=2, client=client, cache=cache)
+            assert_same(found, expected)
+        model = CompositionRegressor(model="stack", smooth=0.3, options=options)
+        model.fit(store, client=client).save(tmp_path / "there")
+        model.fit(store).save(tmp_path / "here")
+    files = [
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+        for name in ("here", "there")
+    ]
+    assert files[0] == files[1]
     # What the cluster did is kept: nothing is left for a second run.
-    assert_same(run_folds(store, SETUP, seeds=2, client=None, kept=kept), expected)
-    assert len(list((tmp_path / "folds").glob("*.json"))) == len(expected.folds)
-
-
-def test_workers_divide_the_types_of_one_fold_and_read_the_features_once(
-    cluster, store: EmbeddingStore
-) -> None:
-    from histoboost.cluster import connect
-
-    cluster.start_worker("one")
-    cluster.start_worker("two")
-    with connect(cluster.address) as client:
-        client.wait_for_workers(2, timeout=120)
-        for setup in SETUPS:
-            there = run_folds(store, setup, held_out=["S_1"], client=client)
-            assert_same(there, run_folds(store, setup, held_out=["S_1"]))
-            if setup is SETUPS[0]:
-                divided = [trained_types(cluster.log(name)) for name in ("one", "two")]
-    assert sorted(len(units) for units in divided) == [1, 1]
-    assert sorted(i for units in divided for types in units for i in types) == list(range(14))
+    count = len(list((tmp_path / "folds").glob("*.json")))
+    assert count == 2 * len(expected.folds)
+    assert_same(run_folds(store, setup, spots, seeds=2, cache=cache), expected)
     for name in ("one", "two"):
         assert cluster.log(name).count("read features") == 1
-
-
-def test_a_model_whose_types_several_workers_trained_has_the_same_files(
-    cluster, store: EmbeddingStore, tmp_path: Path
-) -> None:
-    from histoboost.cluster import connect
-
-    cluster.start_worker("one")
-    cluster.start_worker("two")
-    with connect(cluster.address) as client:
-        client.wait_for_workers(2, timeout=120)
-        for setup in SETUPS:
-            here, there = tmp_path / f"{setup.model}-here", tmp_path / f"{setup.model}-there"
-            for folder, used in ((here, None), (there, client)):
-                model = CompositionRegressor()
-                model.setup = setup
-                model.fit(store, client=used).save(folder)
-            assert [path.name for path in here.iterdir()]
-            for path in here.iterdir():
-                assert (there / path.name).read_bytes() == path.read_bytes()
-    first = [trained_types(cluster.log(name))[0] for name in ("one", "two")]
-    assert sorted(first) == [tuple(range(7)), tuple(range(7, 14))]
 
 
 def test_a_worker_killed_in_the_middle_of_a_fold_costs_only_what_it_held(
@@ -136,23 +98,22 @@ def test_a_worker_killed_in_the_middle_of_a_fold_costs_only_what_it_held(
 ) -> None:
     workers = {name: cluster.start_worker(name) for name in ("one", "two")}
     cluster.wait_for_workers(2)
-    # Three trainings on two workers: one for each, and the third is divided in two.
     choices = ["--held-out", "S_1", "--seeds", "3", "--set", "n_estimators=300"]
     run = evaluate(Path(store.location), cluster.address, tmp_path, *choices)
     deadline = time.monotonic() + 300
-    while not (in_a_part := [name for name in workers if has_a_part(cluster.log(name))]):
-        assert time.monotonic() < deadline, "no worker was given a part of a fold"
+    while not (busy := [name for name in workers if begun(cluster.log(name))]):
+        assert time.monotonic() < deadline, "no worker was given a fold"
         time.sleep(0.01)
-    workers[in_a_part[0]].send_signal(signal.SIGKILL)
+    workers[busy[0]].send_signal(signal.SIGKILL)
     assert run.poll() is None, "the command was over before the worker died"
     _, err = run.communicate(timeout=400)
     assert run.returncode == 0, err
     setup = Setup(model="lightgbm", options={"n_estimators": 300})
-    expected = run_folds(store, setup, seeds=3, held_out=["S_1"]).to_json()
+    spots = labelled_slides(store)
+    expected = run_folds(store, setup, spots, seeds=3, held_out=["S_1"]).to_json()
     found = json.loads((tmp_path / "scores.json").read_text())
-    units = trained_types(cluster.log("one") + cluster.log("two"))
     # It held the unit that it was at, and at most the result of the one before.
-    assert 4 + 1 <= len(units) <= 4 + 2
+    assert 3 + 1 <= begun(cluster.log("one") + cluster.log("two")) <= 3 + 2
     for one, other in zip(found["folds"], expected["folds"], strict=True):
         assert {**one, "fit_seconds": 0} == {**other, "fit_seconds": 0}
 
@@ -170,7 +131,7 @@ def test_a_worker_that_cannot_see_the_store_ends_the_command_with_one_line(
     assert run.returncode == 2, err
     errors = [line for line in err.splitlines() if line.startswith("Error:")]
     assert len(errors) == 1
-    assert "fold that holds out S_1, cell types" in errors[0]
+    assert "fold that holds out S_1" in errors[0]
     assert f"cannot see the store {location}" in errors[0]
     assert "Traceback" not in err
 
@@ -191,7 +152,7 @@ def test_a_lost_scheduler_is_said_in_one_line_and_what_is_done_is_kept(
     from histoboost.cluster import connect
 
     cluster.start_worker("one")
-    kept = KeptFolds(tmp_path / "folds")
+    kept = FoldCache(tmp_path / "folds")
     keep = kept.keep
 
     def keep_then_lose_the_scheduler(key: str, result: object) -> None:
@@ -203,5 +164,5 @@ def test_a_lost_scheduler_is_said_in_one_line_and_what_is_done_is_kept(
         pytest.raises(HistoboostError, match="run the same command again"),
         connect(cluster.address) as client,
     ):
-        run_folds(store, SETUP, seeds=4, client=client, kept=kept)
+        run_folds(store, SETUP, labelled_slides(store), seeds=4, client=client, cache=kept)
     assert list((tmp_path / "folds").glob("*.json"))

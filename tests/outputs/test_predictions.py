@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import anndata
@@ -12,7 +13,7 @@ import pytest
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError
 from histoboost.outputs.predictions import check_prediction_output, write_predictions
-from histoboost.regress.model import Prediction
+from histoboost.regress.predictions import Prediction
 from histoboost.spots import SpotTable
 
 TYPES = ["T cell", "B cell", "C/D"]
@@ -29,11 +30,11 @@ def store(tmp_path: Path) -> EmbeddingStore:
 
 
 @pytest.fixture
-def predictions() -> list[Prediction]:
+def predictions(store: EmbeddingStore) -> list[Prediction]:
     rng = np.random.default_rng(0)
     values = [rng.random((n, 3)) for n in (4, 3)]
     return [
-        Prediction(slide, each, each - 1, each + 1)
+        Prediction(store.spots(slide), tuple(TYPES), each, "rank", each - 1, each + 1)
         for slide, each in zip(("S_1", "S_2"), values, strict=True)
     ]
 
@@ -69,7 +70,7 @@ def test_anndata_holds_predictions_in_obsm(tmp_path: Path, store, predictions, s
 def test_csv_stays_the_challenges_layout(tmp_path: Path, store, predictions):
     path = tmp_path / "out.csv"
     check_prediction_output(path)
-    write_predictions(path, TYPES, [Prediction("S_1", predictions[0].values)], store.spots)
+    write_predictions(path, TYPES, [replace(predictions[0], low=None, high=None)], store.spots)
     lines = path.read_text().splitlines()
     assert lines[0] == "ID,T cell,B cell,C/D"
     assert [line.split(",")[0] for line in lines[1:]] == ["0", "1", "2", "3"]

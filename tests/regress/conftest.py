@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from histoboost.cache.recipe import Recipe
 from histoboost.cache.store import EmbeddingStore
+from histoboost.regress.features import FeatureMatrix, assemble
+from histoboost.regress.layout import Layout, describe
+from histoboost.regress.slides import named_slides
 from histoboost.spots import SpotTable
 
 TYPES = tuple(f"C{i}" for i in range(1, 7))
@@ -65,6 +68,18 @@ def fill_store(path: Path, *, shuffled: bool = False, slides: int = 4, seed: int
             values = (latent @ mix + noise + rng.normal(size=mix.shape[1])).astype(np.float32)
             add_embedding(store, slide, f"net@{patch}", values, patch_px=patch)
     return path
+
+
+def layout_of(store: EmbeddingStore, slides: Sequence[str], features: str) -> Layout:
+    """The layout of `features` for these slides."""
+    return describe(store, named_slides(store, slides), features)
+
+
+def matrix_of(
+    store: EmbeddingStore, slides: Sequence[str], features: str, standardize: str = "slide"
+) -> FeatureMatrix:
+    """The matrix of `features` for these slides."""
+    return assemble(store, layout_of(store, slides, features), standardize)
 
 
 @pytest.fixture(scope="session")

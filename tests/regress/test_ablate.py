@@ -14,9 +14,22 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.regress import crossval
 from histoboost.regress.ablate import ablate, paired_difference
-from histoboost.regress.fold_cache import KeptFolds
+from histoboost.regress.fold_cache import FoldCache
+from histoboost.regress.setup import Setup
+from histoboost.regress.slides import labelled_slides
 
 from .conftest import add_embedding
+
+BY_SLIDE = {"model": "ridge", "group_by": "slide"}
+LIGHTGBM = {"model": "lightgbm", "group_by": "slide", "jobs": 1}
+pytestmark = pytest.mark.filterwarnings("ignore:slides A, B are of one group")
+
+
+def score(
+    store: EmbeddingStore, kept: FoldCache, slides: list[str] | None = None, **change: object
+) -> None:
+    setup = Setup("net@32", **{**BY_SLIDE, **change})
+    crossval.run_folds(store, setup, labelled_slides(store, slides), cache=kept)
 
 
 def test_intervals_are_those_of_the_paired_t_test() -> None:
@@ -29,7 +42,7 @@ def test_intervals_are_those_of_the_paired_t_test() -> None:
 
 
 def test_rows_are_compared_with_the_first(store: EmbeddingStore) -> None:
-    table = ablate(store, ["net@32", "net@64", "net@32"], model="ridge")
+    table = ablate(store, ["net@32", "net@64", "net@32"], **BY_SLIDE)
     result = json.loads(json.dumps(table.to_json()))
     first, second, same = result["rows"]
     delta = second["mean"]["spot_spearman"] - first["mean"]["spot_spearman"]
@@ -41,7 +54,7 @@ def test_rows_are_compared_with_the_first(store: EmbeddingStore) -> None:
 
 
 def test_leave_one_out_drops_each_term_in_turn(store: EmbeddingStore) -> None:
-    table = ablate(store, ["net@*+coords"], leave_one_out=True, model="ridge")
+    table = ablate(store, ["net@*+coords"], leave_one_out=True, **BY_SLIDE)
     assert [row.setup.features for row in table.rows] == [
         "net@32+net@64+coords",
         "net@64+coords",
@@ -57,7 +70,9 @@ def test_seeds_are_averaged(make_store: Callable[..., EmbeddingStore]) -> None:
         noise = np.random.default_rng(0).normal(size=(72, 80))
         add_embedding(store, slide, "wide", (small @ np.ones((12, 80)) + noise).astype(np.float32))
     few = {"n_estimators": 5, "num_leaves": 3}
-    table = ablate(store, ["wide", "net@64"], seeds=2, options=few, model="lightgbm", jobs=1)
+    table = ablate(
+        store, ["wide", "net@64"], seeds=2, options=few, model="lightgbm", group_by="slide", jobs=1
+    )
     assert [fold.seed for fold in table.rows[0].folds] == [0, 0, 0, 1, 1, 1]
     assert len(table.rows[0].by_fold("spot_spearman")) == 3
     assert table.to_json()["rows"][0]["seed_spread"]["spot_spearman"] > 0
@@ -77,13 +92,13 @@ def test_a_slip_in_the_last_feature_set_shows_before_the_first_is_computed(
     monkeypatch.setattr(crossval, "run_fold", lambda *arguments: computed.append(arguments))
     for wrong in ("net@65", "net@32:ring1+nte@*"):
         with pytest.raises(HistoboostError, match="no embedding matches"):
-            ablate(store, ["net@32", "net@64", wrong], model="ridge")
+            ablate(store, ["net@32", "net@64", wrong], **BY_SLIDE)
     assert not computed
 
 
 def test_what_is_said_of_a_feature_set_is_said_once(store: EmbeddingStore) -> None:
     with pytest.warns(HistoboostWarning) as heard:
-        ablate(store, ["pca:99(net@32)+coords"], leave_one_out=True, model="ridge")
+        ablate(store, ["pca:99(net@32)+coords"], leave_one_out=True, **BY_SLIDE)
     assert sum("pca:99" in str(one.message) for one in heard) == 1
 
 
@@ -98,29 +113,39 @@ def test_an_interrupted_ablation_goes_on_where_it_was(
         done.append(arguments[1])
         return real(*arguments)  # type: ignore[arg-type]
 
-    kept = KeptFolds(tmp_path / "kept")
+    kept = FoldCache(tmp_path / "kept")
     specs = ["net@32", "net@64"]
     monkeypatch.setattr(crossval, "run_fold", stops_after_four)
     with pytest.raises(KeyboardInterrupt):
-        ablate(store, specs, model="ridge", kept=kept)
+        ablate(store, specs, **BY_SLIDE, cache=kept)
     counted = []
     monkeypatch.setattr(crossval, "run_fold", lambda *a: counted.append(1) or real(*a))
-    resumed = ablate(store, specs, model="ridge", kept=kept)
+    resumed = ablate(store, specs, **BY_SLIDE, cache=kept)
     assert len(counted) == 2
     monkeypatch.setattr(crossval, "run_fold", real)
-    fresh = ablate(store, specs, model="ridge")
+    fresh = ablate(store, specs, **BY_SLIDE)
     for one, other in zip(resumed.rows, fresh.rows, strict=True):
         np.testing.assert_array_equal(one.by_fold("spot_spearman"), other.by_fold("spot_spearman"))
 
 
-def test_a_kept_result_that_cannot_be_read_is_computed_again(
-    store: EmbeddingStore, tmp_path: Path
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text[:20],
+        lambda text: text.replace('"spot_spearman": 0.', '"spot_spearman": 0.9'),
+        lambda text: text.replace('"n_spots": 72', '"n_spots": 73'),
+        lambda text: "[" * 100_000,
+    ],
+    ids=["cut short", "another score", "another number of spots", "deep"],
+)
+def test_a_kept_result_that_is_not_as_it_was_written_is_computed_again(
+    store: EmbeddingStore, tmp_path: Path, change: Callable[[str], str]
 ) -> None:
-    kept = KeptFolds(tmp_path)
-    first = ablate(store, ["net@32", "net@64"], model="ridge", kept=kept)
+    kept = FoldCache(tmp_path)
+    first = ablate(store, ["net@32", "net@64"], **BY_SLIDE, cache=kept)
     for path in tmp_path.glob("*.json"):
-        path.write_text(path.read_text()[:20])
-    again = ablate(store, ["net@32", "net@64"], model="ridge", kept=kept)
+        path.write_text(change(path.read_text()))
+    again = ablate(store, ["net@32", "net@64"], **BY_SLIDE, cache=kept)
     assert first.to_json()["rows"][0]["mean"] == again.to_json()["rows"][0]["mean"]
 
 
@@ -137,18 +162,18 @@ def test_a_kept_result_that_cannot_be_read_is_computed_again(
 def test_whatever_changes_the_numbers_is_computed_anew(
     store: EmbeddingStore, tmp_path: Path, change: dict[str, object]
 ) -> None:
-    kept = KeptFolds(tmp_path)
-    crossval.run_folds(store, crossval.Setup("net@32", "ridge"), kept=kept)
+    kept = FoldCache(tmp_path)
+    score(store, kept)
     count = len(list(tmp_path.iterdir()))
     slides = change.pop("slides", None)
-    crossval.run_folds(store, crossval.Setup("net@32", "ridge", **change), slides=slides, kept=kept)
+    score(store, kept, slides, **change)
     assert len(list(tmp_path.iterdir())) > count
 
 
 def test_other_labels_or_embeddings_are_computed_anew(
     make_store: Callable[..., EmbeddingStore], tmp_path: Path
 ) -> None:
-    kept = KeptFolds(tmp_path)
+    kept = FoldCache(tmp_path)
     for index, store in enumerate((make_store(), make_store(seed=1), make_store()), start=1):
-        crossval.run_folds(store, crossval.Setup("net@32", "ridge"), kept=kept)
+        score(store, kept)
         assert len(list(tmp_path.iterdir())) == 3 * min(index, 2)

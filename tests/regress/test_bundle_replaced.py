@@ -11,16 +11,17 @@ import pytest
 
 from histoboost.errors import HistoboostError
 from histoboost.regress.bundle import check_target, read_bundle, write_bundle
+from histoboost.regress.heads.base import Files
 
 
 class Killed(BaseException):
     """The end of the process."""
 
 
-def content(number: int) -> tuple[dict[str, int], dict[str, str], dict[str, np.ndarray]]:
+def content(number: int) -> Files:
     """A bundle whose every part says `number`; one file is the same in all."""
     arrays = {"mean": np.full(3, float(number)), "same": np.zeros(2)}
-    return {"number": number}, {"tree_000": f"tree {number}"}, arrays
+    return Files({"number": number}, {"tree_000": f"tree {number}"}, arrays)
 
 
 def number_of(folder: Path) -> int:
@@ -43,7 +44,7 @@ def as_format_1(folder: Path) -> None:
 @pytest.fixture(params=[1, 2])
 def bundle(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """A bundle of the format of 0.1.0, and one of today's."""
-    write_bundle(tmp_path / "m", *content(1))
+    write_bundle(tmp_path / "m", content(1))
     if request.param == 1:
         as_format_1(tmp_path / "m")
     assert number_of(tmp_path / "m") == 1
@@ -76,7 +77,7 @@ def test_a_kill_or_a_full_disk_leaves_the_old_bundle_or_the_new_one(
     with monkeypatch.context() as patch:
         fail_at(patch, call, step, error)
         try:
-            write_bundle(bundle, *content(2))
+            write_bundle(bundle, content(2))
         except HistoboostError as line:
             said = str(line)
             assert "No space left on device" in said
@@ -84,7 +85,7 @@ def test_a_kill_or_a_full_disk_leaves_the_old_bundle_or_the_new_one(
         except Killed:
             pass
     assert number_of(bundle) in (1, 2)
-    write_bundle(bundle, *content(3))
+    write_bundle(bundle, content(3))
     assert number_of(bundle) == 3
     # model.json, a tree and two arrays; no index knows of files of 0.1.0 whose removal was killed.
     plain = {"tree_000.txt", "mean.npy", "same.npy"}
@@ -101,7 +102,7 @@ def test_a_reader_beside_a_save_gets_one_or_the_other(
         if saves and path.name == "model.json":
             with monkeypatch.context() as patch:
                 patch.setattr(Path, "read_bytes", original)
-                write_bundle(bundle, *content(saves.pop(0)))
+                write_bundle(bundle, content(saves.pop(0)))
         return data
 
     monkeypatch.setattr(Path, "read_bytes", read)
@@ -113,7 +114,7 @@ def test_only_the_files_of_the_older_bundle_go(bundle: Path) -> None:
     for name, data in mine.items():
         (bundle / name).parent.mkdir(exist_ok=True)
         (bundle / name).write_bytes(data)
-    write_bundle(bundle, *content(2))
+    write_bundle(bundle, content(2))
     assert number_of(bundle) == 2
     assert {name: (bundle / name).read_bytes() for name in mine} == mine
     assert len(list(bundle.iterdir())) == 4 + 4
@@ -123,7 +124,7 @@ def test_only_the_files_of_the_older_bundle_go(bundle: Path) -> None:
 def test_a_folder_with_some_other_model_json_is_refused(tmp_path: Path, document: str) -> None:
     (tmp_path / "model.json").write_text(document)
     (tmp_path / "weights.bin").write_bytes(b"mine")
-    for attempt in (lambda: check_target(tmp_path), lambda: write_bundle(tmp_path, *content(1))):
+    for attempt in (lambda: check_target(tmp_path), lambda: write_bundle(tmp_path, content(1))):
         with pytest.raises(HistoboostError, match=r"model\.json") as caught:
             attempt()
         assert "\n" not in str(caught.value)
@@ -137,7 +138,7 @@ def test_names_in_a_bundle_lead_to_no_deletion_outside_of_it(bundle: Path) -> No
     document = json.loads((bundle / "model.json").read_text())
     document["files"] |= {"../victim.txt": "0" * 64, "a.txt": "/../../victim", "b.npy": 3}
     (bundle / "model.json").write_text(json.dumps(document))
-    write_bundle(bundle, *content(2))
+    write_bundle(bundle, content(2))
     assert victim.read_text() == "mine"
     assert number_of(bundle) == 2
 
@@ -145,11 +146,11 @@ def test_names_in_a_bundle_lead_to_no_deletion_outside_of_it(bundle: Path) -> No
 def test_a_model_that_is_a_link_stays_one_and_its_target_is_replaced(bundle: Path) -> None:
     alias = bundle.parent / "alias"
     alias.symlink_to(bundle)
-    write_bundle(alias, *content(2))
+    write_bundle(alias, content(2))
     assert alias.is_symlink()
     assert number_of(bundle) == number_of(alias) == 2
     new = bundle.parent / "new"
     new.symlink_to(bundle.parent / "made")
-    write_bundle(new, *content(4))
+    write_bundle(new, content(4))
     assert new.is_symlink()
     assert number_of(bundle.parent / "made") == 4

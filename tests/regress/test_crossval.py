@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,18 +13,20 @@ import pytest
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.regress.crossval import cross_validate
-from histoboost.regress.heads.base import head_names
+from histoboost.regress.folds import group_keys, make_folds
+from histoboost.regress.heads import MODELS
+from histoboost.spots import SpotTable
 
 FEW = {"n_estimators": 30, "num_leaves": 4}
 
 
 def options(model: str) -> dict[str, int]:
-    return FEW if model in ("lightgbm", "coords", "blend", "stack") else {}
+    return FEW if model in ("lightgbm", "coords", "stack") else {}
 
 
-@pytest.mark.parametrize("model", ["lightgbm", "ridge", "kernel", "blend", "stack"])
+@pytest.mark.parametrize("model", ["lightgbm", "ridge", "kernel", "stack"])
 def test_every_head_beats_the_constant_profiles(store: EmbeddingStore, model: str) -> None:
-    scores = cross_validate(store, "net@*", model, options=options(model), jobs=1)
+    scores = cross_validate(store, "net@*", model, options=options(model), jobs=1, group_by="slide")
     assert scores.mean("spot_spearman") > scores.baseline("mean-rank") + 0.05
     assert scores.mean("type_spearman") > 0.3
 
@@ -38,7 +41,9 @@ def test_a_constant_profile_scores_like_the_baseline_of_its_name(
 
 
 def test_json_is_as_the_design_says(store: EmbeddingStore) -> None:
-    result = json.loads(json.dumps(cross_validate(store, "net@32", "ridge").to_json()))
+    result = json.loads(
+        json.dumps(cross_validate(store, "net@32", "ridge", group_by="slide").to_json())
+    )
     assert result["features"] == "net@32"
     assert (result["model"], result["target"]) == ("ridge", "rank")
     assert [fold["held_out"] for fold in result["folds"]] == [["A"], ["B"], ["C"]]
@@ -51,9 +56,49 @@ def test_json_is_as_the_design_says(store: EmbeddingStore) -> None:
     assert set(result["seconds"]) == {"load", "fit", "predict"}
 
 
-def test_groups_are_held_out_together(store: EmbeddingStore) -> None:
-    scores = cross_validate(store, "net@32", "ridge", group_by="group")
+@pytest.mark.parametrize("group_by", [{}, {"group_by": "auto"}, {"group_by": "group"}])
+def test_groups_are_held_out_together_wherever_they_are_known(
+    store: EmbeddingStore, group_by: dict[str, str]
+) -> None:
+    scores = cross_validate(store, "net@32", "ridge", **group_by)
     assert [fold.held_out for fold in scores.folds] == [("A", "B"), ("C",)]
+
+
+def spots_of(**groups: str | None) -> list[SpotTable]:
+    xy = np.array([[0.0, 0.0]])
+    return [SpotTable(slide, xy, ("0",), group=group) for slide, group in groups.items()]
+
+
+def test_a_slide_without_a_group_is_held_out_alone() -> None:
+    spots = spots_of(A="p1", B=None, C="p1", p1=None)
+    folds = make_folds(spots, "auto")
+    assert [fold.held_out for fold in folds] == [(0, 2), (1,), (3,)]
+    assert [fold.group for fold in folds] == ["p1", None, None]
+    with pytest.raises(HistoboostError, match="slide B: has no group"):
+        make_folds(spots, "group")
+
+
+def test_inner_folds_hold_out_groups_while_there_are_several() -> None:
+    assert len(set(group_keys(spots_of(A="p1", B="p1", C="p2"), "auto"))) == 2
+    assert len(set(group_keys(spots_of(A="p1", B="p1"), "auto"))) == 2  # else none is held out
+
+
+def test_a_path_and_a_single_name_mean_what_a_store_and_a_list_do(
+    store: EmbeddingStore, store_path: Path
+) -> None:
+    one = cross_validate(str(store_path), "net@32", "ridge", held_out="C", slides=["A", "C"])
+    other = cross_validate(store, "net@32", "ridge", held_out=["C"], slides=("A", "C"))
+    assert one.mean("spot_spearman") == other.mean("spot_spearman")
+
+
+def test_scores_are_a_table_with_one_row_per_fold(store: EmbeddingStore) -> None:
+    scores = cross_validate(store, "net@32", "ridge", seeds=2)
+    frame = scores.to_frame()
+    assert list(frame["held_out"]) == ["A, B", "C"] * 2
+    assert list(frame["seed"]) == [0, 0, 1, 1]
+    assert frame["spot_spearman"].mean() == pytest.approx(scores.mean("spot_spearman"))
+    assert {"type_spearman", "mean_spot_spearman", "mean-rank_spot_spearman"} <= set(frame)
+    assert "ridge on net@32, 4 folds, spot_spearman 0." in repr(scores)
 
 
 def test_a_fold_is_named_by_its_group_where_groups_are_held_out(store: EmbeddingStore) -> None:
@@ -61,7 +106,7 @@ def test_a_fold_is_named_by_its_group_where_groups_are_held_out(store: Embedding
     assert [fold.name for fold in by_group.folds] == ["p1 (A, B)"]
     assert by_group.to_json()["folds"][0]["name"] == "p1 (A, B)"
     with pytest.warns(HistoboostWarning, match="one group"):
-        by_slide = cross_validate(store, "net@32", "ridge", held_out=["A"])
+        by_slide = cross_validate(store, "net@32", "ridge", group_by="slide", held_out="A")
     assert [fold.name for fold in by_slide.folds] == ["A"]
 
 
@@ -70,13 +115,13 @@ def test_the_seed_and_not_the_jobs_decide_the_numbers(store: EmbeddingStore, job
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("joblib.cpu_count", lambda: 2)
         first, again = (
-            cross_validate(store, "net@*", options=FEW, held_out=["B"], jobs=each)
+            cross_validate(store, "net@*", options=FEW, held_out="B", jobs=each, group_by="slide")
             for each in (1, jobs)
         )
     np.testing.assert_array_equal(first.folds[0].predictions["B"], again.folds[0].predictions["B"])
 
 
-@pytest.mark.parametrize("model", head_names())
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.filterwarnings("ignore::histoboost.errors.HistoboostWarning")
 def test_shuffled_labels_score_like_the_constant_baseline(
     make_store: Callable[..., EmbeddingStore], model: str
@@ -84,7 +129,8 @@ def test_shuffled_labels_score_like_the_constant_baseline(
     store = make_store(shuffled=True, slides=4)
     other = {"standardize": "none", "balance": "none", "smooth": 0.5}
     for features, more in (("net@*+net@*:ring1", {}), ("pca:4(net@*)+coords", other)):
-        scores = cross_validate(store, features, model, options=options(model), jobs=1, **more)
+        more = {**more, "options": options(model), "group_by": "slide", "jobs": 1}
+        scores = cross_validate(store, features, model, **more)
         assert scores.mean("spot_spearman") < scores.baseline("mean-rank") + 0.03
         assert abs(scores.mean("type_spearman")) < 0.12
 
@@ -100,17 +146,22 @@ def test_predictions_that_hardly_vary_raise_a_warning(store: EmbeddingStore) -> 
     [
         ({"features": ""}, "a term is empty"),
         ({"features": "nett@32"}, "no embedding matches 'nett@32'; there are net@32, net@64"),
-        ({"model": "forest"}, "unknown; there are"),
-        ({"target": "sqrt"}, "unknown; there are rank, log, raw"),
+        ({"model": "forest"}, "unknown; choose one of"),
+        ({"target": "sqrt"}, "unknown; choose one of rank, log, raw"),
         ({"slides": ["A"]}, "needs two labelled slides"),
         ({"slides": ["A", "D"]}, "D: has no abundances"),
         ({"slides": ["A", "Z"]}, "no slide 'Z'"),
         ({"held_out": ["D"]}, "'D': is not one of A, B, C"),
         ({"seeds": 0}, "1 or more"),
         ({"smooth": 2.0}, "between 0 and 1"),
-        ({"options": {"depth": 3}}, "unknown; LightGBM's are"),
-        ({"model": "ridge", "options": {"max_bin": 3}}, "takes none"),
-        ({"options": {"n_estimators": -3}}, "must be a positive int"),
+        ({"options": {"depth": 3}}, "choose one of LightGBM's"),
+        ({"model": "ridge", "options": {"max_bin": 3}}, "model ridge does not take it"),
+        ({"options": {"early_stopping": 50}}, "model stack does not take it"),
+        ({"options": {"num_leaves": 0}}, "num_leaves=0: must be a whole number from 2"),
+        ({"options": {"max_bin": 1}}, "must be a whole number from 2"),
+        ({"options": {"feature_fraction": 0}}, "must be a number from 1e-09 to 1"),
+        ({"options": {"early_stopping": 0}, "model": "lightgbm"}, "of 1 or more"),
+        ({"options": {"n_estimators": -3}}, "must be a whole number from 1"),
     ],
 )
 def test_bad_input_is_one_clear_line(
@@ -123,7 +174,9 @@ def test_bad_input_is_one_clear_line(
 def test_slides_of_one_patient_that_are_held_out_singly_are_named(store: EmbeddingStore) -> None:
     options = {"features": "net@32", "model": "mean"}
     with pytest.warns(HistoboostWarning, match="slides A, B are of one group, p1"):
-        cross_validate(store, **options)
+        cross_validate(store, **options, group_by="slide")
+    with pytest.warns(HistoboostWarning, match="no score tells of another patient"):
+        cross_validate(store, **options, slides=["A", "B"])
     with warnings.catch_warnings():
         warnings.simplefilter("error", HistoboostWarning)
-        cross_validate(store, **options, group_by="group")
+        cross_validate(store, **options)

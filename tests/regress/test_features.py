@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.regress.expression import parse_features, resolve
-from histoboost.regress.features import assemble, describe
 from histoboost.regress.neighbors import ring_mean
 from histoboost.spots import SpotTable
 
-from .conftest import add_embedding, fill_store
+from .conftest import add_embedding, fill_store, layout_of, matrix_of
 
 NAMES = st.sampled_from(["resnet50@64", "a", "net_v2@*", "mine-1.x", "ring1"])
 PLAIN = st.one_of(
@@ -81,25 +80,25 @@ def test_an_embedding_that_a_slide_lacks_is_left_out_of_a_glob_and_said(
     store = make_store()
     store.remove("net@64", "B")
     with pytest.warns(HistoboostWarning, match="net@64 is left out: missing on slide B"):
-        layout = describe(store, ["A", "B", "C"], "net@*")
+        layout = layout_of(store, ["A", "B", "C"], "net@*")
     assert layout.features == "net@32"
-    assert describe(store, ["A", "C"], "net@*").features == "net@32+net@64"
+    assert layout_of(store, ["A", "C"], "net@*").features == "net@32+net@64"
 
 
 def test_more_components_than_columns_are_said_once_and_cut_down(store: EmbeddingStore) -> None:
     spec = "pca:999(net@32+net@64:ring1)+pca:12(net@32)+coords"
     with pytest.warns(HistoboostWarning, match="22 columns have 22 components") as heard:
-        layout = describe(store, ["A", "B"], spec)
+        layout = layout_of(store, ["A", "B"], spec)
     assert len(heard) == 1
     assert layout.features == "pca:22(net@32+net@64:ring1)+pca:12(net@32)+coords"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        again = describe(store, ["A", "B"], layout.features)
+        again = layout_of(store, ["A", "B"], layout.features)
     assert again.columns == layout.columns
 
 
 def test_the_matrix_holds_what_the_expression_says(store: EmbeddingStore) -> None:
-    matrix = assemble(store, ["A", "C"], "net@64+net@32:ring2+coords", standardize="none")
+    matrix = matrix_of(store, ["A", "C"], "net@64+net@32:ring2+coords", standardize="none")
     plain = store.read("C", "net@64").astype(np.float32)
     small, xy = store.read("C", "net@32").astype(np.float32), store.spots("C").xy
     coords = (xy - xy.min(0)) / np.ptp(xy, axis=0)
@@ -111,16 +110,16 @@ def test_the_matrix_holds_what_the_expression_says(store: EmbeddingStore) -> Non
 
 def test_rows_of_a_slide_do_not_depend_on_the_other_slides(store: EmbeddingStore) -> None:
     spec = "net@*+net@*:ring2+coords"
-    together = assemble(store, ["A", "B", "D"], spec)
+    together = matrix_of(store, ["A", "B", "D"], spec)
     for index, slide in enumerate("ABD"):
-        alone = assemble(store, [slide], spec)
+        alone = matrix_of(store, [slide], spec)
         np.testing.assert_array_equal(together.block(index), alone.values)
 
 
 def test_standardised_columns_have_mean_0_and_variance_1_in_every_slide(
     store: EmbeddingStore,
 ) -> None:
-    block = assemble(store, ["A", "B"], "net@32").block(1)
+    block = matrix_of(store, ["A", "B"], "net@32").block(1)
     np.testing.assert_allclose(block.mean(axis=0), 0, atol=1e-5)
     assert block.std(axis=0).min() > 0.7  # clipping may take a little of the 1
 
@@ -132,7 +131,7 @@ def test_a_column_that_hardly_varies_is_not_blown_up(tmp_path: Path) -> None:
         values = np.full((72, 2), 3.0, dtype=np.float32)
         values[:, 1] = 1e-5 * rng.normal(size=72)
         add_embedding(store, slide, "flat", values)
-    assert np.abs(assemble(store, ["A"], "flat").values).max() < 0.1
+    assert np.abs(matrix_of(store, ["A"], "flat").values).max() < 0.1
 
 
 @pytest.mark.parametrize(
@@ -147,7 +146,7 @@ def test_what_the_store_lacks_is_named(
     store: EmbeddingStore, slides: list[str], spec: str, message: str
 ) -> None:
     with pytest.raises(HistoboostError, match=message):
-        assemble(store, slides, spec)
+        matrix_of(store, slides, spec)
 
 
 def test_an_embedding_that_one_slide_lacks_is_named(
@@ -156,8 +155,8 @@ def test_an_embedding_that_one_slide_lacks_is_named(
     store = make_store(slides=3)
     add_embedding(store, "A", "extra", np.zeros((72, 2), np.float32))
     with pytest.raises(HistoboostError, match="extra: missing on slide B"):
-        describe(store, ["A", "B"], "net@32+extra")
-    assert describe(store, ["A", "B"], "*").features == "net@32+net@64"
+        layout_of(store, ["A", "B"], "net@32+extra")
+    assert layout_of(store, ["A", "B"], "*").features == "net@32+net@64"
 
 
 def test_embeddings_that_were_made_differently_do_not_mix(tmp_path: Path) -> None:
@@ -182,12 +181,12 @@ def test_numbers_that_are_not_finite_are_refused(make_store: Callable[..., Embed
     except HistoboostError:
         return  # the store refused it already
     with pytest.raises(HistoboostError, match="not finite on slide A"):
-        assemble(store, ["A"], "bad")
+        matrix_of(store, ["A"], "bad")
 
 
 def test_a_slide_of_one_spot_has_features(tmp_path: Path) -> None:
     store = EmbeddingStore(tmp_path / "s.zarr")
     store.write_spots(SpotTable("one", np.array([[5.0, 6.0]]), ("0",)))
     add_embedding(store, "one", "n", np.array([[1.0, 2.0]], np.float32))
-    values = assemble(store, ["one"], "n+n:ring1+coords").values
+    values = matrix_of(store, ["one"], "n+n:ring1+coords").values
     np.testing.assert_array_equal(values, [[0, 0, 0, 0, 0.5, 0.5]])

@@ -10,20 +10,19 @@ import pytest
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.regress.crossval import run_fold
-from histoboost.regress.features import FeatureMatrix, assemble
+from histoboost.regress.features import FeatureMatrix
 from histoboost.regress.folds import Fold
-from histoboost.regress.heads.base import head_names
+from histoboost.regress.heads import MODELS
 from histoboost.regress.setup import Setup
 
-from .conftest import add_embedding, fill_store
+from .conftest import add_embedding, fill_store, matrix_of
 
 FEW = {"n_estimators": 20, "num_leaves": 4}
 FITTED = [
     ("lightgbm", FEW),
     ("lightgbm", {**FEW, "early_stopping": 3}),
     ("coords", FEW),
-    ("blend", FEW),
-    *((name, {}) for name in head_names() if name not in ("lightgbm", "coords", "blend")),
+    *((name, {}) for name in MODELS if name not in ("lightgbm", "coords")),
 ]
 
 
@@ -46,7 +45,7 @@ def cheating(tmp_path_factory: pytest.TempPathFactory) -> EmbeddingStore:
 def test_the_labels_of_a_held_out_slide_as_its_features_help_nothing(
     cheating: EmbeddingStore, model: str, options: dict[str, Any], features: str
 ) -> None:
-    matrix = assemble(cheating, ["A", "B", "C"], features)
+    matrix = matrix_of(cheating, ["A", "B", "C"], features)
     result = run_fold(matrix, Fold((2,), (0, 1)), Setup(features, model, options=options), 1)
     assert result.spot_spearman < max(result.baselines.values()) + 0.15
     # A random map of the labels agrees with them by chance; a leak would come close to 1.
@@ -60,17 +59,17 @@ def test_a_held_out_slide_changes_nothing_of_the_model(
 ) -> None:
     """Predictions of one spot stay the same whatever else the held-out slide holds."""
     setup = Setup("pca:3(net@32)+net@64", model, standardize="none", options=options)
-    matrix = assemble(store, ["A", "B", "C"], setup.features, "none")
+    matrix = matrix_of(store, ["A", "B", "C"], setup.features, "none")
     honest = run_fold(matrix, Fold((2,), (0, 1)), setup, 1).predictions["C"]
     values = matrix.values.copy()
     values[matrix.starts[2] + 1 :] = 1e3
     values[: matrix.starts[2]] = matrix.values[: matrix.starts[2]]
-    other = FeatureMatrix(values, matrix.layout, matrix.standardize)
+    other = FeatureMatrix(values, matrix.layout)
     changed = run_fold(other, Fold((2,), (0, 1)), setup, 1).predictions["C"]
     np.testing.assert_allclose(changed[0], honest[0], rtol=1e-5, atol=1e-7)
 
 
 def test_standardising_a_slide_looks_at_no_other(tmp_path: Path) -> None:
     store = EmbeddingStore(fill_store(tmp_path / "s.zarr", slides=3))
-    both, alone = assemble(store, ["A", "B"], "net@32"), assemble(store, ["B"], "net@32")
+    both, alone = matrix_of(store, ["A", "B"], "net@32"), matrix_of(store, ["B"], "net@32")
     np.testing.assert_array_equal(both.block(1), alone.values)

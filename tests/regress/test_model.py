@@ -15,14 +15,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.outputs.table import write_submission
+from histoboost.regress.bundle import digest_of
 from histoboost.regress.compatibility import check_present
-from histoboost.regress.heads.base import IMPORTANCE, head_names
+from histoboost.regress.heads import MODELS
 from histoboost.regress.model import CompositionRegressor
-from histoboost.regress.targets import LIMITS
+from histoboost.regress.targets import UNITS
 
 from .conftest import TYPES, add_embedding
 
@@ -30,22 +32,22 @@ FEW = {"n_estimators": 10, "num_leaves": 4}
 
 
 def trained(store: EmbeddingStore, model: str = "lightgbm", **more: Any) -> CompositionRegressor:
-    options = FEW if model in ("lightgbm", "coords", "blend") else {}
+    options = FEW if model in ("lightgbm", "coords") else {}
     fit = {"intervals": more.pop("intervals", False), "jobs": 1}
     spec = more.pop("features", "pca:3(net@32)+net@64:ring1+coords")
     return CompositionRegressor(spec, model, options=options, **more).fit(store, **fit)
 
 
-@pytest.mark.parametrize("model", head_names())
+@pytest.mark.parametrize("model", MODELS)
 def test_a_saved_model_predicts_the_same(store: EmbeddingStore, model: str, tmp_path: Path) -> None:
     first = trained(store, model, smooth=0.25)
     first.save(tmp_path / "m")
     second = CompositionRegressor.load(tmp_path / "m")
     for how in ("none", "rank", "abundance"):
-        a, b = (m.predict(store, normalize_to=how)[0].values for m in (first, second))
+        a, b = (m.predict(store, units=how)[0].values for m in (first, second))
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
-    assert second.setup == first.setup
-    assert second.cell_types == TYPES
+    assert second.setup_ == first.setup_
+    assert second.cell_types_ == TYPES
     assert second.importances() == pytest.approx(first.importances())
 
 
@@ -102,7 +104,7 @@ def test_a_store_without_an_embedding_of_the_model_is_told_how_to_make_it(
     with pytest.raises(HistoboostError) as caught:
         check_present(bare, ["D"], made)
     line = str(caught.value).replace(str(bare.location), "STORE")
-    assert line.startswith(f"STORE: D: no {', '.join(made)} there, which the model asks for; ")
+    assert line.startswith(f"STORE: D: no {', '.join(made)}, which the model needs; ")
     assert command in line
     assert "\n" not in line
 
@@ -118,12 +120,12 @@ def test_predicting_a_slide_that_the_model_was_trained_on_is_warned_of(
         model.predict(store, ["D", "A", "C"])
 
 
-@pytest.mark.parametrize("model", head_names())
+@pytest.mark.parametrize("model", MODELS)
 def test_every_model_that_tells_what_it_relies_on_says_in_what_measure(
     store: EmbeddingStore, model: str
 ) -> None:
     tells = bool(trained(store, model, features="net@32").importances())
-    assert tells == (model in IMPORTANCE)
+    assert tells == bool(MODELS[model].importance) == bool(MODELS[model].meaning)
 
 
 def test_importances_name_every_term_and_sum_to_one(store: EmbeddingStore) -> None:
@@ -139,7 +141,7 @@ def test_a_store_whose_embeddings_were_made_otherwise_is_refused(
     other = EmbeddingStore(tmp_path / "o.zarr")
     other.write_spots(store.spots("D"))
     values = store.read("D", "net@32").astype(np.float32)
-    with pytest.raises(HistoboostError, match="D: no net@32 there, which the model asks for"):
+    with pytest.raises(HistoboostError, match="D: no net@32, which the model needs"):
         model.predict(other)
     add_embedding(other, "D", "net@32", values, patch_px=33)
     with pytest.raises(HistoboostError, match="patch_px: 32, not 33"):
@@ -157,12 +159,12 @@ def test_intervals_widen_with_their_level_and_need_a_model_trained_for_them(
     widths = []
     for level in (0.5, 0.9):
         for how in ("rank", "none", "abundance", "softmax"):
-            one = loaded.predict(store, normalize_to=how, interval=level)[0]
+            one = loaded.predict(store, units=how, interval=level)[0]
             assert one.low is not None
             assert one.high is not None
             assert (one.low <= one.values).all()
             assert (one.values <= one.high).all()
-            smallest, largest = LIMITS[how]
+            smallest, largest = UNITS[how]
             assert one.low.min() >= smallest, "a bound beyond what the unit can be"
             assert one.high.max() <= largest
             widths.append((how, level, float((one.high - one.low).mean())))
@@ -182,7 +184,7 @@ def test_bounds_of_abundances_are_negative_only_where_labels_may_be(
     lowest = {}
     for sign in ("none below 0", "some below 0"):
         model = trained(store, "ridge", target=target, intervals=True)
-        [one] = model.predict(store, normalize_to="abundance", interval=0.95)
+        [one] = model.predict(store, units="abundance", interval=0.95)
         assert one.low is not None
         assert one.high is not None
         assert (one.low <= one.high).all()
@@ -211,8 +213,10 @@ def bundle(store: EmbeddingStore, tmp_path: Path) -> Path:
 
 
 def rewrite(bundle: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change `model.json` together with its digest, as someone hostile would."""
     document = json.loads((bundle / "model.json").read_text())
     change(document)
+    document["digest"] = digest_of(document)
     (bundle / "model.json").write_text(json.dumps(document))
 
 
@@ -244,7 +248,7 @@ def test_no_file_of_a_bundle_is_a_pickle(bundle: Path) -> None:
         (lambda d: d["head"].update(models=3), "6 cell types, but models for 3"),
         (lambda d: d["head"].update(models=9), "lightgbm_006"),
         (lambda d: d["columns"].pop(), "do not fit each other"),
-        (lambda d: d["setup"].update(model="forest"), "unknown; there are"),
+        (lambda d: d["setup"].update(model="forest"), "unknown; choose one of"),
         (lambda d: d["setup"].pop("seed"), "do not fit"),
         (lambda d: d["setup"].update(features=3), "does not describe a model"),
         (lambda d: d["target"].update(name="cube"), "unknown"),
@@ -258,6 +262,51 @@ def test_a_bundle_whose_json_was_changed_is_refused_in_one_line(
     with pytest.raises(HistoboostError, match=message) as caught:
         CompositionRegressor.load(bundle)
     assert "\n" not in str(caught.value).strip()
+
+
+def test_an_edited_model_json_is_refused_and_can_be_trained_over(
+    store: EmbeddingStore, bundle: Path
+) -> None:
+    text = (bundle / "model.json").read_text()
+    edited = json.loads(text)
+    edited["target"]["profile"][0] += 1
+    (bundle / "model.json").write_text(json.dumps(edited))
+    with pytest.raises(HistoboostError, match="was changed since it was written; train"):
+        CompositionRegressor.load(bundle)
+    trained(store).save(bundle)
+    assert (bundle / "model.json").read_text() == text
+
+
+def test_the_estimator_has_the_manners_of_scikit_learn(store: EmbeddingStore) -> None:
+    options = {"n_estimators": 7}
+    model = CompositionRegressor("net@*", "lightgbm", smooth=0.5, options=options)
+    assert model.get_params()["options"] is options
+    assert repr(model).startswith("CompositionRegressor(features='net@*', model='lightgbm'")
+    again = clone(model).set_params(smooth=0.25, seed=3)
+    assert again.get_params() == {**model.get_params(), "smooth": 0.25, "seed": 3}
+    again.fit(store, "A", jobs=1)
+    assert again.features == "net@*"
+    assert again.setup_.features == "net@32+net@64"
+    assert again.training_slides_ == ("A",)
+    with pytest.raises(HistoboostError, match="choose one of stack"):
+        CompositionRegressor(model="forest").fit(store)
+
+
+def test_predictions_are_a_table_of_spots(store: EmbeddingStore, store_path: Path) -> None:
+    model = trained(store, "ridge", features="net@32", intervals=True)
+    with pytest.warns(HistoboostWarning, match="trained on"):
+        both = model.predict(store_path, ["D", "A"], units="none", interval=0.5)
+    frame = both.to_frame()
+    bounds = [f"{name}{end}" for end in ("_lower", "_upper") for name in TYPES]
+    assert list(frame) == ["slide", "spot", "x", "y", *TYPES, *bounds]
+    assert list(frame["slide"]) == ["D"] * 72 + ["A"] * 72
+    table = store.spots("A")
+    np.testing.assert_array_equal(frame.loc[72:, ["x", "y"]], table.xy)
+    assert tuple(frame.loc[72:, "spot"]) == table.spot_ids
+    np.testing.assert_array_equal(frame.loc[72:, list(TYPES)], both[1].values)
+    assert repr(both[0]) == "<Prediction: slide D, 72 spots, 6 types, none>"
+    assert repr(both).startswith("<Predictions: 2 slides>")
+    assert len(model.predict(store, "D")) == 1
 
 
 def test_files_that_are_cut_short_or_swapped_are_refused(bundle: Path) -> None:
@@ -299,7 +348,7 @@ def test_an_older_bundle_is_replaced_and_nothing_else(
 ) -> None:
     model = trained(store, "mean", features="net@32")
     model.save(bundle)
-    assert CompositionRegressor.load(bundle).setup.model == "mean"
+    assert CompositionRegressor.load(bundle).setup_.model == "mean"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m"]
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("mine")

@@ -7,15 +7,16 @@ import pytest
 
 from histoboost.errors import HistoboostWarning
 from histoboost.regress.expression import Term
-from histoboost.regress.features import Columns
+from histoboost.regress.layout import Block, Columns
 from histoboost.regress.reduce import fit_reduction, principal_axes
 
 
 def test_fewer_training_spots_than_components_are_said() -> None:
-    columns = [Columns(Term("net@32"), 0, 20, block=0, components=15)]
+    inner = Term("net@32")
+    block = Block(Term("", components=15, inner=(inner,)), (Columns(inner, 0, 20),))
     rows = np.random.default_rng(0).normal(size=(8, 20)).astype(np.float32)
     with pytest.warns(HistoboostWarning, match="pca:15: 8 training spots have 7 components"):
-        assert fit_reduction(columns, [rows], seed=0).parts[0].width == 7
+        assert fit_reduction([block], [rows], seed=0).parts[0].width == 7
 
 
 def test_axes_span_what_a_singular_value_decomposition_finds() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from histoboost.errors import HistoboostWarning
 from histoboost.regress.heads.base import Training
-from histoboost.regress.heads.stack import SHARE, FittedStack, StackHead, _held_out
-from histoboost.regress.kernel_ridge import Gram, fit_map, sum_grams
+from histoboost.regress.heads.kernel_ridge import KernelRidge
+from histoboost.regress.heads.stack import SHARE, FittedStack, StackHead
 
 
 def make_training(slides: int = 3, seed: int = 0) -> Training:
@@ -22,11 +24,8 @@ def make_training(slides: int = 3, seed: int = 0) -> Training:
 
 def test_held_out_predictions_equal_a_kernel_ridge_of_the_other_slides() -> None:
     training = make_training()
-    features = fit_map(training.blocks, True, training.weights, 0)
-    mapped = [features.apply(block) for block in training.blocks]
-    triples = zip(mapped, training.targets, training.weights, strict=True)
-    grams = [Gram.of(x, y, w) for x, y, w in triples]
-    fast = _held_out(mapped, grams, training.groups, 0.5)[1]
+    ridge = replace(KernelRidge.fit(training, gaussian=True), penalty=0.5)
+    features, fast = ridge.features, ridge.held_out()[1]
 
     unit = [b / np.linalg.norm(b, axis=1, keepdims=True) for b in training.blocks]
     rest, held = np.concatenate([unit[0], unit[2]]), unit[1]
@@ -43,7 +42,7 @@ def test_held_out_predictions_equal_a_kernel_ridge_of_the_other_slides() -> None
     cross = gauss(held, rest)
     plain = (cross - k.mean(0) - cross.mean(1)[:, None] + k.mean()) @ dual + y.mean(0)
     np.testing.assert_allclose(fast, plain, atol=2e-3)
-    assert sum_grams(grams).weight == 120
+    assert ridge.total.weight == 120
 
 
 def test_a_stack_is_the_mean_of_its_kernel_and_its_trees_and_survives_its_files() -> None:
@@ -57,7 +56,7 @@ def test_a_stack_is_the_mean_of_its_kernel_and_its_trees_and_survives_its_files(
     assert fitted.trees is not None
     trees = fitted.trees.predict_rows(np.asarray(columns, dtype=np.float32))
     np.testing.assert_allclose(predicted, SHARE * trees + (1 - SHARE) * kernel, atol=1e-5)
-    loaded = StackHead().load(*fitted.to_files())
+    loaded = StackHead().load(fitted.to_files())
     np.testing.assert_array_equal(loaded.predict(new), predicted)
 
 
@@ -77,7 +76,7 @@ def test_one_training_slide_leaves_the_kernel_alone_and_says_so() -> None:
         fitted = StackHead().fit(training)
     assert isinstance(fitted, FittedStack)
     assert fitted.trees is None
-    loaded = StackHead().load(*fitted.to_files())
+    loaded = StackHead().load(fitted.to_files())
     np.testing.assert_array_equal(
         loaded.predict(training.blocks[0]), fitted.predict(training.blocks[0])
     )

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import rankdata
 
 from histoboost.errors import HistoboostError
-from histoboost.regress.targets import NORMALIZATIONS, TARGETS, Target, fit_target, normalize
+from histoboost.regress.targets import TARGETS, UNITS, Target, fit_target, to_units
 
 ABUNDANCE = np.random.default_rng(0).lognormal(sigma=2, size=(30, 7)).astype(np.float32)
 
@@ -49,17 +49,17 @@ def test_a_target_survives_json() -> None:
     assert Target.from_json(json.loads(json.dumps(target.to_json()))) == target
 
 
-@pytest.mark.parametrize("how", NORMALIZATIONS)
+@pytest.mark.parametrize("units", UNITS)
 @pytest.mark.parametrize("name", TARGETS)
-def test_outputs_are_finite_and_keep_the_order(how: str, name: str) -> None:
+def test_outputs_are_finite_and_keep_the_order(units: str, name: str) -> None:
     target = fit_target(name, ABUNDANCE)
     raw = np.random.default_rng(1).normal(0.5, 0.2, size=(12, 7)).clip(0.01, 0.99)
-    out = normalize(raw, how, target)
+    out = to_units(raw, units, target)
     assert out.shape == raw.shape
     assert np.isfinite(out).all()
-    axis = 0 if how == "rank-slide" else 1
+    axis = 0 if units == "rank-slide" else 1
     np.testing.assert_array_equal(rankdata(out, axis=axis), rankdata(raw, axis=axis))
-    if how in ("rank", "rank-slide", "softmax"):
+    if units in ("rank", "rank-slide", "softmax"):
         assert out.min() > 0
         assert out.max() <= 1
 
@@ -67,14 +67,14 @@ def test_outputs_are_finite_and_keep_the_order(how: str, name: str) -> None:
 def test_extreme_and_equal_predictions_give_finite_outputs() -> None:
     target = fit_target("log", ABUNDANCE)
     for raw in (np.full((3, 7), 4.0), np.tile([1e4, -1e4, 0, 0, 0, 0, 0], (3, 1))):
-        for how in NORMALIZATIONS:
-            assert np.isfinite(normalize(raw, how, target)).all(), how
+        for units in UNITS:
+            assert np.isfinite(to_units(raw, units, target)).all(), units
 
 
 def test_unknown_names_are_refused() -> None:
-    with pytest.raises(HistoboostError, match="there are rank, log, raw"):
+    with pytest.raises(HistoboostError, match="choose one of rank, log, raw"):
         fit_target("sqrt", ABUNDANCE)
-    with pytest.raises(HistoboostError, match="there are rank, rank-slide"):
-        normalize(ABUNDANCE, "percent", fit_target("raw", ABUNDANCE))
+    with pytest.raises(HistoboostError, match="choose one of rank, rank-slide"):
+        to_units(ABUNDANCE, "percent", fit_target("raw", ABUNDANCE))
     with pytest.raises(HistoboostError, match="not finite"):
         fit_target("raw", np.array([[np.nan, 1.0]]))

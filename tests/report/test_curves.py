@@ -8,6 +8,7 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.regress.features import assemble
 from histoboost.regress.fitting import fit_predictor
 from histoboost.regress.folds import Fold
+from histoboost.regress.layout import describe
 from histoboost.regress.setup import Setup
 from histoboost.report.curves import by_rounds, held_out_score, round_counts, slide_counts
 
@@ -35,7 +36,8 @@ def test_a_model_that_holds_out_a_training_slide_gets_two_at_least():
 def test_all_rounds_score_like_the_model_itself(store_path, model):
     store = EmbeddingStore(store_path, mode="r")
     setup = Setup("stain-texture@16", model, options={"n_estimators": 12})
-    matrix = assemble(store, ["S_1", "S_2", "S_3"], setup.features)
+    spots = [store.spots(name) for name in ("S_1", "S_2", "S_3")]
+    matrix = assemble(store, describe(store, spots, setup.features))
     fold = Fold((2,), (0, 1))
     predictor = fit_predictor(matrix, fold.training, setup, jobs=1)
     few, every = by_rounds(matrix, fold, predictor, [1, 12])

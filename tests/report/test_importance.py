@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 
 from histoboost.regress.expression import Term
-from histoboost.regress.features import Columns
-from histoboost.regress.heads.base import IMPORTANCE
-from histoboost.report.importance import SHARE_MEANS, column_groups, permutation
+from histoboost.regress.layout import Columns
+from histoboost.report.importance import column_groups, permutation
 
 
 def columns(*terms: Term, width: int = 2) -> list[Columns]:
-    return [Columns(term, i * width, (i + 1) * width, i, 0) for i, term in enumerate(terms)]
+    return [Columns(term, i * width, (i + 1) * width) for i, term in enumerate(terms)]
 
 
 def test_columns_are_divided_by_feature_embedding_size_and_neighbourhood():
@@ -31,10 +30,6 @@ def test_columns_are_divided_by_feature_embedding_size_and_neighbourhood():
 
 def test_a_way_that_says_nothing_new_is_left_out():
     assert list(column_groups(columns(Term("a@64"), Term("b@128")))) == ["feature"]
-
-
-def test_every_model_that_can_tell_says_what_its_shares_mean():
-    assert SHARE_MEANS.keys() == IMPORTANCE.keys()
 
 
 @pytest.fixture

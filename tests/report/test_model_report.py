@@ -47,7 +47,7 @@ def slide(data: dict, name: str) -> dict:
 
 
 def test_scores_are_those_of_cross_validation(data, store_path, model_path):
-    setup = CompositionRegressor.load(model_path).setup
+    setup = CompositionRegressor.load(model_path).setup_
     expected = cross_validate(
         EmbeddingStore(store_path, mode="r"),
         setup.features,
@@ -82,7 +82,7 @@ def test_other_slides_are_predicted_by_the_model_itself(data, store_path, model_
         entry = slide(data, name)
         assert entry["held_out"] is None
         assert (entry["truth"] is None) == (name == "S_4")
-        expected = model.predict(store, [name], normalize_to="none")[0].values
+        expected = model.predict(store, [name], units="none")[0].values
         np.testing.assert_allclose(matrix(entry["predicted"], entry["n"]), expected, rtol=1e-6)
 
 
@@ -181,8 +181,8 @@ def test_slides_of_one_group_that_are_held_out_singly_are_named_on_the_page_and_
     tmp_path, one_patient
 ):
     with pytest.warns(HistoboostWarning, match="slides S_1, S_2 are of one group, patient 1"):
-        [line] = written(one_patient, tmp_path)["warnings"]
-    assert line.endswith("trained with --group-by group has them held out together")
+        [line] = written(one_patient, tmp_path, group_by="slide")["warnings"]
+    assert line.endswith("trained with --group-by auto has them held out together")
 
 
 def test_groups_that_are_held_out_whole_raise_no_alarm(tmp_path, one_patient):

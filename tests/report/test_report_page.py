@@ -10,7 +10,7 @@ import pytest
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostWarning
 from histoboost.regress.model import CompositionRegressor
-from histoboost.regress.targets import fit_target, normalize
+from histoboost.regress.targets import fit_target, to_units
 from histoboost.report.model_report import report
 
 pytestmark = pytest.mark.browser
@@ -47,7 +47,7 @@ def test_the_rank_on_the_map_is_that_of_the_truth(reported, store_path):
             "return Array.from(document.getElementById('truth').data[0].marker.color)"
         )
     )
-    written = normalize(truth, "rank", fit_target("raw", truth))
+    written = to_units(truth, "rank", fit_target("raw", truth))
     assert values == pytest.approx(written[:, 1], abs=1e-6)
     label = reported.hover("truth", 3, expect="spot 3C2")
     assert float(re.search(r"truth: rank ([\d.]+),", label)[1]) == pytest.approx(

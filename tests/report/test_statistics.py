@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from histoboost.regress.neighbors import spot_graph
-from histoboost.regress.targets import fit_target, normalize
+from histoboost.regress.targets import fit_target, to_units
 from histoboost.report import statistics
 
 
@@ -59,7 +59,7 @@ def test_mean_rank_one_is_the_most_abundant_type(abundance):
 
 
 def test_ranks_run_in_the_direction_of_what_predict_writes(abundance):
-    written = normalize(abundance, "rank", fit_target("raw", abundance))
+    written = to_units(abundance, "rank", fit_target("raw", abundance))
     assert statistics.mean_ranks(abundance) == pytest.approx(written.mean(axis=0))
 
 

@@ -1,1 +1,73 @@
-"""The models that learn composition from features, behind one protocol."""
+"""The models that can learn composition from features: what `--model` names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from histoboost.errors import BadInput
+from histoboost.regress.heads.base import Head
+from histoboost.regress.heads.constant import ConstantHead
+from histoboost.regress.heads.lightgbm import LightGBMHead
+from histoboost.regress.heads.ridge import KernelHead, RidgeHead
+from histoboost.regress.heads.stack import StackHead
+
+_GAIN = "of all that the trees gained on the training spots, what splits on them gained"
+_SLOPES = "change with them (squared slopes, averaged over some training spots)"
+
+
+class Model(NamedTuple):
+    """One row of the table of models.
+
+    Attributes
+    ----------
+    head : callable
+        Makes the head.
+    options : tuple of str or None
+        LightGBM parameters it takes apart from the common ones; None where it takes none at all.
+    importance, meaning : str
+        What its importances share out, in short and in words for the report; empty where it
+        cannot tell what it relies on.
+    """
+
+    head: Callable[[], Head]
+    options: tuple[str, ...] | None = None
+    importance: str = ""
+    meaning: str = ""
+
+
+#: The default comes first.
+MODELS = {
+    "stack": Model(
+        StackHead,
+        (),
+        "the squared slopes of the kernel ridge's predictions",
+        f"how strongly the kernel ridge's predictions, which the trees build on, {_SLOPES}",
+    ),
+    "lightgbm": Model(LightGBMHead, ("early_stopping",), "the trees' gain", _GAIN),
+    "ridge": Model(
+        RidgeHead, None, "the squared weights", "how much of the squared weights is theirs"
+    ),
+    "kernel": Model(
+        KernelHead,
+        None,
+        "the squared slopes of the predictions",
+        f"how strongly the predictions {_SLOPES}",
+    ),
+    "coords": Model(LightGBMHead, ("early_stopping",), "the trees' gain", _GAIN),
+    "mean": Model(ConstantHead),
+    "mean-rank": Model(ConstantHead),
+}
+
+
+def find_model(name: str) -> Model:
+    """The row of the model called `name`.
+
+    Raises
+    ------
+    HistoboostError
+        If there is none; the message lists those there are.
+    """
+    if name not in MODELS:
+        raise BadInput(f"model {name!r}: unknown; choose one of {', '.join(MODELS)}")
+    return MODELS[name]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from histoboost.regress.heads.base import Array, Arrays, Fitted, Matrix, Training, register
+from histoboost.regress.heads.base import Array, Files, Matrix, Training
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,30 +23,28 @@ class Constant:
         """It looks at no feature."""
         return None
 
-    def to_files(self) -> tuple[dict[str, Any], dict[str, str], Arrays]:
+    def to_files(self) -> Files:
         """One array."""
-        return {}, {}, {"profile": self.profile}
+        return Files({}, {}, {"profile": self.profile})
 
 
-@register("mean-rank")
-@register("mean")
 class ConstantHead:
     """Weighted mean of the targets over all training spots.
 
     `mean` and `mean-rank` are this head with the raw and with the rank target: `target_of` says
-    so, whatever target was asked for.
+    so, whatever target is named.
     """
 
-    def fit(self, training: Training) -> Fitted:
+    def fit(self, training: Training) -> Constant:
         """See `Head`."""
         targets, weights = np.concatenate(training.targets), np.concatenate(training.weights)
         return Constant(np.average(targets, axis=0, weights=weights))
 
-    def load(self, fields: Mapping[str, Any], texts: Mapping[str, str], arrays: Arrays) -> Constant:
+    def load(self, files: Files) -> Constant:
         """See `Head`."""
-        if arrays["profile"].ndim != 1:
+        if files.arrays["profile"].ndim != 1:
             raise ValueError("the profile is not a vector")
-        return Constant(arrays["profile"])
+        return Constant(files.arrays["profile"])
 
 
 def target_of(model: str, target: str) -> str:

@@ -1,23 +1,13 @@
-"""The `ridge` and `kernel` heads."""
+"""The `ridge` and `kernel` models."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from histoboost.errors import BadInput
-from histoboost.regress.heads.base import Array, Arrays, Fitted, Matrix, Training, register
-from histoboost.regress.kernel_ridge import (
-    FeatureMap,
-    Gram,
-    choose_penalty,
-    fit_map,
-    kernel,
-    sum_grams,
-)
+from histoboost.regress.heads.base import Array, Arrays, Files, Matrix, Training
+from histoboost.regress.heads.kernel_ridge import FeatureMap, KernelRidge, kernel
 
 #: Training spots at which a kernel model's slopes are taken, to tell its features apart.
 SLOPES_AT = 24
@@ -40,10 +30,10 @@ class FittedLinear:
         squares = np.square(self.weights).sum(axis=1)
         return np.asarray(squares / max(float(squares.sum()), 1e-300))
 
-    def to_files(self) -> tuple[dict[str, Any], dict[str, str], Arrays]:
+    def to_files(self) -> Files:
         """Two arrays."""
         arrays: Arrays = {"weights": self.weights, "intercept": self.intercept}
-        return {"penalty": self.penalty}, {}, arrays
+        return Files({"penalty": self.penalty}, {}, arrays)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +47,11 @@ class FittedKernel:
 
     def predict(self, values: Matrix) -> Array:
         """See `Fitted`."""
-        return np.asarray(self.features.apply(values) @ self.weights + self.intercept)
+        return self.predict_mapped(self.features.apply(values))
+
+    def predict_mapped(self, mapped: Matrix) -> Array:
+        """`predict` from the columns that `features` maps to."""
+        return np.asarray(mapped @ self.weights + self.intercept)
 
     def importance(self) -> Array | None:
         """Share of the squared slopes of the predictions, averaged over some training spots."""
@@ -72,7 +66,7 @@ class FittedKernel:
         total = float(slopes.sum())
         return np.asarray(slopes / total if total > 0 else slopes)
 
-    def to_files(self) -> tuple[dict[str, Any], dict[str, str], Arrays]:
+    def to_files(self) -> Files:
         """The landmarks and what they count."""
         arrays: Arrays = {
             "centre": self.features.centre,
@@ -81,59 +75,46 @@ class FittedKernel:
             "weights": self.weights,
             "intercept": self.intercept,
         }
-        return {"penalty": self.penalty, "width": self.features.width}, {}, arrays
+        return Files({"penalty": self.penalty, "width": self.features.width}, {}, arrays)
 
 
-def _solve(training: Training, gaussian: bool) -> tuple[FeatureMap, Array, Array, float]:
-    if training.options:
-        raise BadInput(f"option {next(iter(training.options))!r}: is not one of ridge's")
-    features = fit_map(training.blocks, gaussian, training.weights, training.seed)
-    mapped = [features.apply(block) for block in training.blocks]
-    grams = [
-        Gram.of(x, y, w) for x, y, w in zip(mapped, training.targets, training.weights, strict=True)
-    ]
-    penalty = choose_penalty(mapped, training.targets, grams, training.groups)
-    weights, intercept = sum_grams(grams).solve([penalty])[0]
-    return features, weights, intercept, penalty
-
-
-@register("ridge")
 class RidgeHead:
     """Linear ridge regression of all types at once, its penalty chosen by inner folds."""
 
-    def fit(self, training: Training) -> Fitted:
+    def fit(self, training: Training) -> FittedLinear:
         """See `Head`."""
-        features, weights, intercept, penalty = _solve(training, gaussian=False)
+        ridge = KernelRidge.fit(training, gaussian=False)
+        features, weights = ridge.features, ridge.weights
         if len(features.landmarks):
             weights = features.landmarks.T @ (features.root @ weights)
-        return FittedLinear(weights, intercept - features.centre @ weights, penalty)
+        return FittedLinear(weights, ridge.intercept - features.centre @ weights, ridge.penalty)
 
-    def load(
-        self, fields: Mapping[str, Any], texts: Mapping[str, str], arrays: Arrays
-    ) -> FittedLinear:
+    def load(self, files: Files) -> FittedLinear:
         """See `Head`."""
-        weights, intercept = arrays["weights"], arrays["intercept"]
+        weights, intercept = files.arrays["weights"], files.arrays["intercept"]
         if weights.ndim != 2 or intercept.shape != weights.shape[1:]:
             raise ValueError("weights and intercept do not fit each other")
-        return FittedLinear(weights, intercept, float(fields["penalty"]))
+        return FittedLinear(weights, intercept, float(files.fields["penalty"]))
 
 
-@register("kernel")
 class KernelHead:
     """Ridge regression with a Gaussian kernel as wide as the median distance between spots."""
 
-    def fit(self, training: Training) -> Fitted:
+    def fit(self, training: Training) -> FittedKernel:
         """See `Head`."""
-        return FittedKernel(*_solve(training, gaussian=True))
+        return fitted_kernel(KernelRidge.fit(training, gaussian=True))
 
-    def load(
-        self, fields: Mapping[str, Any], texts: Mapping[str, str], arrays: Arrays
-    ) -> FittedKernel:
+    def load(self, files: Files) -> FittedKernel:
         """See `Head`."""
-        landmarks, root, weights = arrays["landmarks"], arrays["root"], arrays["weights"]
-        centre, intercept = arrays["centre"], arrays["intercept"]
+        names = ("landmarks", "root", "weights", "centre", "intercept")
+        landmarks, root, weights, centre, intercept = (files.arrays[name] for name in names)
         shapes = (landmarks.shape[:1], centre.shape, root.shape[1:], intercept.shape)
         if shapes != (root.shape[:1], landmarks.shape[1:], weights.shape[:1], weights.shape[1:]):
             raise ValueError("landmarks and weights do not fit each other")
-        features = FeatureMap(centre, float(fields["width"]), landmarks, root)
-        return FittedKernel(features, weights, intercept, float(fields["penalty"]))
+        features = FeatureMap(centre, float(files.fields["width"]), landmarks, root)
+        return FittedKernel(features, weights, intercept, float(files.fields["penalty"]))
+
+
+def fitted_kernel(ridge: KernelRidge) -> FittedKernel:
+    """What predicts, without what only training needs."""
+    return FittedKernel(ridge.features, ridge.weights, ridge.intercept, ridge.penalty)

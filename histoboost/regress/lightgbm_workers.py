@@ -1,4 +1,4 @@
-"""Many targets, one binned dataset: the inner loop of LightGBM training.
+"""The workers that train one LightGBM model per target on one binned dataset.
 
 Binning a few thousand dense columns costs as much as growing hundreds of small trees, so it is
 done once and each target only sets its label. Workers are forked after the binning: they share the
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.errors import BadInput
+from histoboost.errors import HistoboostError
 from histoboost.regress.budget import Budget
 
 if TYPE_CHECKING:
@@ -32,22 +32,6 @@ if TYPE_CHECKING:
 PR_SET_PDEATHSIG = 1
 
 Blocks = Sequence[NDArray[np.float32]]
-
-
-@dataclass(frozen=True)
-class TypeResult:
-    """One trained model.
-
-    Attributes
-    ----------
-    text : str
-        LightGBM's text format, which keeps every number exactly.
-    rounds : int
-        Trees used; fewer than asked for after early stopping.
-    """
-
-    text: str
-    rounds: int
 
 
 @dataclass(frozen=True)
@@ -65,11 +49,10 @@ class Task:
         Boosting rounds, at most.
     seeds : sequence of int
         One for each target.
-    inner : lightgbm.Dataset or None
-        Binned features of the inner held-out spots that decide when to stop.
-    inner_targets : ndarray of shape (M, T) or None
+    stop_on : tuple of lightgbm.Dataset and ndarray of shape (M, T), or None
+        Binned features and targets of held-out spots that decide when to stop.
     patience : int
-        Rounds without improvement after which to stop.
+        Rounds without improvement there after which to stop.
     """
 
     data: lgb.Dataset
@@ -77,8 +60,7 @@ class Task:
     params: Mapping[str, Any]
     rounds: int
     seeds: Sequence[int]
-    inner: lgb.Dataset | None = None
-    inner_targets: NDArray[np.float64] | None = None
+    stop_on: tuple[lgb.Dataset, NDArray[np.float64]] | None = None
     patience: int = 0
 
 
@@ -89,27 +71,12 @@ def bin_features(
     weight: NDArray[np.float64] | None = None,
     reference: lgb.Dataset | None = None,
 ) -> lgb.Dataset:
-    """Bin the rows of `blocks`, which LightGBM reads where they lie.
-
-    Parameters
-    ----------
-    blocks : sequence of ndarray of shape (n, F), float32, C-contiguous
-        Features.
-    params : mapping
-        LightGBM parameters.
-    threads : int
-        Threads that may bin.
-    weight : ndarray of shape (N,), optional
-        Sample weights.
-    reference : lightgbm.Dataset, optional
-        Take the bins of this one.
-    """
+    """Bin the rows of `blocks`, which LightGBM reads in place; `reference` lends its bins."""
     import lightgbm as lgb
 
-    rows = sum(len(block) for block in blocks)
     data = lgb.Dataset(
         list(blocks),
-        label=np.zeros(rows),
+        label=np.zeros(sum(map(len, blocks))),
         weight=weight,
         reference=reference,
         params={**params, "num_threads": threads},
@@ -118,25 +85,24 @@ def bin_features(
     return data.construct()
 
 
-def train_one(task: Task, index: int, threads: int) -> TypeResult:
-    """Train the model of target `index`.
+def train_one(task: Task, index: int, threads: int) -> str:
+    """The model of target `index` in LightGBM's text format, which keeps every number exactly.
 
-    The result equals that of ``lightgbm.train`` on a dataset of its own, to the last bit.
+    It equals that of ``lightgbm.train`` on a dataset of its own, to the last bit.
     """
     import lightgbm as lgb
 
     params = {**task.params, "seed": task.seeds[index], "num_threads": threads}
     task.data.set_label(task.targets[:, index])
-    if task.inner is None or task.inner_targets is None:
-        booster = lgb.train(params, task.data, task.rounds)
-    else:
-        task.inner.set_label(task.inner_targets[:, index])
-        stop = lgb.early_stopping(task.patience, first_metric_only=True, verbose=False)
-        booster = lgb.train(
-            params, task.data, task.rounds, valid_sets=[task.inner], callbacks=[stop]
-        )
-    rounds = booster.best_iteration if booster.best_iteration > 0 else booster.current_iteration()
-    return TypeResult(booster.model_to_string(num_iteration=rounds), rounds)
+    held_out: list[lgb.Dataset] = []
+    callbacks: list[Any] = []
+    if task.stop_on is not None:
+        data, targets = task.stop_on
+        held_out = [data.set_label(targets[:, index])]
+        callbacks = [lgb.early_stopping(task.patience, first_metric_only=True, verbose=False)]
+    booster = lgb.train(params, task.data, task.rounds, valid_sets=held_out, callbacks=callbacks)
+    best = booster.best_iteration
+    return str(booster.model_to_string(num_iteration=best if best > 0 else None))
 
 
 # Read by forked workers; set only while `train_all` runs.
@@ -158,15 +124,13 @@ def _begin_worker() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _worker(index: int) -> TypeResult:
+def _worker(index: int) -> str:
     assert _task is not None  # inherited through fork
     return train_one(_task, index, threads=1)
 
 
-def train_all(task: Task, targets: Sequence[int], budget: Budget) -> list[TypeResult]:
-    """Train the models of these targets, `budget.jobs` side by side.
-
-    A model is the same whichever others are trained with it.
+def train_all(task: Task, budget: Budget) -> list[str]:
+    """Train the models of all targets, `budget.jobs` side by side.
 
     Raises
     ------
@@ -174,6 +138,7 @@ def train_all(task: Task, targets: Sequence[int], budget: Budget) -> list[TypeRe
         If a worker was killed from outside.
     """
     global _task
+    targets = range(task.targets.shape[1])
     if budget.jobs == 1 or len(targets) == 1:
         return [train_one(task, index, budget.threads) for index in targets]
     fork = multiprocessing.get_context("fork")
@@ -186,8 +151,8 @@ def train_all(task: Task, targets: Sequence[int], budget: Budget) -> list[TypeRe
         ):
             return list(pool.map(_worker, targets))
     except BrokenProcessPool as error:
-        raise BadInput(
-            "training: a worker was killed, most likely for want of memory; use fewer --jobs"
+        raise HistoboostError(
+            "training: a worker was killed, probably out of memory; use fewer --jobs"
         ) from error
     finally:
         _task = None

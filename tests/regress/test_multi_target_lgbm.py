@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import Any
 
 import lightgbm as lgb
@@ -14,8 +13,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from threadpoolctl import threadpool_info
 
 from histoboost.errors import HistoboostError, HistoboostWarning
-from histoboost.regress.boosting import MultiTargetLGBM
 from histoboost.regress.budget import one_blas_thread, plan
+from histoboost.regress.multi_target_lgbm import MultiTargetLGBM
 
 Array = NDArray[Any]
 
@@ -67,42 +66,30 @@ def test_the_seed_decides_everything(data: tuple[Array, Array, Array]) -> None:
     assert not np.array_equal(first, other)
 
 
-def test_inner_rows_stop_the_training_and_train_nothing(data: tuple[Array, Array, Array]) -> None:
+def test_held_out_rows_stop_the_training_and_train_nothing(
+    data: tuple[Array, Array, Array],
+) -> None:
     X, y, _ = data
-    inner = np.arange(300) < 100
-    settings = {"n_estimators": 200, "learning_rate": 0.3, "n_jobs": 1}
-    model = MultiTargetLGBM(early_stopping_rounds=5, **settings).fit(X, y, inner=inner)
+    settings = {"learning_rate": 0.3, "n_jobs": 1}
+    model = MultiTargetLGBM(n_estimators=200, **settings)
+    model.fit_blocks([X[100:]], y[100:], stop_on=([X[:100]], y[:100]), patience=5)
     assert (model.rounds_ < 200).any()
-    fixed = MultiTargetLGBM(**{**settings, "n_estimators": int(model.rounds_[0])})
-    fixed.fit(X[~inner], y[~inner])
+    fixed = MultiTargetLGBM(n_estimators=int(model.rounds_[0]), **settings).fit(X[100:], y[100:])
     np.testing.assert_allclose(model.predict(X)[:, 0], fixed.predict(X)[:, 0])
 
 
-def test_early_stopping_without_inner_rows_is_refused(data: tuple[Array, Array, Array]) -> None:
+def test_importances_sum_to_one_and_tell_what_matters(data: tuple[Array, Array, Array]) -> None:
     X, y, _ = data
-    with pytest.raises(HistoboostError, match="needs an inner slide"):
-        MultiTargetLGBM(early_stopping_rounds=5, n_jobs=1).fit(X, y)
+    shares = MultiTargetLGBM(n_estimators=30, n_jobs=1).fit(X, y).feature_importances_
+    assert shares.sum() == pytest.approx(1)
+    assert shares[:4].sum() > shares[4:].sum()
 
 
-def test_importances_sum_to_one_and_add_up_by_group(data: tuple[Array, Array, Array]) -> None:
-    X, y, _ = data
-    model = MultiTargetLGBM(n_estimators=30, n_jobs=1).fit(X, y)
-    assert model.feature_importances_.sum() == pytest.approx(1)
-    shares = model.importances_by_group({"told": (0, 4), "noise": (4, 40)})
-    assert sum(shares.values()) == pytest.approx(1)
-    assert shares["told"] > shares["noise"]
-
-
-def test_saved_models_predict_the_same(data: tuple[Array, Array, Array], tmp_path: Path) -> None:
+def test_a_model_read_from_its_texts_predicts_the_same(data: tuple[Array, Array, Array]) -> None:
     X, y, _ = data
     model = MultiTargetLGBM(n_estimators=10, n_jobs=1).fit(X, y)
-    model.save(tmp_path / "m")
-    loaded = MultiTargetLGBM.load(tmp_path / "m")
+    loaded = MultiTargetLGBM.from_texts(model.texts_)
     np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
-    with pytest.raises(HistoboostError, match="not empty"):
-        model.save(tmp_path / "m")
-    with pytest.raises(HistoboostError, match="holds no target_000"):
-        MultiTargetLGBM.load(tmp_path)
 
 
 @pytest.mark.parametrize("cut", [0, 10, 400, -60])
@@ -112,7 +99,7 @@ def test_a_text_that_is_cut_short_is_refused(data: tuple[Array, Array, Array], c
     text = model.texts_[0]
     text = text[: text.index("end of trees")] if cut == -60 else text[:cut]
     with pytest.raises(HistoboostError, match="cut short"):
-        MultiTargetLGBM.from_texts([text], "here")
+        MultiTargetLGBM.from_texts([text])
 
 
 def test_jobs_times_threads_never_exceed_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,11 +120,3 @@ def test_matrix_products_keep_to_one_thread_for_a_while() -> None:
     with one_blas_thread():
         assert set(threads()) <= {1}
     assert threads() == before
-
-
-def test_verbose_says_how_many_are_used(
-    data: tuple[Array, Array, Array], capsys: pytest.CaptureFixture[str]
-) -> None:
-    X, y, _ = data
-    MultiTargetLGBM(n_estimators=1, n_jobs=1, verbose=True).fit(X, y)
-    assert "1 jobs x 1 threads" in capsys.readouterr().out

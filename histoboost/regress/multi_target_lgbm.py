@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from histoboost.errors import BadInput
 from histoboost.regress.budget import plan
-from histoboost.regress.training import Task, bin_features, train_all
+from histoboost.regress.lightgbm_workers import Blocks, Task, bin_features, train_all
 
 if TYPE_CHECKING:
     import lightgbm as lgb
@@ -35,6 +35,7 @@ class MultiTargetLGBM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     n_estimators : int
         Boosting rounds.
     learning_rate : float
+        Share of each tree that is added.
     num_leaves : int
         Leaves of a tree.
     max_bin : int
@@ -49,14 +50,10 @@ class MultiTargetLGBM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Share of the rows that each tree is grown on.
     extra_trees : bool
         Try one random threshold per feature instead of all.
-    early_stopping_rounds : int, optional
-        Stop a target when its error on the inner rows (see `fit`) has not fallen for so many
-        rounds.
     n_jobs : int, optional
         Processes side by side; as many as cores may be used by default.
     random_state : int
-    verbose : bool
-        Print how many processes and threads are used.
+        Seed.
 
     Attributes
     ----------
@@ -90,10 +87,8 @@ class MultiTargetLGBM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         reg_lambda: float = 0.0,
         bagging_fraction: float = 1.0,
         extra_trees: bool = False,
-        early_stopping_rounds: int | None = None,
         n_jobs: int | None = None,
         random_state: int = 0,
-        verbose: bool = False,
     ) -> None:
         self.n_estimators = n_estimators
         self.learning_rate = learning_rate
@@ -104,18 +99,10 @@ class MultiTargetLGBM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.reg_lambda = reg_lambda
         self.bagging_fraction = bagging_fraction
         self.extra_trees = extra_trees
-        self.early_stopping_rounds = early_stopping_rounds
         self.n_jobs = n_jobs
         self.random_state = random_state
-        self.verbose = verbose
 
-    def fit(
-        self,
-        X: Any,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None = None,
-        inner: ArrayLike | None = None,
-    ) -> MultiTargetLGBM:
+    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> MultiTargetLGBM:
         """Train one model for every column of `y`.
 
         Parameters
@@ -126,8 +113,6 @@ class MultiTargetLGBM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             Targets.
         sample_weight : array-like of shape (N,), optional
             Weight of every row.
-        inner : array-like of shape (N,), bool, optional
-            Rows that train nothing and decide when to stop: the spots of one slide.
 
         Returns
         -------
@@ -140,33 +125,21 @@ class MultiTargetLGBM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         if len(X) < 2:
             raise ValueError("MultiTargetLGBM needs 2 samples or more; got 1 sample")
         targets = np.asarray(y, dtype=np.float64)
-        flat = targets.ndim == 1
-        targets = targets.reshape(len(X), -1)
         weight = None
         if sample_weight is not None:
             weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
-        held: NDArray[np.bool_] = np.zeros(len(X), bool)
-        if inner is not None:
-            held = np.asarray(inner, dtype=np.bool_)
-        if not held.any():
-            self.fit_blocks([X], targets, weight)
-        else:
-            kept = ~held
-            self.fit_blocks(
-                [X[kept]],
-                targets[kept],
-                None if weight is None else weight[kept],
-                inner=([X[held]], targets[held]),
-            )
-        self._flat = flat
+        self.fit_blocks([X], targets.reshape(len(X), -1), weight)
+        self._flat = targets.ndim == 1
         return self
 
     def fit_blocks(
         self,
-        blocks: Sequence[NDArray[np.float32]],
+        blocks: Blocks,
         targets: NDArray[np.float64],
         weight: NDArray[np.float64] | None = None,
-        inner: tuple[Sequence[NDArray[np.float32]], NDArray[np.float64]] | None = None,
+        *,
+        stop_on: tuple[Blocks, NDArray[np.float64]] | None = None,
+        patience: int = 0,
     ) -> MultiTargetLGBM:
         """`fit` on rows that lie in several arrays, which are not copied together.
 
@@ -178,56 +151,22 @@ class MultiTargetLGBM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             Targets of all rows of all blocks.
         weight : ndarray of shape (N,), optional
             Weight of every row.
-        inner : tuple of blocks and targets, optional
-            The rows that decide when to stop.
+        stop_on : tuple of blocks and targets, optional
+            Held-out rows; a model stops when its error there has not fallen for `patience` rounds.
+        patience : int
+            See `stop_on`.
         """
-        return self.fit_task(self.bin_blocks(blocks, targets, weight, inner))
-
-    def bin_blocks(
-        self,
-        blocks: Sequence[NDArray[np.float32]],
-        targets: NDArray[np.float64],
-        weight: NDArray[np.float64] | None = None,
-        inner: tuple[Sequence[NDArray[np.float32]], NDArray[np.float64]] | None = None,
-    ) -> Task:
-        """The part of `fit_blocks` that targets have in common; `fit_task` is the rest."""
-        if self.early_stopping_rounds is not None and inner is None:
-            raise BadInput(
-                "early_stopping_rounds: needs an inner slide; give the rows of one as inner"
-            )
-        cores = plan(targets.shape[1], self.n_jobs).cores
+        budget = plan(targets.shape[1], self.n_jobs)
         params = self.lightgbm_params(blocks[0].shape[1])
-        data = bin_features(blocks, params, cores, weight)
+        data = bin_features(blocks, params, budget.cores, weight)
+        held_out = None
+        if stop_on is not None:
+            binned = bin_features(stop_on[0], params, budget.cores, reference=data)
+            held_out = (binned, stop_on[1])
         start = check_random_state(self.random_state).randint(2**31 - 1) % 2**24
-        return Task(
-            data,
-            targets,
-            params,
-            self.n_estimators,
-            seeds=[start + 127 * index for index in range(targets.shape[1])],
-            inner=None if inner is None else bin_features(inner[0], params, cores, reference=data),
-            inner_targets=None if inner is None else inner[1],
-            patience=self.early_stopping_rounds or 0,
-        )
-
-    def fit_task(self, task: Task, targets: Sequence[int] | None = None) -> MultiTargetLGBM:
-        """Train the models of some targets of a task, in this order; of all by default.
-
-        Each is the one that training all would have made, to the last bit.
-        """
-        import lightgbm as lgb
-
-        chosen = range(task.targets.shape[1]) if targets is None else targets
-        budget = plan(len(chosen), self.n_jobs)
-        if self.verbose:
-            print(budget)
-        results = train_all(task, chosen, budget)
-        self.n_features_in_ = task.data.num_feature()
-        self._flat = False
-        self.texts_ = [result.text for result in results]
-        self.rounds_ = np.array([result.rounds for result in results])
-        self._boosters = [lgb.Booster(model_str=text) for text in self.texts_]
-        return self
+        seeds = [start + 127 * index for index in range(targets.shape[1])]
+        task = Task(data, targets, params, self.n_estimators, seeds, held_out, patience)
+        return self._take(train_all(task, budget))
 
     def lightgbm_params(self, n_features: int) -> dict[str, Any]:
         """The parameters that `lightgbm.train` gets, apart from seed and threads."""
@@ -272,8 +211,6 @@ class MultiTargetLGBM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict_rows(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """`predict` without checks: (N, F) float32 to (N, T)."""
-        from concurrent.futures import ThreadPoolExecutor
-
         if X.shape[1] != self.n_features_in_:
             raise ValueError(f"{X.shape[1]} features, but models of {self.n_features_in_}")
 
@@ -282,77 +219,46 @@ class MultiTargetLGBM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             return np.asarray(booster.predict(X, raw_score=True, num_threads=1))
 
         with ThreadPoolExecutor(plan(len(self.texts_), self.n_jobs).cores) as pool:
-            columns = list(pool.map(one, self._boosters))
-        return np.stack(columns, axis=1)
+            return np.stack(list(pool.map(one, self._boosters)), axis=1)
 
     @property
     def feature_importances_(self) -> NDArray[np.float64]:
         """Total gain of every feature over all models, scaled to sum 1."""
         check_is_fitted(self, "texts_")
-        gain = np.zeros(self.n_features_in_)
-        for booster in self._boosters:
-            gain += booster.feature_importance("gain")
-        return gain / total if (total := gain.sum()) > 0 else gain
-
-    def importances_by_group(self, groups: Mapping[str, tuple[int, int]]) -> dict[str, float]:
-        """Share of the total gain that falls to each range of columns.
-
-        Parameters
-        ----------
-        groups : mapping of str to (start, stop)
-            Names of the ranges.
-        """
-        gain = self.feature_importances_
-        return {name: float(gain[start:stop].sum()) for name, (start, stop) in groups.items()}
-
-    def save(self, folder: str | Path) -> None:
-        """Write ``target_000.txt``, ... (LightGBM's text format) into a new or empty folder."""
-        check_is_fitted(self, "texts_")
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise BadInput(f"{folder}: is not empty; give the name of a new folder")
-        for index, text in enumerate(self.texts_):
-            (folder / f"target_{index:03d}.txt").write_text(text, encoding="utf-8")
+        gain = np.sum([each.feature_importance("gain") for each in self._boosters], axis=0)
+        return np.asarray(gain / total if (total := gain.sum()) > 0 else gain)
 
     @classmethod
-    def load(cls, folder: str | Path) -> MultiTargetLGBM:
-        """Read what `save` wrote; such a model predicts but keeps no training parameters."""
-        paths = sorted(Path(folder).glob("target_*.txt"))
-        if not paths:
-            raise BadInput(f"{folder}: holds no target_000.txt; give the folder of a model")
-        return cls.from_texts([path.read_text(encoding="utf-8") for path in paths], str(folder))
-
-    @classmethod
-    def from_texts(cls, texts: Sequence[str], where: str) -> MultiTargetLGBM:
-        """A model from LightGBM's text format.
+    def from_texts(cls, texts: Sequence[str]) -> MultiTargetLGBM:
+        """A model from LightGBM's text format; it predicts but keeps no training parameters.
 
         Raises
         ------
         HistoboostError
             If a text is cut short, is not LightGBM's, or differs from the others in its features.
         """
+        return cls()._take(texts)
+
+    def _take(self, texts: Sequence[str]) -> MultiTargetLGBM:
         import lightgbm as lgb
 
-        model = cls()
-        model.texts_ = list(texts)
-        model._flat = False
-        boosters = []
+        self.texts_ = list(texts)
+        self._flat = False
+        self._boosters = []
         for index, text in enumerate(texts):
             # LightGBM itself aborts the process on some texts that are cut short.
             if not text.startswith("tree") or "\nend of trees" not in text:
-                raise BadInput(f"{where}: model {index} is cut short; train it again")
+                raise BadInput(f"model {index} is cut short; train it again")
             try:
-                boosters.append(lgb.Booster(model_str=text))
+                self._boosters.append(lgb.Booster(model_str=text))
             except lgb.basic.LightGBMError as error:
-                raise BadInput(f"{where}: model {index}: {error}; train it again") from error
-        widths = {booster.num_feature() for booster in boosters}
+                raise BadInput(f"model {index}: {error}; train it again") from error
+        widths = {booster.num_feature() for booster in self._boosters}
         if len(widths) != 1:
-            raise BadInput(f"{where}: models of {sorted(widths)} features; train it again")
-        model._boosters = boosters
-        model.n_features_in_ = widths.pop()
-        model.rounds_ = np.array([booster.current_iteration() for booster in boosters])
-        return model
+            raise BadInput(f"models of {sorted(widths)} features; train it again")
+        self.n_features_in_ = widths.pop()
+        self.rounds_ = np.array([booster.current_iteration() for booster in self._boosters])
+        return self
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -9,13 +9,14 @@ is exact as long as there are no more spots than that.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, eigh
 
-from histoboost.errors import BadInput
+from histoboost.regress.heads.base import Training
 
 #: Penalties tried, as multiples of the mean squared length of the (centred) features.
 PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
@@ -146,28 +147,21 @@ class Gram:
         return cls(float(w.sum()), weighted.sum(0, dtype=np.float64), w @ y, xx, weighted.T @ y)
 
     def __add__(self, other: Gram) -> Gram:
-        return Gram(
-            self.weight + other.weight,
-            self.sum_x + other.sum_x,
-            self.sum_y + other.sum_y,
-            self.xx + other.xx,
-            self.xy + other.xy,
-        )
+        return Gram(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     def __sub__(self, other: Gram) -> Gram:
-        return Gram(
-            self.weight - other.weight,
-            self.sum_x - other.sum_x,
-            self.sum_y - other.sum_y,
-            self.xx - other.xx,
-            self.xy - other.xy,
-        )
+        return Gram(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
+
+    def centred(self) -> tuple[Array, Array]:
+        """Scatter matrix (k, k) of the features about their mean, and with the targets (k, T)."""
+        mean_x, mean_y = self.sum_x / self.weight, self.sum_y / self.weight
+        xx = self.xx - self.weight * np.outer(mean_x, mean_x)
+        return xx, self.xy - self.weight * np.outer(mean_x, mean_y)
 
     def solve(self, penalties: Sequence[float]) -> list[tuple[Array, Array]]:
         """Weights (k, T) and intercepts (T,) for each penalty."""
         mean_x, mean_y = self.sum_x / self.weight, self.sum_y / self.weight
-        xx = self.xx - self.weight * np.outer(mean_x, mean_x)
-        xy = self.xy - self.weight * np.outer(mean_x, mean_y)
+        xx, xy = self.centred()
         unit = max(float(np.trace(xx)) / self.weight, 1e-12)
         out = []
         for penalty in penalties:
@@ -179,35 +173,73 @@ class Gram:
         return out
 
 
-def choose_penalty(
-    mapped: Sequence[NDArray[np.float32]],
-    targets: Sequence[Array],
-    grams: Sequence[Gram],
-    groups: Sequence[str],
-) -> float:
-    """The penalty with the least squared error on held-out groups, each counting the same.
+@dataclass(frozen=True, eq=False)
+class KernelRidge:
+    """A solution, and what it was solved from.
 
-    With one group there is nothing to hold out; the middle penalty is taken.
+    Attributes
+    ----------
+    features : FeatureMap
+    mapped : list of ndarray of shape (n, k), float32
+        Training spots in the columns of `features`, slide by slide.
+    folds : list of list of int
+        Indices of the slides that inner folds hold out together.
+    rest : list of Gram
+        For every fold, the sums over all other slides.
+    total : Gram
+    penalty : float
+    weights, intercept : ndarray of shape (k, T) and (T,)
     """
-    names = list(dict.fromkeys(groups))
-    if len(names) < 2:
-        return PENALTIES[len(PENALTIES) // 2]
-    total = sum_grams(grams)
-    errors = np.zeros(len(PENALTIES))
-    for name in names:
-        held = [i for i, group in enumerate(groups) if group == name]
-        rest = total - sum_grams([grams[i] for i in held])
-        for at, (weights, intercept) in enumerate(rest.solve(PENALTIES)):
-            residuals = [mapped[i] @ weights + intercept - targets[i] for i in held]
-            errors[at] += float(np.mean(np.concatenate(residuals) ** 2))
-    return PENALTIES[int(np.argmin(errors))]
 
+    features: FeatureMap
+    mapped: list[NDArray[np.float32]]
+    folds: list[list[int]]
+    rest: list[Gram]
+    total: Gram
+    penalty: float
+    weights: Array
+    intercept: Array
 
-def sum_grams(grams: Sequence[Gram]) -> Gram:
-    """Sum of one or more."""
-    if not grams:
-        raise BadInput("ridge: no training spots; choose at least one labelled slide")
-    total = grams[0]
-    for gram in grams[1:]:
-        total = total + gram
-    return total
+    @classmethod
+    def fit(cls, training: Training, gaussian: bool) -> KernelRidge:
+        """Solve, with the penalty of least squared error on held-out groups, each counting alike.
+
+        With one group there is nothing to hold out; the middle penalty is taken.
+        """
+        features = fit_map(training.blocks, gaussian, training.weights, training.seed)
+        mapped = [features.apply(block) for block in training.blocks]
+        grams = [
+            Gram.of(x, y, w)
+            for x, y, w in zip(mapped, training.targets, training.weights, strict=True)
+        ]
+        total = reduce(Gram.__add__, grams)
+        folds = training.inner_folds()
+        rest, penalty = [], PENALTIES[len(PENALTIES) // 2]
+        if len(folds) > 1:
+            errors = np.zeros(len(PENALTIES))
+            for held in folds:
+                others = total - reduce(Gram.__add__, [grams[i] for i in held])
+                rest.append(others)
+                for at, (weights, intercept) in enumerate(others.solve(PENALTIES)):
+                    residuals = [
+                        mapped[i] @ weights + intercept - training.targets[i] for i in held
+                    ]
+                    errors[at] += float(np.mean(np.concatenate(residuals) ** 2))
+            penalty = PENALTIES[int(np.argmin(errors))]
+        [(weights, intercept)] = total.solve([penalty])
+        return cls(features, mapped, folds, rest, total, penalty, weights, intercept)
+
+    def held_out(self) -> list[Array]:
+        """Predictions for every training slide by the slides of all other groups."""
+        predicted: dict[int, Array] = {}
+        for held, others in zip(self.folds, self.rest, strict=True):
+            [(weights, intercept)] = others.solve([self.penalty])
+            predicted |= {i: np.asarray(self.mapped[i] @ weights + intercept) for i in held}
+        return [predicted[i] for i in range(len(self.mapped))]
+
+    def principal_axes(self, count: int) -> Array:
+        """Leading eigenvectors (k, `count` or fewer) of the weighted scatter matrix."""
+        scatter = self.total.centred()[0]
+        k = len(scatter)
+        _, vectors = eigh(scatter, subset_by_index=(max(k - count, 0), k - 1))
+        return np.asarray(vectors[:, ::-1])

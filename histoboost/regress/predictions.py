@@ -1,0 +1,79 @@
+"""What a model says of slides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from histoboost.spots import SpotTable
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Prediction:
+    """What a model says of one slide.
+
+    Attributes
+    ----------
+    spots : SpotTable
+        The slide and its spots.
+    cell_types : tuple of str
+        T names.
+    values : ndarray of shape (N, T)
+        In `units`, spots in the order of `spots`.
+    units : str
+        See `histoboost.regress.targets.to_units`.
+    low, high : ndarray of shape (N, T), or None
+        Bounds of the interval, where one was requested.
+    """
+
+    spots: SpotTable
+    cell_types: tuple[str, ...]
+    values: Array
+    units: str
+    low: Array | None = None
+    high: Array | None = None
+
+    @property
+    def slide(self) -> str:
+        """Name of the slide."""
+        return self.spots.slide
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per spot: slide, spot, x, y (pixels), and a column for each cell type.
+
+        Bounds follow as ``<type>_lower`` and ``<type>_upper``.
+        """
+        table = self.spots
+        where = {"slide": table.slide, "spot": table.spot_ids, "x": table.xy[:, 0]}
+        frames = [pd.DataFrame({**where, "y": table.xy[:, 1]})]
+        for suffix, values in (("", self.values), ("_lower", self.low), ("_upper", self.high)):
+            if values is not None:
+                names = [f"{name}{suffix}" for name in self.cell_types]
+                frames.append(pd.DataFrame(values, columns=names))
+        return pd.concat(frames, axis=1)
+
+    def __repr__(self) -> str:
+        spots, types = self.values.shape
+        return f"<Prediction: slide {self.slide}, {spots} spots, {types} types, {self.units}>"
+
+
+class Predictions(tuple[Prediction, ...]):
+    """What a model says of some slides, one `Prediction` for each."""
+
+    __slots__ = ()
+
+    def __new__(cls, predictions: Iterable[Prediction] = ()) -> Predictions:
+        return super().__new__(cls, predictions)
+
+    def to_frame(self) -> pd.DataFrame:
+        """`Prediction.to_frame` of all slides, one below the other."""
+        return pd.concat([each.to_frame() for each in self], ignore_index=True)
+
+    def __repr__(self) -> str:
+        return f"<Predictions: {len(self)} slides>\n  " + "\n  ".join(map(repr, self))

@@ -1,0 +1,101 @@
+"""The slides of a store that a command works on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from histoboost.cache.store import EmbeddingStore
+from histoboost.errors import BadInput, HistoboostWarning
+from histoboost.spots import SpotTable, check_cell_types
+
+
+def open_store(store: EmbeddingStore | str | Path) -> EmbeddingStore:
+    """A store to read from, given itself or its location."""
+    return store if isinstance(store, EmbeddingStore) else EmbeddingStore(store, mode="r")
+
+
+def slide_names(slides: str | Sequence[str] | None) -> list[str] | None:
+    """Names without duplicates, given one or several; None for all."""
+    if slides is None:
+        return None
+    return list(dict.fromkeys([slides] if isinstance(slides, str) else slides))
+
+
+def named_slides(store: EmbeddingStore, slides: str | Sequence[str]) -> list[SpotTable]:
+    """The slides with these names.
+
+    Raises
+    ------
+    HistoboostError
+        If the store lacks one.
+    """
+    stored, names = store.slides(), slide_names(slides) or []
+    for name in names:
+        if name not in stored:
+            known = ", ".join(stored) or "none"
+            raise BadInput(f"{store.location}: no slide {name!r}; there are {known}")
+    return [store.spots(name) for name in names]
+
+
+def labelled_slides(
+    store: EmbeddingStore, slides: str | Sequence[str] | None = None
+) -> list[SpotTable]:
+    """The labelled slides with these names, or all labelled slides of the store.
+
+    Raises
+    ------
+    HistoboostError
+        If one that was named is missing or has no labels, cell types differ, or labels are half
+        replaced.
+
+    Warns
+    -----
+    HistoboostWarning
+        If slides are still to come.
+    """
+    if slides is None:
+        labelled = [table for table in _all_slides(store) if table.labelled]
+    else:
+        labelled = named_slides(store, slides)
+        for table in labelled:
+            if not table.labelled:
+                raise BadInput(f"slide {table.slide}: has no abundances; choose labelled slides")
+    names = [table.slide for table in labelled]
+    if old := [slide for slide in store.pending_labels() if slide in names]:
+        raise BadInput(
+            f"{store.location}: {', '.join(old)} have their old labels, others new ones: a "
+            "histoboost cache relabel was cut off; run the same again"
+        )
+    if not labelled:
+        raise BadInput(f"{store.location}: no labelled slide; featurize slides with labels")
+    remedy = "; train on slides that share them, chosen with --slides, or take it out"
+    check_cell_types(labelled, store.location, remedy)
+    return labelled
+
+
+def unlabelled_slides(store: EmbeddingStore) -> list[SpotTable]:
+    """The slides without abundances.
+
+    Raises
+    ------
+    HistoboostError
+        If there is none.
+    """
+    unlabelled = [table for table in _all_slides(store) if not table.labelled]
+    if not unlabelled:
+        raise BadInput(f"{store.location}: all slides are labelled; choose slides with --slides")
+    return unlabelled
+
+
+def _all_slides(store: EmbeddingStore) -> list[SpotTable]:
+    pending = store.pending_slides()
+    if pending:
+        warnings.warn(
+            f"{store.location}: {', '.join(pending)} not there yet, the featurize run that was to "
+            "store them has not finished; run it again, or forget it with histoboost cache gc",
+            HistoboostWarning,
+            stacklevel=4,
+        )
+    return [store.spots(name) for name in store.slides()]

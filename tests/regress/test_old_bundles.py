@@ -1,0 +1,62 @@
+"""Models that histoboost 0.1.0 wrote are read and predict what they predicted then."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from histoboost.cache.store import EmbeddingStore
+from histoboost.errors import HistoboostError
+from histoboost.regress.bundle import read_bundle
+from histoboost.regress.model import CompositionRegressor
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of one slide, three bundles, and what two of them said of it at commit 6c83f06."""
+    folder = tmp_path_factory.mktemp("0.1.0")
+    with zipfile.ZipFile(Path(__file__).parent / "data" / "bundle-0.1.0.zip") as packed:
+        packed.extractall(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["stack", "lightgbm"])
+def test_a_model_of_0_1_0_predicts_to_the_last_digit(archive: Path, name: str) -> None:
+    expected = json.loads((archive / "expected.json").read_text())
+    model = CompositionRegressor.load(archive / name)
+    store = EmbeddingStore(archive / "store.zarr", mode="r")
+    # Another kind of processor rounds products of float32 otherwise, whatever the code.
+    rows, root = (np.load(archive / "stack" / f"head-{n}.npy") for n in ("landmarks", "root"))
+    here = hashlib.sha256(np.exp(rows @ rows.T @ root).tobytes()).hexdigest()
+    exact = 1e-12 if here == expected["arithmetic"] else 1e-5
+    for units in ("none", "rank", "abundance", "softmax"):
+        [found] = model.predict(store, units=units, interval=0.8)
+        for one, other in zip(
+            (found.values, found.low, found.high), expected[f"{name}/{units}"], strict=True
+        ):
+            np.testing.assert_allclose(one, other, rtol=0, atol=exact)
+    assert model.importances() == pytest.approx(expected[f"{name}/importances"], abs=exact)
+
+
+def test_a_model_of_0_1_0_is_written_again_as_it_was(archive: Path, tmp_path: Path) -> None:
+    CompositionRegressor.load(archive / "stack").save(tmp_path / "m")
+    old, new = read_bundle(archive / "stack"), read_bundle(tmp_path / "m")
+    assert old.texts == new.texts
+    assert old.arrays.keys() == new.arrays.keys()
+    for name, array in old.arrays.items():
+        np.testing.assert_array_equal(array, new.arrays[name])
+    ours = {"histoboost_model", "digest"}
+    assert {k: v for k, v in new.fields.items() if k not in ours} == {
+        k: v for k, v in old.fields.items() if k not in ours
+    }
+
+
+def test_a_blend_of_0_1_0_is_refused_with_the_way_to_another(archive: Path) -> None:
+    with pytest.raises(HistoboostError, match="blend.*train it again") as caught:
+        CompositionRegressor.load(archive / "blend")
+    assert "\n" not in str(caught.value)
