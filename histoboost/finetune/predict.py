@@ -66,9 +66,7 @@ def predict_slides(
     else:
         chosen = [slide for slide in dataset.slides if not slide.labelled]
         if not chosen:
-            raise BadInput(
-                f"{dataset.path}: every slide has labels; name those to predict with --slides"
-            )
+            raise BadInput(f"{dataset.path}: all slides are labelled; choose slides with --slides")
     for slide in chosen:
         if slide.labelled and slide.cell_types != ensemble.cell_types:
             raise BadInput(

@@ -51,7 +51,7 @@ def test_who_takes_all_slides_is_warned_that_some_are_still_to_come(
         assert [table.slide for table in labelled_slides(cut_off)] == ["S_1", "S_2"]
     with (
         pytest.warns(HistoboostWarning, match="S_3, S_4 not there yet"),
-        pytest.raises(HistoboostError, match="every slide has labels"),
+        pytest.raises(HistoboostError, match="all slides are labelled"),
     ):
         unlabelled_slides(cut_off)
 
