@@ -1,8 +1,9 @@
-"""What in a store histoboost did not write: reported, never moved or deleted."""
+"""What in a store histoboost did not write: reported, never moved, and never removed with ours."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from histoboost.cache.backend import Backend
 from histoboost.cache.layout import (
@@ -15,8 +16,10 @@ from histoboost.cache.layout import (
     is_foreign_document,
     slide_key,
 )
+from histoboost.cache.listing import list_embeddings
 from histoboost.cache.published import chunk_path, open_published
 from histoboost.cache.table import SlideRecord, open_slide, slide_names
+from histoboost.errors import BadInput
 from histoboost.names import is_embedding_name
 
 #: What lies directly in a slide's folder: the elements of an AnnData.
@@ -81,3 +84,27 @@ def foreign_in_embedding(backend: Backend, slide: str, name: str) -> list[str]:
     own = {ROOT_DOCUMENT, "c/", *map(chunk_path, indices)}
     own |= {f"c/{index}/" for index in indices}  # empty: the chunk is missing
     return [path for path in backend.walk(key) if path not in own]
+
+
+def remove(backend: Backend, name: str | None, slides: Sequence[str]) -> list[str]:
+    """Remove an embedding from `slides`, or the slides; says from which something was removed.
+
+    Refused where something foreign would go with it, or nothing is called so.
+    """
+    keys = {s: slide_key(s) if name is None else embedding_key(s, name) for s in slides}
+    for slide, key in keys.items():
+        foreign = (
+            foreign_in_slide(backend, slide)
+            if name is None
+            else foreign_in_embedding(backend, slide, name)
+        )
+        if foreign:
+            raise BadInput(
+                f"{backend}: {key} holds {foreign[0]}, which histoboost did not write; move it "
+                "elsewhere first, nothing was removed"
+            )
+    removed = [slide for slide, key in keys.items() if backend.remove_folder(key)]
+    if not removed:
+        known = ", ".join(row.name for row in list_embeddings(backend, slides)) or "none"
+        raise BadInput(f"{backend}: no embedding {name!r}; there are {known}")
+    return removed

@@ -8,11 +8,10 @@ from typing import Any
 
 from histoboost.cache.backend import Backend
 from histoboost.cache.layout import Damaged, chunk_count, embedding_key
-from histoboost.cache.pending import staged_notes
+from histoboost.cache.pending import EMBEDDING_NOTE, staged_notes
 from histoboost.cache.published import open_published
 from histoboost.cache.recipe import Recipe
 from histoboost.cache.table import embedding_names, open_slide
-from histoboost.cache.writer import OWNER
 
 
 @dataclass
@@ -97,7 +96,7 @@ def _origin(recipe: Recipe) -> tuple[str | None, str | None]:
 
 
 def _add_staged(backend: Backend, rows: dict[str, EmbeddingRow]) -> None:
-    for key, owner in staged_notes(backend, OWNER):
+    for key, owner in staged_notes(backend, EMBEDDING_NOTE):
         try:
             slide, name = str(owner["slide"]), str(owner["embedding"])
             count = chunk_count(int(owner["shape"][0]))
@@ -105,6 +104,6 @@ def _add_staged(backend: Backend, rows: dict[str, EmbeddingRow]) -> None:
             continue  # not of a writer: nothing to show, and `gc` removes it
         row = rows.setdefault(name, EmbeddingRow(name))
         if slide not in row.slides:
-            chunks = backend.children(f"{key.removesuffix(OWNER)}chunks")
+            chunks = backend.children(f"{key.removesuffix(EMBEDDING_NOTE)}chunks")
             done = {file.partition(".")[0] for file in chunks} - {""}
             row.staged[slide] = [len(done), count]

@@ -14,6 +14,9 @@ from histoboost.digests import digest_bytes
 #: In a staging folder of a run: the slides that it is to store.
 SLIDES_NOTE = "asked.json"
 
+#: In that of a writer: which embedding it is of.
+EMBEDDING_NOTE = "unit.json"
+
 #: In that of a relabelling: slides to the digest that their tables are to have.
 LABELS_NOTE = "relabel.json"
 

@@ -16,11 +16,11 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.cache.foreign import foreign_in_embedding, foreign_in_slide
+from histoboost.cache.foreign import remove
 from histoboost.cache.gc import OLDER_THAN_S, Collected, collect
 from histoboost.cache.imports import read_arrays
 from histoboost.cache.labels import relabel, relabelled
-from histoboost.cache.layout import ROOT_DOCUMENT, SLIDES, Damaged, embedding_key, slide_key
+from histoboost.cache.layout import Damaged, embedding_key
 from histoboost.cache.listing import EmbeddingRow, list_embeddings
 from histoboost.cache.pending import note_slides, pending_labels, pending_slides
 from histoboost.cache.published import Published, open_published, read_rows
@@ -75,7 +75,7 @@ class EmbeddingStore:
 
     def slides(self) -> list[str]:
         """Names of the slides, in the order in which they were written."""
-        records = [(self._slide(name).order, name) for name in self._slide_names()]
+        records = [(self._slide(name).order, name) for name in slide_names(self._backend)]
         return [name for _, name in sorted(records)]
 
     def create(self) -> None:
@@ -100,7 +100,7 @@ class EmbeddingStore:
 
     def pending_slides(self) -> list[str]:
         """Slides that a run was to store which has not finished, as far as they are not there."""
-        return pending_slides(self._backend, self._slide_names())
+        return pending_slides(self._backend, slide_names(self._backend))
 
     def pending_labels(self) -> list[str]:
         """Slides that a `relabel` which has not finished did not reach, or only half, sorted."""
@@ -170,7 +170,6 @@ class EmbeddingStore:
         return {
             name: self._published(slide, name).recipe
             for name in embedding_names(self._backend, self._slide(slide))
-            if not self._backend.in_progress(embedding_key(slide, name))
         }
 
     def width(self, slide: str, name: str) -> int:
@@ -210,7 +209,6 @@ class EmbeddingStore:
             )
         if width < 1:
             raise BadInput(f"embedding {name}: width {width}; at least 1 is needed")
-        self._check_same_elsewhere(slide, name, recipe)
         return EmbeddingWriter(self._backend, slide, name, recipe, n_spots, width)
 
     def verify(self) -> Verification:
@@ -222,7 +220,7 @@ class EmbeddingStore:
 
         A damaged slide counts as one that lacks the embedding.
         """
-        return list_embeddings(self._backend, self._slide_names())
+        return list_embeddings(self._backend, slide_names(self._backend))
 
     def gc(self, older_than_s: float = OLDER_THAN_S) -> Collected:
         """Remove what killed runs left staged; see `histoboost.cache.gc.collect`."""
@@ -243,27 +241,13 @@ class EmbeddingStore:
             If neither is given, or nothing is called so.
         """
         self._check_writable()
-        if slide is not None and not self._is_slide(slide):
-            self._slide(slide)  # says which there are
         if name is None and slide is None:
             raise BadInput(f"{self.location}: say which embedding or slide to remove")
-        slides = self._slide_names() if slide is None else [slide]
-        keys = {s: slide_key(s) if name is None else embedding_key(s, name) for s in slides}
         if name is not None:
             check_embedding_name(name)
-        for s, key in keys.items():
-            foreign = foreign_in_slide(self._backend, s) if name is None else []
-            foreign += [] if name is None else foreign_in_embedding(self._backend, s, name)
-            if foreign:
-                raise BadInput(
-                    f"{self.location}: {key} holds {foreign[0]}, which histoboost did not write; "
-                    "move it elsewhere first, nothing was removed"
-                )
-        removed = [s for s, key in keys.items() if self._backend.remove_folder(key)]
-        if not removed:
-            known = ", ".join(row.name for row in self.summary()) or "none"
-            raise BadInput(f"{self.location}: no embedding {name!r}; there are {known}")
-        return removed
+        if slide is not None:
+            self._check_slide(slide)
+        return remove(self._backend, name, slide_names(self._backend) if slide is None else [slide])
 
     def import_arrays(self, name: str, directory: str | os.PathLike[str]) -> list[str]:
         """Store embeddings made elsewhere: ``directory/<slide>.npy`` or ``.h5`` for every slide.
@@ -285,52 +269,21 @@ class EmbeddingStore:
         self._check_writable()
         check_embedding_name(name)
         tables = {slide: self.spots(slide) for slide in self.slides()}
-        halves = read_arrays(Path(directory), tables)
+        arrays = read_arrays(Path(directory), tables)
         writers = {
-            slide: self.writer(slide, name, recipe, *half.shape)
-            for slide, (half, recipe) in halves.items()
+            slide: self.writer(slide, name, recipe, *rows.shape)
+            for slide, (rows, recipe) in arrays.items()
         }
-        stored = []
-        for slide, writer in writers.items():
-            for part in writer.missing:
-                writer.write(part, halves[slide][0][part])
-            if writer.publish():
-                stored.append(slide)
-        return stored
+        return [slide for slide, writer in writers.items() if writer.write_all(arrays[slide][0])]
 
-    def _slide_names(self) -> list[str]:
-        """Folders of slides, sorted, less those that another process is publishing."""
-        return [name for name in slide_names(self._backend) if not self._unfinished(name)]
-
-    def _is_slide(self, slide: str) -> bool:
-        """Whether it is there, without a look at all the others."""
-        return is_slide(self._backend, slide) and not self._unfinished(slide)
-
-    def _unfinished(self, slide: str) -> bool:
-        key = slide_key(slide)
-        return not self._backend.exists(f"{key}/{ROOT_DOCUMENT}") and self._backend.in_progress(key)
-
-    def _check_same_elsewhere(self, slide: str, name: str, recipe: Recipe) -> None:
-        for other in self._backend.folders(SLIDES):
-            if other == slide:
-                continue
-            try:
-                stored = open_published(self._backend, other, name).recipe.without_slide()
-            except Damaged:
-                continue  # absent there, or for `verify` to report
-            found = stored.differences(recipe.without_slide())
-            if found:
-                raise BadInput(
-                    f"{self.location}: embedding {name} is stored with another recipe for slide "
-                    f"{other} ({'; '.join(found[:3])}); choose another name or remove it first"
-                )
-            return  # the others were compared with it when they were written
+    def _check_slide(self, slide: str) -> None:
+        check_slide_name(slide)
+        if not is_slide(self._backend, slide):
+            known = ", ".join(slide_names(self._backend)) or "none"
+            raise BadInput(f"{self.location}: no slide {slide!r}; there are {known}")
 
     def _slide(self, slide: str) -> SlideRecord:
-        check_slide_name(slide)
-        if not self._is_slide(slide):
-            known = ", ".join(self._slide_names()) or "none"
-            raise BadInput(f"{self.location}: no slide {slide!r}; there are {known}")
+        self._check_slide(slide)
         return self._intact(lambda: open_slide(self._backend, slide), slide)
 
     def _published(self, slide: str, name: str) -> Published:

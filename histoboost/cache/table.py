@@ -123,27 +123,27 @@ def _refuse_others(backend: Backend, stored: SpotTable, table: SpotTable) -> Non
 
 
 def slide_names(backend: Backend) -> list[str]:
-    """Names of the slides, whole or damaged, sorted; a folder with nothing of ours is none."""
+    """Names of the slides, intact or damaged, sorted; see `is_slide`."""
     return [name for name in backend.folders(SLIDES) if is_slide(backend, name)]
 
 
 def is_slide(backend: Backend, name: str) -> bool:
-    """Whether there is a slide of this name, whole or damaged."""
-    return is_slide_name(name) and any(
-        backend.exists(f"{slide_key(name)}/{part}") for part in (ROOT_DOCUMENT, "obsm")
-    )
+    """Whether there is a slide of this name, intact or damaged: not one that is being published,
+    nor a folder with nothing of ours in it."""
+    return is_slide_name(name) and _is_there(backend, slide_key(name), "obsm")
+
+
+def _is_there(backend: Backend, folder: str, part: str) -> bool:
+    if backend.exists(f"{folder}/{ROOT_DOCUMENT}"):
+        return True
+    return backend.exists(f"{folder}/{part}") and not backend.in_progress(folder)
 
 
 def embedding_names(backend: Backend, record: SlideRecord) -> list[str]:
-    """Names of the embeddings of a slide, whole or damaged, sorted."""
+    """Names of the embeddings of a slide, intact or damaged, sorted."""
     top = f"{slide_key(record.slide)}/obsm"
-    return [
-        name
-        for name in backend.folders(top)
-        if is_embedding_name(name)
-        and not record.owns(name)
-        and any(backend.exists(f"{top}/{name}/{part}") for part in (ROOT_DOCUMENT, "c"))
-    ]
+    names = [name for name in backend.folders(top) if is_embedding_name(name)]
+    return [n for n in names if not record.owns(n) and _is_there(backend, f"{top}/{n}", "c")]
 
 
 def _write(backend: Backend, table: SpotTable, order: int | None) -> None:

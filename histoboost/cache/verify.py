@@ -10,8 +10,6 @@ from histoboost.cache.backend import Backend
 from histoboost.cache.foreign import foreign_in_embedding, foreign_in_store, foreign_in_table
 from histoboost.cache.layout import (
     Damaged,
-    embedding_key,
-    slide_key,
     store_documents,
 )
 from histoboost.cache.published import damaged_chunks, open_published
@@ -102,15 +100,12 @@ def _check_slide(backend: Backend, slide: str) -> Iterator[Damage]:
     try:
         record = open_slide(backend, slide)
     except Damaged as damage:
-        if backend.in_progress(slide_key(slide)):
-            return
         yield Damage(slide, None, str(damage))
         record = SlideRecord(slide, 0, 0, "", {})
     else:
         yield Damage(slide, None, _check_table(backend, record))
     for name in embedding_names(backend, record):
-        if not backend.in_progress(embedding_key(slide, name)):
-            yield Damage(slide, name, _check_embedding(backend, record, name))
+        yield Damage(slide, name, _check_embedding(backend, record, name))
 
 
 def _check_table(backend: Backend, record: SlideRecord) -> str:

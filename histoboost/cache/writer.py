@@ -21,6 +21,7 @@ from histoboost.cache.backend import Backend, Hold
 from histoboost.cache.foreign import foreign_in_embedding
 from histoboost.cache.layout import (
     ROOT_DOCUMENT,
+    SLIDES,
     STAGING,
     Damaged,
     chunk_slices,
@@ -29,6 +30,7 @@ from histoboost.cache.layout import (
     encode_chunk,
     seal,
 )
+from histoboost.cache.pending import EMBEDDING_NOTE
 from histoboost.cache.published import (
     Published,
     chunk_path,
@@ -39,26 +41,11 @@ from histoboost.cache.recipe import Recipe
 from histoboost.digests import digest_bytes
 from histoboost.errors import BadInput
 
-#: In a staging folder: which embedding it is of.
-OWNER = "unit.json"
-
 
 class EmbeddingWriter:
     """Writes one embedding of one slide. Made by `EmbeddingStore.writer`.
 
-    Parameters
-    ----------
-    backend : Backend
-    slide, name : str
-    recipe : Recipe
-        Identity of what is written.
-    n_spots, width : int
-        Shape of the embedding, (N, D).
-
-    Raises
-    ------
-    HistoboostError
-        If the name is taken by another recipe.
+    A name that another recipe has, on this slide or another one, is refused.
     """
 
     def __init__(
@@ -73,6 +60,7 @@ class EmbeddingWriter:
         self._staging = _staging_name(slide, name, recipe, self._shape)
         self._hold: Hold | None = None
         self._seen: bytes | None = None
+        self._check_elsewhere()
         self._published = self._is_intact()
         if self._published:
             self._drop_leftovers()
@@ -162,6 +150,12 @@ class EmbeddingWriter:
         self.close()
         return mine
 
+    def write_all(self, rows: NDArray[np.floating[Any]]) -> bool:
+        """Write what is missing of `rows`, (N, D), and publish; see `publish`."""
+        for part in self.missing:
+            self.write(part, rows[part])
+        return self.publish()
+
     def close(self) -> None:
         """Give the staging folder up; what is staged but not published stays for a later run."""
         if self._hold is None:
@@ -174,6 +168,24 @@ class EmbeddingWriter:
     @property
     def _what(self) -> str:
         return f"slide {self._slide}, embedding {self._name}"
+
+    def _check_elsewhere(self) -> None:
+        """Refuse a name that another recipe has on another slide."""
+        for other in self._backend.folders(SLIDES):
+            if other == self._slide:
+                continue
+            try:
+                stored = open_published(self._backend, other, self._name).recipe.without_slide()
+            except Damaged:
+                continue  # absent there, or for `verify` to report
+            found = stored.differences(self._recipe.without_slide())
+            if found:
+                raise BadInput(
+                    f"{self._backend}: embedding {self._name} is stored with another recipe for "
+                    f"slide {other} ({'; '.join(found[:3])}); choose another name or "
+                    "remove it first"
+                )
+            return  # the others were compared with it when they were written
 
     def _read_document(self) -> bytes | None:
         return self._backend.read(f"{self._key}/{ROOT_DOCUMENT}")
@@ -229,7 +241,7 @@ class EmbeddingWriter:
                 held.drop()
 
     def _label_staging(self) -> None:
-        key = f"{STAGING}/{self._staging}/{OWNER}"
+        key = f"{STAGING}/{self._staging}/{EMBEDDING_NOTE}"
         if self._backend.read(key) is None:
             label = {"slide": self._slide, "embedding": self._name, "shape": self._shape}
             self._backend.put(key, json.dumps(label).encode())
