@@ -8,13 +8,15 @@ again does what is missing.
 from __future__ import annotations
 
 import contextlib
+import socket
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
-from histoboost.errors import BadInput, HistoboostError, HistoboostWarning
+from histoboost.errors import BadInput, HistoboostError, HistoboostWarning, MissingExtra
 from histoboost.progress import progress
 
 if TYPE_CHECKING:
@@ -47,17 +49,13 @@ def connect(address: str) -> Iterator[Client]:
     try:
         from distributed import Client
     except ImportError as error:
-        raise BadInput(
-            "--scheduler: Dask is not installed; pip install 'histoboost[dask]'"
-        ) from error
+        raise MissingExtra("--scheduler", "Dask", "dask") from error
+    address = _checked(address)
     with _quiet():
         try:
             client = Client(address, timeout=CONNECT_TIMEOUT_S)
-        except (OSError, TimeoutError, ValueError) as error:
-            raise BadInput(
-                f"--scheduler {address}: no Dask scheduler answers there; start one with "
-                "'dask scheduler', or check the address"
-            ) from error
+        except (OSError, RuntimeError, TimeoutError, TypeError, ValueError) as error:
+            raise _no_scheduler(address) from error
         if not client.nthreads():
             warnings.warn(
                 f"{address}: the scheduler has no workers yet; waiting for one, at most "
@@ -74,7 +72,61 @@ def connect(address: str) -> Iterator[Client]:
                 f"'dask worker {address}'"
             ) from error
         with client:
+            _check_installed(client, address)
             yield client
+
+
+def _checked(address: str) -> str:
+    """The address of what answers as a Dask scheduler does, before Dask itself is let near it.
+
+    Dask takes the first bytes of whatever answers for a length, and waits for it or allocates it.
+    """
+    from distributed.security import Security
+
+    url = urlsplit(address if "://" in address else f"tcp://{address}")
+    try:
+        host, port = url.hostname, url.port
+    except ValueError:  # no number
+        host = port = None
+    if url.scheme not in ("tcp", "tls") or not host or not port:
+        raise BadInput(f"--scheduler {address}: give tcp://HOST:PORT, or tls:// where Dask has it")
+    tls = Security().get_connection_args("client").get("ssl_context") is not None
+    if url.scheme == "tls" and not tls:
+        raise BadInput(
+            f"--scheduler {address}: no certificates; name them in Dask's configuration, "
+            "distributed.comm.tls"
+        )
+    try:
+        with socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S) as probe:
+            # A scheduler speaks first: the length of its greeting, then the greeting.
+            greeting = b"" if url.scheme == "tls" else probe.recv(8, socket.MSG_WAITALL)
+    except OSError as error:
+        raise _no_scheduler(address) from error
+    if url.scheme == "tcp" and not 0 < int.from_bytes(greeting, "little") < 2**20:
+        raise _no_scheduler(address)
+    return url.geturl()
+
+
+def _no_scheduler(address: str) -> BadInput:
+    return BadInput(
+        f"--scheduler {address}: no Dask scheduler answers there; start one with "
+        "'dask scheduler', or check the address and its port"
+    )
+
+
+def _check_installed(client: Client, address: str) -> None:
+    """Refuse a cluster where histoboost cannot be imported."""
+    # Sent as code, because there is nothing to import there.
+    find = lambda: __import__("importlib.util").util.find_spec("histoboost") is not None  # noqa: E731
+    found = {worker: ok is True for worker, ok in client.run(find, on_error="return").items()}
+    lacking = [worker for worker, ok in found.items() if not ok]
+    if not client.run_on_scheduler(find):
+        lacking.insert(0, f"the scheduler {address}")
+    if lacking:
+        raise BadInput(
+            f"--scheduler {address}: histoboost is not installed on {', '.join(lacking[:3])}; "
+            "install the same version on every machine of the cluster"
+        )
 
 
 @contextmanager
@@ -125,7 +177,7 @@ def run_units(
 
     Yields
     ------
-    place : int
+    index : int
         Index into `units`, in the order in which they are done.
     result
 
@@ -135,6 +187,8 @@ def run_units(
         If a unit failed (the others are cancelled), its workers kept dying, or the scheduler was
         lost.
     """
+    from concurrent.futures import CancelledError
+
     from distributed import KilledWorker, as_completed
     from distributed.comm.core import CommClosedError
 
@@ -144,18 +198,18 @@ def run_units(
     # A unit may carry a megabyte. What lies at the scheduler is bounded by the number of workers,
     # not by that of units: each unit that is done makes room for the next.
     waiting = iter(enumerate(units))
-    places: dict[Any, int] = {}
+    indices: dict[Any, int] = {}
 
     def hand_out() -> Iterator[Future[T]]:
-        for place, arguments in islice(waiting, max(0, _in_flight(client) - len(places))):
+        for index, arguments in islice(waiting, max(0, _in_flight(client) - len(indices))):
             future = client.submit(
                 function,
                 *arguments,
                 pure=False,
-                priority=len(units) - place,
+                priority=len(units) - index,
                 resources={"GPU": 1} if gpu else None,
             )
-            places[future.key] = place
+            indices[future.key] = index
             yield future
 
     done = 0
@@ -163,20 +217,25 @@ def run_units(
     try:
         with progress(description, len(units), unit) as advance:
             for future in futures:
-                place = places.pop(future.key)
+                index = indices.pop(future.key)
                 result = future.result()
                 futures.update(list(hand_out()))
-                yield place, result
+                yield index, result
                 done += 1
                 advance(1)
     except HistoboostError as error:
-        raise BadInput(f"{names[place]}: {error}") from error
+        raise BadInput(f"{names[index]}: {error}") from error
     except KilledWorker as error:
         raise BadInput(
-            f"{names[place]}: workers died {error.allowed_failures + 1} times while they ran it, "
+            f"{names[index]}: workers died {error.allowed_failures + 1} times while they ran it, "
             "most likely for want of memory; give them more, then run the same command again"
         ) from error
-    except (CommClosedError, OSError, TimeoutError, _cancelled()) as error:
+    except ImportError as error:
+        raise BadInput(
+            f"{names[index]}: a worker cannot import what it needs ({error}); install the same "
+            "histoboost and extras on every worker"
+        ) from error
+    except (CommClosedError, OSError, TimeoutError, CancelledError) as error:
         raise BadInput(
             f"{address}: the scheduler was lost; what is done is kept, run the same command again"
         ) from error
@@ -189,12 +248,6 @@ def run_units(
 def _in_flight(client: Client) -> int:
     """Units to hand out at a time: enough that no worker waits, even one that joins later."""
     return max(IN_FLIGHT, 4 * int(sum(client.nthreads().values())))
-
-
-def _cancelled() -> type[BaseException]:
-    from concurrent.futures import CancelledError
-
-    return CancelledError
 
 
 def _require_gpus(client: Client) -> None:
