@@ -112,12 +112,12 @@ def accuracy(figures: dict[str, float]) -> tuple[float, float]:
 
 
 def store(quick: bool) -> list[Row]:
-    """Reading an embedding, checksums compared, against `numpy.load` of the same array."""
+    """Reading an embedding, digests compared, against `numpy.load` of the same array."""
     figures, stopped = measure("store", *(["--rows", "2000"] if quick else []))
     ends = ("store", "EmbeddingStore.read", "numpy.load")
     if not figures:
         return [Row(*ends, remarks=stopped)]
-    below = "below its bound of 0.5" if stopped else ""
+    below = "below its bound of 0.15" if stopped else ""
     return [Row(*ends, figures["relative_speed"], remarks=below)]
 
 

@@ -2,7 +2,8 @@
 
     python benchmarks/store.py [--json FILE] [--rows N]
 
-The bound is half of numpy.load's speed: the store also compares every chunk with its checksum.
+The bound is 0.15 of numpy.load's speed: the store also compares every chunk with its SHA-256, at 1.4
+to 1.9 GB/s and core.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from histoboost.cache.store import EmbeddingStore, Recipe, SpotTable
 
 D = 1_280
 ROUNDS = 15
-BOUND = 0.5
+BOUND = 0.15
 
 
 def seconds(read: Callable[[], object]) -> float:

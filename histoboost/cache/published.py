@@ -24,7 +24,7 @@ from histoboost.digests import digest_bytes
 from histoboost.errors import BadInput
 
 # Digests are taken beside the reading: SHA-256 lets other threads run.
-_THREADS = 2
+_THREADS = 4
 
 
 @dataclass(frozen=True)
