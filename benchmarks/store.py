@@ -2,8 +2,8 @@
 
     python benchmarks/store.py [--json FILE] [--rows N]
 
-The bound is 0.15 of numpy.load's speed: the store also compares every chunk with its SHA-256, at 1.4
-to 1.9 GB/s and core.
+The bound is 0.15 of numpy.load's speed: the store also compares every chunk with its SHA-256,
+at 1.4 to 1.9 GB/s on a core.
 """
 
 from __future__ import annotations

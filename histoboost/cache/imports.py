@@ -108,7 +108,7 @@ def _halves(array: NDArray[Any], path: Path) -> NDArray[np.float16]:
 def _load(path: Path) -> NDArray[Any]:
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, MemoryError, RecursionError) as error:
         raise BadInput(f"{path}: not a NumPy array file ({error})") from error
     if not isinstance(array, np.ndarray):
         raise BadInput(f"{path}: is an archive of arrays; save one array with numpy.save")

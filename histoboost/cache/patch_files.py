@@ -52,7 +52,7 @@ def read_patch_file(path: Path, table: SpotTable) -> NDArray[Any]:
         with open_hdf5(path) as file:
             features = _features(path, file)
             rows = _rows(path, file, table, len(features))
-    except OSError as error:
+    except (MemoryError, OSError) as error:
         raise BadInput(f"{path}: cannot be read as HDF5 ({error})") from error
     spare = len(features) - len(rows)
     if spare:
@@ -82,18 +82,24 @@ def _features(path: Path, file: h5py.File) -> NDArray[Any]:
 
 
 def _rows(path: Path, file: h5py.File, table: SpotTable, patches: int) -> NDArray[np.int64]:
-    key = next((key for key in BARCODES if key in file), None)
+    key = next((key for key in BARCODES if isinstance(file.get(key), h5py.Dataset)), None)
     if key is not None:
-        names = [_text(name) for name in file[key][()].ravel()]
+        try:
+            names = [_text(name) for name in np.ravel(file[key][()])]
+        except UnicodeDecodeError as error:
+            raise BadInput(f"{path}: {key} is not text in UTF-8 ({error})") from error
         return _by_barcode(path, names, table, patches)
-    if "coords" not in file:
+    if not isinstance(file.get("coords"), h5py.Dataset):
         raise BadInput(f"{path}: no 'coords' and no barcodes; patches cannot be matched")
-    coords = np.asarray(file["coords"][()], np.float64)
-    if coords.shape != (patches, 2):
+    coords: NDArray[Any] = np.asarray(file["coords"][()])
+    if coords.shape != (patches, 2) or coords.dtype.kind not in "fiu":
         raise BadInput(
-            f"{path}: coords have shape {coords.shape} for {patches} patches; give (x, y) of each"
+            f"{path}: coords have shape {coords.shape} for {patches} patches ({coords.dtype}); "
+            "give (x, y) of each"
         )
-    return _by_place(path, coords, _side(file), table)
+    if lost := int((~np.isfinite(coords)).any(axis=1).sum()):
+        raise BadInput(f"{path}: coords of {lost} patches are not finite; leave these patches out")
+    return _by_coordinates(path, coords.astype(np.float64), _side(path, file), table)
 
 
 def _by_barcode(path: Path, names: list[str], table: SpotTable, patches: int) -> NDArray[np.int64]:
@@ -111,7 +117,7 @@ def _by_barcode(path: Path, names: list[str], table: SpotTable, patches: int) ->
     return np.array([where[spot] for spot in table.spot_ids])
 
 
-def _by_place(
+def _by_coordinates(
     path: Path, coords: NDArray[np.float64], side: float | None, table: SpotTable
 ) -> NDArray[np.int64]:
     from scipy.spatial import cKDTree
@@ -142,12 +148,16 @@ def _by_place(
     return rows
 
 
-def _side(file: h5py.File) -> float | None:
+def _side(path: Path, file: h5py.File) -> float | None:
     """Side of the patches in pixels of the slide, wherever the file notes it."""
-    for place in (file["coords"], file, *(file[key] for key in file if key != "coords")):
+    others = (file.get(key) for key in file if key != "coords")
+    for noted in (file["coords"], file, *(other for other in others if other is not None)):
         for name in SIDES:
-            if name in place.attrs:
-                return float(np.ravel(place.attrs[name])[0])
+            if name in noted.attrs:
+                side = np.ravel(noted.attrs[name])
+                if side.size == 0 or side.dtype.kind not in "fiu" or not 0 < side[0] < np.inf:
+                    raise BadInput(f"{path}: {name} is {noted.attrs[name]}, not a side in pixels")
+                return float(side[0])
     return None
 
 

@@ -28,8 +28,13 @@ from histoboost.regress.setup import Setup
 
 def default_folder() -> Path:
     """Where results are kept: `$XDG_CACHE_HOME/histoboost/folds`, by default in `~/.cache`."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "histoboost" / "folds"
+    base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    try:
+        return base.expanduser() / "histoboost" / "folds"
+    except RuntimeError as error:  # a user without a home, as in a container
+        raise BadInput(
+            f"{base}: no home directory; choose a folder with --keep, or set XDG_CACHE_HOME"
+        ) from error
 
 
 class FoldCache:

@@ -110,6 +110,12 @@ def test_what_cannot_be_matched_is_one_clear_line(
         (corners, features[:, 0], {"side": SIDE}, "not numbers of shape"),
         (corners, features, {"barcode": barcodes[:-1]}, "29 different barcodes for 30 patches"),
         (corners[1:], features[1:], {"barcode": barcodes[1:]}, r"no patch \(first: BC0-1\)"),
+        (np.where(corners > 80, np.nan, corners), features, {}, "coords of .* are not finite"),
+        (corners.astype("S9"), features, {}, r"coords have shape \(30, 2\) for 30 patches \(\|S9"),
+        (corners, features, {"side": "wide"}, "wide, not a side in pixels"),
+        (corners, features, {"side": np.nan}, "nan, not a side in pixels"),
+        (corners, features, {"side": 0}, "0, not a side in pixels"),
+        (corners, features, {"barcode": np.array([b"\xe9"] * N)}, "barcode is not text in UTF-8"),
     ]
     for coords, rows, more, message in cases:
         folder = write(tmp_path, coords, rows, **more)

@@ -14,7 +14,7 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.regress import crossval
 from histoboost.regress.ablate import ablate, paired_difference
-from histoboost.regress.fold_cache import FoldCache
+from histoboost.regress.fold_cache import FoldCache, default_folder
 from histoboost.regress.setup import Setup
 from histoboost.regress.slides import labelled_slides
 
@@ -177,3 +177,16 @@ def test_other_labels_or_embeddings_are_computed_anew(
     for index, store in enumerate((make_store(), make_store(seed=1), make_store()), start=1):
         score(store, kept)
         assert len(list(tmp_path.iterdir())) == 3 * min(index, 2)
+
+
+def test_without_a_home_directory_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pwd
+
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    with pytest.raises(HistoboostError, match="no home directory; choose a folder with --keep"):
+        default_folder()
