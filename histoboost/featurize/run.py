@@ -225,6 +225,7 @@ class Run:
         try:
             image = Decoded(source)
             picture = thumbnail(image)
+            slide.check_unchanged()
             decoded = replace(slide, image=image)
             alignment = alignment_of(decoded, queued.alignment)
             check_slide(move_spots(decoded, alignment))

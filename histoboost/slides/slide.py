@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -86,6 +86,31 @@ class Slide:
     split: str | None = None
     group: str | None = None
     um_per_px: float | None = None
+    _opened: tuple[int, int] | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_opened", self._stamp())
+
+    def check_unchanged(self) -> None:
+        """Refuse pixels from another file than the one that was there with the spots.
+
+        Raises
+        ------
+        HistoboostError
+            If the image's file was written or replaced since the slide was opened.
+        """
+        if self._stamp() != self._opened:
+            raise BadInput(
+                f"slide {self.name}: its file has changed since its spots were read; run the same "
+                "command again"
+            )
+
+    def _stamp(self) -> tuple[int, int] | None:
+        path = getattr(self.image, "path", None)  # no pixels in memory change
+        if path is None or not path.is_file():
+            return None
+        status = path.stat()
+        return status.st_mtime_ns, status.st_size
 
     @property
     def labelled(self) -> bool:
