@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from histoboost.errors import BadInput, HistoboostError
 from histoboost.hdf5_file import open_hdf5
+from histoboost.slides.images import open_image
 from histoboost.slides.images.array import hdf5_image, zarr_image
 from histoboost.slides.readers.abundances import with_abundances
 from histoboost.slides.readers.anndata_abundances import PREFERRED, find_abundances
@@ -34,6 +35,15 @@ if TYPE_CHECKING:
 
 #: What a damaged file makes anndata, h5py and zarr raise.
 READ_ERRORS = (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError)
+
+#: Columns of `obs` in which people keep the samples that they put together.
+SAMPLE_COLUMNS = ("sample", "sample_id", "library", "slide", "slide_id", "batch", "orig.ident")
+
+#: Images of a library, the best first: full resolution, HEST's, 10x Genomics'.
+IMAGES = ("fullres", "downscaled_fullres", "hires")
+
+#: What a manifest for an AnnData without an image looks like.
+MANIFEST = "a .csv with the columns slide,image,spots"
 
 
 def detect(path: Path) -> bool:
@@ -71,7 +81,9 @@ def read(path: Path) -> Dataset:
     return Dataset(path, tuple(read_slides(path)))
 
 
-def read_slides(path: Path, abundances: str | None = None) -> list[Slide]:
+def read_slides(
+    path: Path, abundances: str | None = None, image: str | None = None, slide: str | None = None
+) -> list[Slide]:
     """Read the slides of one AnnData.
 
     Parameters
@@ -80,6 +92,10 @@ def read_slides(path: Path, abundances: str | None = None) -> list[Slide]:
         ``.h5ad`` file or ``.zarr`` folder.
     abundances : str, optional
         Where they are, see `anndata_abundances.find_abundances`.
+    image : str, optional
+        Path of the full-resolution image to use instead of those in the file; needs `slide`.
+    slide : str, optional
+        The library or sample to read; by default all.
     """
     from anndata.io import read_elem
 
@@ -88,11 +104,18 @@ def read_slides(path: Path, abundances: str | None = None) -> list[Slide]:
             obs = read_elem(root["obs"])
             obs.index = obs.index.astype(str)
             xy = _coordinates(path, root)
-            table = find_abundances(obs, _candidates(root), _names(root), str(path), abundances)
-            return [
-                _slide(path, root, library, obs, xy, table, rows)
-                for library, rows in _libraries(path, root, obs)
-            ]
+            found = _candidates(root, abundances)
+            table = find_abundances(obs, found, _names(root), str(path), abundances)
+            spatial = root.get("uns/spatial", {})
+            # Beside the libraries lie notes, such as CELLxGENE's is_single.
+            libraries = [key for key in spatial if hasattr(spatial[key], "keys")]
+            slides = []
+            for name, rows in _samples(path, obs, libraries, image is not None):
+                if slide in (None, name) or (image is not None and len(libraries) < 2):
+                    slides.append(
+                        _slide(path, spatial.get(name, {}), name, obs, xy, table, rows, image)
+                    )
+            return slides
     except HistoboostError:
         raise
     except READ_ERRORS as error:
@@ -131,15 +154,18 @@ def _opened(path: Path) -> Iterator[Any]:
 def _coordinates(path: Path, root: Any) -> NDArray[np.float64]:
     from anndata.io import read_elem
 
-    xy = np.asarray(read_elem(root["obsm/spatial"])) if "spatial" in root["obsm"] else None
-    if xy is None or xy.ndim != 2 or xy.shape[1] < 2 or xy.dtype.kind not in "iuf":
+    found: Any = read_elem(root["obsm/spatial"]) if "spatial" in root["obsm"] else None
+    if hasattr(found, "columns") and {"x", "y"} <= set(found):
+        found = found[["x", "y"]]
+    xy = np.asarray(found)
+    if xy.ndim != 2 or xy.shape[1] < 2 or xy.dtype.kind not in "iuf":
         raise BadInput(
             f"{path}: no coordinates; expected obsm['spatial'] of shape (N, 2) in pixels"
         )
     return xy[:, :2].astype(np.float64)
 
 
-def _candidates(root: Any) -> dict[str, Any]:
+def _candidates(root: Any, wanted: str | None) -> dict[str, Any]:
     """Elements of obsm that may be abundances; a PCA is left unread."""
     from anndata.io import read_elem
 
@@ -147,7 +173,9 @@ def _candidates(root: Any) -> dict[str, Any]:
     return {
         key: read_elem(obsm[key])
         for key in obsm
-        if key in PREFERRED or obsm[key].attrs.get("encoding-type") == "dataframe"
+        if key in PREFERRED
+        or f"obsm/{key}" == wanted
+        or obsm[key].attrs.get("encoding-type") == "dataframe"
     }
 
 
@@ -161,43 +189,76 @@ def _names(root: Any) -> list[str] | None:
     return None
 
 
-def _libraries(path: Path, root: Any, obs: pd.DataFrame) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Name and rows of every slide."""
-    libraries = list(root["uns/spatial"]) if "uns/spatial" in root else []
-    if not libraries:
+def _samples(
+    path: Path, obs: pd.DataFrame, libraries: list[str], has_image: bool
+) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Name and rows of every slide: spots go on an image only where `obs` says so."""
+    if not libraries and not has_image:
         raise BadInput(
             f"{path}: no image; expected uns['spatial'][<library>]['images']['hires'], or name "
-            "the image in a manifest"
+            f"the image in a manifest: {MANIFEST}"
         )
     on_tissue = np.ones(len(obs), bool)
     if "in_tissue" in obs:
         on_tissue = obs["in_tissue"].astype(int).to_numpy() == 1
-    if len(libraries) == 1:
-        yield libraries[0], on_tissue
-        return
-    # squidpy calls the column library_id, but lets the user choose.
-    columns = sorted(obs.columns, key=lambda name: name != "library_id")
-    column = next((name for name in columns if set(obs[name].unique()) == set(libraries)), None)
+    rows = obs[on_tissue]
+    column = _sample_column(path, rows, libraries)
     if column is None:
+        yield (libraries or [path.stem])[0], on_tissue
+        return
+    if rows[column].isna().any():
+        raise BadInput(
+            f"{path}: spot {rows.index[rows[column].isna()][0]} has no obs[{column!r}]; fill it in"
+        )
+    values = obs[column].astype(str)
+    names = sorted(set(values[on_tissue]))
+    if len(names) == len(libraries) == 1:
+        names, values = libraries, values.replace(names[0], libraries[0])
+    without = [name for name in names if name not in libraries]
+    if without and not has_image:
+        raise BadInput(
+            f"{path}: obs[{column!r}] names the samples {', '.join(names)}, but there is no image "
+            f"of {without[0]} (there are: {', '.join(libraries)}); name each image in a "
+            f"manifest: {MANIFEST}; or set obs['library_id'] to the image that the spots lie on"
+        )
+    for name in names:
+        yield name, on_tissue & (values == name).to_numpy()
+
+
+def _sample_column(path: Path, obs: pd.DataFrame, libraries: list[str]) -> str | None:
+    """The column of `obs` that says which sample a spot is of; None where there is one only."""
+    if "library_id" in obs:
+        return "library_id"
+    texts = [name for name in obs if obs[name].dtype.kind not in "fb"]
+    several = {str(name): set(obs[name].dropna().astype(str)) for name in texts}
+    # squidpy calls the column library_id, but lets the user choose.
+    linked = [name for name, values in several.items() if values == set(libraries)]
+    if linked and (len(libraries) == 1 or len({tuple(obs[name]) for name in linked}) == 1):
+        return linked[0]
+    if len(libraries) > 1:
         raise BadInput(
             f"{path}: holds images of {', '.join(libraries)} but no column of obs says which spot "
             "is on which; add obs['library_id']"
         )
-    for library in libraries:
-        yield library, on_tissue & (obs[column] == library).to_numpy()
+    return next((name for name in SAMPLE_COLUMNS if len(several.get(name, ())) > 1), None)
 
 
 def _slide(
     path: Path,
-    root: Any,
+    stored: Any,
     library: str,
     obs: pd.DataFrame,
     xy: NDArray[np.float64],
     table: pd.DataFrame | None,
     rows: NDArray[np.bool_],
+    file: str | None,
 ) -> Slide:
     where = f"{path}: {library}"
-    image, scale, factors = _image(path, root[f"uns/spatial/{library}"], where)
+    factors = _scale_factors(stored)
+    if file is None:
+        image, scale = _image(path, stored, factors, where)
+    else:
+        image, scale = open_image(Path(file)), 1.0
     ids = obs.index[rows]
     if ids.has_duplicates:
         raise BadInput(
@@ -223,27 +284,35 @@ def _of_all(obs: pd.DataFrame, column: str) -> str | None:
     return str(values.pop()) if len(values) == 1 else None
 
 
-def _image(path: Path, library: Any, where: str) -> tuple[SlideImage, float, dict[str, float]]:
-    """The best image of a library, the scale of its pixels, and all scale factors."""
+def _scale_factors(library: Any) -> dict[str, float]:
+    """The numbers among the scale factors of a library; some writers add text."""
     from anndata.io import read_elem
 
-    images = library.get("images", {})
     factors = library.get("scalefactors", {})
-    factors = {key: float(np.asarray(read_elem(factors[key]))) for key in factors}
-    for name, key in (("fullres", None), ("hires", "tissue_hires_scalef")):
-        if name not in images:
+    values = {key: np.asarray(read_elem(factors[key])) for key in factors}
+    return {key: float(v) for key, v in values.items() if v.size == 1 and v.dtype.kind in "iuf"}
+
+
+def _image(
+    path: Path, library: Any, factors: dict[str, float], where: str
+) -> tuple[SlideImage, float]:
+    """The best image of a library, and the scale of its pixels."""
+    images = library.get("images", {})
+    for name in IMAGES:
+        stored = next((images[key] for key in (name, f"{name}_image") if key in images), None)
+        if stored is None:
             continue
-        scale = 1.0 if key is None else factors.get(key, 0.0)
-        if not scale > 0:
+        scale = 1.0 if name == "fullres" else factors.get(f"tissue_{name}_scalef", 0.0)
+        if not 0 < scale < np.inf:
             raise BadInput(
-                f"{where}: no positive {key} in its scalefactors, so the spots cannot be laid "
-                f"on the {name} image; add it"
+                f"{where}: no positive tissue_{name}_scalef in its scalefactors, so the spots "
+                f"cannot be laid on the {name} image; add it"
             )
         if path.is_dir():
-            stored = images[name].path
-            return zarr_image(path, stored), scale, factors
-        return hdf5_image(path, images[name]), scale, factors
+            return zarr_image(path, stored.path), scale
+        return hdf5_image(path, stored), scale
     found = ", ".join(images) or "none"
     raise BadInput(
-        f"{where}: no hires image (there are: {found}); add it, or name the image in a manifest"
+        f"{where}: no hires image (there are: {found}); add it, or name the image in a manifest: "
+        f"{MANIFEST}"
     )

@@ -86,7 +86,7 @@ def _from_obsm(
     if hasattr(element, "columns"):
         table = element
     else:
-        array = np.asarray(element)
+        array = np.asarray(element.toarray() if hasattr(element, "toarray") else element)
         if names is None or array.ndim != 2 or len(names) != array.shape[1]:
             raise BadInput(
                 f"{where}: has no names of cell types; store a data frame with one column each"

@@ -12,8 +12,10 @@ Paths are relative to the manifest. `slide` and `spots` are needed; `spots` is
   (``spot``, ``spot_id``, ``barcode`` or ``id``, else the first column);
 - Space Ranger's ``tissue_positions`` file (the image is then the full-resolution one) or its
   ``outs`` folder (the image may be left empty);
-- an AnnData or SpatialData of one slide (the image is its own); `abundances` may then say
-  ``obsm/<key>`` or ``obs/<pattern>``.
+- an AnnData, whose image is its own or the full-resolution `image`, or a SpatialData, whose
+  `image` is its own or named ``images/<name>``; of several slides the one that `slide` names.
+  `abundances` may then say ``obsm/<key>`` or ``obs/<pattern>``, in a SpatialData also
+  ``tables/<name>``.
 
 `abundances` is a table indexed by spot id and may be the table of spots itself. A column `split`
 is kept where there is one.
@@ -21,7 +23,6 @@ is kept where there is one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,10 +103,8 @@ def _slide(folder: Path, row: dict[str, str]) -> Slide:
         raise BadInput(f"{spots}: no such spots; check the path")
     if spots.is_dir() and spaceranger.detect(spots):
         slide = _outs(spots, folder, row)
-    elif spatialdata.detect(spots):
-        slide = _single(spatialdata.read_slides, spots, folder, row)
-    elif anndata.detect(spots):
-        slide = _single(anndata.read_slides, spots, folder, row)
+    elif spatialdata.detect(spots) or anndata.detect(spots):
+        slide = _single(spots, folder, row)
     else:
         slide = _table(spots, folder, row)
     return replace(
@@ -140,28 +139,23 @@ def _outs(spots: Path, folder: Path, row: dict[str, str]) -> Slide:
     )
 
 
-def _single(
-    read_slides: Callable[[Path, str | None], list[Slide]],
-    spots: Path,
-    folder: Path,
-    row: dict[str, str],
-) -> Slide:
-    if "image" in row:
-        raise BadInput(
-            f"{spots} brings its own image; leave the column image empty, or give the spots as "
-            "a table"
-        )
-    named = row.get("abundances", "")
-    inside = named.startswith(("obsm/", "obs/"))
-    slides = read_slides(spots, named if inside else "" if named else None)
+def _single(spots: Path, folder: Path, row: dict[str, str]) -> Slide:
+    """The slide that a row names in an AnnData or SpatialData; the only one by any name."""
+    named, image, name = row.get("abundances", ""), row.get("image"), row["slide"]
+    inside = named.startswith(("obsm/", "obs/", "tables/"))
+    wanted = named if inside else "" if named else None
+    if spatialdata.detect(spots):
+        slides = spatialdata.read_slides(spots, wanted, image)
+    else:
+        file = None if image is None else str(folder / image)
+        slides = anndata.read_slides(spots, wanted, file, name if file else None)
     if len(slides) > 1:
-        slides = [slide for slide in slides if slide.name == row["slide"]]
+        slides = [slide for slide in slides if slide.name == name]
     if len(slides) != 1:
-        raise BadInput(f"{spots}: holds several slides and none is called {row['slide']!r}")
+        raise BadInput(f"{spots}: holds several slides and none is called {name!r}")
     if named and not inside:
-        return join_abundances(
-            slides[0], read_abundances(folder / named), f"{slides[0].name}: {named}"
-        )
+        table = read_abundances(folder / named)
+        return join_abundances(slides[0], table, f"{slides[0].name}: {named}")
     return slides[0]
 
 

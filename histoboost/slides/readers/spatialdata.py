@@ -1,25 +1,24 @@
 """SpatialData zarr stores: spots are circles or points, joined to their table by instance.
 
 Coordinates pass from the spots' own system through a shared coordinate system into the pixels of
-the image, so any affine transformation is followed. Where several images share a system with the
-spots, the largest that holds the most spots is taken (of a pyramid, its finest level).
+the image, so any affine transformation is followed. Of the images that share a system with the
+spots, those are taken whose name begins with that of the spots, and of these the largest that
+holds the most spots (of a pyramid, its finest level). Images that are not RGB are passed over.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from histoboost.errors import BadInput, HistoboostError, MissingExtra, warn
-from histoboost.slides.images.array import StoredImage, zarr_image
 from histoboost.slides.readers.abundances import with_abundances
 from histoboost.slides.readers.anndata import READ_ERRORS, zarr_kind
 from histoboost.slides.readers.anndata_abundances import find_abundances
+from histoboost.slides.readers.spatialdata_images import image_under, moved
 from histoboost.slides.scale import um_per_px
 from histoboost.slides.slide import Dataset, Slide
 
@@ -51,7 +50,7 @@ def read(path: Path) -> Dataset:
     return Dataset(path, tuple(read_slides(path)))
 
 
-def read_slides(path: Path, abundances: str | None = None) -> list[Slide]:
+def read_slides(path: Path, abundances: str | None = None, image: str | None = None) -> list[Slide]:
     """Read the slides of one SpatialData store.
 
     Parameters
@@ -59,7 +58,10 @@ def read_slides(path: Path, abundances: str | None = None) -> list[Slide]:
     path : Path
         ``.zarr`` folder.
     abundances : str, optional
-        Where they are in the table, see `anndata_abundances.find_abundances`.
+        Where they are in the table, see `anndata_abundances.find_abundances`; ``tables/<name>``
+        or ``tables/<name>/obsm/<key>`` names the table as well.
+    image : str, optional
+        ``images/<name>`` of the image that the spots lie on.
     """
     try:
         import spatialdata
@@ -69,7 +71,11 @@ def read_slides(path: Path, abundances: str | None = None) -> list[Slide]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             data = spatialdata.read_zarr(path)
-        slides = [_slide(data, path, *region) for region in _regions(data, path, abundances)]
+        regions = _regions(data, path, abundances)
+        return [
+            _slide(data, path, region, *rows, list(regions), image)
+            for region, rows in regions.items()
+        ]
     except HistoboostError:
         raise
     except (*READ_ERRORS, ImportError) as error:
@@ -77,45 +83,82 @@ def read_slides(path: Path, abundances: str | None = None) -> list[Slide]:
         raise BadInput(
             f"{path}: cannot be read as SpatialData ({reason}); write it again with spatialdata"
         ) from error
-    if not slides:
-        raise BadInput(f"{path}: holds no spots; expected shapes that are circles")
-    return slides
 
 
-def _regions(data: Any, path: Path, abundances: str | None) -> Iterator[tuple[str, Any, Any]]:
-    """Element of spots, ids of its instances by spot id, and abundances; one slide each."""
+def _regions(data: Any, path: Path, abundances: str | None) -> dict[str, tuple[Any, Any]]:
+    """Ids of the instances by spot id, and abundances, of every element of spots."""
     import pandas as pd
 
+    within, wanted = abundances, None
+    if abundances is not None and abundances.startswith("tables/"):
+        _, wanted, *rest = abundances.split("/", 2)
+        within = rest[0] if rest else None
+        if wanted not in data.tables:
+            raise BadInput(f"{path}: no table {wanted!r}; there are {', '.join(data.tables)}")
+    found: dict[str, dict[str, tuple[Any, Any]]] = {}
     for key, table in data.tables.items():
         attributes = table.uns.get("spatialdata_attrs")
-        if not attributes:
+        if not attributes or wanted not in (None, key):
             continue
         names = table.uns.get("cell_types", table.uns.get("mod", {}).get("factor_names"))
         names = None if names is None else [str(name) for name in np.atleast_1d(names)]
-        labels = find_abundances(
-            table.obs, dict(table.obsm), names, f"{path}: tables/{key}", abundances
-        )
-        for region in np.atleast_1d(attributes["region"]):
+        where = f"{path}: tables/{key}"
+        labels = find_abundances(table.obs, dict(table.obsm), names, where, within)
+        for region in map(str, np.atleast_1d(attributes["region"])):
             rows = (table.obs[attributes["region_key"]] == region).to_numpy()
             if "in_tissue" in table.obs:
                 rows &= table.obs["in_tissue"].astype(int).to_numpy() == 1
             instances = table.obs.loc[rows, attributes["instance_key"]]
-            yield str(region), instances, None if labels is None else labels[rows]
+            tables = found.setdefault(region, {})
+            tables[key] = instances, None if labels is None else labels[rows]
     if not data.tables:
         for name, shapes in data.shapes.items():
-            yield name, pd.Series(shapes.index, index=shapes.index.astype(str)), None
+            found[str(name)] = {"": (pd.Series(shapes.index, shapes.index.astype(str)), None)}
+    if not found:
+        raise BadInput(f"{path}: holds no spots; expected shapes that are circles")
+    faults = {region: fault for region in found if (fault := _no_spots(data, region))}
+    for region, fault in faults.items():
+        if len(faults) == len(found):
+            raise BadInput(f"{path}: {region}: {fault}")
+        warn(f"{path}: {region} is left out: {fault}")
+    return {
+        region: _one_table(path, region, tables)
+        for region, tables in found.items()
+        if region not in faults
+    }
 
 
-def _slide(data: Any, path: Path, region: str, instances: Any, labels: Any) -> Slide:
-    where = f"{path}: {region}"
+def _no_spots(data: Any, region: str) -> str | None:
     if region not in data.shapes:
+        there = ", ".join(data.shapes) or "none"
+        return f"no such shapes, though a table annotates them; there are {there}"
+    if not (data.shapes[region].geom_type == "Point").all():
+        return "its shapes are no circles or points; give the spots"
+    return None
+
+
+def _one_table(path: Path, region: str, tables: dict[str, tuple[Any, Any]]) -> tuple[Any, Any]:
+    """Of several tables on one element the only one with abundances."""
+    labelled = [key for key, (_, labels) in tables.items() if labels is not None]
+    if len(tables) > 1 and len(labelled) != 1:
         raise BadInput(
-            f"{where}: no such shapes, though a table annotates them; there are "
-            f"{', '.join(data.shapes) or 'none'}"
+            f"{path}: {region}: annotated by the tables {', '.join(tables)}; name one in a "
+            f"manifest, abundances = tables/{next(iter(tables))}"
         )
+    return tables[labelled[0] if labelled else next(iter(tables))]
+
+
+def _slide(
+    data: Any,
+    path: Path,
+    region: str,
+    instances: Any,
+    labels: Any,
+    regions: list[str],
+    wanted: str | None,
+) -> Slide:
+    where = f"{path}: {region}"
     shapes = data.shapes[region]
-    if not (shapes.geom_type == "Point").all():
-        raise BadInput(f"{where}: its shapes are no circles or points; give the spots")
     rows = shapes.index.get_indexer(instances)
     known = rows >= 0
     if not known.any():
@@ -129,63 +172,17 @@ def _slide(data: Any, path: Path, region: str, instances: Any, labels: Any) -> S
         )
     points = shapes.geometry.iloc[rows[known]]
     xy = np.stack([points.x.to_numpy(), points.y.to_numpy()], axis=1).astype(np.float64)
-    image, matrix = _image_under(data, path, region, xy)
+    under = image_under(data, path, region, regions, xy, wanted)
     um = None
     if "radius" in shapes:
         diameter = 2 * float(np.median(shapes["radius"]))
         um = um_per_px({"spot_diameter_fullres": diameter}, xy, where, visium=False)
-    scale = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
+    scale = float(np.sqrt(abs(np.linalg.det(under.matrix[:2, :2]))))
     slide = Slide(
         name=region,
-        image=image,
-        xy=_moved(xy, matrix),
+        image=under.image,
+        xy=moved(xy, under.matrix),
         spot_ids=tuple(instances.index[known].astype(str)),
         um_per_px=None if um is None else um / scale,
     )
     return with_abundances(slide, None if labels is None else labels[known], where)
-
-
-def _image_under(
-    data: Any, path: Path, region: str, xy: NDArray[np.float64]
-) -> tuple[StoredImage, NDArray[np.float64]]:
-    """The image that the spots lie on, and the affine matrix from their system to its pixels."""
-    from spatialdata.transformations import get_transformation
-
-    spots = get_transformation(data.shapes[region], get_all=True)
-    found = []
-    for name, element in data.images.items():
-        systems = get_transformation(element, get_all=True)
-        for system in spots.keys() & systems.keys():
-            matrix = np.linalg.inv(_affine(systems[system])) @ _affine(spots[system])
-            array, axes = _finest(path, name)
-            image = zarr_image(path, array, axes)
-            height, width = image.shape
-            x, y = _moved(xy, matrix).T
-            inside = int(((x >= 0) & (y >= 0) & (x <= width) & (y <= height)).sum())
-            found.append((inside, height * width, name, image, matrix))
-    if not found:
-        raise BadInput(
-            f"{path}: {region}: shares no coordinate system with an image; "
-            "set a transformation of both to one system"
-        )
-    _, _, _, image, matrix = max(found, key=lambda item: item[:3])
-    return image, matrix
-
-
-def _affine(transformation: Any) -> NDArray[np.float64]:
-    axes = ("x", "y")
-    return np.asarray(transformation.to_affine_matrix(axes, axes), dtype=np.float64)
-
-
-def _moved(xy: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    return xy @ matrix[:2, :2].T + matrix[:2, 2]
-
-
-def _finest(path: Path, name: str) -> tuple[str, str]:
-    """Array and axes of the finest level of an image, from its OME-NGFF metadata."""
-    import zarr
-
-    attributes: dict[str, Any] = dict(zarr.open_group(path / "images" / name, mode="r").attrs)
-    (multiscales, *_) = attributes.get("ome", attributes)["multiscales"]
-    axes = "".join(axis["name"] for axis in multiscales["axes"])
-    return f"images/{name}/{multiscales['datasets'][0]['path']}", axes

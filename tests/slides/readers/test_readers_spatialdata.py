@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from histoboost.errors import HistoboostError, HistoboostWarning
@@ -122,3 +123,136 @@ def test_a_store_that_lost_a_part_is_one_clear_line(tmp_path: Path, make_sdata: 
         open_dataset(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def rename(sdata: Any, name: str, images: dict[str, str]) -> Any:
+    """The store with its circles called `name`, and its images as given (by their old names)."""
+    from spatialdata import SpatialData
+
+    table = sdata.tables["table"]
+    table.obs["region"] = pd.Categorical([name] * len(table))
+    table.uns["spatialdata_attrs"]["region"] = name
+    table.obs_names = [f"{spot}-{name}" for spot in table.obs_names]
+    table.obsm["cell_types"].index = table.obs_names
+    return SpatialData(
+        images={new: sdata.images[old] for old, new in images.items()},
+        shapes={name: sdata.shapes["P_1"]},
+        tables={f"table_{name}": table},
+    )
+
+
+def put_together(*stores: Any) -> Any:
+    from spatialdata import SpatialData
+
+    return SpatialData(
+        images={key: value for store in stores for key, value in store.images.items()},
+        shapes={key: value for store in stores for key, value in store.shapes.items()},
+        tables={key: value for store in stores for key, value in store.tables.items()},
+    )
+
+
+def test_of_two_samples_in_one_system_each_goes_on_the_image_of_its_name(
+    tmp_path: Path, make_sdata: Build, source
+):
+    one = rename(make_sdata(), "A", {"P_1_hires": "A_hires_image"})
+    two = rename(make_sdata(True), "A_2", {"P_1_hires": "A_2_hires_image"})
+    put_together(one, two).write(tmp_path / "slide.zarr")
+    slides = open_dataset(tmp_path / "slide.zarr").slides
+    assert [slide.image.array.split("/")[1] for slide in slides] == [
+        "A_hires_image",
+        "A_2_hires_image",
+    ]
+    assert all(len(slide.xy) == len(source.xy) for slide in slides)
+
+
+def test_of_two_samples_in_one_system_no_image_is_guessed(tmp_path: Path, make_sdata: Build):
+    one = rename(make_sdata(), "A", {"P_1_hires": "first"})
+    two = rename(make_sdata(), "B", {"P_1_hires": "second"})
+    put_together(one, two).write(tmp_path / "slide.zarr")
+    with pytest.raises(HistoboostError, match="nothing says whether image first is of A or of B"):
+        open_dataset(tmp_path / "slide.zarr")
+    (tmp_path / "slides.csv").write_text(
+        "slide,image,spots,abundances\nA,images/first,slide.zarr,tables/table_A\n"
+        "B,images/second,slide.zarr,tables/table_B/obsm/cell_types\n"
+    )
+    slides = open_dataset(tmp_path / "slides.csv").slides
+    assert [slide.image.array.split("/")[1] for slide in slides] == ["first", "second"]
+    assert {spot[-1] for spot in slides[1].spot_ids} == {"B"}
+
+
+def test_a_fluorescence_image_beside_the_stain_is_passed_over(
+    tmp_path: Path, make_sdata: Build, same_slide
+):
+    from spatialdata.models import Image2DModel
+    from spatialdata.transformations import get_transformation
+
+    sdata = make_sdata()
+    shape = sdata.images["P_1_hires"].shape[1:]
+    transformations = get_transformation(sdata.images["P_1_hires"], get_all=True)
+    for names in (["DAPI"], ["DAPI", "CD3", "CD8"]):
+        sdata.images[f"P_1_{len(names)}"] = Image2DModel.parse(
+            np.zeros((len(names), *shape), np.uint8),
+            dims=("c", "y", "x"),
+            c_coords=names,
+            transformations=transformations,
+        )
+    sdata.write(tmp_path / "slide.zarr")
+    (slide,) = open_dataset(tmp_path / "slide.zarr").slides
+    same_slide(slide)
+    row = "P_1,images/P_1_3,slide.zarr\n"
+    (tmp_path / "slides.csv").write_text("slide,image,spots\n" + row)
+    with pytest.raises(HistoboostError, match="images/P_1_3 has the channels DAPI, CD3, CD8"):
+        open_dataset(tmp_path / "slides.csv")
+
+
+def test_channels_are_read_by_their_names(tmp_path: Path, make_sdata: Build, pixels, same_slide):
+    from spatialdata.models import Image2DModel
+    from spatialdata.transformations import get_transformation
+
+    sdata = make_sdata()
+    transformations = get_transformation(sdata.images["P_1_hires"], get_all=True)
+    sdata.images["P_1_hires"] = Image2DModel.parse(
+        np.moveaxis(pixels[..., ::-1], -1, 0),
+        dims=("c", "y", "x"),
+        c_coords=["b", "g", "r"],
+        transformations=transformations,
+    )
+    sdata.write(tmp_path / "slide.zarr")
+    (slide,) = open_dataset(tmp_path / "slide.zarr").slides
+    same_slide(slide)
+
+
+def test_an_annotated_polygon_beside_the_circles_is_left_out_with_a_warning(
+    tmp_path: Path, make_sdata: Build, same_slide
+):
+    from spatialdata.models import ShapesModel, TableModel
+
+    sdata = make_sdata()
+    circles = sdata.shapes["P_1"]
+    shapes = circles.set_geometry(circles.buffer(3)).drop(columns="radius")
+    sdata.shapes["regions"] = ShapesModel.parse(shapes)
+    table = sdata.tables["table"].copy()
+    table.obs["region"] = pd.Categorical(["regions"] * len(table))
+    del table.uns["spatialdata_attrs"]
+    sdata.tables["other"] = TableModel.parse(
+        table, region="regions", region_key="region", instance_key="instance"
+    )
+    sdata.write(tmp_path / "slide.zarr")
+    with pytest.warns(HistoboostWarning, match="regions is left out: its shapes are no circles"):
+        (slide,) = open_dataset(tmp_path / "slide.zarr").slides
+    same_slide(slide)
+
+
+def test_of_two_tables_on_one_element_the_option_chooses(tmp_path: Path, make_sdata, source):
+    sdata = make_sdata()
+    second = sdata.tables["table"].copy()
+    second.obsm["cell_types"] = second.obsm["cell_types"] * 2
+    sdata.tables["second"] = second
+    sdata.write(tmp_path / "slide.zarr")
+    with pytest.raises(HistoboostError, match="tables second, table|tables table, second") as error:
+        open_dataset(tmp_path / "slide.zarr")
+    assert "abundances = tables/" in str(error.value)
+    (tmp_path / "slides.csv").write_text("slide,spots,abundances\nP_1,slide.zarr,tables/second\n")
+    (slide,) = open_dataset(tmp_path / "slides.csv").slides
+    order = [source.spot_ids.index(spot) for spot in slide.spot_ids]
+    np.testing.assert_allclose(slide.abundance, 2 * source.abundance[order], rtol=1e-6)

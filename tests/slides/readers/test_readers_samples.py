@@ -1,0 +1,193 @@
+"""AnnData of several samples and unusual keys: a spot goes on an image only by a stated link."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from PIL import Image
+
+from histoboost.errors import HistoboostError, HistoboostWarning
+from histoboost.slides.readers import open_dataset
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:anndata")
+
+Make = Callable[..., anndata.AnnData]
+HEADER = "slide,image,spots,abundances\n"
+
+
+def write(adata: anndata.AnnData, folder: Path) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        adata.write_h5ad(folder / "slide.h5ad")
+    return folder / "slide.h5ad"
+
+
+@pytest.fixture
+def both(make_anndata: Make) -> Callable[[str], anndata.AnnData]:
+    """Two samples put together, of which only the first image was kept."""
+
+    def make(column: str) -> anndata.AnnData:
+        parts = {"A": make_anndata(), "B": make_anndata()}
+        return anndata.concat(parts, label=column, uns_merge="first", index_unique="-")
+
+    return make
+
+
+@pytest.fixture
+def full(tmp_path: Path, pixels: np.ndarray) -> Path:
+    """The full-resolution image as a file."""
+    Image.fromarray(np.kron(pixels, np.ones((4, 4, 1), np.uint8))).save(tmp_path / "full.png")
+    return tmp_path / "full.png"
+
+
+@pytest.mark.parametrize("column", ["library_id", "sample", "batch"])
+def test_one_image_of_two_samples_is_refused_by_the_names_of_both(tmp_path, both, column):
+    with pytest.raises(HistoboostError, match=f"{column}.* names the samples A, B.*manifest"):
+        open_dataset(write(both(column), tmp_path))
+
+
+@pytest.mark.parametrize("column", ["library_id", "sample", "batch"])
+def test_a_manifest_gives_each_sample_its_image(tmp_path, both, source, full, column):
+    write(both(column), tmp_path)
+    rows = "A,full.png,slide.h5ad,\nB,full.png,slide.h5ad,\n"
+    (tmp_path / "slides.csv").write_text(HEADER + rows)
+    slides = open_dataset(tmp_path / "slides.csv").slides
+    for slide in slides:
+        assert sorted(slide.spot_ids) == sorted(f"{spot}-{slide.name}" for spot in source.spot_ids)
+        order = [source.spot_ids.index(spot[:-2]) for spot in slide.spot_ids]
+        np.testing.assert_allclose(slide.xy, source.xy[order] * 4)
+    (tmp_path / "slides.csv").write_text(HEADER + "C,full.png,slide.h5ad,\n")
+    with pytest.raises(HistoboostError, match="holds several slides and none is called 'C'"):
+        open_dataset(tmp_path / "slides.csv")
+
+
+def test_a_stated_library_id_puts_all_spots_on_one_image(tmp_path, both, source):
+    adata = both("batch")
+    adata.obs["library_id"] = "P_1"
+    (slide,) = open_dataset(write(adata, tmp_path)).slides
+    assert len(slide.xy) == 2 * len(source.xy)
+
+
+def test_an_id_of_another_name_is_that_of_the_only_image(tmp_path, make_anndata, same_slide):
+    adata = make_anndata()
+    adata.obs["library_id"] = "0"
+    (slide,) = open_dataset(write(adata, tmp_path)).slides
+    same_slide(slide)
+
+
+def test_library_ids_may_be_integers_but_none_may_be_missing(tmp_path, both):
+    adata = both("batch")
+    spatial = adata.uns["spatial"]["P_1"]
+    adata.uns["spatial"] = {"1": spatial, "2": spatial}
+    adata.obs["library_id"] = [1] * (adata.n_obs // 2) + [2] * (adata.n_obs // 2)
+    slides = open_dataset(write(adata, tmp_path)).slides
+    assert [slide.name for slide in slides] == ["1", "2"]
+    assert [{spot[-1] for spot in slide.spot_ids} for slide in slides] == [{"A"}, {"B"}]
+    adata.obs["library_id"] = adata.obs["library_id"].astype(str)
+    adata.obs.loc[adata.obs_names[3], "library_id"] = np.nan
+    spot = adata.obs_names[3]
+    with pytest.raises(HistoboostError, match=rf"spot {spot} has no obs\['library_id'\]"):
+        open_dataset(write(adata, tmp_path))
+    adata.obs["library_id"] = ["1"] * 5 + ["3"] * (adata.n_obs - 5)
+    with pytest.raises(HistoboostError, match="no image of 3 .there are: 1, 2"):
+        open_dataset(write(adata, tmp_path))
+
+
+def library(adata: anndata.AnnData) -> dict:
+    return adata.uns["spatial"]["P_1"]
+
+
+def is_single(adata: anndata.AnnData) -> None:
+    adata.uns["spatial"]["is_single"] = True
+
+
+def hires_image(adata: anndata.AnnData) -> None:
+    images = library(adata)["images"]
+    images["hires_image"] = images.pop("hires")
+
+
+def hest(adata: anndata.AnnData) -> None:
+    images, factors = library(adata)["images"], library(adata)["scalefactors"]
+    images["downscaled_fullres"] = images.pop("hires")
+    factors["tissue_downscaled_fullres_scalef"] = factors.pop("tissue_hires_scalef")
+
+
+def text_among_factors(adata: anndata.AnnData) -> None:
+    library(adata)["scalefactors"]["source"] = "Space Ranger"
+
+
+def coordinates_as_frame(adata: anndata.AnnData) -> None:
+    xy = pd.DataFrame(adata.obsm["spatial"], index=adata.obs_names, columns=["x", "y"])
+    adata.obsm["spatial"] = xy[["y", "x"]]
+
+
+def sparse_abundances(adata: anndata.AnnData) -> None:
+    table = adata.obsm.pop("cell_types")
+    adata.obsm["abundance"] = sp.csr_matrix(table.to_numpy())
+    adata.uns["cell_types"] = np.array(table.columns, dtype=str)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        is_single,
+        hires_image,
+        hest,
+        text_among_factors,
+        coordinates_as_frame,
+        sparse_abundances,
+    ],
+)
+def test_what_other_tools_write_is_read(tmp_path, make_anndata, same_slide, change):
+    adata = make_anndata()
+    change(adata)
+    (slide,) = open_dataset(write(adata, tmp_path)).slides
+    same_slide(slide)
+
+
+def no_image(adata: anndata.AnnData) -> None:
+    del adata.uns["spatial"]
+
+
+def lowres_only(adata: anndata.AnnData) -> None:
+    del library(adata)["images"]["hires"]
+
+
+@pytest.mark.parametrize("change", [no_image, lowres_only])
+def test_the_message_of_a_missing_image_leads_to_a_manifest_that_works(
+    tmp_path, make_anndata, source, full, change
+):
+    adata = make_anndata()
+    change(adata)
+    with pytest.raises(HistoboostError, match="manifest: a .csv with the columns slide,image,sp"):
+        open_dataset(write(adata, tmp_path))
+    (tmp_path / "slides.csv").write_text("slide,image,spots\nP_1,full.png,slide.h5ad\n")
+    (slide,) = open_dataset(tmp_path / "slides.csv").slides
+    order = [source.spot_ids.index(spot) for spot in slide.spot_ids]
+    np.testing.assert_allclose(slide.xy, source.xy[order] * 4)
+    np.testing.assert_allclose(slide.abundance, source.abundance[order], rtol=1e-6)
+
+
+def test_a_bare_array_that_a_manifest_names_has_no_cell_types(tmp_path, make_anndata):
+    write(make_anndata(), tmp_path)
+    (tmp_path / "slides.csv").write_text(HEADER + "P_1,,slide.h5ad,obsm/X_pca\n")
+    with pytest.raises(HistoboostError, match="has no names of cell types; store a data frame"):
+        open_dataset(tmp_path / "slides.csv")
+
+
+def test_counts_among_the_columns_that_a_manifest_names_are_left_out(tmp_path, make_anndata):
+    adata = make_anndata()
+    adata.obs["total_counts"] = 1.0
+    adata.obs["tumour"] = 2.0
+    write(adata, tmp_path)
+    (tmp_path / "slides.csv").write_text(HEADER + "P_1,,slide.h5ad,obs/t*\n")
+    with pytest.warns(HistoboostWarning, match="left out total_counts: taken for no cell type"):
+        (slide,) = open_dataset(tmp_path / "slides.csv").slides
+    assert slide.cell_types == ("tumour",)
