@@ -1,4 +1,4 @@
-"""The main job on slides of the project's own making: nothing to download, nothing to prepare."""
+"""The main job on synthetic slides: nothing to download, nothing to prepare."""
 
 from __future__ import annotations
 

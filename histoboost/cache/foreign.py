@@ -51,18 +51,18 @@ def foreign_in_table(backend: Backend, record: SlideRecord) -> list[str]:
 
 def foreign_in_slide(backend: Backend, slide: str) -> list[str]:
     """Paths anywhere in the folder of a slide, intact or damaged, that are foreign."""
-    key, top = slide_key(slide), f"{slide_key(slide)}/obsm"
-    names = [name for name in backend.folders(top) if is_embedding_name(name)]
-    marks = [f"{key}/{ROOT_DOCUMENT}", *(f"{top}/{name}/{ROOT_DOCUMENT}" for name in names)]
-    if not any(map(bears_mark, backend.read_many(marks))):
-        return list(backend.walk(key))[:1] or [key]
+    key = slide_key(slide)
+    names = [name for name in backend.folders(f"{key}/obsm") if is_embedding_name(name)]
     try:
         record = open_slide(backend, slide)
         found = foreign_in_table(backend, record)
         names = [name for name in names if not record.owns(name)]
     except Damaged:
+        folders = [key, *(f"{key}/obsm/{name}" for name in names)]
+        documents = backend.read_many(f"{folder}/{ROOT_DOCUMENT}" for folder in folders)
+        if not any(map(bears_mark, documents)):
+            return list(backend.walk(key))[:1] or [key]
         found = [path for path in backend.walk(key) if path.split("/")[0] not in _PARTS]
-        names = [name for name in names if name not in ("spatial", "abundance")]
     return found + [
         f"obsm/{name}/{path}"
         for name in names

@@ -111,7 +111,7 @@ class ObjectBackend:
         with self._plain_errors(), contextlib.suppress(FileNotFoundError):
             self._obs.delete(self._store, key)
 
-    def delete_all(self, keys: Iterable[str]) -> None:
+    def _delete_all(self, keys: Iterable[str]) -> None:
         with ThreadPoolExecutor(_PARALLEL) as pool:
             list(pool.map(self.delete, keys))
 
@@ -119,7 +119,7 @@ class ObjectBackend:
         paths = self.walk(key)
         self.delete(f"{key}/{ROOT_DOCUMENT}")
         self.delete(_claim_key(key))
-        self.delete_all(f"{key}/{path}" for path in paths if path != ROOT_DOCUMENT)
+        self._delete_all(f"{key}/{path}" for path in paths if path != ROOT_DOCUMENT)
         return bool(paths)
 
     def hold(self, staging: str) -> ObjectHold:
@@ -144,7 +144,7 @@ class ObjectBackend:
             staged = dict(zip(content, keys, strict=True))
         own = json.dumps(staged, sort_keys=True).encode()
         while True:
-            mine = self._create(_claim_key(target), own)
+            mine = self._put_if(_claim_key(target), own, "create")
             claim = own if mine else self.read(_claim_key(target))
             if claim is None:
                 continue  # it was carried out between the two lines
@@ -182,13 +182,9 @@ class ObjectBackend:
         with ThreadPoolExecutor(_PARALLEL) as pool:
             if not all(pool.map(self._copy_whole, copies.values(), copies)):
                 return _Outcome.OVERTAKEN
-        strangers = [path for path in self.walk(target) if path not in claim]
-        self.delete_all(f"{target}/{path}" for path in strangers)
+        self._delete_all(f"{target}/{path}" for path in self.walk(target) if path not in claim)
         key = f"{target}/{ROOT_DOCUMENT}"
-        if found is None:
-            done = self._create(key, document)
-        else:
-            done = self._replace(key, document, found[1])
+        done = self._put_if(key, document, "create" if found is None else {"e_tag": found[1]})
         return _Outcome.PUBLISHED if done else _Outcome.OVERTAKEN
 
     def _stage(self, staging: str, source: Source) -> str:
@@ -206,19 +202,13 @@ class ObjectBackend:
                 return None
             return bytes(answer.bytes()), answer.meta["e_tag"]
 
-    def _create(self, key: str, data: bytes) -> bool:
+    def _put_if(self, key: str, data: bytes, mode: Any) -> bool:
+        """Put an object on a condition; False if it does not hold."""
+        failed = self._obs.exceptions.AlreadyExistsError, self._obs.exceptions.PreconditionError
         with self._plain_errors():
             try:
-                self._obs.put(self._store, key, data, mode="create")
-            except self._obs.exceptions.AlreadyExistsError:
-                return False
-            return True
-
-    def _replace(self, key: str, data: bytes, e_tag: str | None) -> bool:
-        with self._plain_errors():
-            try:
-                self._obs.put(self._store, key, data, mode={"e_tag": e_tag})
-            except self._obs.exceptions.PreconditionError:
+                self._obs.put(self._store, key, data, mode=mode)
+            except failed:
                 return False
             return True
 
@@ -266,18 +256,17 @@ class ObjectBackend:
 
 
 class ObjectHold:
-    """A staging folder in an object store."""
+    """A staging folder in an object store: owned by nobody, and not touched while it is young."""
 
     def __init__(self, backend: ObjectBackend, staging: str) -> None:
-        self._backend, self._staging = backend, staging
+        self._backend, self._folder = backend, f"{STAGING}/{staging}"
 
     def release(self) -> None:
         """Leave what is staged for a later run."""
 
     def drop(self) -> None:
         """Delete what is staged."""
-        folder = f"{STAGING}/{self._staging}"
-        self._backend.delete_all(f"{folder}/{path}" for path in self._backend.walk(folder))
+        self._backend.remove_folder(self._folder)
 
 
 def open_objects(location: str) -> ObjectBackend:

@@ -85,10 +85,7 @@ class EmbeddingStore:
 
     @contextmanager
     def expecting(self, slides: Sequence[str]) -> Iterator[None]:
-        """Note that `slides` are to be stored, until the block ends well.
-
-        What is not stored when it ends in an error or a kill is `pending_slides`.
-        """
+        """Note that `slides` are to be stored until the block ends well: see `pending_slides`."""
         self.create()
         held = note_slides(self._backend, slides)
         try:

@@ -134,7 +134,7 @@ def die_at(monkeypatch, n: int) -> None:
 
         return call
 
-    for name in ("put", "delete", "_create", "_replace", "_copy"):
+    for name in ("put", "delete", "_put_if", "_copy"):
         original = getattr(objects.ObjectBackend, name)
         monkeypatch.setattr(objects.ObjectBackend, name, dying(original))
 
