@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     help="Slides to predict; by default all unlabelled ones.",
 )
 @click.option(
+    "--units",
     "--normalize",
+    "units",
     type=click.Choice(["rank", "rank-slide", "softmax", "minmax", "abundance", "none"]),
     default="rank",
     show_default=True,
@@ -63,7 +65,7 @@ def predict(
     model_path: str,
     output: str,
     slides: list[str] | None,
-    normalize: str,
+    units: str,
     interval: float | None,
     backbones: list[str] | None,
     format: str | None,
@@ -82,14 +84,14 @@ def predict(
 
     check_prediction_output(Path(output))
     if is_ensemble(model_path):
-        found = _predict_images(store, model_path, slides, normalize, interval, backbones, format)
+        found = _predict_images(store, model_path, slides, units, interval, backbones, format)
     elif backbones:
         raise BadInput(
             f"backbones {','.join(backbones)}: {model_path} is not an end-to-end model; omit "
             "--backbones"
         )
     else:
-        found = _predict_embeddings(store, model_path, slides, normalize, interval, format)
+        found = _predict_embeddings(store, model_path, slides, units, interval, format)
     cell_types, predictions, spots = found
     write_predictions(Path(output), cell_types, predictions, spots)
     first = 0
@@ -97,9 +99,8 @@ def predict(
         last = first + len(prediction.values) - 1
         click.echo(f"IDs {first} to {last}: {prediction.slide}")
         first = last + 1
-    units = normalize
-    if normalize == "rank":
-        units = "rank within the spot in (0, 1], 1 = highest (or --normalize abundance)"
+    if units == "rank":
+        units = "rank within the spot in (0, 1], 1 = highest (or --units abundance)"
     click.echo(f"Wrote {output}: {first} rows, {len(cell_types)} types, {units}.")
 
 
@@ -107,7 +108,7 @@ def _predict_embeddings(
     store: str,
     model_path: str,
     slides: list[str] | None,
-    normalize: str,
+    units: str,
     interval: float | None,
     format: str | None,
 ) -> Predicted:
@@ -121,9 +122,9 @@ def _predict_embeddings(
             "store; omit --format"
         )
     model = CompositionRegressor.load(model_path)
-    check_cell_type_names(model.cell_types, model_path)
+    check_cell_type_names(model.cell_types_, model_path)
     opened = EmbeddingStore(store, mode="r")
-    predictions = model.predict(opened, slides, units=normalize, interval=interval)
+    predictions = model.predict(opened, slides, units=units, interval=interval)
     return model.cell_types_, predictions, opened.spots
 
 
@@ -131,7 +132,7 @@ def _predict_images(
     data: str,
     model_path: str,
     slides: list[str] | None,
-    normalize: str,
+    units: str,
     interval: float | None,
     backbones: list[str] | None,
     format: str | None,
@@ -149,7 +150,7 @@ def _predict_images(
         dataset,
         model_path,
         slides,
-        units=normalize,
+        units=units,
         device=pick_device("auto"),
         backbones=backbones or (),
     )

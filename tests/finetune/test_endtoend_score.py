@@ -104,7 +104,7 @@ def test_outputs_come_in_all_units(crossed: Path, small_h5: Path, how: str) -> N
         open_dataset(small_h5),
         crossed / "cv" / "folds" / "S_2",
         ["S_2"],
-        how=how,
+        units=how,
         device=torch.device("cpu"),
     )
     if how == "minmax":

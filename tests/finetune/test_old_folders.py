@@ -65,7 +65,7 @@ def train_again(slides: Dataset, folder: Path, lines: list[str]) -> Trained:
 
 
 def test_a_finished_model_predicts_what_it_predicted_then(archive: Path, slides: Dataset) -> None:
-    _, [found] = predict_slides(slides, archive / "finished", ["A"], how="none", device=CPU)
+    _, [found] = predict_slides(slides, archive / "finished", ["A"], units="none", device=CPU)
     expected = np.load(archive / "predicted.npy")
     np.testing.assert_allclose(found.values, expected, rtol=0, atol=1e-5)
 

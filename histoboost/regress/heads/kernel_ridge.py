@@ -8,6 +8,7 @@ is exact as long as there are no more spots than that.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import reduce
@@ -16,12 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, eigh
 
+from histoboost.errors import HistoboostWarning
 from histoboost.regress.heads.base import Training
 
 #: Penalties tried, as multiples of the mean squared length of the (centred) features.
 PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 #: Spots that the similarities are taken to, at most.
 LANDMARKS = 1024
+#: Share of the features' squares about their mean below which they count as constant.
+FLAT = 1e-6
 #: Rows for which similarities are held at once.
 CHUNK = 1024
 
@@ -158,19 +162,33 @@ class Gram:
         xx = self.xx - self.weight * np.outer(mean_x, mean_x)
         return xx, self.xy - self.weight * np.outer(mean_x, mean_y)
 
+    @property
+    def flat(self) -> bool:
+        """Whether the features vary no more than rounding makes them."""
+        return float(np.trace(self.centred()[0])) <= FLAT * max(float(np.trace(self.xx)), 1e-12)
+
     def solve(self, penalties: Sequence[float]) -> list[tuple[Array, Array]]:
-        """Weights (k, T) and intercepts (T,) for each penalty."""
+        """Weights (k, T) and intercepts (T,) for each penalty; weights 0 where all is flat."""
         mean_x, mean_y = self.sum_x / self.weight, self.sum_y / self.weight
         xx, xy = self.centred()
-        unit = max(float(np.trace(xx)) / self.weight, 1e-12)
+        unit = float(np.trace(xx)) / self.weight
         out = []
         for penalty in penalties:
-            damped = xx.copy()
-            damped[np.diag_indices(len(xx))] += penalty * unit
-            weights = cho_solve(cho_factor(damped, lower=True, overwrite_a=True), xy)
-            weights = np.ascontiguousarray(weights)
+            weights = np.zeros_like(xy) if self.flat else self._solve(xx, xy, penalty * unit)
             out.append((weights, mean_y - mean_x @ weights))
         return out
+
+    def _solve(self, xx: Array, xy: Array, damping: float) -> Array:
+        rounding = float(np.finfo(np.float32).eps * np.trace(self.xx))
+        while True:
+            damped = xx.copy()
+            damped[np.diag_indices(len(xx))] += damping
+            try:
+                factor = cho_factor(damped, lower=True, overwrite_a=True)
+            except np.linalg.LinAlgError:  # the penalty drowns in the rounding of float32 sums
+                damping = max(10 * damping, rounding)
+                continue
+            return np.ascontiguousarray(cho_solve(factor, xy))
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,6 +231,13 @@ class KernelRidge:
             for x, y, w in zip(mapped, training.targets, training.weights, strict=True)
         ]
         total = reduce(Gram.__add__, grams)
+        if total.flat:
+            warnings.warn(
+                "features: do not vary across the training spots, so every prediction is the mean "
+                "profile",
+                HistoboostWarning,
+                stacklevel=3,
+            )
         folds = training.inner_folds()
         rest, penalty = [], PENALTIES[len(PENALTIES) // 2]
         if len(folds) > 1:

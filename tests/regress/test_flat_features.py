@@ -1,0 +1,88 @@
+"""Features that hardly vary give the mean profile and a warning, never a linear-algebra error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from histoboost.cache.store import EmbeddingStore
+from histoboost.errors import HistoboostWarning
+from histoboost.regress.crossval import cross_validate
+from histoboost.spots import SpotTable
+
+from .conftest import add_embedding
+
+Values = NDArray[np.float32]
+
+
+def store_of(path: Path, values: dict[str, Values]) -> EmbeddingStore:
+    """One slide for each array, embedding ``n``, four cell types."""
+    store, rng = EmbeddingStore(path / "s.zarr"), np.random.default_rng(1)
+    for slide, embedding in values.items():
+        n = len(embedding)
+        xy = np.stack([np.arange(n) * 10.0, np.zeros(n)], axis=1)
+        abundance = rng.lognormal(size=(n, 4)).astype(np.float32)
+        store.write_spots(SpotTable(slide, xy, tuple(map(str, range(n))), abundance, tuple("abcd")))
+        add_embedding(store, slide, "n", embedding)
+    return store
+
+
+def slides(kind: str) -> dict[str, Values]:
+    rng = np.random.default_rng(0)
+    found = {slide: rng.normal(size=(30, 8)).astype(np.float32) for slide in "ABC"}
+    if kind == "one slide of one spot":
+        found["A"] = found["A"][:1]
+    if kind == "slides of one spot":
+        found = {slide: values[:1] for slide, values in found.items()}
+    if kind == "constant":
+        found = {slide: np.ones_like(values) for slide, values in found.items()}
+    if kind == "constant but on one slide":
+        found["B"][:] = found["C"][:] = 1
+    if kind == "constant but on one spot":
+        found = {slide: np.ones_like(values) for slide, values in found.items()}
+        found["A"][0, 0] = 2
+    if kind == "far from 0":
+        found = {slide: values + 20000 for slide, values in found.items()}
+    return found
+
+
+KINDS = [
+    "one slide of one spot",
+    "slides of one spot",
+    "constant",
+    "constant but on one slide",
+    "constant but on one spot",
+    "far from 0",
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("model", ["stack", "ridge", "kernel", "lightgbm"])
+@pytest.mark.filterwarnings("ignore::histoboost.errors.HistoboostWarning")
+def test_every_model_scores_features_that_hardly_vary(
+    tmp_path: Path, kind: str, model: str
+) -> None:
+    store = store_of(tmp_path, slides(kind))
+    options = {"n_estimators": 3} if model in ("stack", "lightgbm") else {}
+    for spec in ("n", "pca:3(n)+n:ring1"):
+        for standardize in ("slide", "none"):
+            scores = cross_validate(
+                store, spec, model, standardize=standardize, options=options, jobs=1
+            )
+            for fold in scores.folds:
+                for predicted in fold.predictions.values():
+                    assert np.isfinite(predicted).all()
+
+
+@pytest.mark.parametrize("model", ["ridge", "kernel"])
+def test_constant_features_give_the_mean_profile_and_say_so(tmp_path: Path, model: str) -> None:
+    store = store_of(tmp_path, slides("constant"))
+    with pytest.warns(HistoboostWarning, match="do not vary across the training spots"):
+        scores = cross_validate(store, "n", model)
+    mean = cross_validate(store, "n", "mean-rank")
+    for fold, other in zip(scores.folds, mean.folds, strict=True):
+        [found], [expected] = fold.predictions.values(), other.predictions.values()
+        np.testing.assert_allclose(found, expected, atol=1e-6)
