@@ -1,10 +1,10 @@
-"""The main job on synthetic slides: nothing to download, nothing to prepare."""
+"""The full pipeline on synthetic slides: nothing to download, nothing to prepare."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,9 @@ def run(
     spots: int = 250,
     say: Say = print,
 ) -> dict[str, Any]:
-    """Write phantom slides, embed, cross-validate, train, predict, report, show the scores.
+    """Write synthetic slides, embed, cross-validate, train, predict, report, show the scores.
 
-    What an earlier run of the same demo left in `out` is used again.
+    The results of an earlier run of the same demo in `out` are used again.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def run(
     Raises
     ------
     HistoboostError
-        If `out` holds the demo of other slides.
+        If `out` contains anything but an earlier run of the same demo.
     """
     require("demo", "torch", "torch")
     from histoboost.featurize import featurize
@@ -88,26 +88,25 @@ def run(
         "scores": folder / "scores.json",
         "report": folder / "report.html",
     }
-    say(
-        f"1. Phantom slides, tissue and cells made up: {SLIDES} labelled, 1 without labels, "
-        f"about {spots} spots each."
-    )
-    _write_slides(paths["slides"], paths["store"], spots)
-    say(f"2. Featurize, patches of {_list(PATCHES)} px: {_describe(backbone, weights)}.")
+    say(f"1. Synthetic slides: {SLIDES} labelled, 1 unlabelled, about {spots} spots each.")
+    _write_slides(paths["slides"], spots)
+    sides = " and ".join(map(str, PATCHES))
+    say(f"2. featurize: patches of {sides} px, backbone {_describe(backbone, weights)}.")
     done = featurize(
         paths["slides"], paths["store"], backbone=backbone, patch=PATCHES, weights=weights
     )
     say(f"   {done}")
     store = EmbeddingStore(paths["store"], mode="r")
     features = _features(backbone)
-    say(f"3. Evaluate, each labelled slide held out in turn:\n   {features}")
+    say("3. evaluate: each labelled slide held out in turn.")
+    say(f"   {features}")
     rows = _scores(store, features)
-    say("4. Train on all labelled slides, predict the one without labels.")
+    say("4. train on all labelled slides, predict the unlabelled one.")
     model = CompositionRegressor(features).fit(store)
     model.save(paths["model"])
     predictions = model.predict(store)
     write_submission(paths["submission"], model.cell_types_, predictions)
-    say("5. Report: maps, scores, importances and learning curves on one page.")
+    say("5. report: maps, scores, importances and learning curves on one page.")
     report(paths["store"], paths["model"], paths["report"])
     result = {
         "backbone": backbone,
@@ -122,14 +121,15 @@ def run(
     return result
 
 
-def _write_slides(slides: Path, store: Path, spots: int) -> None:
+def _write_slides(slides: Path, spots: int) -> None:
+    """Write the slides, in a new or empty folder or where the same demo was written before."""
     made = slides.with_name("slides.h5.part")
+    files = {file.name for file in slides.parent.iterdir()} - {made.name}
     write_phantom(made, slides=SLIDES, spots=spots, pitch_px=PITCH_PX)
-    if store.exists() and slides.exists() and made.read_bytes() != slides.read_bytes():
+    if files and not (slides.is_file() and made.read_bytes() == slides.read_bytes()):
         made.unlink()
-        raise BadInput(
-            f"{slides.parent}: holds a demo of other slides; give another folder with --out"
-        )
+        what = "a demo with other slides" if slides.name in files else "other files"
+        raise BadInput(f"{slides.parent}: contains {what}; choose another folder with --out")
     made.replace(slides)
 
 
@@ -159,7 +159,7 @@ def _show(result: dict[str, Any], say: Say) -> None:
         constant = row["model"] in CONSTANT
         per_type = "-" if constant else f"{row['type_spearman']:.3f}"
         say(f"{MODELS[row['model']]:<{width}}{row['spot_spearman']:>10.3f}{per_type:>10}")
-    say("A constant guess scores per spot, too: compare with it. Per type: across spots.")
+    say("Constant profiles score per spot, too: judge a model by the difference.")
     say("")
     for name, path in result["paths"].items():
         say(f"{name:<12}{path}")
@@ -168,14 +168,7 @@ def _show(result: dict[str, Any], say: Say) -> None:
 
 def _describe(backbone: str, weights: str) -> str:
     if backbone == BACKBONE:
-        return (
-            f"backbone {backbone}, which has no weights\n"
-            "   (statistics of stain, colour and texture, no neural network)"
-        )
+        return f"{backbone} (statistics of stain, colour and texture, which has no weights)"
     if weights == "random":
-        return f"backbone {backbone} with RANDOM weights: an untrained network, for tests only"
-    return f"backbone {backbone}, weights {weights}"
-
-
-def _list(sizes: Sequence[int]) -> str:
-    return " and ".join(str(size) for size in sizes)
+        return f"{backbone} with RANDOM weights: an untrained network, for tests only"
+    return f"{backbone}, weights {weights}"

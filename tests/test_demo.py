@@ -1,4 +1,4 @@
-"""The demo: the whole main job, on made-up slides, without a download."""
+"""The demo: the whole main job, on synthetic slides, without a download."""
 
 import csv
 import json
@@ -30,8 +30,8 @@ def test_the_demo_beats_the_constant_baselines_clearly(demo):
 
 def test_the_demo_says_which_backbone_and_weights_it_used(demo):
     _, output = demo
-    assert "stain-texture, which has no weights" in output
-    assert "made up" in output
+    assert "stain-texture (statistics of stain, colour and texture, which has no weights)" in output
+    assert "Synthetic slides" in output
 
 
 def test_the_demo_ends_with_the_scores_and_the_paths_of_what_it_wrote(demo):
@@ -46,7 +46,7 @@ def test_the_demo_ends_with_the_scores_and_the_paths_of_what_it_wrote(demo):
 
 def test_the_numbers_of_the_demo_stand_below_each_other(demo):
     _, output = demo
-    table = output[output.index("Spearman, held-out slides") :].split("A constant guess")[0]
+    table = output[output.index("Spearman, held-out slides") :].split("Constant profiles")[0]
     header, *rows = table.strip().splitlines()
     assert len(rows) == len(MODELS)
     assert {len(row) for row in rows} == {len(header)}
@@ -90,6 +90,21 @@ def test_a_demo_of_other_slides_is_left_as_it_is(demo):
     before = (out / "slides.h5").read_bytes()
     result = CliRunner().invoke(main, ["demo", "--out", str(out), "--spots", "60"])
     assert result.exit_code == 2
-    assert "holds a demo of other slides; give another folder with --out" in result.output
+    assert "contains a demo with other slides; choose another folder with --out" in result.output
     assert (out / "slides.h5").read_bytes() == before
     assert not (out / "slides.h5.part").exists()
+
+
+def test_a_demo_does_not_write_into_a_folder_of_other_files(tmp_path):
+    (tmp_path / "slides.h5").write_text("mine")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "submission.csv").write_text("mine")
+    for folder, what in (
+        (tmp_path, "a demo with other slides"),
+        (tmp_path / "other", "other files"),
+    ):
+        before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+        result = CliRunner().invoke(main, ["demo", "--out", str(folder), "--spots", "20"])
+        assert result.exit_code == 2
+        assert f"contains {what}; choose another folder with --out" in result.output
+        assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*")}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from histoboost.cli.command import GOES_ON, Command, after_interrupt
+from histoboost.cli.command import NOTHING_WRITTEN, RESUMES, Command
+from histoboost.cli.console import echo, print_table
 from histoboost.cli.json_output import json_option, write_json
 from histoboost.cli.options import client_of
 from histoboost.cli.setup_options import fold_options, setup_fields, setup_options
@@ -16,7 +18,11 @@ if TYPE_CHECKING:
     from histoboost.regress.ablate import Ablation, Difference
 
 
-@click.command(cls=Command)
+def _interrupted(options: Mapping[str, Any]) -> str:
+    return NOTHING_WRITTEN if options["fresh"] else RESUMES
+
+
+@click.command(cls=Command, interrupted=_interrupted)
 @click.argument("store", type=click.Path())
 @click.option(
     "--features",
@@ -59,8 +65,6 @@ def ablate(
     from histoboost.regress.expression import DEFAULT_FEATURES
     from histoboost.regress.fold_cache import FoldCache, default_folder
 
-    if not fresh:
-        after_interrupt(GOES_ON)
     with client_of(scheduler) as client:
         table = compare(
             EmbeddingStore(store, mode="r"),
@@ -79,25 +83,22 @@ def ablate(
 
 
 def _print_ablation(ablation: Ablation) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     first = ablation.rows[0]
-    click.echo(f"model {first.setup.model}, target {first.setup.target}")
-    table = Table("", "per-spot", "difference (95 %)", "per-type", "difference (95 %)")
+    echo(f"model {first.setup.model}, target {first.setup.target}")
+    rows: list[list[str] | None] = []
     for index, row in enumerate(ablation.rows):
-        cells = []
+        cells = [str(index + 1)]
         for score in ("spot_spearman", "type_spearman"):
             cells.append(f"{row.mean(score):.3f}")
             cells.append(_difference(ablation.difference(index, score)) if index else "")
-        table.add_row(str(index + 1), *cells)
-    table.add_section()
+        rows.append(cells)
+    rows.append(None)
     for name in ("mean", "mean-rank"):
-        table.add_row(name, f"{first.baseline(name):.3f}", "", "0.000", "")
-    Console(width=100).print(table)
+        rows.append([name, f"{first.baseline(name):.3f}", "", "0.000", ""])
+    print_table(["", "per-spot", "difference (95 %)", "per-type", "difference (95 %)"], rows)
     for index, row in enumerate(ablation.rows):
-        click.echo(f"{index + 1:>3}  {row.setup.features}")
-    click.echo(ablation.caution)
+        echo(f"{index + 1:>3}  {row.setup.features}")
+    echo(ablation.caution)
 
 
 def _difference(difference: Difference) -> str:

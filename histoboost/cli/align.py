@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 
 from histoboost.cli.command import Command
+from histoboost.cli.console import echo
 from histoboost.cli.json_output import json_option, write_json
 from histoboost.cli.options import format_option
 from histoboost.io import check_output
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, interrupted="the table was not written; run the same command again")
 @click.argument("data", type=click.Path())
 @click.option(
     "-o",
@@ -29,7 +30,7 @@ from histoboost.io import check_output
     metavar="DIR",
     help="Folder for pictures of the spots before and after  [default: beside FILE]",
 )
-@format_option()
+@format_option
 @json_option("Also write the result as JSON, with reasons and estimates")
 def align(
     data: str, output: str, overlays: str | None, format: str | None, json_path: str | None
@@ -63,9 +64,9 @@ def align(
             advance(1)
     write_table(Path(output), found)
     for one in found:
-        click.echo(
+        echo(
             f"{one.slide}: dx {one.dx:+.1f}, dy {one.dy:+.1f} px, scale {one.scale:.4f}, "
             f"{'confident' if one.confident else 'not confident'}: {one.reason}"
         )
-    click.echo(f"{output}, pictures in {folder}")
+    echo(f"{output}, pictures in {folder}")
     write_json(json_path, as_json(found))

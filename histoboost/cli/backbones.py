@@ -5,7 +5,14 @@ from __future__ import annotations
 import click
 
 from histoboost.cli.command import Command
+from histoboost.cli.console import echo, print_table
 from histoboost.errors import require
+
+MORE = {
+    "timm:<name>": "Any timm network, with its own input size and normalisation.",
+    "hf-hub:<repository>": "Any timm network on huggingface.co.",
+    "<module>:<function>": "Your own function that returns an Architecture.",
+}
 
 
 @click.command(cls=Command)
@@ -19,26 +26,24 @@ def backbones() -> None:
     from histoboost.featurize.backbones.base import describe_backbones
     from histoboost.featurize.backbones.pathology import MODELS
 
-    for name, line in describe_backbones().items():
-        click.echo(f"{name:<24}{line}")
-    click.echo(f"{'timm:<name>':<24}Any timm network, with its own input size and normalisation.")
-    click.echo(f"{'hf-hub:<repository>':<24}Any timm network on huggingface.co.")
-    click.echo(f"{'<module>:<function>':<24}Your own function that returns an Architecture.")
-    click.echo("\nPathology foundation models (downloaded only on request; read the licence):")
-    row = "{:<12}  {:<51}  {:<20}  {:>5}  {:>5}  {:>9}  {}"
-    click.echo(
-        row.format("model", "--backbone", "licence", "input", "width", "um per px", "access")
+    for name, line in {**describe_backbones(), **MORE}.items():
+        echo(f"{name:<24}{line}")
+    echo()
+    echo("Pathology foundation models (downloaded only on request; read the licence):")
+    rows = [
+        [
+            model.title,
+            model.backbone,
+            model.licence,
+            str(model.input_px),
+            str(model.width),
+            f"{model.um_per_px:g} (20x)",
+            "gated: accept the licence first" if model.gated else "open",
+        ]
+        for model in MODELS
+    ]
+    print_table(
+        ["model", "--backbone", "licence", "input", "width", "um per px", "access"],
+        rows,
+        wrap={"licence": 12, "access": 12},
     )
-    for model in MODELS:
-        access = "gated: accept the licence first" if model.gated else "open"
-        click.echo(
-            row.format(
-                model.title,
-                model.backbone,
-                model.licence,
-                model.input_px,
-                model.width,
-                f"{model.um_per_px:g} (20x)",
-                access,
-            )
-        )

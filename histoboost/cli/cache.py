@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from histoboost.cli.command import Group
+from histoboost.cli.command import PARTLY_DONE, RESUMES, Group
+from histoboost.cli.console import echo, print_table
 from histoboost.cli.json_output import json_option, write_json
 from histoboost.cli.options import format_option, groups_option
 
@@ -31,32 +31,27 @@ def list_(store: str, json_path: str | None) -> None:
     \b
     Example:  histoboost cache list store.zarr
     """
-    from rich.console import Console
-    from rich.table import Table
-
     from histoboost.cache.store import EmbeddingStore
 
     opened = EmbeddingStore(store, mode="r")
     rows = opened.summary()
     awaited = opened.pending_slides()
-    table = Table(box=None, pad_edge=False)
-    for title in ["embedding", "slides", "shape", "size", "backbone", "weights", "complete"]:
-        table.add_column(title, overflow="fold", no_wrap=title not in ("embedding", "complete"))
+    columns = ["embedding", "slides", "shape", "size", "backbone", "weights", "complete"]
+    cells = []
     for row in rows:
         shape = "-" if row.width is None else f"{row.spots:,} x {row.width:,}"
         state = "yes" if row.complete else f"no: {_lacking(row)}"
         weights = (row.weights or "-")[:12]
-        cells = [row.name, str(len(row.slides)), shape, _size(row.bytes), row.backbone or "-"]
-        table.add_row(*cells, weights, state)
+        numbers = [str(len(row.slides)), shape, _size(row.bytes)]
+        cells.append([row.name, *numbers, row.backbone or "-", weights, state])
     if rows:
-        wide = None if sys.stdout.isatty() else 200  # a pipe has no edge to fold at
-        Console(width=wide).print(table, highlight=False, markup=False)
+        print_table(columns, cells, wrap={"embedding": 12, "complete": 12})
     else:
-        click.echo(f"{store}: no embeddings yet")
+        echo(f"{store}: no embeddings yet")
     if awaited:
-        click.echo(f"Missing slides: {', '.join(awaited)}. Run the same featurize command again.")
+        echo(f"Missing slides: {', '.join(awaited)}. Run the same featurize command again.")
     if old := opened.pending_labels():
-        click.echo(f"With old labels: {', '.join(old)}. Run the same cache relabel again.")
+        echo(f"With old labels: {', '.join(old)}. Run the same cache relabel again.")
     write_json(json_path, {"embeddings": [row.to_json() for row in rows], "awaited": awaited})
 
 
@@ -86,15 +81,15 @@ def verify(ctx: click.Context, store: str, json_path: str | None) -> None:
     for damage in found.damaged:
         where = [f"slide {damage.slide}"] if damage.slide else []
         where += [f"embedding {damage.embedding}"] if damage.embedding else []
-        click.echo(f"{', '.join(where) or store}: {damage.reason}")
+        echo(f"{', '.join(where) or store}: {damage.reason}")
     state = f"{len(found.damaged)} problems" if found.damaged else "all intact"
-    click.echo(f"{store}: {found.checked} embeddings and spot tables checked, {state}")
+    echo(f"{store}: {found.checked} embeddings and spot tables checked, {state}")
     write_json(json_path, found.to_json())
     if found.damaged:
         ctx.exit(1)
 
 
-@cache.command()
+@cache.command(interrupted=PARTLY_DONE)
 @_STORE
 @click.argument("name", required=False)
 @click.option(
@@ -111,14 +106,14 @@ def remove(store: str, name: str | None, slide: str | None) -> None:
 
     EmbeddingStore(store, mode="r")  # a mistyped path must not create a store
     slides = EmbeddingStore(store).remove(name, slide)
-    click.echo(f"{store}: removed {name or 'everything'} of {', '.join(slides)}")
+    echo(f"{store}: removed {name or 'everything'} of {', '.join(slides)}")
 
 
-@cache.command()
+@cache.command(interrupted=PARTLY_DONE)
 @_STORE
 @click.argument("data", type=click.Path())
-@groups_option()
-@format_option()
+@groups_option
+@format_option
 def relabel(store: str, data: str, groups: str | None, format: str | None) -> None:
     """Replace abundances, split and group of the slides in STORE by those in DATA.
 
@@ -136,12 +131,12 @@ def relabel(store: str, data: str, groups: str | None, format: str | None) -> No
     EmbeddingStore(store, mode="r")  # a mistyped path must not create a store
     changes = write(open_dataset(data, format), store, groups)
     for slide, changed in changes.items():
-        click.echo(f"{slide}: {', '.join(changed)}")
+        echo(f"{slide}: {', '.join(changed)}")
     if not changes:
-        click.echo(f"{store}: already has these labels")
+        echo(f"{store}: already has these labels")
 
 
-@cache.command("import")
+@cache.command("import", interrupted=RESUMES)
 @_STORE
 @click.argument("name")
 @click.argument("directory")
@@ -159,7 +154,7 @@ def import_(store: str, name: str, directory: str) -> None:
     EmbeddingStore(store, mode="r")  # a mistyped path must not create a store
     slides = EmbeddingStore(store).import_arrays(name, directory)
     done = f"stored for {', '.join(slides)}" if slides else "already stored"
-    click.echo(f"{store}: {name} {done}")
+    echo(f"{store}: {name} {done}")
 
 
 @cache.command()
@@ -177,10 +172,10 @@ def export(store: str, output: str, spatialdata: bool) -> None:
     from histoboost.outputs.export import export as write
 
     names = write(EmbeddingStore(store, mode="r"), output, spatialdata=spatialdata)
-    click.echo(f"Wrote {output}: {', '.join(names) or 'spots and abundances, no embeddings'}.")
+    echo(f"Wrote {output}: {', '.join(names) or 'spots and abundances, no embeddings'}.")
 
 
-@cache.command()
+@cache.command(interrupted=PARTLY_DONE)
 @_STORE
 @click.option(
     "--older-than",
@@ -200,7 +195,7 @@ def gc(store: str, older_than: float) -> None:
 
     EmbeddingStore(store, mode="r")  # a mistyped path must not create a store
     found = EmbeddingStore(store).gc(older_than * 3600)
-    click.echo(
+    echo(
         f"{store}: removed {found.removed} staging folders ({_size(found.removed_bytes)}), "
         f"kept {found.kept} possibly in use"
     )

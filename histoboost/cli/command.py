@@ -1,136 +1,56 @@
-"""Shared by all commands: one-line errors and warnings, and `--config`."""
+"""What all commands share: one-line errors and warnings, Ctrl-C, and `--config`."""
 
 from __future__ import annotations
 
-import json
+import io
+import multiprocessing
+import os
 import signal
 import sys
-import tomllib
+import threading
 import warnings
-from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
+from histoboost.cli.config import meant, read_config
+from histoboost.cli.console import echo
 from histoboost.errors import BadInput, HistoboostError
 
-GOES_ON = "finished work is kept; run the same command again to resume"
+#: Lines printed after Ctrl-C.
 NOTHING_WRITTEN = "nothing was written; run the same command again"
+RESUMES = "finished work is kept; run the same command again to resume"
 PARTLY_DONE = "part of the work may be done; run the same command again to complete it"
-
-#: Line printed after Ctrl-C, by command; `NOTHING_WRITTEN` for all others. Where it depends on the
-#: options, the command calls `after_interrupt`.
-LEFT_BEHIND = {
-    "featurize": GOES_ON,
-    "finetune": GOES_ON,
-    "demo": GOES_ON,
-    "import": GOES_ON,
-    "relabel": PARTLY_DONE,
-    "remove": PARTLY_DONE,
-    "gc": PARTLY_DONE,
-    "align": "the table was not written; run the same command again",
-}
-_INTERRUPTED = "histoboost.interrupted"
-
-
-def after_interrupt(line: str) -> None:
-    """Have Ctrl-C end the running command with this line instead of that of `LEFT_BEHIND`."""
-    click.get_current_context().meta[_INTERRUPTED] = line
-
-
-def _read_config(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
-    """Take defaults from a TOML file: command line over file over built-in."""
-    if value is None:
-        return
-    try:
-        tables = tomllib.loads(Path(value).read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"{value}: not valid TOML ({error})") from error
-    # A file may serve several commands: `[featurize]` for one of them, bare keys for all.
-    bare = {key: item for key, item in tables.items() if not isinstance(item, dict)}
-    root = ctx.find_root().command
-    commands = dict(_commands(root))
-    for table in tables.keys() - bare.keys():
-        group = getattr(root, "commands", {}).get(table)
-        if isinstance(group, click.Group):
-            below = ", ".join(f"[{name}]" for name, _ in sorted(_commands(group)))
-            raise BadInput(f"{value}: [{table}] is a group of commands; write {below}")
-        if table not in commands:
-            raise BadInput(
-                f"{value}: [{table}] is not a command{_meant(table, commands)}; choose one of "
-                f"{', '.join(sorted(commands))}"
-            )
-    known = _settable(ctx.command)
-    own = tables.get(ctx.info_name or "", {})
-    for key in own:
-        if _as_flag(key) not in known:
-            raise BadInput(
-                f"{value}: [{ctx.info_name}] has no option {key!r}{_meant(_as_flag(key), known)}; "
-                f"options are {', '.join(sorted(known))}"
-            )
-    anywhere = {flag for command in commands.values() for flag in _settable(command)}
-    for key in bare:
-        if _as_flag(key) not in anywhere:
-            meant = _meant(_as_flag(key), anywhere) or "; correct its name"
-            raise BadInput(f"{value}: no command has an option {key!r}{meant}")
-    given = {_as_flag(key): item for key, item in {**bare, **own}.items()}
-    lists = {param.name for param in ctx.command.params if getattr(param, "multiple", False)}
-    for flag, item in given.items():
-        if known.get(flag) in lists and not isinstance(item, list):
-            raise BadInput(f"{value}: {flag} must be a list; write {flag} = {_as_list(item)}")
-    defaults = {known[flag]: item for flag, item in given.items() if flag in known}
-    ctx.default_map = {**(ctx.default_map or {}), **defaults}
-
-
-def _commands(group: click.Command) -> Iterator[tuple[str, click.Command]]:
-    """Every command below `group` that does something itself, by its own name."""
-    for name, command in getattr(group, "commands", {}).items():
-        if isinstance(command, click.Group):
-            yield from _commands(command)
-        else:
-            yield name, command
-
-
-def _settable(command: click.Command) -> dict[str, str]:
-    """What a file may set: an option as it is written, without its dashes, to its parameter."""
-    found = {}
-    for parameter in command.params:
-        flags = [flag[2:] for flag in parameter.opts if flag.startswith("--")]
-        for flag in flags or [parameter.name or ""]:
-            found[_as_flag(flag)] = parameter.name or ""
-    found.pop("config", None)
-    return found
-
-
-def _as_flag(key: str) -> str:
-    return key.replace("_", "-")
-
-
-def _as_list(item: Any) -> str:
-    """One value as a list of TOML; a table as a list of ``NAME=VALUE``."""
-    pairs = item.items() if isinstance(item, dict) else ()
-    return json.dumps([f"{key}={each}" for key, each in pairs] or [str(item)], ensure_ascii=False)
-
-
-def _meant(name: str, known: Iterable[str]) -> str:
-    """The known name that `name` is most like, as the end of a line; empty where none is."""
-    return "".join(f"; did you mean {like}?" for like in get_close_matches(name, known, n=1))
+#: Exit code of the shell for a process that Ctrl-C ended.
+INTERRUPTED = 128 + signal.SIGINT
 
 
 class Command(click.Command):
-    """A command that takes `--config FILE.toml`."""
+    """A command that takes `--config FILE.toml` and says what Ctrl-C leaves behind.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    Parameters
+    ----------
+    interrupted : str or callable
+        What Ctrl-C leaves behind; where it depends on the options, a function of their values.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        interrupted: str | Callable[[Mapping[str, Any]], str] = NOTHING_WRITTEN,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self.interrupted = interrupted
         self.params.append(
             click.Option(
                 ["--config"],
                 type=click.Path(exists=True, dir_okay=False),
                 is_eager=True,
                 expose_value=False,
-                callback=_read_config,
+                callback=read_config,
                 help="TOML file with default values of options.",
             )
         )
@@ -143,6 +63,50 @@ class Command(click.Command):
             error.ctx = error.ctx or ctx  # click leaves it out where a value is missing
             raise
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; Ctrl-C ends it with one line and the shell's exit code for it."""
+        left = self.interrupted
+        line = f"Interrupted: {left if isinstance(left, str) else left(ctx.params)}"
+        try:
+            with _ending_workers(line):
+                return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _say_interrupted(line)
+            ctx.exit(INTERRUPTED)
+
+
+@contextmanager
+def _ending_workers(line: str) -> Iterator[None]:
+    """Have Ctrl-C end the worker processes with this one, and a second one not wait for anything.
+
+    A pool waits for the tasks of its workers before it lets an interrupt through; every output is
+    written in one step, so that a process may end at any moment.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGINT, give_up)
+        for child in multiprocessing.active_children():
+            child.kill()
+        raise KeyboardInterrupt
+
+    def give_up(*_: object) -> None:
+        _say_interrupted(line)
+        os._exit(INTERRUPTED)
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _say_interrupted(line: str) -> None:
+    echo(err=True)
+    echo(line, err=True)
+
 
 class Group(click.Group):
     """A group whose commands end bad input with one line on stderr and exit code 2."""
@@ -153,6 +117,7 @@ class Group(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line; see `click.BaseCommand.main`."""
         warnings.showwarning = _print_warning
+        _make_streams_safe()
         try:
             return super().main(*args, **kwargs)
         except HistoboostError as error:
@@ -172,19 +137,25 @@ class Group(click.Group):
         name = args[0]
         if name not in self.commands and not name.startswith("-"):
             known = f"; choose one of {', '.join(self.commands)}"
-            ctx.fail(f"no such command {name}{_meant(name, self.commands) or known}")
+            ctx.fail(f"no such command {name}{meant(name, self.commands) or known}")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; Ctrl-C ends it with one line and the shell's exit code for it."""
+        """Run a command."""
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
             raise _in_one_line(error) from error
-        except KeyboardInterrupt:
-            left = LEFT_BEHIND.get(ctx.invoked_subcommand or "", NOTHING_WRITTEN)
-            click.echo(f"\nInterrupted: {ctx.meta.get(_INTERRUPTED, left)}", err=True)
-            ctx.exit(128 + signal.SIGINT)
+
+
+def _make_streams_safe() -> None:
+    """Have stdout and stderr take every line, closed or not, in whatever encoding."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the caller: `>&-`
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _in_one_line(error: click.UsageError) -> Exception:
@@ -200,14 +171,14 @@ def _usage_line(error: click.UsageError) -> str:
     command = error.ctx.command if error.ctx else click.Command(None)
     if isinstance(error, click.NoSuchOption) and error.ctx:
         known = [flag for param in command.get_params(error.ctx) for flag in param.opts]
-        return f"no such option {error.option_name}{_meant(error.option_name, known)}"
+        return f"no such option {error.option_name}{meant(error.option_name, known)}"
     if isinstance(error, click.MissingParameter) and error.param is not None:
         choices = ", ".join(_choices(error.param))
         missing = f"missing {error.param.param_type_name} {_written(error.param)}"
         return f"{missing}; choose one of {choices}" if choices else missing
     if isinstance(error, click.BadParameter) and error.param is not None:
         given = error.message.split("'")[1] if error.message.startswith("'") else ""
-        message = error.message.rstrip(".") + _meant(given, _choices(error.param))
+        message = error.message.rstrip(".") + meant(given, _choices(error.param))
         return f"{_written(error.param)}: {message}"
     message = error.format_message()
     return message[:1].lower() + message[1:]
@@ -218,14 +189,14 @@ def _choices(param: click.Parameter) -> list[str]:
 
 
 def _written(param: click.Parameter) -> str:
-    """A parameter as one writes it: its longest flag, or an argument's name in capitals."""
+    """A parameter as one writes it: its first long flag, or an argument's name in capitals."""
     if isinstance(param, click.Option):
-        return max(param.opts, key=len)
+        return next((flag for flag in param.opts if flag.startswith("--")), param.opts[0])
     return param.metavar or (param.name or "").upper()
 
 
 def _print_warning(message: Warning | str, *args: Any, **kwargs: Any) -> None:
-    click.echo(f"Warning: {message}", err=True)
+    echo(f"Warning: {' '.join(str(message).split())}", err=True)
 
 
 def _os_error_line(error: OSError) -> str:
@@ -234,5 +205,5 @@ def _os_error_line(error: OSError) -> str:
 
 
 def _fail(line: str) -> None:
-    click.echo(f"Error: {' '.join(line.split())}", err=True)
+    echo(f"Error: {' '.join(line.split())}", err=True)
     sys.exit(2)

@@ -9,7 +9,8 @@ from histoboost.cli.command import Command
 
 @click.command(cls=Command)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> None:
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
     """Print a completion script for SHELL.
 
     \b
@@ -17,8 +18,7 @@ def completion(shell: str) -> None:
     """
     from click.shell_completion import get_completion_class
 
-    from histoboost.cli import main
-
     script = get_completion_class(shell)
     assert script is not None  # click knows the three shells above
+    main = ctx.find_root().command
     click.echo(script(main, {}, "histoboost", "_HISTOBOOST_COMPLETE").source())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
-from histoboost.cli.command import Command
+from histoboost.cli.command import RESUMES, Command
+from histoboost.cli.console import echo
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, interrupted=RESUMES)
 @click.option(
     "--out",
     type=click.Path(file_okay=False),
@@ -50,4 +51,4 @@ def demo(out: str, backbone: str, weights: str, spots: int) -> None:
     """
     from histoboost.demo import run
 
-    run(out, backbone=backbone, weights=weights, spots=spots, say=click.echo)
+    run(out, backbone=backbone, weights=weights, spots=spots, say=echo)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from histoboost.cli.command import Command
+from histoboost.cli.console import echo
 
 
 @click.command(cls=Command)
@@ -20,7 +21,7 @@ def doctor() -> None:
     for finding in examine():
         if finding.section != section:
             section = finding.section
-            click.secho(section, bold=True)
-        click.echo(f"  {finding.name:<30}{finding.value}")
+            echo(section, bold=True)
+        echo(f"  {finding.name:<30}{finding.value}")
         if finding.remedy:
-            click.secho(f"  {'':<30}{finding.remedy}", fg="yellow")
+            echo(f"  {'':<30}{finding.remedy}", fg="yellow")

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from histoboost.cli.command import GOES_ON, Command, after_interrupt
+from histoboost.cli.command import NOTHING_WRITTEN, RESUMES, Command
+from histoboost.cli.console import echo
 from histoboost.cli.json_output import json_option, write_json
 from histoboost.cli.options import client_of
 from histoboost.cli.scores import print_scores
-from histoboost.cli.setup_options import fold_options, setup_fields, setup_options
+from histoboost.cli.setup_options import features_option, fold_options, setup_fields, setup_options
 
 
-@click.command(cls=Command)
+def _interrupted(options: Mapping[str, Any]) -> str:
+    # Results of a cluster are stored; coverage needs the predictions, which are not.
+    return RESUMES if options["scheduler"] and options["interval"] is None else NOTHING_WRITTEN
+
+
+@click.command(cls=Command, interrupted=_interrupted)
 @click.argument("store", type=click.Path())
-@click.option(
-    "--features",
-    metavar="SPEC",
-    help="Feature-set expression: NAME, NAME:ring1, pca:64(NAME) or coords, joined by +.",
-)
+@features_option
 @setup_options
 @fold_options
 @click.option(
@@ -57,10 +60,7 @@ def evaluate(
 
     setup = Setup(**setup_fields(**given))
     opened = EmbeddingStore(store, mode="r")
-    # Results of a cluster are stored; coverage needs the predictions, which are not.
     cache = FoldCache(default_folder()) if scheduler and interval is None else None
-    if cache is not None:
-        after_interrupt(GOES_ON)
     with client_of(scheduler) as client:
         scores = run_folds(
             opened,
@@ -84,6 +84,6 @@ def evaluate(
 def _print_resources(result: dict[str, Any], types: int, jobs: int | None) -> None:
     from histoboost.regress.budget import plan
 
-    click.echo(f"used      {plan(types, jobs)}")
+    echo(f"used      {plan(types, jobs)}")
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in result["seconds"].items())
-    click.echo(f"seconds   {seconds}")
+    echo(f"seconds   {seconds}")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 
 from histoboost.cli.command import Command
+from histoboost.cli.console import echo
 from histoboost.cli.options import format_option, page_option
 
 
 @click.command(cls=Command)
 @click.argument("data", type=click.Path())
 @page_option("explore.html")
-@format_option()
+@format_option
 def explore(data: str, output: str, format: str | None) -> None:
     """Write a page of slides, cell types and embeddings of DATA.
 
@@ -24,4 +25,4 @@ def explore(data: str, output: str, format: str | None) -> None:
     from histoboost.report.explore import explore as write
 
     size = write(data, output, format)
-    click.echo(f"{output}: {size / 1e6:.1f} MB, open it in a browser")
+    echo(f"{output}: {size / 1e6:.1f} MB, open it in a browser")

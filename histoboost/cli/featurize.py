@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from histoboost.cli.command import Command
+from histoboost.cli.command import RESUMES, Command
+from histoboost.cli.console import echo
 from histoboost.cli.options import (
     CommaList,
     alignment_option,
@@ -19,7 +20,7 @@ from histoboost.cli.options import (
 )
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, interrupted=RESUMES)
 @click.argument("data", type=click.Path())
 @click.argument("store", type=click.Path())
 @click.option(
@@ -42,8 +43,8 @@ from histoboost.cli.options import (
     metavar="pretrained|random|PATH",
     help="Weights of the backbone; random is for tests.",
 )
-@groups_option()
-@alignment_option()
+@groups_option
+@alignment_option
 @click.option(
     "--stain",
     default="none",
@@ -59,7 +60,7 @@ from histoboost.cli.options import (
     metavar="1|8",
     help="8 averages over flips and rotations by 90 degrees of each patch.",
 )
-@device_option()
+@device_option
 @click.option(
     "--precision",
     default="fp32",
@@ -78,8 +79,8 @@ from histoboost.cli.options import (
     "--batch-size", type=click.IntRange(min=1), metavar="N", help="Patches per forward pass."
 )
 @click.option("--name", metavar="NAME", help="Name of the embedding instead of <backbone>@<side>.")
-@format_option()
-@scheduler_option()
+@format_option
+@scheduler_option
 def featurize(
     data: str,
     store: str,
@@ -103,4 +104,4 @@ def featurize(
     dataset = open_dataset(Path(data).absolute() if scheduler else data, format)
     with client_of(scheduler) as client:
         done = embed(dataset, store, patch=patch, client=client, **options)
-    click.echo(str(done))
+    echo(str(done))

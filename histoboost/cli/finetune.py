@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
-from histoboost.cli.command import Command
+from histoboost.cli.command import RESUMES, Command
+from histoboost.cli.console import echo
 from histoboost.cli.json_output import json_option, write_json
 from histoboost.cli.options import (
     CommaList,
@@ -65,7 +66,7 @@ def _show(value: object) -> str:
     return "the backbone's" if value is None else str(value)
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, interrupted=RESUMES)
 @click.argument("data", type=click.Path())
 @click.argument("out", type=click.Path())
 @click.option(
@@ -92,7 +93,7 @@ def _show(value: object) -> str:
     show_default=True,
     help="Hold out slides or groups in --cross-validate.",
 )
-@groups_option()
+@groups_option
 @click.option(
     "--stop-on",
     type=CommaList(),
@@ -101,7 +102,7 @@ def _show(value: object) -> str:
     metavar="auto|none|A,B",
     help="Training slides that decide when to stop.",
 )
-@alignment_option()
+@alignment_option
 @setting("--backbones", CommaList(), "Networks of the ensemble; repeats allowed.")
 @setting(
     "--weights",
@@ -139,7 +140,7 @@ def _show(value: object) -> str:
 @setting("--translation", float, "Random shift up to this fraction of the side.")
 @setting("--augment-group", int, "Number of spots augmented in the same way.")
 @setting("--seed", int, "Random seed of the first network; the next ones follow.")
-@device_option()
+@device_option
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; all allowed by default.")
 @click.option(
     "--checkpoint-minutes",
@@ -148,7 +149,7 @@ def _show(value: object) -> str:
     show_default=True,
     help="Time between two checkpoints.",
 )
-@format_option()
+@format_option
 @json_option("Also write the scores as JSON, as `evaluate` does")
 def finetune(
     data: str,
@@ -217,10 +218,10 @@ def finetune(
         alignment=alignment,
         device=pick_device(device),
         checkpoint_s=60 * checkpoint_minutes,
-        tell=lambda line: click.echo(line, err=True),
+        tell=lambda line: echo(line, err=True),
     )
     for one in trained:
-        click.echo(f"{one.fold.folder}: trained, {one.ensemble.fit_seconds():,.0f} s")
+        echo(f"{one.fold.folder}: trained, {one.ensemble.fit_seconds():,.0f} s")
     if folds[0].held_out:
         scores = score_folds(dataset, trained, model=preset, group_by=group_by, slides=slides)
         result = scores.to_json()

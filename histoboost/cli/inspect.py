@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
 
 from histoboost.cli.command import Command
+from histoboost.cli.console import echo, print_table
 from histoboost.cli.json_output import json_option, write_json
 from histoboost.cli.options import format_option
 
@@ -17,7 +17,7 @@ _WRAPS = {"group": 7, "width x height": 7, "abundance": 9}
 
 @click.command(cls=Command)
 @click.argument("data", type=click.Path())
-@format_option()
+@format_option
 @json_option()
 def inspect(data: str, format: str | None, json_path: str | None) -> None:
     """Show the slides, spots and cell types in DATA, and problems with them.
@@ -31,20 +31,16 @@ def inspect(data: str, format: str | None, json_path: str | None) -> None:
     found = inspect_dataset(open_dataset(data, format))
     print_slides(found["slides"])
     types = found["cell_types"]
-    click.echo(f"{len(types)} cell types: {', '.join(types)}" if types else "No labelled slide.")
+    echo(f"{len(types)} cell types: {', '.join(types)}" if types else "No labelled slide.")
     for problem in found["problems"]:
-        click.secho(f"Problem: {problem['slide']}: {problem['message']}", fg="yellow")
+        echo(f"Problem: {problem['slide']}: {problem['message']}", fg="yellow")
     if not found["problems"]:
-        click.echo("No problems found.")
+        echo("No problems found.")
     write_json(json_path, found)
 
 
 def print_slides(slides: list[dict[str, Any]]) -> None:
     """Print a table of slides as `histoboost.slides.inspect` describes them."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
     columns = {
         "slide": [slide["slide"] for slide in slides],
         "split": [slide["split"] for slide in slides],
@@ -60,15 +56,8 @@ def print_slides(slides: list[dict[str, Any]]) -> None:
     for name in ("group", "um/px"):  # most data say nothing of them
         if not any(columns[name]):
             del columns[name]
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
-    for name in columns:  # on 80 columns some wrap, and nothing is cut off
-        table.add_column(
-            name, no_wrap=name not in _WRAPS, min_width=_WRAPS.get(name), overflow="fold"
-        )
-    for row in zip(*columns.values(), strict=True):
-        table.add_row(*(cell or "-" for cell in row))
-    # Off a terminal rich assumes 80 columns and would break the lines.
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    rows = [[cell or "-" for cell in row] for row in zip(*columns.values(), strict=True)]
+    print_table(list(columns), rows, wrap=_WRAPS)
 
 
 def _size(shape: list[int]) -> str:

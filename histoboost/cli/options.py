@@ -31,46 +31,43 @@ class CommaList(click.ParamType):  # type: ignore[type-arg]  # generic from clic
         return parts
 
 
-def format_option() -> Callable[[F], F]:
-    """`--format NAME` of a command that reads DATA, the same everywhere."""
-    return click.option(
-        "--format",
-        metavar="NAME",
-        help="Format of DATA: hdf5, spaceranger, spatialdata, anndata or manifest; by default "
-        "recognised from the path.",
-    )
-
-
-def alignment_option() -> Callable[[F], F]:
-    """`--alignment` of a command that cuts patches, the same everywhere."""
-    return click.option(
-        "--alignment",
-        default="none",
-        show_default=True,
-        metavar="none|auto|FILE.csv",
-        help="Correction of spot positions: from the image, or from a table of `histoboost align`.",
-    )
-
-
-def groups_option() -> Callable[[F], F]:
-    """`--groups FILE.csv`, the same everywhere."""
-    return click.option(
-        "--groups",
-        type=click.Path(),
-        metavar="FILE.csv",
-        help="Table with columns slide and group (patient), to hold out groups together.",
-    )
-
-
-def device_option() -> Callable[[F], F]:
-    """`--device` of a command that runs a network, the same everywhere."""
-    return click.option(
-        "--device",
-        default="auto",
-        show_default=True,
-        metavar="auto|cpu|cuda|cuda:N",
-        help="Device of the network; auto uses all GPUs, if any.",
-    )
+format_option = click.option(
+    "--format",
+    metavar="NAME",
+    help="Format of DATA: hdf5, spaceranger, spatialdata, anndata or manifest; by default "
+    "recognised from the path.",
+)
+alignment_option = click.option(
+    "--alignment",
+    default="none",
+    show_default=True,
+    metavar="none|auto|FILE.csv",
+    help="Correction of spot positions: from the image, or from a table of `histoboost align`.",
+)
+groups_option = click.option(
+    "--groups",
+    type=click.Path(),
+    metavar="FILE.csv",
+    help="Table with columns slide and group (patient), to hold out groups together.",
+)
+device_option = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="auto|cpu|cuda|cuda:N",
+    help="Device of the network; auto uses all GPUs, if any.",
+)
+jobs_option = click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of parallel processes; by default, and at most, the available cores.",
+)
+scheduler_option = click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Run on the Dask cluster at this address, such as tcp://head:8786.",
+)
 
 
 def page_option(default: str) -> Callable[[F], F]:
@@ -86,23 +83,15 @@ def page_option(default: str) -> Callable[[F], F]:
     )
 
 
-def jobs_option() -> Callable[[F], F]:
-    """`--jobs N`, the same everywhere."""
-    return click.option(
-        "--jobs",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="Number of parallel processes; by default, and at most, the available cores.",
-    )
+def in_order(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
+    """One decorator of several, as if they were written in this order."""
 
+    def decorate(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
 
-def scheduler_option() -> Callable[[F], F]:
-    """`--scheduler ADDRESS`, the same everywhere."""
-    return click.option(
-        "--scheduler",
-        metavar="ADDRESS",
-        help="Run on the Dask cluster at this address, such as tcp://head:8786.",
-    )
+    return decorate
 
 
 @contextmanager

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     help="Custom or hub networks of a fine-tuned MODEL; required, because a model must not name "
     "code to run.",
 )
-@format_option()
+@format_option
 def predict(
     store: str,
     model_path: str,

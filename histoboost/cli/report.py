@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from histoboost.cli.command import Command
+from histoboost.cli.console import echo
 from histoboost.cli.options import jobs_option, page_option
 
 
@@ -12,7 +13,7 @@ from histoboost.cli.options import jobs_option, page_option
 @click.argument("store", type=click.Path())
 @click.argument("model", type=click.Path())
 @page_option("report.html")
-@jobs_option()
+@jobs_option
 def report(store: str, model: str, output: str, jobs: int | None) -> None:
     """Write a page of scores, maps and failures of MODEL on the slides of STORE.
 
@@ -25,4 +26,4 @@ def report(store: str, model: str, output: str, jobs: int | None) -> None:
     from histoboost.report.model_report import report as write
 
     size = write(store, model, output, jobs=jobs)
-    click.echo(f"{output}: {size / 1e6:.1f} MB, open it in a browser")
+    echo(f"{output}: {size / 1e6:.1f} MB, open it in a browser")

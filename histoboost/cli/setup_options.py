@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
 
-from histoboost.cli.options import CommaList, jobs_option, scheduler_option
+from histoboost.cli.options import CommaList, in_order, jobs_option, scheduler_option
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,60 +26,68 @@ class NumberOption(click.ParamType):  # type: ignore[type-arg]  # generic from c
         """Whole numbers stay whole."""
         if isinstance(value, tuple):
             return value
-        name, sign, number = str(value).partition("=")
+        name, _, number = str(value).partition("=")
         try:
             parsed = float(number)
         except ValueError:
-            self.fail(f"{value!r} is not NAME=NUMBER, such as n_estimators=200", param, ctx)
-        if not sign or parsed != parsed or abs(parsed) == float("inf"):
+            parsed = math.nan
+        if not math.isfinite(parsed):
             self.fail(f"{value!r} is not NAME=NUMBER, such as n_estimators=200", param, ctx)
         return name.strip(), int(parsed) if parsed.is_integer() and "." not in number else parsed
 
 
-def setup_options(command: F) -> F:
-    """Options that define a model, for evaluate, ablate and train."""
-    options = [
-        click.option(
+def _choice(flag: str, choices: Sequence[str], help: str) -> Callable[[F], F]:
+    """An option whose first choice is the default."""
+    return click.option(
+        flag, type=click.Choice(choices), default=choices[0], show_default=True, help=help
+    )
+
+
+#: Options that define a model, for evaluate, ablate and train.
+setup_options = in_order(
+    [
+        _choice(
             "--model",
-            type=click.Choice(MODELS),
-            show_default="stack",
-            help="Model: stack (kernel ridge, then one LightGBM per cell type on its predictions), "
+            MODELS,
+            "Model: stack (kernel ridge, then one LightGBM per cell type on its predictions), "
             "lightgbm, ridge, kernel (kernel ridge), coords (position alone), mean or "
             "mean-rank (constant profiles).",
         ),
-        click.option(
+        _choice(
             "--target",
-            type=click.Choice(["rank", "log", "raw"]),
-            show_default="rank",
-            help="What the model learns: ranks within each spot, logarithms, or raw abundances.",
+            ("rank", "log", "raw"),
+            "What the model learns: ranks within each spot, logarithms, or raw abundances.",
         ),
-        click.option(
+        _choice(
             "--group-by",
-            type=click.Choice(["auto", "slide", "group"]),
-            show_default="auto",
-            help="Hold out whole slides, or whole groups (patients); auto: groups where known.",
+            ("auto", "slide", "group"),
+            "Hold out whole slides, or whole groups (patients); auto: groups where known.",
         ),
-        click.option(
+        _choice(
             "--standardize",
-            type=click.Choice(["slide", "none"]),
-            show_default="slide",
-            help="Standardise embeddings to mean 0 and variance 1 within each slide.",
+            ("slide", "none"),
+            "Standardise embeddings to mean 0 and variance 1 within each slide.",
         ),
-        click.option(
+        _choice(
             "--balance",
-            type=click.Choice(["slide", "none"]),
-            show_default="slide",
-            help="Equal weight for every training slide, or (none) for every spot.",
+            ("slide", "none"),
+            "Equal weight for every training slide, or (none) for every spot.",
         ),
         click.option(
             "--smooth",
             type=click.FloatRange(0, 1),
+            default=0.0,
+            show_default=True,
             metavar="FRACTION",
-            show_default="0.0",
             help="Smoothing: fraction of each prediction taken from the neighbouring spots.",
         ),
         click.option(
-            "--seed", type=click.IntRange(min=0), metavar="N", show_default="0", help="Random seed."
+            "--seed",
+            type=click.IntRange(min=0),
+            default=0,
+            show_default=True,
+            metavar="N",
+            help="Random seed.",
         ),
         click.option(
             "--set",
@@ -93,15 +102,14 @@ def setup_options(command: F) -> F:
             metavar="A,B",
             help="Labelled slides to use; all by default.",
         ),
-        jobs_option(),
-        scheduler_option(),
+        jobs_option,
+        scheduler_option,
     ]
-    return _take(command, options)
+)
 
-
-def fold_options(command: F) -> F:
-    """Options of the cross-validation, for evaluate and ablate."""
-    options = [
+#: Options of the cross-validation, for evaluate and ablate.
+fold_options = in_order(
+    [
         click.option(
             "--seeds",
             type=click.IntRange(min=1),
@@ -117,16 +125,16 @@ def fold_options(command: F) -> F:
             help="Score only the folds of these slides.",
         ),
     ]
-    return _take(command, options)
+)
 
-
-def _take(command: F, options: Sequence[Callable[[F], F]]) -> F:
-    for option in reversed(options):  # as decorators written in this order
-        command = option(command)
-    return command
+features_option = click.option(
+    "--features",
+    metavar="SPEC",
+    help="Feature-set expression: NAME, NAME:ring1, pca:64(NAME) or coords, joined by +.",
+)
 
 
 def setup_fields(options: tuple[tuple[str, float], ...], **given: Any) -> dict[str, Any]:
-    """Fields given on the command line; all others keep the defaults of `Setup`."""
+    """Fields of a `Setup`; features that were not given keep their default."""
     fields = {key: value for key, value in given.items() if value is not None}
-    return {**fields, "options": dict(options)} if options else fields
+    return {**fields, "options": dict(options)}

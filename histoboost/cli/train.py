@@ -8,18 +8,15 @@ from typing import Any
 import click
 
 from histoboost.cli.command import Command
+from histoboost.cli.console import echo
 from histoboost.cli.options import client_of
-from histoboost.cli.setup_options import setup_fields, setup_options
+from histoboost.cli.setup_options import features_option, setup_fields, setup_options
 
 
 @click.command(cls=Command)
 @click.argument("store", type=click.Path())
 @click.argument("model_path", metavar="MODEL", type=click.Path())
-@click.option(
-    "--features",
-    metavar="SPEC",
-    help="Feature-set expression: NAME, NAME:ring1, pca:64(NAME) or coords, joined by +.",
-)
+@features_option
 @setup_options
 @click.option(
     "--intervals",
@@ -51,12 +48,12 @@ def train(
         opened = EmbeddingStore(store, mode="r")
         model.fit(opened, slides, jobs=jobs, intervals=intervals, client=client)
     model.save(model_path)
-    click.echo(f"features  {model.setup_.features}")
+    echo(f"features  {model.setup_.features}")
     shares = model.importances()
     if shares:
         of = find_model(model.setup_.model).importance
-        click.echo(f"relies on (share of {of}, over all cell types)")
+        echo(f"relies on (share of {of}, over all cell types)")
     for name, share in shares.items():
-        click.echo(f"  {share:6.1%}  {name}")
+        echo(f"  {share:6.1%}  {name}")
     types, names = len(model.cell_types_), ", ".join(model.training_slides_)
-    click.echo(f"Wrote {model_path}: {model.setup_.model} for {types} types, from {names}.")
+    echo(f"Wrote {model_path}: {model.setup_.model} for {types} types, from {names}.")

@@ -1,0 +1,107 @@
+"""`--config FILE.toml`: default values of options."""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import click
+
+from histoboost.errors import BadInput
+
+
+def read_config(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    """Take defaults from a TOML file: command line over file over built-in."""
+    if value is None:
+        return
+    try:
+        tables = tomllib.loads(Path(value).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, of too long a number
+        raise BadInput(f"{value}: not valid TOML in UTF-8 ({error})") from error
+    # A file may serve several commands: `[featurize]` for one of them, bare keys for all.
+    bare = {key: item for key, item in tables.items() if not isinstance(item, dict)}
+    root = ctx.find_root().command
+    commands = dict(_commands(root))
+    for table in tables.keys() - bare.keys():
+        group = getattr(root, "commands", {}).get(table)
+        if isinstance(group, click.Group):
+            below = ", ".join(f"[{name}]" for name, _ in sorted(_commands(group)))
+            raise BadInput(f"{value}: [{table}] is a group of commands; write {below}")
+        if table not in commands:
+            raise BadInput(
+                f"{value}: [{table}] is not a command{meant(table, commands)}; choose one of "
+                f"{', '.join(sorted(commands))}"
+            )
+    known = _settable(ctx.command)
+    own = tables[ctx.info_name] if ctx.info_name in tables.keys() - bare.keys() else {}
+    for key in own:
+        if _as_flag(key) not in known:
+            raise BadInput(
+                f"{value}: [{ctx.info_name}] has no option {key!r}{meant(_as_flag(key), known)}; "
+                f"options are {', '.join(sorted(known))}"
+            )
+    anywhere = {flag for command in commands.values() for flag in _settable(command)}
+    for key in bare:
+        if _as_flag(key) not in anywhere:
+            remedy = meant(_as_flag(key), anywhere) or "; correct its name"
+            raise BadInput(f"{value}: no command has an option {key!r}{remedy}")
+    given = {_as_flag(key): item for key, item in {**bare, **own}.items()}
+    params = {param.name: param for param in ctx.command.params}
+    defaults = {}
+    for flag in given.keys() & known.keys():
+        _check_value(value, flag, given[flag], params[known[flag]])
+        defaults[known[flag]] = given[flag]
+    ctx.default_map = {**(ctx.default_map or {}), **defaults}
+
+
+def _check_value(file: str, flag: str, item: Any, param: click.Parameter) -> None:
+    """Refuse what click would turn into text that nobody wrote."""
+    if getattr(param, "multiple", False) and not isinstance(item, list):
+        raise BadInput(f"{file}: {flag} must be a list; write {flag} = {_as_list(item)}")
+    switch = isinstance(param, click.Option) and param.is_bool_flag
+    for each in item if isinstance(item, list) else [item]:
+        text = isinstance(each, str | int | float) and not isinstance(each, bool)
+        finite = not isinstance(each, float) or math.isfinite(each)
+        if not (isinstance(each, bool) if switch else text and finite):
+            expected = "true or false" if switch else "text or a number, or a list of them"
+            raise BadInput(f"{file}: {flag} must be {expected}, not {each!r}")
+
+
+def _commands(group: click.Command) -> Iterator[tuple[str, click.Command]]:
+    """Every command below `group` that does something itself, by its own name."""
+    for name, command in getattr(group, "commands", {}).items():
+        if isinstance(command, click.Group):
+            yield from _commands(command)
+        else:
+            yield name, command
+
+
+def _settable(command: click.Command) -> dict[str, str]:
+    """What a file may set: an option as it is written, without its dashes, to its parameter."""
+    found = {}
+    for parameter in command.params:
+        flags = [flag[2:] for flag in parameter.opts if flag.startswith("--")]
+        for flag in flags or [parameter.name or ""]:
+            found[_as_flag(flag)] = parameter.name or ""
+    found.pop("config", None)
+    return found
+
+
+def _as_flag(key: str) -> str:
+    return key.replace("_", "-")
+
+
+def _as_list(item: Any) -> str:
+    """One value as a list of TOML; a table as a list of ``NAME=VALUE``."""
+    pairs = item.items() if isinstance(item, dict) else ()
+    return json.dumps([f"{key}={each}" for key, each in pairs] or [str(item)], ensure_ascii=False)
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """The known name that `name` is most like, as the end of a line; empty where none is."""
+    return "".join(f"; did you mean {like}?" for like in get_close_matches(name, known, n=1))

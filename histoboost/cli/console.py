@@ -1,0 +1,78 @@
+"""What the commands print: lines and tables in which names from files stay plain text."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+#: Control characters, and those that reverse or break a line: a name must not steer a terminal.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+def plain(text: str) -> str:
+    """`text` on one line, every control character as its escape sequence."""
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def echo(line: str = "", *, err: bool = False, **style: Any) -> None:
+    """Print one line; where the reader of a pipe has gone, the work goes on."""
+    _write(click.style(plain(line), **style) if style else plain(line), err)
+
+
+def print_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str] | None],
+    *,
+    wrap: Mapping[str, int] | None = None,
+) -> None:
+    """Print rows below the names of their columns; nothing is cut off.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        Headings.
+    rows : sequence of sequence of str, or None
+        Cells; None draws a line.
+    wrap : mapping of str to int, optional
+        Columns that may break on a narrow terminal, and their least width.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.measure import Measurement
+    from rich.table import Table
+    from rich.text import Text
+
+    wrap = wrap or {}
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    for name in columns:
+        table.add_column(name, no_wrap=name not in wrap, min_width=wrap.get(name), overflow="fold")
+    for row in rows:
+        if row is None:
+            table.add_section()
+        else:
+            table.add_row(*(Text(plain(cell)) for cell in row))
+    console = Console(file=io.StringIO(), width=10_000)
+    size = Measurement.get(console, console.options, table)
+    # A pipe has no edge to fold at; on a terminal too narrow for the table, the terminal folds.
+    on_terminal = sys.stdout.isatty()
+    width = max(shutil.get_terminal_size().columns, size.minimum) if on_terminal else size.maximum
+    console = Console(file=io.StringIO(), width=width, force_terminal=on_terminal)
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        _write(line.rstrip())
+
+
+def _write(line: str, err: bool = False) -> None:
+    try:
+        click.echo(line, err=err)
+    except BrokenPipeError:
+        stream = sys.stderr if err else sys.stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
