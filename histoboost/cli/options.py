@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
+
+from histoboost.errors import BadInput
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -31,12 +34,28 @@ class CommaList(click.ParamType):  # type: ignore[type-arg]  # generic from clic
         return parts
 
 
-format_option = click.option(
-    "--format",
-    metavar="NAME",
-    help="Format of DATA: hdf5, spaceranger, spatialdata, anndata or manifest; by default "
-    "recognised from the path.",
-)
+def format_option(command: F) -> F:
+    """`--format NAME` and `--bin SIZE`: one `format`, as `open_dataset` takes it."""
+
+    @functools.wraps(command)
+    def with_bin(*args: Any, format: str | None, bin: str | None, **options: Any) -> Any:
+        if bin is not None and format not in (None, "spaceranger"):
+            raise BadInput(f"--bin {bin}: only Visium HD has bins; omit it for {format}")
+        format = format if bin is None else f"spaceranger:{bin}"
+        return command(*args, format=format, **options)
+
+    bin_option = click.option(
+        "--bin", metavar="SIZE", help="Bin size of Visium HD data, such as 8um."
+    )
+    only_format = click.option(
+        "--format",
+        metavar="NAME",
+        help="Format of DATA: hdf5, spaceranger, spatialdata, anndata or manifest; by default "
+        "recognised from the path.",
+    )
+    return cast("F", only_format(bin_option(with_bin)))
+
+
 alignment_option = click.option(
     "--alignment",
     default="none",

@@ -74,7 +74,8 @@ def open_raster(path: Path) -> RasterImage:
                 f"{path}: is too small for {image.width} x {image.height} px; "
                 "the file is damaged, fetch it again"
             )
-        warn_of_orientation(path, image.getexif().get(ORIENTATION))
+        if "exif" in image.info:  # without, Pillow decodes the whole image to look for it
+            warn_of_orientation(path, image.getexif().get(ORIENTATION))
         return RasterImage(path.resolve(), shape)
 
 

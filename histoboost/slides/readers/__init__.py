@@ -9,6 +9,7 @@ from typing import Protocol, cast
 
 from histoboost.errors import BadInput
 from histoboost.names import check_cell_type_names, check_slide_name, nfc
+from histoboost.slides.readers import spaceranger
 from histoboost.slides.slide import Dataset
 
 
@@ -44,6 +45,7 @@ def open_dataset(path: str | Path, format: str | None = None) -> Dataset:
         File or folder.
     format : str, optional
         One of the names in `FORMATS`; by default the file itself is looked at.
+        ``spaceranger:8um`` names the bin size of Visium HD as well.
 
     Returns
     -------
@@ -57,7 +59,11 @@ def open_dataset(path: str | Path, format: str | None = None) -> Dataset:
     path = Path(path)
     if not path.exists():
         raise BadInput(f"{path}: no such file; check the path")
-    slides = _reader(path, format).read(path).slides
+    name, _, bin = (format or "").partition(":")
+    if bin and name != "spaceranger":
+        raise BadInput(f"format {format!r}: only spaceranger has bins; give spaceranger:{bin}")
+    reader = _reader(path, name or None)
+    slides = (spaceranger.read(path, bin) if bin else reader.read(path)).slides
     # macOS writes the same name in other bytes.
     dataset = Dataset(path, [replace(slide, name=nfc(slide.name)) for slide in slides])
     _check_slides_agree(dataset)

@@ -39,6 +39,7 @@ from histoboost.slides.readers.abundances import (
     read_abundances,
     with_abundances,
 )
+from histoboost.slides.readers.spaceranger_folders import SCALES, sample_folders
 from histoboost.slides.scale import um_per_px
 from histoboost.slides.slide import Dataset, Slide
 from histoboost.slides.tables import id_column, read_table, read_text_table
@@ -130,7 +131,10 @@ def _um(row: dict[str, str]) -> float | None:
 
 
 def _outs(spots: Path, folder: Path, row: dict[str, str]) -> Slide:
-    outs = spots if (spots / "spatial").is_dir() else spots / "outs"
+    found = list(sample_folders(spots).values())
+    if len(found) > 1:
+        raise BadInput(f"{spots}: holds several samples; name the outs folder of one")
+    outs = found[0]
     return spaceranger.read_outs(
         outs,
         row["slide"],
@@ -169,7 +173,7 @@ def _table(spots: Path, folder: Path, row: dict[str, str]) -> Slide:
         table = spaceranger.read_positions(spots)
         table = table[table["in_tissue"] == 1]
         xy = spaceranger.pixels(table)
-        scales = spots.parent / spaceranger.SCALES
+        scales = spots.parent / SCALES
         if scales.is_file():
             um = um_per_px(spaceranger.read_scales(scales), xy, str(spots), visium=True)
     else:

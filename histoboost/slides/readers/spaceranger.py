@@ -8,7 +8,8 @@
     <sample>/outs/spatial/tissue_fullres_image.tif   optional; any image suffix
     <sample>/outs/abundances.csv                     optional; or .tsv, .parquet
 
-The path may be ``outs``, the sample folder around it, or a folder of samples. A full-resolution
+The path may be ``outs``, the sample folder around it, or a folder of samples. Visium HD keeps one
+such ``spatial`` for each bin size, ``outs/binned_outputs/square_008um/spatial``. A full-resolution
 image or an abundance table that lies elsewhere is named in a manifest, see `manifest`.
 """
 
@@ -23,19 +24,18 @@ import numpy as np
 from histoboost.errors import BadInput
 from histoboost.slides.images import IMAGE_SUFFIXES, open_image
 from histoboost.slides.readers.abundances import check_ids, join_abundances, read_abundances
+from histoboost.slides.readers.spaceranger_folders import (
+    POSITION_FILES,
+    SCALES,
+    is_spaceranger,
+    sample_folders,
+)
 from histoboost.slides.scale import um_per_px
 from histoboost.slides.slide import Dataset, Slide
 from histoboost.slides.tables import SUFFIXES, read_table, read_text
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: Newest first; the oldest has no header.
-POSITION_FILES = (
-    "tissue_positions.parquet",
-    "tissue_positions.csv",
-    "tissue_positions_list.csv",
-)
 
 #: Columns of every variant, in this order. The pixel columns are (row, column).
 POSITION_COLUMNS = (
@@ -47,21 +47,21 @@ POSITION_COLUMNS = (
     "pxl_col_in_fullres",
 )
 
-SCALES = "scalefactors_json.json"
-
 
 def detect(path: Path) -> bool:
     """Whether `path` is an ``outs`` folder, a sample around one, or a folder of samples."""
-    return path.is_dir() and bool(_samples(path))
+    return is_spaceranger(path)
 
 
-def read(path: Path) -> Dataset:
+def read(path: Path, bin: str | None = None) -> Dataset:
     """Read the positions and abundances of every sample.
 
     Parameters
     ----------
     path : Path
         See the text of the module.
+    bin : str, optional
+        Bin size of Visium HD, such as ``8um``.
 
     Returns
     -------
@@ -73,12 +73,7 @@ def read(path: Path) -> Dataset:
     HistoboostError
         If a file is missing or damaged, or abundances match no barcode.
     """
-    samples = _samples(path)
-    if not samples:
-        raise BadInput(
-            f"{path}: no Space Ranger output; expected spatial/{SCALES} and "
-            "spatial/tissue_positions.csv in it"
-        )
+    samples = sample_folders(path, bin)
     return Dataset(path, tuple(read_outs(outs, name) for name, outs in samples.items()))
 
 
@@ -215,24 +210,3 @@ def _only_file(folder: Path, stem: str, suffixes: tuple[str, ...]) -> Path | Non
         names = ", ".join(file.name for file in found)
         raise BadInput(f"{folder}: holds {names}; keep one of them")
     return found[0] if found else None
-
-
-def _samples(path: Path) -> dict[str, Path]:
-    """Name and ``outs`` folder of every sample in `path`."""
-    if _is_outs(path):
-        name = path.resolve().parent.name if path.resolve().name == "outs" else path.resolve().name
-        return {name: path}
-    if _is_outs(path / "outs"):
-        return {path.resolve().name: path / "outs"}
-    samples = {}
-    for folder in sorted(path.iterdir()):
-        for outs in (folder, folder / "outs"):
-            if folder.is_dir() and _is_outs(outs):
-                samples[folder.name] = outs
-    return samples
-
-
-def _is_outs(path: Path) -> bool:
-    spatial = path / "spatial"
-    # Either file is enough to know the folder; the other one is then reported as missing.
-    return any((spatial / name).is_file() for name in (SCALES, *POSITION_FILES))

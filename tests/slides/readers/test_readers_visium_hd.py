@@ -1,0 +1,95 @@
+"""Visium HD: one section in several bin sizes is one slide, named after its sample."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from histoboost.cli import main
+from histoboost.errors import HistoboostError
+from histoboost.slides.readers import open_dataset
+
+pytest.importorskip("pyarrow", reason="pip install 'histoboost[parquet]'")
+
+
+@pytest.fixture
+def write_hd(write_outs: Callable[..., Path]) -> Callable[[str], Path]:
+    """Write a sample of two bin sizes, here with the same spots."""
+
+    def write(sample: str = "P_1") -> Path:
+        folder = write_outs("tissue_positions.parquet", sample=sample)
+        outs = folder / "outs"
+        for size in ("square_002um", "square_016um"):
+            for part in ("spatial", "abundances.csv"):
+                target = outs / "binned_outputs" / size / part
+                target.parent.mkdir(parents=True, exist_ok=True)
+                copy = shutil.copytree if (outs / part).is_dir() else shutil.copy
+                copy(outs / part, target)
+        shutil.rmtree(outs / "spatial")
+        (outs / "abundances.csv").unlink()
+        return folder
+
+    return write
+
+
+@pytest.mark.parametrize("inner", ["", "outs", "outs/binned_outputs"])
+def test_several_bin_sizes_are_never_several_slides(write_hd, same_slide, inner):
+    path = write_hd("P_1") / inner
+    with pytest.raises(HistoboostError, match="Visium HD; choose one of 2um, 16um with --bin"):
+        open_dataset(path)
+    for bin in ("16um", "016um", "square_016um"):
+        (slide,) = open_dataset(path, f"spaceranger:{bin}").slides
+        assert slide.name == "P_1"
+        same_slide(slide)
+    with pytest.raises(HistoboostError, match="has no bins of 8um; choose one of 2um, 16um"):
+        open_dataset(path, "spaceranger:8um")
+
+
+@pytest.mark.parametrize("inner", ["square_016um", "square_016um/spatial"])
+def test_one_bin_size_may_be_given_and_is_named_after_its_sample(write_hd, same_slide, inner):
+    path = write_hd("P_1") / "outs" / "binned_outputs" / inner
+    (slide,) = open_dataset(path).slides
+    assert slide.name == "P_1"
+    same_slide(slide)
+
+
+def test_a_folder_of_samples_is_read_in_one_bin_size(write_hd):
+    folder = write_hd("P_1").parent
+    write_hd("P_2")
+    slides = open_dataset(folder, "spaceranger:2um").slides
+    assert [slide.name for slide in slides] == ["P_1", "P_2"]
+
+
+def test_a_manifest_may_name_one_bin_size(write_hd, same_slide, tmp_path):
+    write_hd("P_1")
+    spots = "P_1/outs/binned_outputs/square_016um"
+    (tmp_path / "slides.csv").write_text(
+        f"slide,spots,abundances\nA,{spots},{spots}/abundances.csv\n"
+    )
+    (slide,) = open_dataset(tmp_path / "slides.csv").slides
+    same_slide(slide)
+    (tmp_path / "slides.csv").write_text("slide,spots\nA,P_1/outs\n")
+    with pytest.raises(HistoboostError, match="choose one of 2um, 16um"):
+        open_dataset(tmp_path / "slides.csv")
+
+
+def test_the_command_line_chooses_with_bin(write_hd, tmp_path, phantom_h5):
+    sample = str(write_hd("P_1"))
+    run = CliRunner().invoke(main, ["inspect", sample, "--bin", "16um"])
+    assert run.exit_code == 0, run.output
+    assert "P_1" in run.output
+    for arguments in ([sample], [str(phantom_h5), "--format", "hdf5", "--bin", "16um"]):
+        assert CliRunner().invoke(main, ["inspect", *arguments]).exit_code == 2
+
+
+def test_plain_visium_has_no_bins_and_its_spatial_folder_is_enough(write_outs, same_slide):
+    sample = write_outs()
+    with pytest.raises(HistoboostError, match="has no bins of 8um; omit --bin"):
+        open_dataset(sample, "spaceranger:8um")
+    (slide,) = open_dataset(sample / "outs" / "spatial").slides
+    assert slide.name == "P_1"
+    same_slide(slide)
