@@ -14,7 +14,7 @@ from histoboost.regress.budget import one_blas_thread
 from histoboost.regress.features import FeatureMatrix
 from histoboost.regress.folds import group_keys
 from histoboost.regress.heads import find_model
-from histoboost.regress.heads.base import Fitted, Training
+from histoboost.regress.heads.base import Files, Fitted, Training
 from histoboost.regress.heads.constant import target_of
 from histoboost.regress.neighbors import smooth
 from histoboost.regress.reduce import Reduction, fit_reduction
@@ -42,6 +42,30 @@ class Predictor:
         with one_blas_thread():
             predicted = self.fitted.predict(self.reduction.apply(values))
         return smooth(predicted, xy, self.smooth)
+
+    def to_files(self) -> Files:
+        """What the bundle keeps of it."""
+        files = self.fitted.to_files()
+        spans, arrays = self.reduction.to_files()
+        arrays |= {f"head-{name}": array for name, array in files.arrays.items()}
+        fields = {"columns": spans, "target": self.target.to_json(), "head": files.fields}
+        return Files(fields, files.texts, arrays)
+
+    @classmethod
+    def from_files(cls, files: Files, setup: Setup, types: int) -> Predictor:
+        """Inverse of `to_files`; KeyError, TypeError or ValueError where something is off."""
+        fields, texts, arrays = files
+        own = {k.removeprefix("head-"): a for k, a in arrays.items() if k.startswith("head-")}
+        fitted = find_model(setup.model).head().load(Files(fields["head"], texts, own))
+        reduction = Reduction.from_files(fields["columns"], arrays)
+        try:
+            empty = np.zeros((1, reduction.parts[-1].stop), np.float32)
+            tried = fitted.predict(reduction.apply(empty))
+        except Exception as error:  # noqa: BLE001  (LightGBM and numpy each raise their own)
+            raise ValueError(f"its parts do not fit each other ({error})") from error
+        if tried.shape != (1, types):
+            raise ValueError(f"{types} cell types, but models for {tried.shape[1]}")
+        return cls(Target.from_json(fields["target"]), reduction, fitted, setup.smooth)
 
 
 def fit_predictor(

@@ -20,16 +20,14 @@ from histoboost.regress.distribute import fit_on_cluster
 from histoboost.regress.expression import parse_features
 from histoboost.regress.features import assemble
 from histoboost.regress.fitting import Predictor, fit_predictor, warn_if_constant
-from histoboost.regress.heads import find_model
 from histoboost.regress.heads.base import Files
 from histoboost.regress.intervals import Residuals
 from histoboost.regress.layout import describe
 from histoboost.regress.predictions import Prediction, Predictions
-from histoboost.regress.reduce import Reduction
 from histoboost.regress.scores import BASELINES
 from histoboost.regress.setup import Setup
 from histoboost.regress.slides import labelled_slides, named_slides, open_store, unlabelled_slides
-from histoboost.regress.targets import Target, to_units
+from histoboost.regress.targets import to_units
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -240,23 +238,17 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
         HistoboostError
             If `folder` exists and is not a bundle.
         """
-        predictor = self._trained()
-        files = predictor.fitted.to_files()
-        arrays = {f"head-{name}": array for name, array in files.arrays.items()}
-        spans, fitted_arrays = predictor.reduction.to_files()
-        arrays |= fitted_arrays
+        files = self._trained().to_files()
         if self.residuals_ is not None:
-            arrays |= self.residuals_.to_files()
+            files.arrays.update(self.residuals_.to_files())
         document = {
             "setup": self.setup_.to_json(),
             "cell_types": list(self.cell_types_),
             "training_slides": list(self.training_slides_),
             "recipes": self.recipes_,
-            "columns": spans,
-            "target": predictor.target.to_json(),
-            "head": files.fields,
+            **files.fields,
         }
-        write_bundle(Path(folder), Files(document, files.texts, arrays))
+        write_bundle(Path(folder), files._replace(fields=document))
 
     @classmethod
     def load(cls, folder: str | Path) -> CompositionRegressor:
@@ -281,27 +273,15 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
 
     @classmethod
     def _from_bundle(cls, files: Files) -> CompositionRegressor:
-        document, texts, arrays = files
+        document = files.fields
         setup = Setup.from_json(document["setup"])
         model = cls(**{field.name: getattr(setup, field.name) for field in fields(setup)})
         model.setup_ = setup
         model.cell_types_ = tuple(map(str, document["cell_types"]))
         model.training_slides_ = tuple(map(str, document["training_slides"]))
         model.recipes_ = {str(k): dict(v) for k, v in document["recipes"].items()}
-        own = {k.removeprefix("head-"): a for k, a in arrays.items() if k.startswith("head-")}
-        fitted = find_model(setup.model).head().load(Files(document["head"], texts, own))
-        reduction = Reduction.from_files(document["columns"], arrays)
-        target = Target.from_json(document["target"])
-        model.predictor_ = Predictor(target, reduction, fitted, setup.smooth)
-        try:
-            empty = np.zeros((1, reduction.parts[-1].stop), np.float32)
-            tried = fitted.predict(reduction.apply(empty))
-        except Exception as error:  # noqa: BLE001  (LightGBM and numpy each raise their own)
-            raise ValueError(f"its parts do not fit each other ({error})") from error
-        types = len(model.cell_types_)
-        if tried.shape != (1, types):
-            raise ValueError(f"{types} cell types, but models for {tried.shape[1]}")
-        model.residuals_ = Residuals.from_files(arrays, types)
+        model.predictor_ = Predictor.from_files(files, setup, len(model.cell_types_))
+        model.residuals_ = Residuals.from_files(files.arrays, len(model.cell_types_))
         return model
 
     def _trained(self) -> Predictor:

@@ -14,6 +14,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from histoboost.errors import BadInput
 from histoboost.regress.budget import plan
+from histoboost.regress.lightgbm_text import checked_trees
 from histoboost.regress.lightgbm_workers import Blocks, Task, bin_features, train_all
 
 if TYPE_CHECKING:
@@ -237,22 +238,17 @@ class MultiTargetLGBM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         HistoboostError
             If a text is cut short, is not LightGBM's, or differs from the others in its features.
         """
-        return cls()._take(texts)
+        trees = [checked_trees(text, f"model {index}") for index, text in enumerate(texts)]
+        model = cls()._take(trees)
+        model.texts_ = list(texts)
+        return model
 
     def _take(self, texts: Sequence[str]) -> MultiTargetLGBM:
         import lightgbm as lgb
 
         self.texts_ = list(texts)
         self._flat = False
-        self._boosters = []
-        for index, text in enumerate(texts):
-            # LightGBM itself aborts the process on some texts that are cut short.
-            if not text.startswith("tree") or "\nend of trees" not in text:
-                raise BadInput(f"model {index} is cut short; train it again")
-            try:
-                self._boosters.append(lgb.Booster(model_str=text))
-            except lgb.basic.LightGBMError as error:
-                raise BadInput(f"model {index}: {error}; train it again") from error
+        self._boosters = [lgb.Booster(model_str=text) for text in texts]
         widths = {booster.num_feature() for booster in self._boosters}
         if len(widths) != 1:
             raise BadInput(f"models of {sorted(widths)} features; train it again")

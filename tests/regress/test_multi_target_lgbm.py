@@ -120,3 +120,72 @@ def test_matrix_products_keep_to_one_thread_for_a_while() -> None:
     with one_blas_thread():
         assert set(threads()) <= {1}
     assert threads() == before
+
+
+def edited(text: str, rng: np.random.Generator) -> str:
+    """The text with one to three bytes changed, removed, added or moved before its end of trees."""
+    data, end = bytearray(text.encode()), text.index("end of trees")
+    for _ in range(rng.integers(1, 4)):
+        at, other = rng.integers(0, end, 2)
+        noise = rng.choice(list(b"0123456789-=. e\nT\0\x80"), rng.choice([1, 3, 9])).tobytes()
+        change = rng.integers(4)
+        if change == 0:
+            data[at] = noise[0]
+        elif change == 1:
+            del data[at : at + rng.choice([1, 5, 40])]
+        elif change == 2:
+            data[at:at] = noise
+        else:
+            data[at : at + 20], data[other : other + 20] = (
+                data[other : other + 20],
+                data[at : at + 20],
+            )
+    return data.decode("utf-8", errors="replace")
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(20_000, marks=pytest.mark.soak)])
+def test_an_edited_text_is_refused_in_one_line_or_predicts(
+    data: tuple[Array, Array, Array], count: int
+) -> None:
+    """Most of these end or hang the process when LightGBM parses them."""
+    X, y, _ = data
+    text = MultiTargetLGBM(n_estimators=3, n_jobs=1).fit(X, y[:, 0]).texts_[0]
+    rng, lines = np.random.default_rng(0), []
+    for _ in range(count):
+        try:
+            model = MultiTargetLGBM.from_texts([edited(text, rng)])
+        except HistoboostError as error:
+            lines.append(str(error))
+        else:
+            assert model.predict_rows(X).shape == (300, 1)
+    assert len(lines) > count / 2
+    assert not [line for line in lines if "\n" in line]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("left_child=", "left_child=9", "not one|numbers"),
+        ("split_feature=", "split_feature=9", "does not exist|numbers"),
+        ("num_cat=0", "num_cat=1", "another kind"),
+        ("is_linear=0", "is_linear=1", "another kind"),
+        ("decision_type=2", "decision_type=3", "categorical"),
+        ("num_leaves=", "num_leaves=9", "numbers were expected"),
+        ("objective=regression", "objective=custom", "header"),
+        ("max_feature_idx=39", "max_feature_idx=38", "does not list 39"),
+        ("\nTree=1", "\nTree=2", "tree 1 is missing"),
+        ("shrinkage=", "shrinkage=inf", "numbers were expected"),
+    ],
+)
+def test_a_text_that_is_no_sound_set_of_trees_is_refused(
+    data: tuple[Array, Array, Array], old: str, new: str, message: str
+) -> None:
+    X, y, _ = data
+    text = MultiTargetLGBM(n_estimators=2, n_jobs=1).fit(X, y[:, 0]).texts_[0]
+    sizes = text.partition("tree_sizes=")[2].partition("\n")[0]
+    grown = len(new) - len(old)
+    text = text.replace(old, new, 1)
+    first = str(int(sizes.split()[0]) + (0 if old in "objective=regression max_feature" else grown))
+    text = text.replace(f"tree_sizes={sizes}", f"tree_sizes={first} {sizes.split()[1]}")
+    with pytest.raises(HistoboostError, match=message):
+        MultiTargetLGBM.from_texts([text])

@@ -1,0 +1,110 @@
+"""LightGBM's text format, checked before its parser sees it.
+
+The parser of LightGBM trusts its input: most edits of a text end the process or hang it.
+"""
+
+from __future__ import annotations
+
+import re
+
+from histoboost.errors import BadInput
+
+_END = "\nend of trees\n"
+_NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?", re.ASCII)
+_LINE = re.compile(r"\w+=[^=\x00-\x1f\x7f]*", re.ASCII)
+_INFO = re.compile(rf"none|\[{_NUMBER.pattern}:{_NUMBER.pattern}\]", re.ASCII)
+_HEADER = {"version", "num_class", "num_tree_per_iteration", "label_index", "max_feature_idx"}
+_HEADER |= {"objective", "feature_names", "feature_infos", "tree_sizes"}
+_FIXED = {"num_class": "1", "num_tree_per_iteration": "1", "label_index": "0"}
+_FIXED |= {"objective": "regression"}
+
+
+def checked_trees(text: str, name: str) -> str:
+    """The part of a model's text that holds the trees, which is all that predictions need.
+
+    Parameters
+    ----------
+    text : str
+        A model of one target and plain regression, as LightGBM wrote it.
+    name : str
+        What to call it in an error.
+
+    Raises
+    ------
+    HistoboostError
+        If it is cut short, or not a sound set of trees.
+    """
+    head, end, _ = text.partition(_END)
+    if not end or not head.startswith("tree\n"):
+        raise BadInput(f"{name} is cut short; train it again")
+    try:
+        _check(head.removeprefix("tree\n"))
+    except (ValueError, KeyError) as error:
+        raise BadInput(f"{name} is not a LightGBM model ({error}); train it again") from error
+    return "tree\n" + head.removeprefix("tree\n") + end
+
+
+def _check(head: str) -> None:
+    first, *trees = head.split("\nTree=")
+    header = _fields(first)
+    if set(header) != _HEADER or any(header[key] != value for key, value in _FIXED.items()):
+        raise ValueError("its header is of another kind")
+    features = int(header["max_feature_idx"]) + 1
+    for key in ("feature_names", "feature_infos"):
+        if len(header[key].split(" ")) != features:
+            raise ValueError(f"{key} does not list {features} features")
+    if not all(map(_INFO.fullmatch, header["feature_infos"].split(" "))):
+        raise ValueError("feature_infos are not ranges")
+    # Each tree is followed by a blank line that `split` and `partition` took away.
+    sizes = [len(f"Tree={tree}\n".encode()) for tree in trees]
+    if header["tree_sizes"] != " ".join(map(str, sizes)):
+        raise ValueError("tree_sizes are not those of its trees")
+    for index, tree in enumerate(trees):
+        number, _, body = tree.partition("\n")
+        if number != str(index):
+            raise ValueError(f"tree {index} is missing")
+        _check_tree(_fields(body), features)
+
+
+def _fields(text: str) -> dict[str, str]:
+    lines = text.rstrip("\n").split("\n")
+    if not all(map(_LINE.fullmatch, lines)):
+        raise ValueError("a line is not NAME=VALUE")
+    fields = dict(line.split("=") for line in lines)
+    if len(fields) != len(lines):
+        raise ValueError("a field occurs twice")
+    return fields
+
+
+def _check_tree(tree: dict[str, str], features: int) -> None:
+    leaves = int(tree["num_leaves"])
+    if leaves < 1 or tree["num_cat"] != "0" or tree["is_linear"] != "0":
+        raise ValueError("a tree is of another kind")
+    nodes = leaves - 1
+    split, left, right, kind = (
+        [int(each) for each in _numbers(tree[key], nodes)]
+        for key in ("split_feature", "left_child", "right_child", "decision_type")
+    )
+    _numbers(tree["threshold"], nodes)
+    _numbers(tree["leaf_value"], leaves)
+    _numbers(tree["shrinkage"], 1)
+    for key in ("split_gain", "internal_value", "internal_weight", "internal_count"):
+        _numbers(tree[key], nodes)
+    for key in ("leaf_weight", "leaf_count"):
+        if tree[key]:  # a tree of one leaf has no weights
+            _numbers(tree[key], leaves)
+    if any(not 0 <= feature < features for feature in split):
+        raise ValueError("a tree splits on a feature that does not exist")
+    if any(each not in range(0, 12, 2) for each in kind):
+        raise ValueError("a tree has categorical splits")
+    expected = [*range(-leaves, 0), *range(1, nodes)]
+    after = all(child < 0 or child > at for side in (left, right) for at, child in enumerate(side))
+    if nodes and (sorted(left + right) != expected or not after):
+        raise ValueError("a tree is not one")
+
+
+def _numbers(text: str, count: int) -> list[str]:
+    found = text.split(" ") if text else []
+    if len(found) != count or not all(map(_NUMBER.fullmatch, found)):
+        raise ValueError(f"{count} numbers were expected")
+    return found
