@@ -35,8 +35,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from histoboost.featurize import featurize
-from histoboost.featurize.backbones.base import Backbone, load_backbone
-from histoboost.featurize.engines.base import Engine, pick_device, pick_engine
+from histoboost.featurize.backbones.base import Backbone
+from histoboost.featurize.backbones.factory import load_backbone
+from histoboost.featurize.engines.base import Engine
+from histoboost.featurize.engines.pick import pick_device, pick_engine
 from histoboost.slides.readers import open_dataset
 
 SIDE = 2000

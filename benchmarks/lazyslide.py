@@ -29,7 +29,8 @@ from torchvision.transforms import v2
 from benchmarks.featurize import spread
 from histoboost.cache.store import EmbeddingStore
 from histoboost.featurize import featurize
-from histoboost.featurize.backbones.base import Backbone, load_backbone
+from histoboost.featurize.backbones.base import Backbone
+from histoboost.featurize.backbones.factory import load_backbone
 from histoboost.phantom import phantom_slide
 
 #: The least correlation between our feature vector of a tile and theirs. They differ by float16 in

@@ -29,13 +29,13 @@ def tiny_net() -> str:
     """Name of a backbone that trains in a second: two convolutions with batch norm."""
     from torch import nn
 
-    from histoboost.featurize.backbones import base as backbones
+    from histoboost.featurize.backbones import base, factory
 
     name = "tiny-net-of-the-tests"
-    if name not in backbones.backbone_names():
+    if name not in factory.backbone_names():
 
-        @backbones.register(name)
-        def tiny_net() -> backbones.Architecture:
+        @base.register(name)
+        def tiny_net() -> base.Architecture:
             """Two convolutions, 16 numbers."""
             module = nn.Sequential(
                 nn.Conv2d(3, 8, 3, stride=2),
@@ -47,7 +47,7 @@ def tiny_net() -> str:
                 nn.AdaptiveAvgPool2d(1),
                 nn.Flatten(),
             )
-            return backbones.Architecture(
+            return base.Architecture(
                 module=module, head="head", layer="pool", input_px=32, pretrained=module.state_dict
             )
 

@@ -23,7 +23,7 @@ def backbones() -> None:
     Example:  histoboost backbones
     """
     require("backbones", "torch", "torch")
-    from histoboost.featurize.backbones.base import describe_backbones
+    from histoboost.featurize.backbones.factory import describe_backbones
     from histoboost.featurize.backbones.pathology import MODELS
 
     for name, line in {**describe_backbones(), **MORE}.items():

@@ -37,6 +37,14 @@ from histoboost.cli.options import (
     help="Sides of the patches, in pixels or micrometres: 64,128 or 55um,110um.",
 )
 @click.option(
+    "--layers",
+    default="deep",
+    show_default=True,
+    metavar="default|deep|NAME,...",
+    help="default: the last layer; deep: earlier layers too, from the same pass, each an embedding "
+    "of its own; or layers by name, as in features.13:mean,features.3:std.",
+)
+@click.option(
     "--weights",
     default="pretrained",
     show_default=True,

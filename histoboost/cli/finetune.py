@@ -184,7 +184,7 @@ def finetune(
 
     import torch
 
-    from histoboost.featurize.engines.base import pick_device
+    from histoboost.featurize.engines.pick import pick_device
     from histoboost.finetune.presets import preset as recipe
     from histoboost.finetune.run import folds_of, train_folds
     from histoboost.finetune.score import score_folds

@@ -138,7 +138,7 @@ def _predict_images(
     format: str | None,
 ) -> Predicted:
     require(f"{model_path}: a fine-tuned model", "torch", "torch")
-    from histoboost.featurize.engines.base import pick_device
+    from histoboost.featurize.engines.pick import pick_device
     from histoboost.finetune.predict import predict_slides
     from histoboost.slides.readers import open_dataset
     from histoboost.slides.thumbnail import thumbnail

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import BadInput
-from histoboost.featurize.distribute import embed_on_cluster, on_every_machine
-from histoboost.featurize.engines.base import pick_devices
-from histoboost.featurize.gpus import embed_on_gpus
-from histoboost.featurize.patch_size import PatchSize, parse_sizes
+from histoboost.featurize.backbones.factory import canonical_name
+from histoboost.featurize.backbones.layers import parse_layers
+from histoboost.featurize.engines.pick import pick_devices
+from histoboost.featurize.patch_size import Patch, parse_sizes
 from histoboost.featurize.run import QueuedSlide, Request, Run
 from histoboost.featurize.stain import check_method
 from histoboost.featurize.summary import FeaturizeSummary
+from histoboost.featurize.workers import embed_on_cluster, embed_on_gpus
 from histoboost.names import check_embedding_name, default_embedding_name
 from histoboost.slides.align.apply import alignment_choices, move_spots
 from histoboost.slides.align.estimate import Alignment
@@ -32,15 +33,14 @@ from histoboost.slides.thumbnail import thumbnail
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["FeaturizeSummary", "featurize"]
-
 
 def featurize(
     data: str | Path | Dataset,
     store: str | Path | EmbeddingStore,
     *,
     backbone: str,
-    patch: Sequence[int | str | PatchSize] = (),
+    patch: Patch | Sequence[Patch] = (),
+    layers: str | Sequence[str] = "deep",
     weights: str = "pretrained",
     alignment: str | Path = "none",
     stain: str = "none",
@@ -66,9 +66,14 @@ def featurize(
         Created where it does not exist.
     backbone : str
         A name of `backbone_names`, or ``"none"`` to store spots and abundances only.
-    patch : sequence of int or str
-        Sides of the patches in pixels (``64``) or in micrometres (``"55um"``) where the slides'
-        scale is known; each becomes an embedding of its own.
+    patch : int, str, or sequence of them
+        Sides of the patches in pixels (``64``, ``"64"``) or in micrometres (``"55um"``) where the
+        slides' scale is known; each becomes an embedding of its own.
+    layers : str or sequence of str
+        ``"deep"``: the last layer and those that the manual lists for the backbone,
+        each an embedding of its own, ``<backbone>@<side>.<layer>``, from one forward
+        pass; ``"default"``: the last layer only; or names such as ``"features.13:mean"``, see
+        `histoboost.featurize.backbones.layers`.
     weights : str
         ``"pretrained"``, ``"random"`` or the path of a file.
     alignment : str or path
@@ -111,30 +116,38 @@ def featurize(
     if groups is not None:
         dataset = with_groups(dataset, groups)
     sizes = parse_sizes(patch, dataset.slides)
+    backbone = canonical_name(backbone)
     if backbone != "none" and not sizes:
         raise BadInput("--patch: no patch size given; for example --patch 64,128")
+    layers = layers if isinstance(layers, str) else ",".join(layers)
+    parse_layers(layers, ())
     check_method(stain)
-    asked = alignment_choices(dataset, alignment)
+    choices = alignment_choices(dataset, alignment)
     for slide in dataset.slides:
-        known = asked[slide.name]
-        if known != "auto":  # else where the image is read
-            moved = move_spots(slide, known) if isinstance(known, Alignment) else slide
+        choice = choices[slide.name]
+        if choice != "auto":  # else where the image is read
+            moved = move_spots(slide, choice) if isinstance(choice, Alignment) else slide
             check_slide(moved, f"{dataset.path}: ")
-    names = [embedding_name(name, backbone, side, len(sizes)) for side in sizes]
+    names = [default_embedding_name(backbone, str(side)) for side in sizes]
+    if name is not None:
+        names = [name] if len(sizes) == 1 else [f"{name}@{side}" for side in sizes]
     for each in names:
         check_embedding_name(each)
     request = None
     if backbone != "none":
+        if client is not None and weights not in ("pretrained", "random"):
+            weights = str(Path(weights).absolute())  # workers have another working directory
         request = Request(
             backbone=backbone,
-            weights=weights if client is None else on_every_machine(weights),
+            weights=weights,
+            layers=layers,
             device=device,
             engine=engine,
             precision=precision,
             views=views,
             batch_size=batch_size,
             stain=stain,
-            jobs=tuple(zip(sizes, names, strict=True)),
+            sizes=tuple(zip(sizes, names, strict=True)),
             patches=len(sizes) * sum(len(slide.xy) for slide in dataset.slides),
         )
     # Weights that do not fit are refused before anything is written.
@@ -144,8 +157,10 @@ def featurize(
     target = store if isinstance(store, EmbeddingStore) else EmbeddingStore(store)
     slides = [slide.name for slide in dataset.slides]
     orders = target.orders(slides)
-    queue = [QueuedSlide(slide, asked[slide.name], orders[slide.name]) for slide in dataset.slides]
-    summary = FeaturizeSummary(slides, names if request else [])
+    queue = [
+        QueuedSlide(slide, choices[slide.name], orders[slide.name]) for slide in dataset.slides
+    ]
+    summary = FeaturizeSummary(slides)
     with target.expecting(slides):
         for part in _parts(queue, request, run, target, client):
             summary.add(part)
@@ -174,13 +189,6 @@ def _parts(
     if len(devices) > 1 and len(queue) > 1:
         return embed_on_gpus(devices, run, queue, store.location)
     return [run.embed(queue, store)]
-
-
-def embedding_name(name: str | None, backbone: str, side: PatchSize, sizes: int) -> str:
-    """``<backbone>@<side>``, or the name asked for."""
-    if name is None:
-        return default_embedding_name(backbone, str(side))
-    return name if sizes == 1 else f"{name}@{side}"
 
 
 def read_slide(slide: Slide) -> tuple[NDArray[np.uint8], str]:

@@ -6,12 +6,10 @@ chunks and writes these. On a GPU both only queue work, and the device never wai
 
 from __future__ import annotations
 
-import bisect
 import queue
 import threading
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -21,10 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from histoboost.cache.store import EmbeddingWriter
-from histoboost.errors import BadInput, HistoboostWarning
+from histoboost.errors import BadInput, warn
 from histoboost.featurize import patches
 from histoboost.featurize.engines.base import Engine, Pending
-from histoboost.featurize.stream import Bands, PatchStream, Work, plan
+from histoboost.featurize.stream import BATCH_PIXELS, Bands, PatchStream, Work, plan
 from histoboost.progress import Advance
 from histoboost.slides.pixels import SlidePixels
 
@@ -50,40 +48,73 @@ class Clock:
 
 @dataclass
 class Sink:
-    """Where the embeddings of one slide and patch size go: chunks, written once complete.
+    """Where one embedding of one slide goes: chunks, written once complete.
 
     Attributes
     ----------
     writer : EmbeddingWriter
     missing : list of slice
-        Row ranges to compute, from ``writer.missing``.
-    width : int
-        Columns of the embedding.
+        Row ranges to compute, in order, from ``writer.missing``.
+    columns : slice
+        Which columns of what the engine returns it takes.
+    what : str
+        The embedding, for messages.
+    blank : bool
+        Whether all its patches are flat, which was said already.
     """
 
     writer: EmbeddingWriter
     missing: list[slice]
-    width: int
+    columns: slice
+    what: str = ""
+    blank: bool = False
     _open: dict[int, tuple[NDArray[np.float32], int]] = field(default_factory=dict)
+    _range: NDArray[np.float32] | None = None  # lowest and highest number of every column
 
     def add(self, spots: NDArray[np.int64], rows: NDArray[np.float32]) -> None:
-        """Take rows of the embedding in; write the chunks that they complete."""
-        starts = [part.start for part in self.missing]
-        chunk = np.array([bisect.bisect_right(starts, spot) - 1 for spot in spots.tolist()])
-        for number in np.unique(chunk).tolist():
+        """Take rows of the engine's output in; write the chunks that they complete."""
+        starts, stops = np.array([(part.start, part.stop) for part in self.missing] or [(0, 0)]).T
+        chunk = np.searchsorted(starts, spots, side="right") - 1
+        chunk[spots >= stops[chunk]] = -1  # stored already
+        for number in np.unique(chunk[chunk >= 0]).tolist():
             part, own = self.missing[number], chunk == number
-            empty = (np.empty((part.stop - part.start, self.width), np.float32), 0)
+            added = rows[own, self.columns]
+            empty = (np.empty((part.stop - part.start, added.shape[1]), np.float32), 0)
             values, filled = self._open.pop(number, empty)
-            values[spots[own] - part.start] = rows[own]
-            filled += int(own.sum())
-            if filled == len(values):
-                self.writer.write(part, values)
-            else:
+            values[spots[own] - part.start] = added
+            filled += len(added)
+            if filled < len(values):
                 self._open[number] = (values, filled)
+                continue
+            self.writer.write(part, values)
+            low, high = values.min(0), values.max(0)
+            if self._range is not None:
+                low, high = np.minimum(low, self._range[0]), np.maximum(high, self._range[1])
+            self._range = np.stack([low, high])
 
     def publish(self) -> None:
         """Make the embedding visible."""
         self.writer.publish()
+
+    def warn_if_lost(self) -> None:
+        """Warn where all spots are alike, or differ by less than float16 can tell apart."""
+        spots = sum(part.stop - part.start for part in self.missing)
+        if self._range is None or spots < 2 or self.blank:
+            return
+        vary = self._range[0] < self._range[1]
+        half = self._range.astype(np.float16)
+        lost = vary & (half[0] == half[1])
+        if not vary.any():
+            warn(
+                f"{self.what}: all {spots} spots have the same numbers; check the weights, and "
+                "that the slide is not blank"
+            )
+        elif lost.sum() > len(lost) / 2:
+            warn(
+                f"{self.what}: {lost.sum()} of its {len(lost)} columns vary by less than float16 "
+                f"holds (largest number {np.abs(self._range).max():.1e}) and are stored as "
+                "constants; scale the output of the network"
+            )
 
 
 class WriterThread:
@@ -134,14 +165,14 @@ def embed_patches(
     slide: str,
     pixels: SlidePixels,
     xy: NDArray[np.float64],
-    sinks: dict[int, Sink],
+    sinks: Mapping[int, Sequence[Sink]],
     engine: Engine,
     input_px: int | None,
     writing: WriterThread,
     clock: Clock,
     advance: Advance,
 ) -> int:
-    """Embed what is missing of one slide, all patch sizes in one pass.
+    """Embed what is missing of one slide, all patch sizes and layers in one pass.
 
     Parameters
     ----------
@@ -151,8 +182,8 @@ def embed_patches(
         Its pixels.
     xy : ndarray of shape (N, 2), float64
         Where patches are cut, in pixels.
-    sinks : dict of int to Sink
-        For each patch size in pixels, where its embedding goes.
+    sinks : mapping of int to Sinks
+        For each patch size in pixels, where its embeddings go.
     engine : Engine
         The network.
     input_px : int or None
@@ -175,33 +206,40 @@ def embed_patches(
         If not even one patch fits into the device's memory.
     """
     bands = Bands(pixels, engine.device)
+    mixed = input_px is not None
+    missing = {
+        px: {part.start: part for sink in of_px for part in sink.missing}
+        for px, of_px in sinks.items()
+    }
     work = plan(
-        {px: sink.missing for px, sink in sinks.items()},
+        {px: parts.values() for px, parts in missing.items()},
         xy,
         pixels.height,
         banded=bands.max_rows < pixels.height,
-        mixed=input_px is not None,
+        mixed=mixed,
     )
     stream = PatchStream(bands, pixels.height, xy, sinks, input_px)
+    most = BATCH_PIXELS[engine.device.type] // (1 if mixed else 4)
     flat: list[tuple[Work, Tensor]] = []
     done = 0
     with _threads(engine.crop_threads):
         while done < len(work):
-            part = work.batch(done, engine.batch, mixed=input_px is not None)
+            part = work.batch(done, engine.batch, most, mixed=mixed)
             try:
                 with clock("crop"):
                     batch = stream.batch(part)
-                    flat.append((part, patches.flat(batch)))
+                    blank = patches.flat(batch)
                 with clock("forward"):
                     pending = engine.submit(batch)
             except torch.OutOfMemoryError as error:
                 _halve(engine, slide, error)
                 continue
+            flat.append((part, blank))
             with clock("forward"):  # where the queue is full, the network is what it waits for
                 writing.put(_collect(pending, part, sinks))
             done += len(part)
             advance(len(part))
-    _warn_flat(slide, flat)
+    _warn_flat(slide, flat, sinks)
     return len(work)
 
 
@@ -216,12 +254,15 @@ def _threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _collect(pending: Pending, part: Work, sinks: dict[int, Sink]) -> Callable[[], None]:
+def _collect(
+    pending: Pending, part: Work, sinks: Mapping[int, Sequence[Sink]]
+) -> Callable[[], None]:
     def collect() -> None:
         rows = pending()
         for px in np.unique(part.px).tolist():
             own = part.px == px
-            sinks[px].add(part.spot[own], rows[own])
+            for sink in sinks[px]:
+                sink.add(part.spot[own], rows[own])
 
     return collect
 
@@ -232,27 +273,28 @@ def _halve(engine: Engine, slide: str, error: torch.OutOfMemoryError) -> None:
             f"slide {slide}: not even one patch fits into the memory of {engine.device}; "
             "use a smaller backbone, or --device cpu"
         ) from error
-    warnings.warn(
+    warn(
         f"{engine.batch} patches at once do not fit into the memory of {engine.device}; "
-        f"going on with {engine.batch // 2}",
-        HistoboostWarning,
-        stacklevel=3,
+        f"continuing with {engine.batch // 2}"
     )
     engine.batch //= 2
     if engine.device.type == "cuda":
         torch.cuda.empty_cache()
 
 
-def _warn_flat(slide: str, seen: list[tuple[Work, Tensor]]) -> None:
+def _warn_flat(
+    slide: str, seen: list[tuple[Work, Tensor]], sinks: Mapping[int, Sequence[Sink]]
+) -> None:
     if not seen:
         return
     flat = torch.cat([hits for _, hits in seen]).cpu().numpy()
     sides = np.concatenate([part.px for part, _ in seen])
     for px in np.unique(sides[flat]).tolist():
-        warnings.warn(
-            f"slide {slide}: {flat[sides == px].sum()} of {(sides == px).sum()} patches of {px} px "
+        own = flat[sides == px]
+        for sink in sinks[px]:
+            sink.blank = bool(own.all())
+        warn(
+            f"slide {slide}: {own.sum()} of {len(own)} patches of {px} px "
             "are one flat colour; check that the image is not blank and the spots lie on the "
-            "tissue",
-            HistoboostWarning,
-            stacklevel=3,
+            "tissue"
         )

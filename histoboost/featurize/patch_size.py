@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from histoboost.errors import BadInput
 from histoboost.slides.slide import Slide
+
+#: A patch may be this many times the slide's longer side: beyond, it shows mirror images only.
+LARGEST = 2
 
 
 @dataclass(frozen=True)
@@ -62,22 +65,28 @@ class PatchSize:
         }
 
 
-def parse_sizes(patch: Sequence[int | str | PatchSize], slides: Sequence[Slide]) -> list[PatchSize]:
+#: One side as people write it.
+Patch = int | str | PatchSize
+
+
+def parse_sizes(patch: Patch | Iterable[Patch], slides: Sequence[Slide]) -> list[PatchSize]:
     """Read the sides of patches, each once.
 
     Parameters
     ----------
-    patch : sequence
-        ``64`` or ``"64"`` for pixels, ``"55um"`` for micrometres.
+    patch : int, str, PatchSize, or iterable of them
+        ``64`` or ``"64"`` for pixels, ``"55um"`` for micrometres, ``"32,64"`` for several.
     slides : sequence of Slide
         On each of them all sides must come to different numbers of pixels.
 
     Raises
     ------
     HistoboostError
-        If one is no size, or has none on a slide.
+        If one is no size, or has none on a slide, or is far larger than it.
     """
-    sizes = list(dict.fromkeys(_parse(one) for one in patch))
+    given = [patch] if isinstance(patch, int | str | PatchSize) else patch
+    parts = [p for one in given for p in (one.split(",") if isinstance(one, str) else [one])]
+    sizes = list(dict.fromkeys(_parse(part) for part in parts))
     for slide in slides:
         taken: dict[int, PatchSize] = {}
         for size in sizes:
@@ -87,11 +96,17 @@ def parse_sizes(patch: Sequence[int | str | PatchSize], slides: Sequence[Slide])
                     f"slide {slide.name}: --patch {taken[px]} and {size} are both {px} px; "
                     "give one of them"
                 )
+            height, width = slide.image.shape
+            if px > LARGEST * max(height, width):
+                raise BadInput(
+                    f"slide {slide.name}: --patch {size} is {px} px, the slide only {width} x "
+                    f"{height}; give a smaller --patch"
+                )
             taken[px] = size
     return sizes
 
 
-def _parse(one: int | str | PatchSize) -> PatchSize:
+def _parse(one: Patch) -> PatchSize:
     if isinstance(one, PatchSize):
         return one
     text = str(one).strip().lower().replace("µ", "u").replace("μ", "u")

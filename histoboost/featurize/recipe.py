@@ -21,6 +21,7 @@ def recipe(
     pixels_digest: str,
     alignment: Alignment,
     *,
+    layer: str = "default",
     stain: str = "none",
     views: int = 1,
     precision: str = "fp32",
@@ -35,7 +36,7 @@ def recipe(
         "spots": digest_array(slide.xy),
         "alignment": asdict(alignment.transform) if alignment.changes else "none",
         "backbone": net.name,
-        "layer": net.layer,
+        "layer": net.layer if layer == "default" else layer,
         "weights": net.weights_digest,
         **side.recipe(slide),
         # A network without a size of its own takes the patch as it is.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -11,10 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from histoboost.cache.store import EmbeddingStore, EmbeddingWriter
-from histoboost.featurize.backbones.base import Backbone, load_backbone
+from histoboost.cache.store import EmbeddingStore
+from histoboost.featurize.backbones.base import Backbone
+from histoboost.featurize.backbones.factory import load_backbone
+from histoboost.featurize.backbones.layers import suffix, widths, with_layers
 from histoboost.featurize.backbones.pathology import warn_if_far
-from histoboost.featurize.engines.base import Engine, check_engine, pick_device, pick_engine
+from histoboost.featurize.engines.base import Engine
+from histoboost.featurize.engines.pick import check_engine, pick_device, pick_engine
 from histoboost.featurize.loop import Clock, Sink, WriterThread, embed_patches
 from histoboost.featurize.patch_size import PatchSize
 from histoboost.featurize.recipe import recipe
@@ -30,51 +33,16 @@ from histoboost.slides.thumbnail import thumbnail
 
 
 @dataclass(frozen=True)
-class EngineChoice:
-    """What was asked of the engine; it is made when the first patch needs it.
-
-    Attributes
-    ----------
-    engine : str
-    device : torch.device
-    precision : str
-    views : int
-    batch : int or None
-    patches : int
-        How many there are to embed in all.
-    """
-
-    engine: str
-    device: torch.device
-    precision: str
-    views: int
-    batch: int | None
-    patches: int
-
-    def make(self, net: Backbone) -> Engine:
-        """The engine that runs `net`."""
-        return pick_engine(
-            net,
-            self.device,
-            engine=self.engine,
-            precision=self.precision,
-            views=self.views,
-            batch=self.batch,
-            patches=self.patches,
-        )
-
-
-@dataclass(frozen=True)
 class Request:
     """What is to be embedded, in words that mean the same on every machine.
 
     Attributes
     ----------
-    backbone, weights, device, engine, precision, stain : str
-        As for `histoboost.featurize`.
+    backbone, weights, layers, device, engine, precision, stain : str
+        As for `histoboost.featurize.featurize`.
     views : int
     batch_size : int or None
-    jobs : tuple of (PatchSize, str)
+    sizes : tuple of (PatchSize, str)
         Sides of the patches and the names of their embeddings.
     patches : int
         How many there are to embed in all.
@@ -82,35 +50,33 @@ class Request:
 
     backbone: str
     weights: str
+    layers: str
     device: str
     engine: str
     precision: str
     views: int
     batch_size: int | None
     stain: str
-    jobs: tuple[tuple[PatchSize, str], ...]
+    sizes: tuple[tuple[PatchSize, str], ...]
     patches: int
 
     def run(self) -> Run:
         """Load the backbone on this machine and make ready to embed."""
         device = pick_device(self.device)
-        choice = EngineChoice(
-            self.engine, device, self.precision, self.views, self.batch_size, self.patches
-        )
-        net = load_backbone(self.backbone, self.weights)
+        net = with_layers(load_backbone(self.backbone, self.weights), self.layers)
         check_engine(net, device, self.engine, self.precision, self.views)
-        return Run(net=net, choice=choice, jobs=dict(self.jobs), stain=self.stain)
+        return Run(self, net, device)
 
 
 @dataclass(frozen=True)
 class QueuedSlide:
-    """A slide whose turn comes, on whichever device or machine.
+    """A slide to embed, on whichever device or machine.
 
     Attributes
     ----------
     slide : Slide
-    alignment : {"none", "auto"} or Alignment
-        What is asked for, see `alignment_of`.
+    alignment : AlignmentChoice
+        See `alignment_of`.
     order : int
         Its place in the store.
     """
@@ -122,18 +88,9 @@ class QueuedSlide:
 
 @dataclass(frozen=True)
 class OpenedSlide:
-    """What the image of a slide was read for.
+    """A slide whose image was read: pixels as they are cropped, and as it came, in small."""
 
-    Attributes
-    ----------
-    pixels : SlidePixels
-        As they are cropped.
-    picture : ndarray of shape (h, w, 3), uint8
-        The slide in small, as it came.
-    alignment : Alignment
-        How its spots are moved.
-    """
-
+    slide: Slide
     pixels: SlidePixels
     picture: NDArray[np.uint8]
     alignment: Alignment
@@ -158,42 +115,33 @@ class Decoded:
 
 
 class Run:
-    """Embeds slides with one backbone.
+    """Embeds slides with one backbone on one device; its engine is made when a patch needs it."""
 
-    Parameters
-    ----------
-    net : Backbone
-    choice : EngineChoice
-    jobs : mapping of PatchSize to str
-        Sides of the patches and the names of their embeddings.
-    stain : str
-        How stains are normalised.
-    """
-
-    def __init__(
-        self, net: Backbone, choice: EngineChoice, jobs: Mapping[PatchSize, str], stain: str
-    ) -> None:
-        self._net, self._choice, self._jobs, self._stain = net, choice, jobs, stain
+    def __init__(self, request: Request, net: Backbone, device: torch.device) -> None:
+        self._request, self._net, self._device = request, net, device
         self._engine: Engine | None = None
-        self._widths: dict[int, int] = {}
+        self._widths: dict[int, list[int]] = {}
         self._load_s = 0.0
-
-    @property
-    def sizes(self) -> int:
-        """Number of patch sizes."""
-        return len(self._jobs)
 
     def on(self, device: torch.device) -> Run:
         """The same run on another device."""
-        return Run(self._net, replace(self._choice, device=device), self._jobs, self._stain)
+        return Run(self._request, self._net, device)
+
+    def patches(self, queue: Sequence[QueuedSlide]) -> int:
+        """How many patches all these slides have."""
+        return len(self._request.sizes) * sum(len(queued.slide.xy) for queued in queue)
 
     def embed(
         self, queue: Sequence[QueuedSlide], store: EmbeddingStore, *, quiet: bool = False
     ) -> FeaturizeSummary:
         """Store the spots and the embeddings of all slides; `quiet` shows no progress."""
-        clock, summary, self._load_s = Clock(), FeaturizeSummary(), 0.0
-        total = 0 if quiet else self.sizes * sum(len(queued.slide.xy) for queued in queue)
+        names = [
+            name + suffix(layer) for _, name in self._request.sizes for layer in self._net.layers
+        ]
+        clock, summary, self._load_s = Clock(), FeaturizeSummary(embeddings=names), 0.0
+        total = 0 if quiet else self.patches(queue)
         writing = WriterThread()
+        sinks: list[Sink] = []
         with ThreadPoolExecutor(1) as reader, progress("embedding", total, "patches") as advance:
             try:
                 ahead = reader.submit(self._read, queue[0]) if queue else None
@@ -204,19 +152,31 @@ class Run:
                     if number + 1 < len(queue):
                         ahead = reader.submit(self._read, queue[number + 1])
                     with opened.pixels:
-                        table = queued.slide.spot_table(opened.picture)
-                        store.write_spots(table, queued.order)
-                        self._embed_slide(
-                            queued.slide, opened, store, writing, clock, advance, summary
-                        )
+                        store.write_spots(queued.slide.spot_table(opened.picture), queued.order)
+                        sinks += self._embed_slide(opened, store, writing, clock, advance, summary)
                 with clock("write"):
                     writing.finish()
             finally:
                 writing.stop()
+        for sink in sinks:
+            sink.warn_if_lost()
         summary.seconds, summary.load_seconds = clock.seconds, self._load_s
         if self._engine is not None:
             summary.engine, summary.device = self._engine.name, str(self._engine.device)
         return summary
+
+    def make_engine(self) -> Engine:
+        """The engine that was asked for."""
+        request = self._request
+        return pick_engine(
+            self._net,
+            self._device,
+            engine=request.engine,
+            precision=request.precision,
+            views=request.views,
+            batch=request.batch_size,
+            patches=request.patches,
+        )
 
     def _read(self, queued: QueuedSlide) -> OpenedSlide:
         """All that needs the image, from one reading of it."""
@@ -229,40 +189,42 @@ class Run:
             decoded = replace(slide, image=image)
             alignment = alignment_of(decoded, queued.alignment)
             check_slide(move_spots(decoded, alignment))
-            if self._stain == "none":
-                return OpenedSlide(source, picture, alignment)
-            pixels = read_pixels(normalised(image, self._stain, slide.name))
+            if self._request.stain == "none":
+                return OpenedSlide(slide, source, picture, alignment)
+            pixels = read_pixels(normalised(image, self._request.stain, slide.name))
         except BaseException:
             source.close()
             raise
         source.close()
-        return OpenedSlide(pixels, picture, alignment)
+        return OpenedSlide(slide, pixels, picture, alignment)
 
     def _embed_slide(
         self,
-        slide: Slide,
         opened: OpenedSlide,
         store: EmbeddingStore,
         writing: WriterThread,
         clock: Clock,
         advance: Advance,
         summary: FeaturizeSummary,
-    ) -> None:
-        sinks: dict[int, Sink] = {}
-        for side, name in self._jobs.items():
+    ) -> list[Sink]:
+        slide = opened.slide
+        by_px: dict[int, list[Sink]] = {}
+        for side, name in self._request.sizes:
             px = side.pixels(slide)
             warn_if_far(self._net.name, self._net.input_px, px, slide.um_per_px, slide.name)
-            writer, width = self._writer(slide, side, name, opened, store)
-            missing = writer.missing
-            kept = len(slide.xy) - sum(part.stop - part.start for part in missing)
+            sinks = self._sinks(opened, side, name, store)
+            missing = {part.start: part.stop for sink in sinks for part in sink.missing}
+            kept = len(slide.xy) - sum(stop - start for start, stop in missing.items())
             summary.kept += kept
             if kept:
                 advance(kept, kept=True)
             # What another process has published since is computed all the same: it was counted.
-            if missing or not writer.published:
-                sinks[px] = Sink(writer, missing, width)
-        if not sinks:
-            return
+            sinks = [sink for sink in sinks if sink.missing or not sink.writer.published]
+            if sinks:
+                by_px[px] = sinks
+        if not by_px:
+            return []
+        all_sinks = [sink for sinks in by_px.values() for sink in sinks]
         try:
             engine = self._running()
             advance(0, kept=True)  # the time that loading took says nothing of what is to come
@@ -270,57 +232,70 @@ class Run:
                 slide.name,
                 opened.pixels,
                 move_spots(slide, opened.alignment).xy,
-                sinks,
+                by_px,
                 engine,
                 self._net.input_px,
                 writing,
                 clock,
                 advance,
             )
-            for sink in sinks.values():
+            for sink in all_sinks:
                 writing.put(sink.publish)
         except BaseException:
             writing.stop()  # what is complete is still written, then given up for a later run
-            for sink in sinks.values():
+            for sink in all_sinks:
                 sink.writer.close()
             raise
+        return all_sinks
 
-    def _writer(
-        self,
-        slide: Slide,
-        side: PatchSize,
-        name: str,
-        opened: OpenedSlide,
-        store: EmbeddingStore,
-    ) -> tuple[EmbeddingWriter, int]:
-        identity = recipe(
-            self._net,
-            side,
-            slide,
-            opened.pixels.digest,
-            opened.alignment,
-            stain=self._stain,
-            views=self._choice.views,
-            precision=self._choice.precision,
+    def _sinks(
+        self, opened: OpenedSlide, side: PatchSize, base: str, store: EmbeddingStore
+    ) -> list[Sink]:
+        """Where the embeddings of one patch size go, one for each layer."""
+        slide, request = opened.slide, self._request
+        names = [base + suffix(layer) for layer in self._net.layers]
+        recipes = [
+            recipe(
+                self._net,
+                side,
+                slide,
+                opened.pixels.digest,
+                opened.alignment,
+                layer=layer,
+                stain=request.stain,
+                views=request.views,
+                precision=request.precision,
+            )
+            for layer in self._net.layers
+        ]
+        found = store.embeddings(slide.name)
+        stored = [found.get(name) == own for name, own in zip(names, recipes, strict=True)]
+        # What is stored already needs no pass through the network.
+        columns = (
+            [store.width(slide.name, name) for name in names]
+            if all(stored)
+            else self._columns(side.pixels(slide))
         )
-        # What is stored already needs no engine, which takes seconds to make.
-        stored = store.embeddings(slide.name).get(name) == identity
-        width = store.width(slide.name, name) if stored else self._width(side.pixels(slide))
-        return store.writer(slide.name, name, identity, len(slide.xy), width), width
+        sinks = []
+        for name, own, first, width in zip(
+            names, recipes, np.cumsum([0, *columns[:-1]]).tolist(), columns, strict=True
+        ):
+            writer = store.writer(slide.name, name, own, len(slide.xy), width)
+            what = f"slide {slide.name}: embedding {name}"
+            sinks.append(Sink(writer, writer.missing, slice(first, first + width), what))
+        return sinks
 
     def _running(self) -> Engine:
         if self._engine is None:
             start = time.perf_counter()
-            self._engine = self._choice.make(self._net)
+            self._engine = self.make_engine()
             self._load_s += time.perf_counter() - start
         return self._engine
 
-    def _width(self, px: int) -> int:
+    def _columns(self, px: int) -> list[int]:
         side = self._net.input_px or px
         if side not in self._widths:
-            blank = torch.zeros(1, 3, side, side, dtype=torch.uint8)
-            engine = self._running()
-            start = time.perf_counter()  # an engine compiles for a size when it first sees it
-            self._widths[side] = engine.submit(blank.to(engine.device))().shape[1]
+            start = time.perf_counter()
+            self._widths[side] = widths(self._net, side)
             self._load_s += time.perf_counter() - start
         return self._widths[side]

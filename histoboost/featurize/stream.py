@@ -18,6 +18,10 @@ from torch import Tensor
 from histoboost.featurize import patches
 from histoboost.slides.pixels import SlidePixels
 
+#: Pixels of patches that are cut for one batch, whatever its size; where patches are not resized,
+#: a network that works on them with floats gets a quarter.
+BATCH_PIXELS = {"cpu": 2**24, "cuda": 2**27}
+
 #: Share of a GPU's free memory that bands of a slide may take.
 GPU_SHARE = 0.25
 
@@ -43,9 +47,13 @@ class Work:
     def __getitem__(self, part: slice | NDArray[np.int64]) -> Work:
         return Work(self.px[part], self.spot[part])
 
-    def batch(self, first: int, size: int, *, mixed: bool) -> Work:
-        """Up to `size` patches from `first` on; of one side only unless `mixed`."""
+    def batch(self, first: int, size: int, pixels: int, *, mixed: bool) -> Work:
+        """Up to `size` patches of `pixels` in all from `first` on, one at least.
+
+        Unless `mixed`, they have one side.
+        """
         part = self[first : first + size]
+        part = part[: max(1, int(np.searchsorted(np.cumsum(part.px**2), pixels, "right")))]
         if not mixed and (part.px != part.px[0]).any():
             part = part[: int((part.px != part.px[0]).argmax())]
         return part

@@ -46,6 +46,7 @@ class FeaturizeSummary:
     def add(self, other: FeaturizeSummary) -> None:
         """Count in what a run over some of the slides did, and repeat its warnings here."""
         pass_on(other.heard)
+        self.embeddings = list(dict.fromkeys([*self.embeddings, *other.embeddings]))
         self.computed += other.computed
         self.kept += other.kept
         self.load_seconds += other.load_seconds

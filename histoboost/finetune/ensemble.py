@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from histoboost.digests import digest_array
 from histoboost.errors import BadInput, HistoboostError
-from histoboost.featurize.backbones.base import is_harmless
+from histoboost.featurize.backbones.factory import is_harmless
 from histoboost.finetune.checkpoint import load_tensors, save_json, save_tensors
 from histoboost.finetune.curves import draw_curves
 from histoboost.finetune.layout import (

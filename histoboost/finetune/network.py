@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from histoboost.errors import BadInput
-from histoboost.featurize.backbones.base import Backbone, architecture, load_backbone
+from histoboost.featurize.backbones.base import Backbone
+from histoboost.featurize.backbones.factory import architecture, load_backbone
 from histoboost.featurize.backbones.weights import unscaled
 from histoboost.finetune.presets import Settings
 

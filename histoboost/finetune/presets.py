@@ -221,7 +221,7 @@ def preset(name: str, **changes: Any) -> Settings:
     HistoboostError
         If there is no such recipe or backbone, or the settings do not go together.
     """
-    from histoboost.featurize.backbones.base import architecture
+    from histoboost.featurize.backbones.factory import architecture
 
     if name not in PRESETS:
         raise BadInput(f"preset {name!r}: unknown; known are {', '.join(PRESETS)}")

@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from histoboost.errors import HistoboostError
-from histoboost.featurize.backbones import base as backbones
-from histoboost.featurize.backbones import weights
-from histoboost.featurize.backbones.base import backbone_names, load_backbone
+from histoboost.featurize.backbones import base, factory, weights
+from histoboost.featurize.backbones.factory import backbone_names, load_backbone
 
 TORCHVISION = [
     "convnext_tiny",
@@ -47,7 +46,7 @@ def test_every_backbone_gives_finite_rows_that_float16_can_hold(name: str):
 
 def test_the_registry_names_them_all_with_a_line_each():
     assert set(TORCHVISION) <= set(backbone_names())
-    assert all(backbones.describe_backbones().values())
+    assert all(factory.describe_backbones().values())
 
 
 def test_an_unknown_name_lists_the_known_and_suggests_the_close():
@@ -59,7 +58,7 @@ def test_an_unknown_name_lists_the_known_and_suggests_the_close():
 
 def test_a_name_is_registered_once():
     with pytest.raises(ValueError, match="registered twice"):
-        backbones.register("resnet18")(backbones.resnet18)
+        base.register("resnet18")(factory.REGISTRY["resnet18"])
 
 
 def test_random_weights_follow_the_seed():

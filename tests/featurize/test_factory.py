@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from histoboost.errors import HistoboostError
-from histoboost.featurize.backbones.base import load_backbone
+from histoboost.featurize.backbones.factory import load_backbone
 
 SOURCE = """
 import torch

@@ -49,7 +49,7 @@ class MeanEngine:
 
 def run(engine: MeanEngine, missing: dict[int, list[slice]]) -> dict[int, Recorder]:
     writers = {px: Recorder() for px in missing}
-    sinks = {px: Sink(writers[px], parts, 3) for px, parts in missing.items()}
+    sinks = {px: [Sink(writers[px], parts, slice(0, 3))] for px, parts in missing.items()}
     writing = WriterThread()
     source = SlidePixels((64, 64), "digest", 64, PIXELS)
     try:
@@ -95,7 +95,7 @@ def test_an_engine_says_how_many_threads_may_crop_beside_it(crop_threads, seen):
 @pytest.mark.filterwarnings("ignore:16 patches at once")
 def test_memory_that_runs_out_halves_the_batch_and_loses_nothing():
     engine = MeanEngine(batch=32, limit=9)
-    with pytest.warns(HistoboostWarning, match="32 patches at once do not fit.*going on with 16"):
+    with pytest.warns(HistoboostWarning, match="32 patches at once do not fit.*continuing with 16"):
         writers = run(engine, MISSING)
     assert engine.batch == 8
     assert max(engine.sizes) == 8
@@ -170,7 +170,7 @@ def test_peak_memory_is_that_of_the_bands_not_of_the_slide_or_its_patches(monkey
     monkeypatch.setattr(module, "READ_BYTES", 2**18)
     budget = 4 * 2**20
     xy = np.random.default_rng(0).random((400, 2)) * 3000  # 400 patches of 128 px: 20 MB
-    sinks = {128: Sink(Recorder(), [slice(0, 400)], 3)}
+    sinks = {128: [Sink(Recorder(), [slice(0, 400)], slice(0, 3))]}
     writing = WriterThread()
     tracemalloc.start()
     try:

@@ -55,15 +55,15 @@ class Failing:
 
 def test_a_run_that_was_cut_off_goes_on_where_it_stopped(tmp_path, data, tiny_net, monkeypatch):
     options = {"backbone": tiny_net, "patch": [4, 9], "engine": "torch", "batch_size": 64}
-    make: Callable[..., run.Engine] = run.EngineChoice.make
-    # One batch for the width; slide A has 40 patches, B has 2 x 1024 in its first chunk.
-    monkeypatch.setattr(run.EngineChoice, "make", lambda *a: Failing(make(*a), 1 + 1 + 32))
+    make: Callable[..., run.Engine] = run.Run.make_engine
+    # Slide A has 40 patches, one batch, and B has 2 x 1024 in its first chunk.
+    monkeypatch.setattr(run.Run, "make_engine", lambda *a: Failing(make(*a), 1 + 32))
     with pytest.raises(RuntimeError, match="switched off"):
         featurize(data, tmp_path / "store", **options)
     store = EmbeddingStore(tmp_path / "store")
     assert set(store.embeddings("A")) == {f"{tiny_net}@4", f"{tiny_net}@9"}
     assert store.embeddings("B") == {}
-    monkeypatch.setattr(run.EngineChoice, "make", make)
+    monkeypatch.setattr(run.Run, "make_engine", make)
     summary = featurize(data, tmp_path / "store", **options)
     assert summary.kept == 2 * 20 + 2 * 1024
     assert summary.computed == 2 * 16 + 2 * 30
@@ -128,7 +128,7 @@ def test_what_another_process_warns_of_is_said_here(tmp_path, data, monkeypatch)
 
 def test_what_is_complete_needs_no_engine(tmp_path, data, tiny_net, monkeypatch):
     featurize(data, tmp_path / "store", backbone=tiny_net, patch=[4], engine="torch")
-    monkeypatch.setattr(run.EngineChoice, "make", None)
+    monkeypatch.setattr(run.Run, "make_engine", None)
     summary = featurize(data, tmp_path / "store", backbone=tiny_net, patch=[4])
     assert summary.computed == 0
 

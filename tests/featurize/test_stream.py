@@ -71,7 +71,7 @@ def test_batches_of_one_size_only_where_sizes_cannot_mix(size: int):
     work = plan(MISSING, XY, HEIGHT, banded=False, mixed=False)
     done = 0
     while done < len(work):
-        part = work.batch(done, size, mixed=False)
+        part = work.batch(done, size, 10**6, mixed=False)
         assert 1 <= len(part) <= size
         assert len(set(part.px.tolist())) == 1
         done += len(part)
@@ -86,7 +86,7 @@ def test_bands_of_any_height_give_the_patches_of_the_whole_slide(rows: int, batc
     banded = PatchStream(Bands(source, CPU, rows * WIDTH * 3), HEIGHT, XY, MISSING, 16)
     done = 0
     while done < len(work):
-        part = work.batch(done, batch, mixed=True)
+        part = work.batch(done, batch, 10**6, mixed=True)
         out = banded.batch(part)
         for patch, px, spot in zip(out, part.px.tolist(), part.spot.tolist(), strict=True):
             starts = patches.window_starts(XY[spot : spot + 1], px)

@@ -11,7 +11,7 @@ import torch
 
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.featurize.backbones import pathology as foundation
-from histoboost.featurize.backbones.base import load_backbone
+from histoboost.featurize.backbones.factory import load_backbone
 from histoboost.featurize.backbones.timm import timm_architecture
 
 timm = pytest.importorskip("timm", reason="pip install 'histoboost[timm]'")

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from histoboost.cli import main
 from histoboost.errors import HistoboostError
-from histoboost.featurize.engines.base import pick_device
+from histoboost.featurize.engines.pick import pick_device
 from histoboost.finetune.ensemble import load_ensemble
 from histoboost.finetune.presets import preset
 from histoboost.finetune.run import Fold, train_folds

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from histoboost.errors import HistoboostError, HistoboostWarning
-from histoboost.featurize.backbones.base import load_backbone
+from histoboost.featurize.backbones.factory import load_backbone
 from histoboost.finetune.checkpoint import load_tensors
 from histoboost.finetune.ensemble import load_ensemble
 from histoboost.finetune.layout import is_ensemble

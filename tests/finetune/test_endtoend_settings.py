@@ -11,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from histoboost.featurize.backbones.base import load_backbone
+from histoboost.featurize.backbones.factory import load_backbone
 from histoboost.finetune.presets import Settings
 from histoboost.finetune.run import Fold, train_folds
 from histoboost.phantom import phantom_slide

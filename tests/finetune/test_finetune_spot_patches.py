@@ -10,7 +10,7 @@ import torch
 
 from histoboost.errors import HistoboostWarning
 from histoboost.featurize import patches
-from histoboost.featurize.backbones.base import load_backbone
+from histoboost.featurize.backbones.factory import load_backbone
 from histoboost.finetune.presets import Settings
 from histoboost.finetune.spot_patches import (
     SpotPatches,

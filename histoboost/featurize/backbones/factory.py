@@ -1,24 +1,144 @@
-"""A user's own network: ``module:function`` names a function that returns an `Architecture`."""
+"""From a name to a backbone: the registered ones, timm's, huggingface.co's, and one's own."""
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from histoboost.errors import BadInput
-from histoboost.featurize.backbones.base import Architecture
+from histoboost.featurize.backbones import stain_texture, torchvision
+from histoboost.featurize.backbones import weights as weight_files
+from histoboost.featurize.backbones.base import REGISTRY, Architecture, Backbone, register
+from histoboost.featurize.backbones.pathology import MODELS, foundation_model
+from histoboost.featurize.backbones.timm import timm_architecture
+
+register("stain-texture")(stain_texture.architecture)
 
 
-def factory_architecture(name: str) -> Architecture:
-    """Call the function that `name` means; its module may lie in the current directory.
+def backbone_names() -> list[str]:
+    """Names of all registered backbones, in alphabetical order."""
+    return sorted(REGISTRY)
+
+
+def describe_backbones() -> dict[str, str]:
+    """One line about each registered backbone, by name."""
+    about = {name: network.about for name, network in torchvision.NETWORKS.items()}
+    return {
+        name: about.get(name) or (REGISTRY[name].__doc__ or "").strip().split("\n")[0]
+        for name in backbone_names()
+    }
+
+
+def is_harmless(name: str) -> bool:
+    """Whether building `name` with given weights neither imports code nor fetches a file.
+
+    True of the registered names and timm's own; false of a function and of huggingface.co.
+    """
+    return name in REGISTRY or re.fullmatch(r"timm:[\w.]+", name) is not None
+
+
+def architecture(name: str) -> Architecture:
+    """The network called `name`, with its initial weights.
+
+    Parameters
+    ----------
+    name : str
+        One of `backbone_names`, ``timm:<name>``, ``hf-hub:<owner>/<repository>``, or a function
+        of one's own, ``<module>:<function>``, that returns an `Architecture`.
 
     Raises
     ------
     HistoboostError
-        If the module cannot be imported, has no such function, or the function fails or returns
-        something else than an `Architecture`.
+        If there is none; the message suggests close names and lists those there are.
     """
+    if name.startswith(("timm:", "hf-hub:")):
+        return timm_architecture(name)
+    if ":" in name:
+        return _own_architecture(name)
+    if name not in REGISTRY:
+        titles = {model.title.lower(): model.backbone for model in MODELS}
+        known = {**titles, **{each.lower(): each for each in REGISTRY}}
+        close = difflib.get_close_matches(name.lower(), known, n=1)
+        hint = f"did you mean {known[close[0]]}? known are" if close else "known are"
+        raise BadInput(
+            f"backbone {name!r}: unknown; {hint} {', '.join(backbone_names())}, timm:<name>, "
+            "hf-hub:<repository> and <module>:<function>"
+        )
+    return REGISTRY[name]()
+
+
+def canonical_name(name: str) -> str:
+    """`name` as its model card writes it: huggingface.co minds no case, options and stores do."""
+    model = foundation_model(name)
+    return model.backbone if model else name
+
+
+def load_backbone(name: str, weights: str = "pretrained", seed: int = 0) -> Backbone:
+    """Load a backbone with its weights.
+
+    Parameters
+    ----------
+    name : str
+        As `architecture` takes it.
+    weights : str
+        ``"pretrained"``, ``"random"`` (initialised with `seed`: for tests) or the path of a file.
+    seed : int
+        For random weights.
+
+    Returns
+    -------
+    Backbone
+
+    Raises
+    ------
+    HistoboostError
+        If the name is unknown, or the weights cannot be had or do not fit.
+    """
+    name = canonical_name(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = architecture(name)
+    tuning = weight_files.Tuning()
+    if net.pretrained is None:
+        if weights != "pretrained":
+            raise BadInput(f"backbone {name}: has no weights; omit --weights")
+        source = "none needed"
+    elif weights == "random":
+        source = f"random, seed {seed}"
+    else:
+        if weights == "pretrained":
+            source, state = "pretrained", net.pretrained()
+        else:
+            source, state = str(weights), weight_files.read_weights(weights)
+            tuning = weight_files.read_tuning(weights)
+        weight_files.fit_weights(net.module, state, head=net.head, source=source, backbone=name)
+    module = net.module.eval().requires_grad_(False)
+    digest = weight_files.weights_digest(module)
+    if source.startswith("random"):
+        module = weight_files.scaled_to_one(module, net.input_px or 64).eval()
+    return Backbone(
+        name=name,
+        module=module,
+        input_px=tuning.input_px or net.input_px,
+        mean=net.mean,
+        std=net.std,
+        layer=net.layer,
+        weights=source,
+        weights_digest=digest,
+        tuned_on=tuning.slides,
+        exportable=net.exportable,
+        deep=net.deep,
+    )
+
+
+def _own_architecture(name: str) -> Architecture:
+    """Call the function that `name` means; its module may lie in the current directory."""
     module_name, _, function_name = name.partition(":")
     if not all(part.isidentifier() for part in (*module_name.split("."), function_name)):
         raise BadInput(
@@ -46,4 +166,5 @@ def factory_architecture(name: str) -> Architecture:
             f"backbone {name}: returned {type(net).__name__}; return a "
             "histoboost.featurize.backbones.base.Architecture"
         )
-    return net
+    # Exporting records one pass: what branches on its input would be frozen, without a word.
+    return replace(net, exportable=False)

@@ -135,8 +135,8 @@ MODELS = (
 
 
 def foundation_model(backbone: str) -> FoundationModel | None:
-    """The foundation model that a backbone's name means, if any."""
-    return next((model for model in MODELS if model.backbone == backbone), None)
+    """The foundation model that a backbone's name means, in whatever case; None for others."""
+    return next((m for m in MODELS if m.backbone.lower() == backbone.lower()), None)
 
 
 def warn_if_far(

@@ -22,6 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from histoboost.featurize.backbones.base import Architecture
+
 #: Optical density of haematoxylin, eosin and DAB in red, green and blue (Ruifrok and Johnston).
 STAINS = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78))
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -58,6 +60,19 @@ class StainTexture(nn.Module):
         maps = torch.cat([grey, stains], dim=1)
         colours = torch.cat([rgb, stains], dim=1)
         return torch.cat([_distribution(colours), _texture(maps), _centre(maps)], dim=1)
+
+
+def architecture() -> Architecture:
+    """Colour, stain and texture statistics; no weights, no download; 105 numbers."""
+    return Architecture(
+        module=StainTexture(),
+        head="",
+        layer="statistics",
+        input_px=None,
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        exportable=False,
+    )
 
 
 def _distribution(maps: Tensor) -> Tensor:

@@ -12,12 +12,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from histoboost.errors import BadInput
+from histoboost.errors import BadInput, require
 from histoboost.featurize.backbones.base import Architecture
 from histoboost.featurize.backbones.pathology import FoundationModel, foundation_model
-
-#: What names of these networks begin with.
-PREFIXES = ("timm:", "hf-hub:")
 
 
 class ClassAndMean(nn.Module):
@@ -50,10 +47,9 @@ def timm_architecture(name: str) -> Architecture:
         If timm is not installed, knows no such network, or huggingface.co cannot be reached or
         refuses.
     """
-    try:
-        import timm
-    except ImportError as error:
-        raise BadInput(f"backbone {name}: needs timm; pip install 'histoboost[timm]'") from error
+    require(f"backbone {name}", "timm", "timm")
+    import timm
+
     model = foundation_model(name)
     network = _create(name, model, pretrained=False)
     config = timm.data.resolve_model_data_config(network)
@@ -65,8 +61,23 @@ def timm_architecture(name: str) -> Architecture:
         input_px=int(config["input_size"][-1]),
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
-        pretrained=lambda: _pooled(_create(name, model, pretrained=True), model).state_dict(),
+        pretrained=lambda: _create(name, model, pretrained=True).state_dict(),
+        deep=_deep(network, class_and_mean=bool(model and model.class_and_mean)),
     )
+
+
+def _deep(network: nn.Module, *, class_and_mean: bool) -> tuple[str, ...]:
+    """A transformer's patch tokens, at its end and half-way; a CNN's strides 16, 8, 4 and 2."""
+    layers = dict(network.named_modules())
+    if hasattr(network, "num_prefix_tokens") and isinstance(layers.get("blocks"), nn.Sequential):
+        middle = f"blocks.{len(cast(nn.Sequential, layers['blocks'])) // 2 - 1}:mean"
+        return (middle,) if class_and_mean else ("norm:mean", middle)
+    found = {}
+    for stage in getattr(network, "feature_info", ()):
+        if isinstance(stage, dict) and stage.get("module") in layers:
+            found[stage["reduction"]] = stage["module"]
+    poolings = ((16, "mean"), (8, "mean"), (4, "std"), (2, "std"))
+    return tuple(f"{found[stride]}:{how}" for stride, how in poolings if stride in found)
 
 
 def _pooled(network: nn.Module, model: FoundationModel | None) -> nn.Module:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from histoboost.errors import BadInput
+from histoboost.errors import BadInput, require
 
 #: Keys under which training frameworks keep the weights in a checkpoint.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
@@ -96,13 +96,10 @@ def _load(path: Path) -> Any:
 
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise BadInput(
-            f"{path}: reading it needs safetensors; pip install 'histoboost[timm]'"
-        ) from error
+    require(str(path), "safetensors", "timm")
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
         return dict(load_file(path))
     except SafetensorError as error:
@@ -128,7 +125,7 @@ def fit_weights(
     Parameters
     ----------
     module : nn.Module
-        The network without its classification head.
+        The network without its classification head, or what joins its outputs.
     state : mapping of str to Tensor
         Weights by name, as a state dict holds them.
     head : str
@@ -145,6 +142,9 @@ def fit_weights(
         If a name is missing or left over, or a shape differs.
     """
     wanted = module.state_dict()
+    inner = getattr(module, "network", None)
+    if isinstance(inner, nn.Module) and not wanted.keys() & state.keys():
+        module, wanted = inner, inner.state_dict()
     given = {name: value for name, value in state.items() if not name.startswith(f"{head}.")}
     # Older files lack the counters of batch norm, which play no part in evaluation.
     for name in wanted.keys() - given.keys():

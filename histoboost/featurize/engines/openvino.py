@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import queue
 import warnings
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -12,20 +12,36 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from histoboost.errors import BadInput, require
 from histoboost.featurize.backbones.base import Backbone
+from histoboost.featurize.backbones.layers import columns_of
 from histoboost.featurize.engines.base import DihedralMean, Pending
 
 
+def check(backbone: Backbone, device: torch.device, precision: str) -> None:
+    """Refuse what OpenVINO cannot run.
+
+    Raises
+    ------
+    HistoboostError
+        With the remedy.
+    """
+    require("--engine openvino", "openvino", "openvino")
+    why = obstacle(backbone, device, precision)
+    if why is not None:
+        raise BadInput(f"--engine openvino: {why}; give --engine torch")
+
+
 def obstacle(backbone: Backbone, device: torch.device, precision: str) -> str | None:
-    """Why OpenVINO cannot run this, with the remedy; None where it can."""
-    if importlib.util.find_spec("openvino") is None:
-        return "is not installed; pip install histoboost[openvino]"
+    """Why OpenVINO cannot run this; None where it can."""
+    if find_spec("openvino") is None:
+        return "is not installed"
     if device.type != "cpu":
-        return f"runs on the CPU, not on {device}; give --device cpu or --engine torch"
+        return f"runs on the CPU, not on {device}"
     if precision != "fp32":
-        return f"computes in fp32 here, not in {precision}; give --engine torch"
-    if not backbone.exportable:
-        return f"cannot run {backbone.name}; give --engine torch"
+        return f"computes in fp32 here, not in {precision}"
+    if not backbone.exportable or backbone.input_px is None:
+        return f"cannot run {backbone.name}"
     return None
 
 
@@ -56,7 +72,9 @@ class OpenVinoEngine:
         self.device = torch.device("cpu")
         self.batch = batch
         px = backbone.input_px
-        module = DihedralMean(backbone.module) if views == 8 else backbone.module
+        module = backbone.module
+        if views == 8:
+            module = DihedralMean(module, columns_of(backbone))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the tracer's remarks about shapes
             model = openvino.convert_model(module, example_input=torch.zeros(1, 3, px, px))

@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 from histoboost.featurize import patches
-from histoboost.featurize.backbones.base import Backbone, load_backbone
+from histoboost.featurize.backbones.base import Backbone
+from histoboost.featurize.backbones.factory import load_backbone
 from histoboost.slides.readers import FORMATS, open_dataset
 from histoboost.slides.slide import Slide
 

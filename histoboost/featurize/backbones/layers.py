@@ -1,0 +1,191 @@
+"""Several embeddings from one forward pass: the last layer, and poolings of earlier ones.
+
+``--layers`` names them: ``default`` is what the network returns; ``PATH:POOLING`` is a layer, named
+as in ``module.named_modules()``, and what is taken of its output: ``mean`` or ``std`` over all
+positions (of a vision transformer: over its patch tokens), or ``class``, the class token. ``deep``
+stands for ``default`` and the layers that the backbone's table names.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from histoboost.errors import BadInput
+from histoboost.featurize.backbones.base import Backbone
+
+POOLINGS = ("mean", "std", "class")
+
+
+def parse_layers(given: str, deep: Sequence[str]) -> tuple[str, ...]:
+    """``default`` and ``PATH:POOLING``, each once, in the order given.
+
+    Parameters
+    ----------
+    given : str
+        As of ``--layers``, separated by commas.
+    deep : sequence of str
+        What ``deep`` adds to ``default``.
+
+    Raises
+    ------
+    HistoboostError
+        If one is none of these.
+    """
+    found: list[str] = []
+    for name in given.split(","):
+        path, colon, pooling = name.strip().partition(":")
+        if not colon and path in ("default", "deep"):
+            found += ["default", *(deep if path == "deep" else ())]
+        elif re.fullmatch(r"\w+(\.\w+)*", path) and (pooling or "mean") in POOLINGS:
+            found.append(f"{path}:{pooling or 'mean'}")
+        else:
+            raise BadInput(
+                f"--layers {name}: give default, deep, or layers such as features.13:mean; "
+                f"poolings are {', '.join(POOLINGS)}"
+            )
+    return tuple(dict.fromkeys(found))
+
+
+def suffix(layer: str) -> str:
+    """What an embedding's name ends in: nothing, ``.features.13`` or ``.features.3.std``."""
+    if layer == "default":
+        return ""
+    return "." + layer.removesuffix(":mean").replace(":", ".")
+
+
+def with_layers(net: Backbone, layers: str) -> Backbone:
+    """`net` with a module whose columns are those of all `layers`, one after the other.
+
+    Raises
+    ------
+    HistoboostError
+        If a layer does not exist, or cannot be pooled as asked.
+    """
+    names = parse_layers(layers, net.deep)
+    if names == net.layers:
+        return net
+    widths(net, 64)
+    pooled = _Pooled(net.module, names).eval()
+    with torch.inference_mode():
+        pooled(_blank(net.input_px or 64))
+    return replace(net, module=pooled, layers=names)
+
+
+def widths(net: Backbone, px: int) -> list[int]:
+    """Number of columns of each layer, for patches of `px` pixels.
+
+    Raises
+    ------
+    HistoboostError
+        If the network does not return one row per patch.
+    """
+    with torch.inference_mode():
+        out = net.module(_blank(net.input_px or min(px, 512)))
+    if not isinstance(out, Tensor) or out.ndim != 2:
+        shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        raise BadInput(
+            f"backbone {net.name}: returns {shape} for one patch instead of one row; "
+            "take a network that ends in a pooling"
+        )
+    return columns_of(net) or [out.shape[1]]
+
+
+def columns_of(net: Backbone) -> list[int]:
+    """Number of columns of each layer where there are several or a deep one; else none."""
+    return list(net.module.widths) if isinstance(net.module, _Pooled) else []
+
+
+def _blank(px: int) -> Tensor:
+    return torch.zeros(1, 3, px, px)
+
+
+class _Tap(nn.Module):
+    """A layer that keeps what is pooled of its output."""
+
+    def __init__(self, layer: nn.Module, name: str, network: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+        self.value: Tensor | None = None
+        self._name, self._pooling = name, name.partition(":")[2]
+        self._prefix = int(getattr(network, "num_prefix_tokens", 1))
+        self._last = str(getattr(network, "output_fmt", "NCHW")).endswith("NHWC")
+        self._ndim = 0  # known from the first pass on: a tracer cannot branch on it
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        out = self.layer(*args, **kwargs)
+        if not self._ndim:
+            self._check(out)
+        self.value = self._pooled(out)
+        return out
+
+    def _check(self, out: Any) -> None:
+        shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        takes = {2: ("mean",), 3: ("mean", "std", "class"), 4: ("mean", "std")}
+        if not isinstance(out, Tensor) or self._pooling not in takes.get(out.ndim, ()):
+            raise BadInput(f"--layers {self._name}: of an output {shape} there is no such pooling")
+        self._ndim = out.ndim
+
+    def _pooled(self, out: Tensor) -> Tensor:
+        if self._ndim == 2:
+            return out.float()
+        if self._pooling == "class":
+            return out[:, 0].float()
+        values = out[:, self._prefix :].float() if self._ndim == 3 else out.float()
+        over = [1] if self._ndim == 3 else [1, 2] if self._last else [2, 3]
+        mean = values.mean(over, keepdim=True)
+        if self._pooling == "mean":
+            return mean.flatten(1)
+        return (values - mean).square().mean(over).sqrt()
+
+
+class _Pooled(nn.Module):
+    """A network whose output is joined to what taps on its layers kept."""
+
+    def __init__(self, network: nn.Module, layers: Sequence[str]) -> None:
+        super().__init__()
+        self.widths: list[int] = []
+        self._taps: list[_Tap | None] = []
+        for name in layers:
+            tap = None
+            if name != "default":
+                network, tap = _tapped(network, name.partition(":")[0].split("."), name, network)
+            self._taps.append(tap)
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(B, 3, px, px) to (B, D)."""
+        out = self.network(pixels)
+        parts = [out if tap is None else cast(Tensor, tap.value) for tap in self._taps]
+        if not self.widths:
+            self.widths = [part.shape[1] for part in parts]
+        return torch.cat(parts, dim=1)
+
+
+def _tapped(
+    module: nn.Module, steps: Sequence[str], name: str, network: nn.Module
+) -> tuple[nn.Module, _Tap]:
+    """`module` with a tap on the layer that `steps` lead to; what lies on the way is copied."""
+    if not steps:
+        tap = _Tap(module, name, network)
+        return tap, tap
+    inside = "layer" if isinstance(module, _Tap) else "network"
+    if steps[0] in module._modules and not isinstance(module, _Tap):
+        inside, steps = steps[0], steps[1:]
+    elif inside not in module._modules:  # "network": what scales or joins the output of another
+        known = [p.removeprefix("network.") for p, _ in network.named_modules() if p]
+        close = difflib.get_close_matches(name.partition(":")[0], known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"it begins with {', '.join(known[:3])}"
+        raise BadInput(f"--layers {name}: the network has no such layer; {hint}")
+    child, tap = _tapped(cast(nn.Module, module._modules[inside]), steps, name, network)
+    # A tap is ours, and known by its identity.
+    whole = module if isinstance(module, _Tap) else copy.copy(module)
+    whole._modules = {**module._modules, inside: child}
+    return whole, tap

@@ -1,0 +1,263 @@
+"""Several embeddings from one forward pass equal those of a pass for each."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from histoboost.cache.store import EmbeddingStore
+from histoboost.cache.writer import EmbeddingWriter
+from histoboost.errors import HistoboostError
+from histoboost.featurize import featurize
+from histoboost.featurize.backbones.base import Architecture, Backbone, register
+from histoboost.featurize.backbones.factory import backbone_names, load_backbone
+from histoboost.featurize.backbones.layers import parse_layers, widths, with_layers
+from histoboost.featurize.backbones.torchvision import NETWORKS
+from histoboost.featurize.engines.pick import pick_engine
+from histoboost.slides.images.array import ArrayImage
+from histoboost.slides.slide import Dataset, Slide
+
+CPU = torch.device("cpu")
+needs_openvino = pytest.mark.skipif(
+    importlib.util.find_spec("openvino") is None, reason="the extra [openvino] is not installed"
+)
+
+
+def patches(px: int, count: int = 2) -> torch.Tensor:
+    noise = torch.Generator().manual_seed(0)
+    coarse = torch.rand(count, 3, px // 8, px // 8, generator=noise)
+    return (nn.functional.interpolate(coarse, size=px, mode="bilinear") * 255).to(torch.uint8)
+
+
+def normal(net: Backbone) -> torch.Tensor:
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (net.mean, net.std))
+    return (patches(net.input_px) / 255 - mean) / std
+
+
+def columns(net: Backbone, engine: str, views: int = 1) -> list[np.ndarray]:
+    """What one pass gives, layer by layer."""
+    px = net.input_px
+    rows = pick_engine(net, CPU, engine=engine, views=views, batch=2).submit(patches(px))()
+    return np.split(rows, np.cumsum(widths(net, px))[:-1], axis=1)
+
+
+def outputs(net: Backbone) -> dict[str, torch.Tensor]:
+    """What every deep layer of the plain network returns, by its name."""
+    found: dict[str, torch.Tensor] = {}
+    for name in net.deep:
+        layer = net.module.get_submodule(name.partition(":")[0])
+        layer.register_forward_hook(
+            lambda module, given, out, name=name: found.setdefault(name, out.clone())
+        )
+    with torch.inference_mode():
+        net.module(normal(net))
+    return found
+
+
+def small(name: str) -> Backbone:
+    """With weights as they are initialised, at a size that keeps the test short."""
+    return replace(load_backbone(name, "random"), input_px=64)
+
+
+#: One of each kind; the others take as long.
+SOME = [
+    pytest.param(name, marks=() if name in ("mobilenet_v2", "resnet18") else pytest.mark.soak)
+    for name in NETWORKS
+]
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_one_pass_gives_to_the_last_bit_what_a_pass_for_each_layer_gives(name: str):
+    net = small(name)
+    together = columns(with_layers(net, "deep"), "torch")
+    assert len(together) == 1 + len(net.deep)
+    for layer, ours in zip(("default", *net.deep), together, strict=True):
+        (alone,) = columns(with_layers(net, layer), "torch")
+        np.testing.assert_array_equal(ours, alone)
+
+
+@needs_openvino
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name == "mobilenet_v2" else pytest.mark.soak)
+        for name in NETWORKS
+    ],
+)
+def test_openvino_gives_the_same_from_one_pass(name: str):
+    net = small(name)
+    default, *rest = columns(with_layers(net, "deep"), "openvino")
+    np.testing.assert_array_equal(default, columns(net, "openvino")[0])
+    alone = columns(with_layers(net, ",".join(net.deep)), "openvino")
+    for ours, theirs in zip(rest, alone, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    for ours, torchs in zip(rest, columns(with_layers(net, "deep"), "torch")[1:], strict=True):
+        np.testing.assert_allclose(ours, torchs, rtol=1e-3, atol=1e-4 * np.abs(torchs).max())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_deep_layers_are_the_last_of_their_stride_pooled_as_they_say(name: str):
+    net = load_backbone(name, "random")
+    net = replace(net, module=getattr(net.module, "network", net.module), input_px=64)
+    found = outputs(net)
+    strides = [64 // found[layer].shape[-1] for layer in net.deep]
+    assert strides == ([16, 8, 4, 4] if name == "convnext_tiny" else [16, 8, 4, 2])
+    with torch.inference_mode():
+        rows = with_layers(net, "deep").module(normal(net))
+    parts = rows.split(widths(with_layers(net, "deep"), 64), 1)[1:]
+    for layer, part in zip(net.deep, parts, strict=True):
+        ours = part.numpy()
+        maps = found[layer].numpy()
+        pooled = maps.mean((2, 3)) if layer.endswith(":mean") else maps.std((2, 3))
+        np.testing.assert_allclose(ours, pooled, rtol=1e-3, atol=1e-4 * np.abs(pooled).max())
+
+
+def test_eight_views_are_averaged_layer_by_layer():
+    net = with_layers(small("mobilenet_v2"), "deep")
+    for layer, ours in zip(net.layers, columns(net, "torch", views=8), strict=True):
+        (alone,) = columns(with_layers(small("mobilenet_v2"), layer), "torch", views=8)
+        np.testing.assert_array_equal(ours, alone)
+
+
+def test_a_transformer_gives_class_token_patch_tokens_and_its_middle(tmp_path: Path):
+    timm = pytest.importorskip("timm", reason="pip install 'histoboost[timm]'")
+    net = load_backbone("timm:test_vit", "random")
+    depth = len(net.module.blocks)
+    assert net.deep == ("norm:mean", f"blocks.{depth // 2 - 1}:mean")
+    default, mean, middle = columns(with_layers(net, "deep"), "torch")
+    np.testing.assert_array_equal(default, columns(net, "torch")[0])
+    network = timm.create_model("test_vit", num_classes=0).eval()
+    network.load_state_dict(net.module.state_dict())
+    pixels = normal(net)
+    with torch.inference_mode():
+        tokens, (half,) = network.forward_intermediates(
+            pixels, indices=[depth // 2 - 1], norm=False
+        )
+    np.testing.assert_allclose(mean, tokens[:, network.num_prefix_tokens :].mean(1), atol=1e-4)
+    np.testing.assert_allclose(middle, half.mean((2, 3)), atol=1e-4)
+
+
+def test_a_cnn_of_timm_is_tapped_at_the_same_strides():
+    pytest.importorskip("timm", reason="pip install 'histoboost[timm]'")
+    net = load_backbone("timm:resnet18", "random")
+    assert net.deep == ("layer3:mean", "layer2:mean", "layer1:std", "act1:std")
+    assert widths(with_layers(net, "deep"), 64) == [512, 256, 128, 64, 64]
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ("features.99", "no such layer; did you mean features.9"),
+        ("features.3:max", "poolings are mean, std, class"),
+        ("features.3:class", "of an output .* there is no such pooling"),
+        ("deeper layer", "give default, deep"),
+        ("", "give default, deep"),
+    ],
+)
+def test_a_layer_that_does_not_exist_is_refused_with_the_remedy(layers: str, message: str):
+    with pytest.raises(HistoboostError, match=message):
+        with_layers(small("mobilenet_v2"), layers)
+
+
+def test_a_layer_may_be_pooled_twice_and_lie_in_another():
+    net = with_layers(small("mobilenet_v2"), "features.3:std,features.3,features.3.conv.0,default")
+    assert widths(net, 64) == [24, 24, 144, 1280]
+    for layer, ours in zip(net.layers, columns(net, "torch"), strict=True):
+        (alone,) = columns(with_layers(small("mobilenet_v2"), layer), "torch")
+        np.testing.assert_array_equal(ours, alone)
+
+
+def test_names_are_parsed_each_once_in_order():
+    assert parse_layers("b.1, deep,default,b.1:mean", ("c:std",)) == (
+        "b.1:mean",
+        "default",
+        "c:std",
+    )
+    assert parse_layers("deep", ()) == ("default",)
+
+
+@pytest.fixture(scope="module")
+def deep_net() -> str:
+    """A registered network with two deep layers."""
+    name = "deep-net-of-the-tests"
+    if name not in backbone_names():
+
+        @register(name)
+        def build() -> Architecture:
+            """Two convolutions."""
+            module = nn.Sequential(
+                *(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Conv2d(4, 6, 3, stride=2)),
+                *(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+            )
+            deep = ("1:std", "2:mean")
+            return Architecture(module, "head", "3", 16, pretrained=module.state_dict, deep=deep)
+
+    return name
+
+
+def data(spots: int = 1030) -> Dataset:
+    rng = np.random.default_rng(0)
+    xy = rng.random((spots, 2)) * [60, 50]
+    image = ArrayImage(rng.integers(0, 256, (50, 60, 3), np.uint8))
+    return Dataset(Path("memory"), (Slide("S", image, xy, tuple(map(str, range(spots)))),))
+
+
+def test_every_layer_is_an_embedding_with_a_recipe_of_its_own(tmp_path: Path, deep_net: str):
+    options = {"backbone": deep_net, "patch": [8, 12], "engine": "torch"}
+    done = featurize(data(9), tmp_path / "deep", **options)
+    featurize(data(9), tmp_path / "plain", layers="default", **options)
+    deep, plain = EmbeddingStore(tmp_path / "deep"), EmbeddingStore(tmp_path / "plain")
+    names = [f"{deep_net}@{px}{end}" for px in (8, 12) for end in ("", ".1.std", ".2")]
+    assert done.embeddings == names
+    assert done.computed == 2 * 9
+    recipes = deep.embeddings("S")
+    assert set(recipes) == set(names)
+    for name in plain.embeddings("S"):
+        assert plain.embeddings("S")[name] == recipes[name]
+        np.testing.assert_array_equal(plain.read("S", name), deep.read("S", name))
+    assert recipes[names[1]].differences(recipes[names[0]]) == ['layer: "1:std", not "3"']
+    again = featurize(data(9), tmp_path / "plain", **options)
+    assert (again.computed, again.kept) == (2 * 9, 0)
+    assert plain.embeddings("S") == recipes
+
+
+def test_a_chosen_name_is_followed_by_the_layer(tmp_path: Path, deep_net: str):
+    featurize(
+        data(9), tmp_path / "store", backbone=deep_net, patch=8, name="mine", layers="2,1:std"
+    )
+    assert set(EmbeddingStore(tmp_path / "store").embeddings("S")) == {"mine.2", "mine.1.std"}
+
+
+def test_only_missing_chunks_of_a_layer_are_computed_and_written(tmp_path, deep_net, monkeypatch):
+    options = {"backbone": deep_net, "patch": 8, "engine": "torch"}
+    featurize(data(), tmp_path / "store", **options)
+    store = EmbeddingStore(tmp_path / "store")
+    name = f"{deep_net}@8.1.std"
+    whole = {each: store.read("S", each) for each in store.embeddings("S")}
+    (chunk,) = (tmp_path / "store" / "slides" / "S" / "obsm" / name).rglob("c/1/0")
+    chunk.write_bytes(b"damaged" + chunk.read_bytes()[7:])
+    written: list[tuple[str, slice]] = []
+    write = EmbeddingWriter.write
+
+    def record(self: EmbeddingWriter, rows: slice, array: np.ndarray) -> None:
+        written.append((self._name, rows))
+        write(self, rows, array)
+
+    monkeypatch.setattr(EmbeddingWriter, "write", record)
+    done = featurize(data(), tmp_path / "store", **options)
+    assert (done.computed, done.kept) == (6, 1024)
+    assert written == [(name, slice(1024, 1030))]
+    for each, rows in whole.items():
+        np.testing.assert_array_equal(store.read("S", each), rows)
+
+
+@pytest.mark.parametrize("layers", ["deep", "default"])
+def test_a_backbone_without_deep_layers_has_its_plain_embedding_only(tmp_path: Path, layers: str):
+    featurize(data(9), tmp_path / "s", backbone="stain-texture", patch=8, layers=layers)
+    assert set(EmbeddingStore(tmp_path / "s").embeddings("S")) == {"stain-texture@8"}
