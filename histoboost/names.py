@@ -105,6 +105,17 @@ def check_cell_type_names(names: Sequence[str], where: object) -> None:
             taken[column] = f"that of {name!r}"
 
 
+def layer_suffix(layer: str) -> str:
+    """What follows the name of an embedding that is not a network's last layer.
+
+    Examples
+    --------
+    >>> layer_suffix("features.13:mean"), layer_suffix("features.3:std"), layer_suffix("avgpool")
+    ('.features.13', '.features.3.std', '')
+    """
+    return "." + layer.removesuffix(":mean").replace(":", ".") if ":" in layer else ""
+
+
 def is_slide_name(name: str) -> bool:
     """Whether `check_slide_name` accepts `name`."""
     return _fault(name, _RESERVED["slide"], _SEPARATORS) is None

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from histoboost.cache.store import EmbeddingStore
 from histoboost.featurize.backbones.base import Backbone
 from histoboost.featurize.backbones.factory import load_backbone
-from histoboost.featurize.backbones.layers import suffix, widths, with_layers
+from histoboost.featurize.backbones.layers import widths, with_layers
 from histoboost.featurize.backbones.pathology import warn_if_far
 from histoboost.featurize.engines.base import Engine
 from histoboost.featurize.engines.pick import check_engine, pick_device, pick_engine
@@ -23,6 +23,7 @@ from histoboost.featurize.patch_size import PatchSize
 from histoboost.featurize.recipe import recipe
 from histoboost.featurize.stain import normalised
 from histoboost.featurize.summary import FeaturizeSummary
+from histoboost.names import layer_suffix
 from histoboost.progress import Advance, progress
 from histoboost.slides.align.apply import AlignmentChoice, alignment_of, move_spots
 from histoboost.slides.align.estimate import Alignment
@@ -136,7 +137,9 @@ class Run:
     ) -> FeaturizeSummary:
         """Store the spots and the embeddings of all slides; `quiet` shows no progress."""
         names = [
-            name + suffix(layer) for _, name in self._request.sizes for layer in self._net.layers
+            name + layer_suffix(layer)
+            for _, name in self._request.sizes
+            for layer in self._net.layers
         ]
         clock, summary, self._load_s = Clock(), FeaturizeSummary(embeddings=names), 0.0
         total = 0 if quiet else self.patches(queue)
@@ -253,7 +256,7 @@ class Run:
     ) -> list[Sink]:
         """Where the embeddings of one patch size go, one for each layer."""
         slide, request = opened.slide, self._request
-        names = [base + suffix(layer) for layer in self._net.layers]
+        names = [base + layer_suffix(layer) for layer in self._net.layers]
         recipes = [
             recipe(
                 self._net,

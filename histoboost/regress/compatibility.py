@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from histoboost.cache.recipe import Recipe
 from histoboost.errors import BadInput, HistoboostWarning
-from histoboost.names import default_embedding_name
+from histoboost.names import default_embedding_name, layer_suffix
 
 if TYPE_CHECKING:
     from histoboost.cache.store import EmbeddingStore
@@ -60,10 +60,10 @@ def warn_of_training_slides(slides: Sequence[str], training: Sequence[str]) -> N
 
 def _commands(location: str, missing: Recipes) -> list[str]:
     """What makes these embeddings; empty where a recipe does not tell."""
-    commands: dict[tuple[str, ...], list[str]] = {}
+    commands: dict[tuple[str, ...], tuple[list[str], list[str]]] = {}
     for name, fields in missing.items():
         if fields.get("source") == "import":
-            commands[("histoboost", "cache", "import", location, name, "DIR")] = []
+            commands[("histoboost", "cache", "import", location, name, "DIR")] = ([], [])
             continue
         if "backbone" not in fields or not {"patch_px", "patch_um"} & fields.keys():
             return []
@@ -72,13 +72,18 @@ def _commands(location: str, missing: Recipes) -> list[str]:
         backbone = str(fields["backbone"])
         featurize = ("histoboost", "featurize", "DATA", location, "--backbone", backbone)
         command = featurize + _options(fields)
-        if name == default_embedding_name(backbone, side):
-            commands.setdefault(command, []).append(side)
-        else:
-            commands[(*command, "--name", name)] = [side]
+        layer = str(fields.get("layer", ""))
+        base = name.removesuffix(layer_suffix(layer))
+        if base != default_embedding_name(backbone, side):
+            command += ("--name", base)
+        sides, layers = commands.setdefault(command, ([], []))
+        sides.append(side)
+        layers.append(layer if ":" in layer else "default")
     return [
-        shlex.join(command) + (f" --patch {','.join(sides)}" if sides else "")
-        for command, sides in commands.items()
+        shlex.join(command)
+        + (f" --layers {','.join(dict.fromkeys(layers))}" if set(layers) - {"default"} else "")
+        + (f" --patch {','.join(dict.fromkeys(sides))}" if sides else "")
+        for command, (sides, layers) in commands.items()
     ]
 
 

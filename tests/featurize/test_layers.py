@@ -261,3 +261,13 @@ def test_only_missing_chunks_of_a_layer_are_computed_and_written(tmp_path, deep_
 def test_a_backbone_without_deep_layers_has_its_plain_embedding_only(tmp_path: Path, layers: str):
     featurize(data(9), tmp_path / "s", backbone="stain-texture", patch=8, layers=layers)
     assert set(EmbeddingStore(tmp_path / "s").embeddings("S")) == {"stain-texture@8"}
+
+
+def test_the_manual_lists_the_layers_of_every_network():
+    page = Path(__file__).parents[2] / "docs" / "foundation-models.md"
+    lines = page.read_text(encoding="utf-8").splitlines()
+    for name, network in NETWORKS.items():
+        cells = " | ".join(
+            f"`{layer}`" for layer in (name, network.layer, *network.deep.split(","))
+        )
+        assert f"| {cells} |" in lines

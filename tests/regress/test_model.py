@@ -89,6 +89,15 @@ def test_globs_are_resolved_when_training_so_that_a_richer_store_changes_nothing
             "--patch 32",
         ),
         (
+            {
+                "net@32": {"backbone": "net", "patch_px": 32, "layer": "pool"},
+                "net@32.b.3": {"backbone": "net", "patch_px": 32, "layer": "b.3:mean"},
+                "net@64.b.1.std": {"backbone": "net", "patch_px": 64, "layer": "b.1:std"},
+            },
+            "histoboost featurize DATA STORE --backbone net --layers default,b.3:mean,b.1:std "
+            "--patch 32,64",
+        ),
+        (
             {"net@32": {"backbone": "net", "patch_px": 32, "tuned_on": []}},
             "histoboost featurize DATA STORE --backbone net --weights FILE --patch 32",
         ),

@@ -54,13 +54,6 @@ def parse_layers(given: str, deep: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def suffix(layer: str) -> str:
-    """What an embedding's name ends in: nothing, ``.features.13`` or ``.features.3.std``."""
-    if layer == "default":
-        return ""
-    return "." + layer.removesuffix(":mean").replace(":", ".")
-
-
 def with_layers(net: Backbone, layers: str) -> Backbone:
     """`net` with a module whose columns are those of all `layers`, one after the other.
 
