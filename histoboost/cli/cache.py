@@ -35,7 +35,7 @@ def list_(store: str, json_path: str | None) -> None:
 
     opened = EmbeddingStore(store, mode="r")
     rows = opened.summary()
-    awaited = opened.pending_slides()
+    awaited, old = opened.pending_slides(), opened.pending_labels()
     columns = ["embedding", "slides", "shape", "size", "backbone", "weights", "complete"]
     cells = []
     for row in rows:
@@ -50,9 +50,10 @@ def list_(store: str, json_path: str | None) -> None:
         echo(f"{store}: no embeddings yet")
     if awaited:
         echo(f"Missing slides: {', '.join(awaited)}. Run the same featurize command again.")
-    if old := opened.pending_labels():
+    if old:
         echo(f"With old labels: {', '.join(old)}. Run the same cache relabel again.")
-    write_json(json_path, {"embeddings": [row.to_json() for row in rows], "awaited": awaited})
+    found = [row.to_json() for row in rows]
+    write_json(json_path, {"embeddings": found, "awaited": awaited, "old_labels": old})
 
 
 def _lacking(row: EmbeddingRow) -> str:

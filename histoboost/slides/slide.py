@@ -91,6 +91,13 @@ class Slide:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_opened", self._stamp())
 
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        now = self._stamp()
+        if now and self._opened and now[1] == self._opened[1]:
+            # Another machine may have a copy of its own, of another age.
+            object.__setattr__(self, "_opened", now)
+
     def check_unchanged(self) -> None:
         """Refuse pixels from another file than the one that was there with the spots.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -138,7 +139,7 @@ def test_a_relabelling_killed_at_any_step_is_completed_by_the_same_call(
 
 
 def test_a_relabelling_cut_off_between_two_slides_is_known_and_mended(
-    labelled, table, put, rows, monkeypatch
+    labelled, table, put, rows, tmp_path, monkeypatch
 ):
     for slide in ("S_2", "S_3"):
         labelled.write_spots(table(slide))
@@ -161,8 +162,10 @@ def test_a_relabelling_cut_off_between_two_slides_is_known_and_mended(
         result = CliRunner().invoke(main, arguments)
         assert result.exit_code == 2
         assert "S_2, S_3 have their old labels" in result.stderr
-    listed = CliRunner().invoke(main, ["cache", "list", labelled.location])
+    found = tmp_path / "found.json"
+    listed = CliRunner().invoke(main, ["cache", "list", labelled.location, "--json", str(found)])
     assert "With old labels: S_2, S_3." in listed.output
+    assert json.loads(found.read_text())["old_labels"] == ["S_2", "S_3"]
     assert labelled.relabel(new[1:2]) != {}  # another run that does a part of it
     assert labelled.pending_labels() == ["S_3"]
     assert list(labelled.relabel(new)) == ["S_3"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import shutil
 from pathlib import Path
 
@@ -31,3 +33,13 @@ def test_spots_are_not_put_on_pixels_of_a_file_that_took_the_place_of_theirs(
     assert EmbeddingStore(tmp_path / "store").slides() == []
     featurize(open_dataset(path), tmp_path / "store", backbone="stain-texture", patch=[16])
     assert EmbeddingStore(tmp_path / "store").slides() == ["S_1", "S_2", "S_3"]
+
+
+def test_a_copy_of_the_file_on_another_machine_may_be_of_another_age(tmp_path: Path) -> None:
+    write_phantom(tmp_path / "data.h5", slides=2, spots=12)
+    slide = open_dataset(tmp_path / "data.h5").slides[0]
+    sent = pickle.dumps(slide)
+    os.utime(tmp_path / "data.h5", (0, 0))
+    pickle.loads(sent).check_unchanged()
+    with pytest.raises(HistoboostError, match="has changed"):
+        slide.check_unchanged()
