@@ -82,8 +82,8 @@ def evaluate(
 
 
 def _print_resources(result: dict[str, Any], types: int, jobs: int | None) -> None:
-    from histoboost.regress.budget import plan
+    from histoboost.regress.budget import processes
 
-    echo(f"used      {plan(types, jobs)}")
+    echo(f"used      {processes(types, jobs)} processes of one thread")
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in result["seconds"].items())
     echo(f"seconds   {seconds}")

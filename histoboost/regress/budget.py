@@ -7,7 +7,6 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import joblib
 from threadpoolctl import ThreadpoolController
@@ -15,69 +14,30 @@ from threadpoolctl import ThreadpoolController
 from histoboost.errors import HistoboostWarning
 
 
-@dataclass(frozen=True)
-class Budget:
-    """Processes side by side, and threads in each; their product never exceeds `cores`.
+def processes(tasks: int, jobs: int | None = None) -> int:
+    """How many processes of one thread to run side by side for equal tasks, `jobs` at most.
 
-    Attributes
-    ----------
-    cores : int
-        Cores that this run may use (affinity, cgroup limits and ``--jobs`` count).
-    jobs : int
-        Processes side by side.
-    threads : int
-        Threads in each of them.
-    """
-
-    cores: int
-    jobs: int
-    threads: int
-
-    def __str__(self) -> str:
-        return f"{self.jobs} jobs x {self.threads} threads on {self.cores} cores"
-
-
-def plan(tasks: int, jobs: int | None = None) -> Budget:
-    """Divide the cores among `tasks` equal tasks.
-
-    Parameters
-    ----------
-    tasks : int
-        Tasks that could run side by side.
-    jobs : int, optional
-        Cores to use at most; all that this process may use by default.
-
-    Returns
-    -------
-    Budget
-        Processes of one thread each: growing small trees with several threads waits at barriers
-        more than it gains, and many times as long where another program wants the cores. One
-        process where this one cannot fork.
+    Growing small trees with several threads waits at barriers more than it gains, and many times
+    as long where another program wants the cores. One process where this one cannot fork.
     """
     cores = allowed_cores("jobs", jobs)
-    return Budget(cores, max(1, min(cores, tasks)) if can_fork() else 1, 1)
+    return max(1, min(cores, tasks)) if can_fork() else 1
 
 
-def allowed_cores(option: str, asked: int | None) -> int:
-    """How many cores to use: as asked, but never more than this process may use.
+def allowed_cores(option: str, wanted: int | None) -> int:
+    """How many cores to use: as many as wanted (None: all), never more than this process may use.
 
     Cores that affinity or a cgroup withholds do not count; what runs beyond them only waits.
-
-    Parameters
-    ----------
-    option : str
-        What the warning calls the wish, such as ``"jobs"``.
-    asked : int or None
-        None asks for all; more than there are is answered with a warning.
+    `option` is what the warning calls the wish, such as ``"jobs"``.
     """
     cores = int(joblib.cpu_count())
-    if asked is not None and asked > cores:
+    if wanted is not None and wanted > cores:
         warnings.warn(
-            f"{option}: {asked} asked for, but this process may use {cores} cores; using {cores}",
+            f"{option}: {wanted} requested, but this process may use {cores} cores; using {cores}",
             HistoboostWarning,
             stacklevel=4,
         )
-    return cores if asked is None else max(1, min(asked, cores))
+    return cores if wanted is None else max(1, min(wanted, cores))
 
 
 @contextmanager

@@ -35,18 +35,10 @@ _one_at_a_time = threading.Lock()
 
 @dataclass(frozen=True)
 class Source:
-    """What a worker has to read.
+    """What a worker has to read: slides of a store, in the order that folds count them in.
 
-    Attributes
-    ----------
-    location : str
-        The store.
-    slides : tuple of str
-        In the order that folds count them in.
-    features, standardize : str
-        See `Setup`.
-    digest : str
-        Of the caller's layout: a store that has changed since is read again, or refused.
+    `digest` is that of the caller's layout: a store that has changed since is read again, or
+    refused.
     """
 
     location: str

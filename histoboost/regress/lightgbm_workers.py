@@ -23,7 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.errors import HistoboostError
-from histoboost.regress.budget import Budget
 
 if TYPE_CHECKING:
     import lightgbm as lgb
@@ -85,14 +84,14 @@ def bin_features(
     return data.construct()
 
 
-def train_one(task: Task, index: int, threads: int) -> str:
+def train_one(task: Task, index: int) -> str:
     """The model of target `index` in LightGBM's text format, which keeps every number exactly.
 
     It equals that of ``lightgbm.train`` on a dataset of its own, to the last bit.
     """
     import lightgbm as lgb
 
-    params = {**task.params, "seed": task.seeds[index], "num_threads": threads}
+    params = {**task.params, "seed": task.seeds[index], "num_threads": 1}
     task.data.set_label(task.targets[:, index])
     held_out: list[lgb.Dataset] = []
     callbacks: list[Any] = []
@@ -126,11 +125,11 @@ def _begin_worker() -> None:
 
 def _worker(index: int) -> str:
     assert _task is not None  # inherited through fork
-    return train_one(_task, index, threads=1)
+    return train_one(_task, index)
 
 
-def train_all(task: Task, budget: Budget) -> list[str]:
-    """Train the models of all targets, `budget.jobs` side by side.
+def train_all(task: Task, processes: int) -> list[str]:
+    """Train the models of all targets, so many side by side.
 
     Raises
     ------
@@ -139,15 +138,15 @@ def train_all(task: Task, budget: Budget) -> list[str]:
     """
     global _task
     targets = range(task.targets.shape[1])
-    if budget.jobs == 1 or len(targets) == 1:
-        return [train_one(task, index, budget.threads) for index in targets]
+    if processes == 1 or len(targets) == 1:
+        return [train_one(task, index) for index in targets]
     fork = multiprocessing.get_context("fork")
     _task = task
     try:
         # Python warns of forking beside other threads; the workers touch nothing of theirs.
         with (
             warnings.catch_warnings(action="ignore", category=DeprecationWarning),
-            ProcessPoolExecutor(budget.jobs, fork, _begin_worker) as pool,
+            ProcessPoolExecutor(processes, fork, _begin_worker) as pool,
         ):
             return list(pool.map(_worker, targets))
     except BrokenProcessPool as error:

@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from histoboost.errors import BadInput
-from histoboost.regress.budget import plan
+from histoboost.regress.budget import allowed_cores, processes
 from histoboost.regress.lightgbm_text import checked_trees
 from histoboost.regress.lightgbm_workers import Blocks, Task, bin_features, train_all
 
@@ -157,17 +157,17 @@ class MultiTargetLGBM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         patience : int
             See `stop_on`.
         """
-        budget = plan(targets.shape[1], self.n_jobs)
+        cores = allowed_cores("jobs", self.n_jobs)
         params = self.lightgbm_params(blocks[0].shape[1])
-        data = bin_features(blocks, params, budget.cores, weight)
+        data = bin_features(blocks, params, cores, weight)
         held_out = None
         if stop_on is not None:
-            binned = bin_features(stop_on[0], params, budget.cores, reference=data)
+            binned = bin_features(stop_on[0], params, cores, reference=data)
             held_out = (binned, stop_on[1])
         start = check_random_state(self.random_state).randint(2**31 - 1) % 2**24
         seeds = [start + 127 * index for index in range(targets.shape[1])]
         task = Task(data, targets, params, self.n_estimators, seeds, held_out, patience)
-        return self._take(train_all(task, budget))
+        return self._take(train_all(task, processes(targets.shape[1], cores)))
 
     def lightgbm_params(self, n_features: int) -> dict[str, Any]:
         """The parameters that `lightgbm.train` gets, apart from seed and threads."""
@@ -219,7 +219,7 @@ class MultiTargetLGBM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             # Raw scores of a plain regression are the predictions.
             return np.asarray(booster.predict(X, raw_score=True, num_threads=1))
 
-        with ThreadPoolExecutor(plan(len(self.texts_), self.n_jobs).cores) as pool:
+        with ThreadPoolExecutor(allowed_cores("jobs", self.n_jobs)) as pool:
             return np.stack(list(pool.map(one, self._boosters)), axis=1)
 
     @property

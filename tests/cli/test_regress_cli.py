@@ -46,7 +46,7 @@ def test_evaluate_prints_the_baselines_and_writes_json(store: str, tmp_path: Pat
         "mean-rank",
         "S_2",
         "Prediction intervals of 80%",
-        "jobs x",
+        "processes of one thread",
         "seconds",
     ):
         assert word in result.output
