@@ -23,8 +23,8 @@ from histoboost.featurize.workers import embed_on_cluster, embed_on_gpus
 from histoboost.names import check_embedding_name, default_embedding_name
 from histoboost.slides.align.apply import alignment_choices, move_spots
 from histoboost.slides.align.estimate import Alignment
+from histoboost.slides.checks import check_slide
 from histoboost.slides.groups import with_groups
-from histoboost.slides.inspect import check_slide
 from histoboost.slides.pixels import read_pixels
 from histoboost.slides.readers import open_dataset
 from histoboost.slides.slide import Dataset, Slide

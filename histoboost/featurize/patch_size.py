@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from histoboost.errors import BadInput
+from histoboost.errors import BadInput, warn
 from histoboost.slides.slide import Slide
 
 #: A patch may be this many times the slide's longer side: beyond, it shows mirror images only.
@@ -83,6 +83,11 @@ def parse_sizes(patch: Patch | Iterable[Patch], slides: Sequence[Slide]) -> list
     ------
     HistoboostError
         If one is no size, or has none on a slide, or is far larger than it.
+
+    Warns
+    -----
+    HistoboostWarning
+        If a size in pixels means other lengths on slides of known scale.
     """
     given = [patch] if isinstance(patch, int | str | PatchSize) else patch
     parts = [p for one in given for p in (one.split(",") if isinstance(one, str) else [one])]
@@ -103,6 +108,15 @@ def parse_sizes(patch: Patch | Iterable[Patch], slides: Sequence[Slide]) -> list
                     f"{height}; give a smaller --patch"
                 )
             taken[px] = size
+    in_px = next((size for size in sizes if size.unit == "px"), None)
+    scales = {slide.um_per_px: slide.name for slide in slides if slide.um_per_px is not None}
+    if in_px is not None and scales and max(scales) > 1.1 * min(scales):
+        low, high = min(scales), max(scales)
+        warn(
+            f"--patch {in_px}: {in_px.amount * low:.3g} um on slide {scales[low]} but "
+            f"{in_px.amount * high:.3g} um on slide {scales[high]}; give --patch in um to see as "
+            "much on each"
+        )
     return sizes
 
 

@@ -27,7 +27,7 @@ from histoboost.names import layer_suffix
 from histoboost.progress import Advance, progress
 from histoboost.slides.align.apply import AlignmentChoice, alignment_of, move_spots
 from histoboost.slides.align.estimate import Alignment
-from histoboost.slides.inspect import check_slide
+from histoboost.slides.checks import check_slide
 from histoboost.slides.pixels import SlidePixels, read_pixels
 from histoboost.slides.slide import Slide
 from histoboost.slides.thumbnail import thumbnail

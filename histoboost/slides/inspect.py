@@ -2,83 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from histoboost.errors import BadInput, HistoboostError
+from histoboost.errors import HistoboostError
 from histoboost.slides.align.estimate import align, misalignment
+from histoboost.slides.checks import Problem, implausible_spots, spot_problems
 from histoboost.slides.slide import Dataset, Slide
 from histoboost.spots import spot_pitch
 
 #: Problems under which nothing can be said about where the spots belong.
-NO_POSITION = ("no-spots", "coordinates", "pixels", "flat-image")
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing wrong with a slide.
-
-    Attributes
-    ----------
-    slide : str
-    kind : str
-        A word for programs, such as ``"outside"``.
-    message : str
-        One line for people; names the remedy.
-    """
-
-    slide: str
-    kind: str
-    message: str
-
-
-def spot_problems(slide: Slide) -> list[Problem]:
-    """What keeps the spots of a slide from being used; looks at no pixels."""
-    found = []
-
-    def add(kind: str, message: str) -> None:
-        found.append(Problem(slide.name, kind, message))
-
-    height, width = slide.image.shape
-    x, y = slide.xy[:, 0], slide.xy[:, 1]
-    if len(slide.xy) == 0:
-        add("no-spots", "there are no spots; remove the slide or fill its spot table")
-    bad = np.asarray(~np.isfinite(slide.xy).all(axis=1))
-    if bad.any():
-        add(
-            "coordinates",
-            f"{bad.sum()} of {len(bad)} spots have coordinates that are not finite "
-            f"(first: spot {slide.spot_ids[int(bad.argmax())]}); remove these spots",
-        )
-    with np.errstate(invalid="ignore"):
-        outside = ~bad & ((x < 0) | (y < 0) | (x > width) | (y > height))
-    if outside.any():
-        first = int(outside.argmax())
-        swapped = not ((y < 0) | (x < 0) | (y > width) | (x > height))[~bad].any()
-        add(
-            "outside",
-            f"{outside.sum()} of {len(bad)} spots lie outside the image of {width} x {height} px "
-            f"(first: spot {slide.spot_ids[first]} at x = {x[first]:g}, y = {y[first]:g}); "
-            + ("x and y may be swapped" if swapped else "check that x and y are in its pixels"),
-        )
-    if slide.abundance is not None:
-        odd = ~np.isfinite(slide.abundance)
-        if odd.any():
-            name = slide.cell_types[int(odd.any(axis=0).argmax())]
-            add(
-                "abundance",
-                f"{odd.any(axis=1).sum()} spots have abundances that are not finite "
-                f"(first in column {name}); remove these spots or fill them in",
-            )
-    return found
-
-
-def check_slide(slide: Slide, source: str = "") -> None:
-    """Refuse a slide whose spots cannot be used; `source` begins the message."""
-    for problem in spot_problems(slide):
-        raise BadInput(f"{source}slide {slide.name}: {problem.message}")
+NO_POSITION = ("no-spots", "coordinates", "corner", "pitch", "pixels", "flat-image")
 
 
 def inspect(dataset: Dataset) -> dict[str, Any]:
@@ -93,7 +29,8 @@ def inspect(dataset: Dataset) -> dict[str, Any]:
     """
     slides, problems = [], []
     for slide in dataset.slides:
-        found = [*spot_problems(slide), *_image_problems(slide), *_label_problems(slide)]
+        doubts = implausible_spots(slide)
+        found = [*spot_problems(slide), *doubts, *_image_problems(slide), *_label_problems(slide)]
         if not any(problem.kind in NO_POSITION for problem in found):
             found += _alignment_problems(slide)
         problems += [asdict(problem) for problem in found]

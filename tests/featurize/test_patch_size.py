@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.errors import HistoboostError
+from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.featurize import featurize
 from histoboost.featurize.patch_size import PatchSize, parse_sizes
 from histoboost.phantom import phantom_slide
@@ -90,3 +90,18 @@ def test_stain_normalisation_changes_the_numbers_and_the_recipe(tmp_path, slide)
         assert any(line.startswith("stain") for line in recipes[a].differences(recipes[b]))
     with pytest.raises(HistoboostError, match="stain"):
         featurize(data, store, backbone="stain-texture", patch=[20], stain="macenko", name="none")
+
+
+@pytest.mark.parametrize("patch", [[64], ["64px", "110um"]])
+def test_pixels_on_slides_of_other_scale_are_warned_of(patch):
+    slides = [phantom_slide(name, spots=10, pitch_px=px) for name, px in (("A", 20), ("B", 40))]
+    with pytest.warns(HistoboostWarning, match="160 um on slide B but 320 um on slide A"):
+        parse_sizes(patch, slides)
+
+
+@pytest.mark.parametrize("patch", [["55um"], [64]])
+def test_one_scale_or_patches_in_um_are_not_warned_of(patch, recwarn):
+    pitches = (20, 40) if patch == ["55um"] else (20, 20)
+    slides = [phantom_slide(str(i), spots=10, pitch_px=px) for i, px in enumerate(pitches)]
+    parse_sizes(patch, slides)
+    assert not recwarn.list

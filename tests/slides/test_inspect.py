@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from histoboost.errors import BadInput, HistoboostError
+from histoboost.slides.checks import check_slide
 from histoboost.slides.images.array import ArrayImage
-from histoboost.slides.inspect import check_slide, inspect
+from histoboost.slides.inspect import inspect
 from histoboost.slides.slide import Dataset, Slide
 from histoboost.spots import spot_pitch
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from histoboost.errors import BadInput, warn
 from histoboost.slides.align.estimate import Alignment, align, misalignment
 from histoboost.slides.align.table import read_table
-from histoboost.slides.inspect import check_slide
+from histoboost.slides.checks import check_slide, implausible_spots
 from histoboost.slides.slide import Dataset, Slide
 
 #: With more than this share of spots on tissue `featurize` looks no further for misalignment.
@@ -67,7 +67,19 @@ def alignment_of(slide: Slide, choice: AlignmentChoice) -> Alignment:
     choice : {"none", "auto"} or Alignment
         ``"none"``: nothing moves, but a slide that looks misaligned is warned about;
         ``"auto"``: what `align` is confident of, with a warning where it is not; otherwise this.
+
+    Warns
+    -----
+    HistoboostWarning
+        Also where the spots, once moved, are hardly where they are said to be.
     """
+    found = _alignment_of(slide, choice)
+    for problem in implausible_spots(move_spots(slide, found)):
+        warn(f"slide {slide.name}: {problem.message}")
+    return found
+
+
+def _alignment_of(slide: Slide, choice: AlignmentChoice) -> Alignment:
     if isinstance(choice, Alignment):
         return choice
     if choice == "auto":

@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
+from scipy.spatial import cKDTree
 
 from histoboost.slides.tissue import block_mean, otsu
 
@@ -66,6 +67,17 @@ def on_tissue(
     """Whether each spot (N, 2) lies on tissue; spots beyond the image do not."""
     belief = believe(density, block, pitch, 0.5, int(pitch / block))
     return np.asarray(look_up(belief.tissue, xy, belief.cell, -np.inf) > np.log(0.5))
+
+
+def covered_tissue(xy: Array, density: NDArray[np.float32], block: int, pitch: float) -> float:
+    """Share of the tissue that lies within 1.5 pitches of a spot; 1 where there is no tissue."""
+    belief = believe(density, block, pitch, 0.5, 3)
+    rows, columns = np.nonzero(belief.tissue > np.log(0.5))
+    if not len(rows):
+        return 1.0
+    cells = (np.stack([columns, rows], axis=1) + 0.5) * belief.cell
+    distance, _ = cKDTree(xy).query(cells, distance_upper_bound=1.5 * pitch)
+    return float(np.isfinite(distance).mean())
 
 
 def _log_density(density: NDArray[np.float32], block: int, pitch: float) -> Array:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from histoboost.slides.align.belief import contrast, on_tissue
+from histoboost.slides.align.belief import contrast, covered_tissue, on_tissue
 from histoboost.slides.align.registration import Transform, register
+from histoboost.slides.checks import MIN_SPOTS, implausible_spots
 from histoboost.slides.slide import Slide
 from histoboost.slides.tissue import stain_density
 from histoboost.spots import spot_pitch
@@ -20,11 +21,13 @@ WORTH_MOVING = 0.25
 MISALIGNED = 0.5
 
 #: What an answer must show before it is trusted (see `Registration`).
-MIN_SPOTS = 20
 MIN_CONTRAST = 2.0
 MAX_SPREAD = 0.75
 MAX_DISAGREEMENT = 0.75
 MIN_SPOTS_ON_TISSUE = 0.75
+
+#: Spots over less than this share of the tissue are hardly where they are said to be.
+MIN_COVERED = 0.05
 MIN_EMPTY_ON_GLASS = 0.6
 
 
@@ -55,6 +58,8 @@ class Alignment:
     spread : float or None
         95 of 100 resamplings of the slide's regions put the spots within this many pitches of
         the best transform.
+    implausible : bool
+        Whether the spots are hardly where they are said to be, as `reason` says.
     """
 
     slide: str
@@ -67,6 +72,7 @@ class Alignment:
     reason: str = ""
     estimate: Transform | None = None
     spread: float | None = None
+    implausible: bool = False
 
     @property
     def transform(self) -> Transform:
@@ -94,6 +100,9 @@ def align(slide: Slide, *, unless_on_tissue: float = 1.0) -> Alignment:
     Alignment
         Without confidence it changes nothing and says why.
     """
+    for problem in implausible_spots(slide):
+        if problem.kind != "same-place":
+            return Alignment(slide.name, reason=problem.message)
     xy = slide.xy[np.isfinite(slide.xy).all(axis=1)]
     pitch = spot_pitch(xy)
     if len(xy) < MIN_SPOTS or not pitch:
@@ -104,6 +113,13 @@ def align(slide: Slide, *, unless_on_tissue: float = 1.0) -> Alignment:
     unchanged = Alignment(slide.name, tissue_before=before, tissue_after=before)
     if contrast(density, block, pitch) < MIN_CONTRAST:
         return replace(unchanged, reason="the image does not show tissue beside glass")
+    covered = covered_tissue(xy, density, block, pitch)
+    if covered < MIN_COVERED:
+        reason = (
+            f"the spots lie over {covered:.1%} of the tissue only; their coordinates may be "
+            "pixels of another image"
+        )
+        return replace(unchanged, reason=reason, implausible=True)
     if before > unless_on_tissue:
         return replace(unchanged, reason="nearly all spots lie on tissue, not looked at further")
     found = register(xy, slide.image.shape, pitch, density, block)
@@ -161,6 +177,8 @@ def misalignment(slide: Slide, alignment: Alignment) -> str | None:
     alignment : Alignment
         What `align` found.
     """
+    if alignment.implausible:
+        return alignment.reason
     pitch = spot_pitch(slide.xy)
     if not alignment.changes or pitch is None:
         return None
