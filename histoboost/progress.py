@@ -107,7 +107,7 @@ def _bar(description: str, total: int, unit: str) -> Iterator[Advance]:
 
     class Left(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text("" if pace.left_s is None else _clock(pace.left_s))
+            return Text("" if pace.left_s is None else clock(pace.left_s))
 
     columns = (TextColumn("{task.description}"), BarColumn(), "{task.completed:,}/{task.total:,}")
     with Progress(*columns, Rate(), Left(), console=Console(stderr=True), transient=True) as bar:
@@ -120,7 +120,7 @@ def _bar(description: str, total: int, unit: str) -> Iterator[Advance]:
         yield advance
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """Hours, minutes and seconds, such as ``0:02:05``."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

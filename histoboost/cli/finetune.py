@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -19,15 +20,7 @@ from histoboost.cli.options import (
 )
 from histoboost.cli.scores import print_scores
 from histoboost.errors import BadInput, require
-from histoboost.finetune.presets import (
-    BATCH_NORM,
-    LOSSES,
-    MONITORS,
-    PRESETS,
-    TARGETS,
-)
-
-F = TypeVar("F", bound=Callable[..., Any])
+from histoboost.finetune.presets import PRESETS, Settings
 
 
 class Numbers(CommaList):
@@ -47,15 +40,32 @@ class Numbers(CommaList):
             self.fail(f"{value!r} is not a list of whole numbers", param, ctx)
 
 
-def setting(flag: str, kind: Any, help: str) -> Callable[[F], F]:
-    """An option of the recipe; its help lists the value of each preset."""
-    field = flag.split("/")[0].removeprefix("--").replace("-", "_")
-    values = [_show(getattr(settings, field)) for settings in PRESETS.values()]
-    if len(set(values)) == 1:
+#: How the fields of `Settings` are read, by their annotation.
+TYPES: dict[str, Any] = {
+    "tuple[str, ...]": CommaList(),
+    "tuple[int, ...]": Numbers(),
+    "int | None": int,
+    "int": int,
+    "float": float,
+    "bool": bool,
+}
+
+
+def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """An option for every field of `Settings`; its help lists the value of each preset."""
+    for field in reversed(dataclasses.fields(Settings)):
+        flag = "--" + field.name.replace("_", "-")
+        if field.type == "bool":
+            flag += f"/--no-{field.name}"
+        choices = field.metadata["choices"]
+        kind = click.Choice(choices) if choices else TYPES[str(field.type)]
+        values = [_show(getattr(settings, field.name)) for settings in PRESETS.values()]
         default = values[0]
-    else:
-        default = "; ".join(f"{name}: {v}" for name, v in zip(PRESETS, values, strict=True))
-    return click.option(flag, field, type=kind, default=None, help=f"{help}  [{default}]")
+        if len(set(values)) > 1:
+            default = "; ".join(f"{name}: {v}" for name, v in zip(PRESETS, values, strict=True))
+        help = f"{field.metadata['help']}  [{default}]"
+        command = click.option(flag, field.name, type=kind, default=None, help=help)(command)
+    return command
 
 
 def _show(value: object) -> str:
@@ -103,43 +113,7 @@ def _show(value: object) -> str:
     help="Training slides that decide when to stop.",
 )
 @alignment_option
-@setting("--backbones", CommaList(), "Networks of the ensemble; repeats allowed.")
-@setting(
-    "--weights",
-    CommaList(),
-    "Initial weights: pretrained, random, a file, or a folder with <backbone>.pth.",
-)
-@setting("--patch", Numbers(), "Sides of the patches, in pixels of the slide.")
-@setting("--input-px", int, "Side to which patches are resized, in pixels.")
-@setting("--batch-norm", click.Choice(BATCH_NORM), "Statistics of batch norm during training.")
-@setting("--coords", int, "Width of the MLP on the coordinates; 0 omits coordinates.")
-@setting("--hidden", Numbers(), "Widths of the dense layers before the output.")
-@setting("--dropout", float, "Dropout probability before each dense layer.")
-@setting("--target", click.Choice(TARGETS), "Transformation of the abundances to learn.")
-@setting("--loss", click.Choice(LOSSES), "Loss; soft-spearman needs --target rank.")
-@setting("--temperature", float, "Softness of the ranks in soft-spearman.")
-@setting("--learning-rate", float, "Initial learning rate of Adam.")
-@setting("--weight-decay", float, "Weight decay of Adam.")
-@setting("--clip", float, "Maximum norm of the gradient; 0 for no limit.")
-@setting("--batch-size", int, "Spots per batch.")
-@setting("--epochs", int, "Maximum number of epochs.")
-@setting("--epoch-spots", int, "Spots drawn per epoch; 0 for all.")
-@setting(
-    "--plateau-patience",
-    int,
-    "Epochs without improvement before the learning rate is reduced; 0 for never.",
-)
-@setting("--plateau-factor", float, "Factor that multiplies the learning rate on a plateau.")
-@setting("--patience", int, "Epochs without improvement before training stops; 0 for never.")
-@setting("--monitor", click.Choice(MONITORS), "Quantity that must improve on the stopping slide.")
-@setting("--flip/--no-flip", bool, "Random flips.")
-@setting("--rotation", float, "Random rotation up to this angle in degrees.")
-@setting("--zoom", float, "Random zoom up to this fraction.")
-@setting("--brightness", float, "Random change of brightness up to this fraction.")
-@setting("--contrast", float, "Random change of contrast up to this fraction.")
-@setting("--translation", float, "Random shift up to this fraction of the side.")
-@setting("--augment-group", int, "Number of spots augmented in the same way.")
-@setting("--seed", int, "Random seed of the first network; the next ones follow.")
+@settings_options
 @device_option
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; all allowed by default.")
 @click.option(
@@ -185,9 +159,9 @@ def finetune(
     import torch
 
     from histoboost.featurize.engines.pick import pick_device
+    from histoboost.finetune.plan import plan_models
     from histoboost.finetune.presets import preset as recipe
-    from histoboost.finetune.run import folds_of, train_folds
-    from histoboost.finetune.score import score_folds
+    from histoboost.finetune.run import score_models, train_models
     from histoboost.regress.budget import allowed_cores
     from histoboost.slides.align.apply import aligned
     from histoboost.slides.groups import with_groups
@@ -203,27 +177,30 @@ def finetune(
     if groups is not None:
         dataset = with_groups(dataset, groups)
     dataset = aligned(dataset, alignment)
-    folds = folds_of(
-        dataset, Path(out), slides, cross_validate=cross_validate, held_out=held_out, by=group_by
-    )
-    if json_path is not None and not folds[0].held_out:
-        raise BadInput("--json: no slide is scored; add --held-out or --cross-validate")
-    torch.set_num_threads(allowed_cores("threads", threads))
-    trained = train_folds(
+    plans = plan_models(
         dataset,
+        Path(out),
         settings,
-        folds,
         slides=slides,
+        held_out=held_out,
+        cross_validate=cross_validate,
+        group_by=group_by,
         stop_on=stop_on,
         alignment=alignment,
+    )
+    if json_path is not None and not plans[0].held_out:
+        raise BadInput("--json: no slide is scored; add --held-out or --cross-validate")
+    torch.set_num_threads(allowed_cores("threads", threads))
+    trained = train_models(
+        plans,
         device=pick_device(device),
         checkpoint_s=60 * checkpoint_minutes,
         tell=lambda line: echo(line, err=True),
     )
     for one in trained:
-        echo(f"{one.fold.folder}: trained, {one.ensemble.fit_seconds():,.0f} s")
-    if folds[0].held_out:
-        scores = score_folds(dataset, trained, model=preset, group_by=group_by, slides=slides)
+        echo(f"{one.plan.folder}: trained, {one.ensemble.fit_seconds():,.0f} s")
+    if plans[0].held_out:
+        scores = score_models(trained, model=preset, group_by=group_by)
         result = scores.to_json()
         print_scores(scores, result)
         write_json(json_path, result)

@@ -79,7 +79,7 @@ def predict(
               histoboost predict slides.h5 cnn -o submission.csv --slides S_7
               histoboost predict store.zarr model -o predicted.h5ad
     """
-    from histoboost.finetune.layout import is_ensemble
+    from histoboost.finetune.folder import is_ensemble
     from histoboost.outputs.predictions import check_prediction_output, write_predictions
 
     check_prediction_output(Path(output))
@@ -139,24 +139,19 @@ def _predict_images(
 ) -> Predicted:
     require(f"{model_path}: a fine-tuned model", "torch", "torch")
     from histoboost.featurize.engines.pick import pick_device
-    from histoboost.finetune.predict import predict_slides
+    from histoboost.finetune.ensemble import Ensemble
     from histoboost.slides.readers import open_dataset
     from histoboost.slides.thumbnail import thumbnail
 
     if interval is not None:
         raise BadInput(f"interval: {model_path} is an end-to-end model, which has no intervals")
     dataset = open_dataset(data, format)
-    cell_types, predictions = predict_slides(
-        dataset,
-        model_path,
-        slides,
-        units=units,
-        device=pick_device("auto"),
-        backbones=backbones or (),
-    )
+    model = Ensemble.load(model_path, backbones or ())
+    device = pick_device("auto")
+    predictions = model.predict(dataset, slides, units=units, device=device)
 
     def table(name: str) -> SpotTable:
         slide = dataset[name]
         return slide.spot_table(thumbnail(slide.image))
 
-    return cell_types, predictions, table
+    return model.cell_types, predictions, table

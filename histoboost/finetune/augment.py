@@ -1,4 +1,4 @@
-"""Random changes of patches, drawn anew for every batch, on the device that holds them."""
+"""Random augmentation of patches, drawn anew for every batch, on the device that holds them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ Augment = Callable[[Tensor], Tensor]
 
 
 def augmentation(settings: Settings, input_px: int) -> Augment:
-    """What training does to a batch of patches.
+    """The augmentation of a batch of patches: (B, S, 3, px, px) uint8 to the same.
 
     Rotation, zoom and translation look beyond the patch at its mirror image, never at black
-    corners. All fields of view of a spot change alike, so that they still show the same tissue.
+    corners. All fields of view of a spot change in the same way, so that they still show the
+    same tissue. Draws come from torch's global generator.
 
     Parameters
     ----------
@@ -25,12 +26,6 @@ def augmentation(settings: Settings, input_px: int) -> Augment:
         Which changes, and how large they may be.
     input_px : int
         Side of the patches.
-
-    Returns
-    -------
-    callable
-        (B, S, 3, px, px) uint8 to the same shape and type. Draws come from torch's global
-        generator.
     """
     from torchvision.transforms import v2
 

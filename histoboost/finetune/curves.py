@@ -10,14 +10,9 @@ from histoboost.io import write_whole
 
 
 def draw_curves(histories: Mapping[str, Sequence[Epoch]], path: Path) -> None:
-    """Draw loss and score of every epoch, one row of panels per network.
+    """Draw loss and score of every epoch, as `Training.run` returns them, to a PNG file.
 
-    Parameters
-    ----------
-    histories : mapping of str to sequence of dict
-        Title of a network -> rows as `Training.run` returns them.
-    path : Path
-        PNG file to write.
+    `histories` has the title of a network as key; each network gets a row of panels.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -31,15 +26,15 @@ def draw_curves(histories: Mapping[str, Sequence[Epoch]], path: Path) -> None:
         losses.plot(epochs, [row["loss"] for row in rows], marker=mark, label="training slides")
         losses.set(title=title, xlabel="epoch", ylabel="loss")
         if rows and rows[0]["score"] is not None:
-            kept = [row["epoch"] for row in rows if row["improved"]][-1]
+            best = [row["epoch"] for row in rows if row["improved"]][-1]
             losses.plot(
                 epochs, [row["stop_loss"] for row in rows], marker=mark, label="stopping slide"
             )
             scores.plot(epochs, [row["score"] for row in rows], marker=mark, color="C1")
             for panel in (losses, scores):
-                panel.axvline(kept, color="0.6", linewidth=1, linestyle="--")
+                panel.axvline(best, color="0.6", linewidth=1, linestyle="--")
             scores.set(
-                title=f"kept: epoch {kept}",
+                title=f"best epoch: {best}",
                 xlabel="epoch",
                 ylabel="per-spot Spearman,\nstopping slide",
             )

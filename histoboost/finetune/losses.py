@@ -1,4 +1,4 @@
-"""What a prediction costs; all losses take (B, T) predictions and targets."""
+"""Losses; all take (B, T) predictions and targets."""
 
 from __future__ import annotations
 
@@ -14,15 +14,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def loss_function(name: str, temperature: float) -> Loss:
-    """The loss called `name`.
-
-    Parameters
-    ----------
-    name : {"mse", "mae", "soft-spearman"}
-        Squared error, absolute error, or `soft_spearman_loss`.
-    temperature : float
-        See `soft_ranks`; of use to ``"soft-spearman"`` alone.
-    """
+    """``"mse"``, ``"mae"``, or ``"soft-spearman"``, which alone has a temperature."""
     losses: dict[str, Loss] = {
         "mse": nn.functional.mse_loss,
         "mae": nn.functional.l1_loss,

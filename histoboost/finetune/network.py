@@ -27,10 +27,11 @@ class CompositionNet(nn.Module):
     trunk : nn.Module
         (B, 3, px, px) to (B, D); it embeds every field of view by itself.
     width : int
-        D.
+        Number D of its outputs.
     settings : Settings
+        Layers beside and behind it.
     n_types : int
-        T.
+        Number of outputs T.
     """
 
     def __init__(self, trunk: nn.Module, width: int, settings: Settings, n_types: int) -> None:
@@ -40,13 +41,11 @@ class CompositionNet(nn.Module):
         fused = width * len(settings.patch)
         self.coords: nn.Module | None = None
         if settings.coords:
+            width = settings.coords
             self.coords = nn.Sequential(
-                nn.Linear(2, settings.coords),
-                nn.ReLU(),
-                nn.Linear(settings.coords, settings.coords),
-                nn.ReLU(),
+                nn.Linear(2, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()
             )
-            fused += settings.coords
+            fused += width
         layers: list[nn.Module] = []
         for hidden in settings.hidden:
             layers += [nn.Dropout(settings.dropout), nn.Linear(fused, hidden), nn.ReLU()]
@@ -114,24 +113,27 @@ def build(
     Returns
     -------
     net : CompositionNet
+        With fresh layers on top.
     backbone : Backbone
         The trunk and how its patches are made; its module is `net.trunk`.
 
     Raises
     ------
     HistoboostError
-        If the weights cannot be had or do not fit.
+        If the weights cannot be read, downloaded or loaded.
     """
     seed, name = settings.seed + member, settings.backbones[member]
-    weights = settings.weights_of(member)
+    weights = settings.weights[member if len(settings.weights) > 1 else 0]
     if blank:
         # A network that brings its own weights has no random ones.
         weights = "pretrained" if architecture(name).pretrained is None else "random"
-    backbone = load_backbone(name, _weights_file(weights, name), seed=seed)
+    elif weights not in ("pretrained", "random") and Path(weights).is_dir():
+        weights = str(Path(weights) / f"{name}.pth")
+    backbone = load_backbone(name, weights, seed=seed)
     backbone = replace(backbone, module=unscaled(backbone.module))
-    if not any(True for _ in backbone.module.parameters()):
+    if not list(backbone.module.parameters()):
         raise BadInput(
-            f"backbone {backbone.name}: has nothing to train; give a network with weights"
+            f"backbone {backbone.name}: has no trainable weights; choose another backbone"
         )
     backbone.module.requires_grad_(True)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -145,10 +147,3 @@ def build(
 def input_px(settings: Settings, backbone: Backbone) -> int:
     """Side that patches are resized to."""
     return settings.input_px or backbone.input_px or settings.patch[0]
-
-
-def _weights_file(weights: str, backbone: str) -> str:
-    """A folder of weights holds one file per backbone, called after it."""
-    if weights in ("pretrained", "random") or not Path(weights).is_dir():
-        return weights
-    return str(Path(weights) / f"{backbone}.pth")

@@ -9,161 +9,118 @@ from typing import Any
 
 from histoboost.errors import BadInput
 
-LOSSES = ("mse", "mae", "soft-spearman")
-TARGETS = ("raw", "zscore", "log", "rank")
-BATCH_NORM = ("train", "frozen")
-MONITORS = ("loss", "score")
 
-#: Settings that are one of a few words.
-KNOWN = {"loss": LOSSES, "target": TARGETS, "batch_norm": BATCH_NORM, "monitor": MONITORS}
+def _setting(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[str, ...] = (),
+    low: float = 0,
+    above: float | None = None,
+    below: float | None = None,
+    empty: bool = True,
+) -> Any:
+    """A field with the help text of its option and the values that it may have."""
+    rules = {"choices": choices, "low": low, "above": above, "below": below, "empty": empty}
+    return dataclasses.field(default=default, metadata={"help": help, **rules})
 
 
 @dataclass(frozen=True)
 class Settings:
     """Hyper-parameters of an end-to-end model; the defaults are those of ``cnn-baseline``.
 
-    Attributes
-    ----------
-    backbones : tuple of str
-        One member of the ensemble each, in this order; the same name may come twice.
-    weights : tuple of str
-        ``"pretrained"``, ``"random"`` or a path; one for all members, or one for each.
-    patch : tuple of int
-        Sides of the fields of view in pixels of the slide. Each is cropped, resized and
-        embedded by itself; the embeddings are concatenated.
-    input_px : int or None
-        Side that patches are resized to; None is the backbone's own.
-    batch_norm : {"train", "frozen"}
-        Whether batch norm follows the batches, or keeps the statistics it came with.
-    coords : int
-        Width of the MLP that reads the coordinates, scaled to 0..1 within the slide; 0 leaves
-        them out.
-    hidden : tuple of int
-        Widths of the dense layers between the embedding and the output.
-    dropout : float
-        Probability, before every dense layer.
-    target : {"raw", "zscore", "log", "rank"}
-        What the network learns.
-    loss : {"mse", "mae", "soft-spearman"}
-    temperature : float
-        Softness of the ranks in the soft-Spearman loss, in standard deviations of the
-        prediction of a spot.
-    learning_rate, weight_decay : float
-        Of Adam.
-    clip : float
-        Largest norm of the gradient; 0 leaves it alone.
-    batch_size : int
-        Spots.
-    epochs : int
-        At most.
-    epoch_spots : int
-        Spots drawn anew for every epoch; 0 takes all.
-    plateau_patience : int
-        Epochs without improvement before the learning rate falls; 0 keeps it.
-    plateau_factor : float
-        What the learning rate is then multiplied by.
-    patience : int
-        Epochs without improvement before training stops; 0 trains all epochs.
-    monitor : {"loss", "score"}
-        What must improve on the stopping slide.
-    flip : bool
-        Horizontal and vertical flips, each with probability 1/2.
-    rotation : float
-        Largest angle, degrees.
-    zoom, translation : float
-        Largest change, as a fraction of the side.
-    brightness, contrast : float
-        Largest change of the factor, which is 1 at rest.
-    augment_group : int
-        Spots that share one draw of the augmentation; 1 draws for every spot.
-    seed : int
-        Of the first member; each member adds its position.
+    The command line has an option for every field, with the help text given here.
+
+    Raises
+    ------
+    HistoboostError
+        If a name is unknown, a number out of range, or two choices do not go together.
     """
 
-    backbones: tuple[str, ...] = ("resnet18",)
-    weights: tuple[str, ...] = ("pretrained",)
-    patch: tuple[int, ...] = (64,)
-    input_px: int | None = None
-    batch_norm: str = "train"
-    coords: int = 0
-    hidden: tuple[int, ...] = ()
-    dropout: float = 0.0
-    target: str = "raw"
-    loss: str = "mse"
-    temperature: float = 0.1
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.0
-    clip: float = 0.0
-    batch_size: int = 32
-    epochs: int = 30
-    epoch_spots: int = 0
-    plateau_patience: int = 0
-    plateau_factor: float = 0.5
-    patience: int = 5
-    monitor: str = "loss"
-    flip: bool = False
-    rotation: float = 0.0
-    zoom: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    translation: float = 0.0
-    augment_group: int = 4
-    seed: int = 0
+    backbones: tuple[str, ...] = _setting(
+        ("resnet18",), "Networks of the ensemble; repeats allowed.", empty=False
+    )
+    weights: tuple[str, ...] = _setting(
+        ("pretrained",),
+        "Initial weights: pretrained, random, a file, or a folder with <backbone>.pth.",
+    )
+    patch: tuple[int, ...] = _setting(
+        (64,), "Sides of the patches, in pixels of the slide.", low=1, empty=False
+    )
+    # CNNs halve their input five times.
+    input_px: int | None = _setting(None, "Side to which patches are resized, in pixels.", low=32)
+    batch_norm: str = _setting(
+        "train", "Statistics of batch norm during training.", choices=("train", "frozen")
+    )
+    coords: int = _setting(0, "Width of the MLP on the coordinates; 0 omits coordinates.")
+    hidden: tuple[int, ...] = _setting((), "Widths of the dense layers before the output.", low=1)
+    dropout: float = _setting(0.0, "Dropout probability before each dense layer.", below=1)
+    target: str = _setting(
+        "raw",
+        "Transformation of the abundances to learn.",
+        choices=("raw", "zscore", "log", "rank"),
+    )
+    loss: str = _setting(
+        "mse",
+        "Loss; soft-spearman needs --target rank.",
+        choices=("mse", "mae", "soft-spearman"),
+    )
+    temperature: float = _setting(0.1, "Softness of the ranks in soft-spearman.", above=0)
+    learning_rate: float = _setting(1e-4, "Initial learning rate of Adam.", above=0)
+    weight_decay: float = _setting(0.0, "Weight decay of Adam.")
+    clip: float = _setting(0.0, "Maximum norm of the gradient; 0 for no limit.")
+    batch_size: int = _setting(32, "Spots per batch.", low=1)
+    epochs: int = _setting(30, "Maximum number of epochs.", low=1)
+    epoch_spots: int = _setting(0, "Spots drawn per epoch; 0 for all.")
+    plateau_patience: int = _setting(
+        0, "Epochs without improvement before the learning rate is reduced; 0 for never."
+    )
+    plateau_factor: float = _setting(
+        0.5, "Factor that multiplies the learning rate on a plateau.", below=1
+    )
+    patience: int = _setting(5, "Epochs without improvement before training stops; 0 for never.")
+    monitor: str = _setting(
+        "loss", "Quantity that must improve on the stopping slide.", choices=("loss", "score")
+    )
+    flip: bool = _setting(False, "Random flips.")
+    rotation: float = _setting(0.0, "Random rotation up to this angle in degrees.")
+    zoom: float = _setting(0.0, "Random zoom up to this fraction.", below=1)
+    brightness: float = _setting(0.0, "Random change of brightness up to this fraction.")
+    contrast: float = _setting(0.0, "Random change of contrast up to this fraction.")
+    translation: float = _setting(0.0, "Random shift up to this fraction of the side.")
+    augment_group: int = _setting(4, "Number of spots augmented in the same way.", low=1)
+    seed: int = _setting(0, "Random seed of the first network; the next ones follow.")
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be trained.
-
-        Raises
-        ------
-        HistoboostError
-            If a name is unknown, a number out of range, or two choices do not go together.
-        """
+        """Refuse what cannot be trained."""
         if len(self.weights) not in (1, len(self.backbones)):
             raise BadInput(
                 f"weights: {len(self.weights)} given for {len(self.backbones)} backbones; "
-                "give one for all, or one for each"
+                "give one, or one per backbone"
             )
-        for field, known in KNOWN.items():
-            if getattr(self, field) not in known:
-                raise BadInput(
-                    f"{_flag(field)} {getattr(self, field)!r}: unknown; "
-                    f"known are {', '.join(known)}"
-                )
-        self._check_ranges()
+        for field in dataclasses.fields(self):
+            value, rules = getattr(self, field.name), field.metadata
+            name = field.name.replace("_", "-")
+            if rules["choices"] and value not in rules["choices"]:
+                known = ", ".join(rules["choices"])
+                raise BadInput(f"{name} {value!r}: unknown; choose one of {known}")
+            values = value if isinstance(value, tuple) else (value,)
+            numbers = [one for one in values if isinstance(one, int | float)]
+            low, above, below = rules["low"], rules["above"], rules["below"]
+            for broken, bound in (
+                (not values and not rules["empty"], "at least 1"),
+                (any(n < low for n in numbers), f"at least {low}" if low else "0 or more"),
+                (above is not None and any(n <= above for n in numbers), f"above {above}"),
+                (below is not None and any(n >= below for n in numbers), f"below {below}"),
+            ):
+                if broken:
+                    shown = ",".join(map(str, values)) or "none"
+                    raise BadInput(f"{name} {shown}: must be {bound}")
         if self.loss == "soft-spearman" and self.target != "rank":
             raise BadInput(
-                f"loss soft-spearman with target {self.target}: this loss learns the order of the "
-                "cell types and no abundances; add --target rank"
+                f"loss soft-spearman with target {self.target}: this loss learns only the order "
+                "of cell types; add --target rank"
             )
-
-    def _check_ranges(self) -> None:
-        for field in ("backbones", "patch", "batch_size", "epochs", "augment_group"):
-            value = getattr(self, field)
-            self._refuse(
-                field, "at least 1", (len(value) if isinstance(value, tuple) else value) < 1
-            )
-        for field, value in vars(self).items():
-            numbers = value if isinstance(value, tuple) else (value,)
-            negative = any(isinstance(n, int | float) and n < 0 for n in numbers)
-            self._refuse(field, "0 or more", negative)
-        for field in ("patch", "hidden"):
-            self._refuse(field, "at least 1", 0 in getattr(self, field))
-        for field in ("dropout", "plateau_factor", "zoom"):
-            self._refuse(field, "below 1", getattr(self, field) >= 1)
-        for field in ("temperature", "learning_rate"):
-            self._refuse(field, "above 0", getattr(self, field) <= 0)
-        # CNNs halve their input five times.
-        self._refuse("input_px", "at least 32", self.input_px is not None and self.input_px < 32)
-
-    def _refuse(self, field: str, bound: str, broken: bool) -> None:
-        if broken:
-            value = getattr(self, field)
-            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
-            raise BadInput(f"{_flag(field)} {shown}: must be {bound}")
-
-    def weights_of(self, member: int) -> str:
-        """Weights that a member of the ensemble starts from."""
-        return self.weights[member if len(self.weights) > 1 else 0]
 
     def to_json(self) -> dict[str, Any]:
         """The settings as plain lists and numbers."""
@@ -180,11 +137,6 @@ class Settings:
             for key, value in content.items()
         }
         return cls(**values)
-
-
-def _flag(field: str) -> str:
-    """A setting as the command line spells it."""
-    return field.replace("_", "-")
 
 
 #: The recipes of the field. What a recipe leaves open (patch sizes, learning rates, strengths of
@@ -224,7 +176,7 @@ def preset(name: str, **changes: Any) -> Settings:
     from histoboost.featurize.backbones.factory import architecture
 
     if name not in PRESETS:
-        raise BadInput(f"preset {name!r}: unknown; known are {', '.join(PRESETS)}")
+        raise BadInput(f"preset {name!r}: unknown; choose one of {', '.join(PRESETS)}")
     settings = dataclasses.replace(PRESETS[name], **changes)
     # Now, not when the third member begins.
     for backbone in settings.backbones:

@@ -1,52 +1,59 @@
-"""Train end-to-end models fold by fold, and predict the slides that each never saw."""
+"""Train the planned models, predict what each never saw, and score it as `evaluate` does."""
 
 from __future__ import annotations
 
+import shutil
 import time
-import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from urllib.parse import quote
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from histoboost.errors import BadInput, HistoboostWarning
-from histoboost.finetune.ensemble import Ensemble, Plan, train_ensemble
-from histoboost.finetune.presets import Settings
-from histoboost.finetune.spot_patches import load_pixels, warn_of_flat_patches
-from histoboost.finetune.train import Epoch
-from histoboost.slides.slide import Dataset, Slide
-
-Tell = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Fold:
-    """One model to train.
-
-    Attributes
-    ----------
-    held_out : tuple of str
-        Labelled slides that the model never sees; may be empty.
-    folder : Path
-        Where the model goes.
-    """
-
-    held_out: tuple[str, ...]
-    folder: Path
+from histoboost.digests import digest_array
+from histoboost.finetune.curves import draw_curves
+from histoboost.finetune.ensemble import FORMAT, Ensemble
+from histoboost.finetune.folder import (
+    ALIGNMENT,
+    BACKBONE,
+    CURVES,
+    HISTORY,
+    MODEL,
+    claim,
+    remove_drafts,
+    save_json,
+    save_tensors,
+)
+from histoboost.finetune.network import build
+from histoboost.finetune.plan import Plan, abundances
+from histoboost.finetune.spot_patches import Pixels, SpotPatches, load_pixels
+from histoboost.finetune.target import LearnedTarget, fit_learned_target
+from histoboost.finetune.train import Epoch, Examples, Training
+from histoboost.io import write_whole
+from histoboost.progress import Pace, clock
+from histoboost.regress.fitting import warn_if_constant
+from histoboost.regress.metrics import spot_spearman
+from histoboost.regress.scores import (
+    CrossValidation,
+    FoldResult,
+    constant_baselines,
+    score_predictions,
+)
+from histoboost.slides.slide import Slide
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A model, and what it says of the slides it never saw.
+    """A model, and what it predicts for the slides it never saw.
 
     Attributes
     ----------
-    fold : Fold
-        What was asked for.
+    plan : Plan
+        How it was trained.
     ensemble : Ensemble
         The model.
     predictions : dict
@@ -55,55 +62,25 @@ class Trained:
         Time that the predictions took.
     """
 
-    fold: Fold
+    plan: Plan
     ensemble: Ensemble
     predictions: dict[str, NDArray[np.float64]]
     predict_seconds: float
 
 
-@dataclass
-class Pace:
-    """How long epochs took so far, to say how long the rest will take."""
-
-    seconds: list[float] = field(default_factory=list)
-
-    def left(self, epochs: int) -> str:
-        """Time for `epochs` more, such as ``12 min 5 s``."""
-        seconds = round(epochs * float(np.mean(self.seconds)))
-        parts = ((seconds // 3600, "h"), (seconds // 60 % 60, "min"), (seconds % 60, "s"))
-        first = next((i for i, (count, _) in enumerate(parts) if count), 2)
-        return " ".join(f"{count} {unit}" for count, unit in parts[first : first + 2])
-
-
-def train_folds(
-    dataset: Dataset,
-    settings: Settings,
-    folds: Sequence[Fold],
+def train_models(
+    plans: Sequence[Plan],
     *,
-    slides: Sequence[str] | None = None,
-    stop_on: Sequence[str] = ("auto",),
-    alignment: str = "none",
     device: torch.device,
     checkpoint_s: float = 60.0,
-    tell: Tell = print,
+    tell: Callable[[str], None] = print,
 ) -> list[Trained]:
-    """Train what is missing of every fold's model.
+    """Train what is missing of every planned model, and predict what it held out.
 
     Parameters
     ----------
-    dataset : Dataset
-        Labelled and unlabelled slides.
-    settings : Settings
-        What to train.
-    folds : sequence of Fold
-        One model each.
-    slides : sequence of str, optional
-        Labelled slides to use; all by default.
-    stop_on : sequence of str
-        ``["auto"]``: any slide of a training set may stop a network, the last one first;
-        ``["none"]``: train all epochs; or names of slides.
-    alignment : str
-        How `aligned` moved the spots of `dataset`.
+    plans : sequence of Plan
+        From `plan_models`: one run's, with the same settings.
     device : torch.device
         Where to train.
     checkpoint_s : float
@@ -114,171 +91,188 @@ def train_folds(
     Raises
     ------
     HistoboostError
-        If a slide is unknown or unlabelled, or nothing is left to train on.
+        If a folder holds something else, or training fails.
     """
-    used = labelled_slides(dataset, slides)
-    pixels = load_pixels(used, device)
-    warn_of_flat_patches(used, pixels, max(settings.patch))
-    pace = Pace()
-    trained = []
-    for number, fold in enumerate(folds):
-        learning = tuple(slide for slide in used if slide.name not in fold.held_out)
-        if not learning:
-            raise BadInput(f"{dataset.path}: no labelled slide is left to train on; hold out fewer")
-        plan = Plan(settings, learning, stopping_slides(learning, stop_on), alignment)
-        title = f"fold {number + 1}/{len(folds)}, " if len(folds) > 1 else ""
-
-        models_ahead = len(folds) - number - 1
-        on_epoch = _reporter(plan, title, models_ahead * len(settings.backbones), pace, tell)
-        ensemble = train_ensemble(
-            plan, fold.folder, pixels, title=title, checkpoint_s=checkpoint_s, on_epoch=on_epoch
-        )
+    settings = plans[0].settings
+    slides = {slide.name: slide for plan in plans for slide in (*plan.slides, *plan.held_out)}
+    pixels = load_pixels(list(slides.values()), device, max(settings.patch))
+    pace, trained = Pace(0), []
+    for number, plan in enumerate(plans):
+        title = f"fold {number + 1}/{len(plans)}, " if len(plans) > 1 else ""
+        on_epoch = _reporter(plan, title, len(plans) - number, pace, tell)
+        ensemble = _train_ensemble(plan, pixels, title, checkpoint_s, on_epoch)
         began = time.monotonic()
-        held_out = [slide for slide in used if slide.name in fold.held_out]
-        predictions = {slide.name: ensemble.predict(slide, pixels) for slide in held_out}
-        trained.append(Trained(fold, ensemble, predictions, time.monotonic() - began))
+        predictions = {slide.name: ensemble.outputs(slide, pixels) for slide in plan.held_out}
+        trained.append(Trained(plan, ensemble, predictions, time.monotonic() - began))
     return trained
 
 
-def folds_of(
-    dataset: Dataset,
-    out: Path,
-    slides: Sequence[str] | None,
-    *,
-    cross_validate: bool,
-    held_out: Sequence[str] | None,
-    by: str,
-) -> list[Fold]:
-    """What to train: one model in `out`, or with `cross_validate` one for each fold.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Labelled and unlabelled slides.
-    out : Path
-        Folder of the model; those of cross-validation go to ``out/folds/<held out>``.
-    slides : sequence of str, optional
-        Labelled slides to use; all by default.
-    cross_validate : bool
-        Hold out each slide, or each group, in turn.
-    held_out : sequence of str, optional
-        Slides that the one model never sees.
-    by : {"slide", "group"}
-        What a fold of cross-validation holds out.
-
-    Raises
-    ------
-    HistoboostError
-        If the choices do not go together, or there are fewer than two folds.
-    """
-    used = labelled_slides(dataset, slides)
-    if not cross_validate:
-        kept_out = labelled_slides(dataset, held_out) if held_out else ()
-        names = {slide.name for slide in used}
-        for slide in kept_out:
-            if slide.name not in names:
-                raise BadInput(f"held-out {slide.name}: is not among --slides; add it there, too")
-        return [Fold(tuple(slide.name for slide in kept_out), out)]
-    if held_out:
-        raise BadInput("held-out: --cross-validate holds out every slide; give one of them")
-    parts: dict[str, list[str]] = {}
-    for slide in used:
-        label = slide.group if by == "group" else slide.name
-        if label is None:
-            raise BadInput(
-                f"{dataset.path}: slide {slide.name} has no group; give --groups FILE.csv"
-            )
-        parts.setdefault(label, []).append(slide.name)
-    if len(parts) < 2:
-        raise BadInput(
-            f"{dataset.path}: cross-validation needs two {by}s with labels, there is {len(parts)}"
-        )
-    return [
-        Fold(tuple(names), out / "folds" / quote(label, safe=" ")) for label, names in parts.items()
-    ]
-
-
 def _reporter(
-    plan: Plan, title: str, members_ahead: int, pace: Pace, tell: Tell
+    plan: Plan, title: str, models: int, pace: Pace, tell: Callable[[str], None]
 ) -> Callable[[int, Epoch], None]:
-    epochs, members = plan.settings.epochs, len(plan.settings.backbones)
+    """Tells lines such as ``resnet18 1/1, epoch 3/30: loss 0.0421, up to 0:01:00 left``."""
+    epochs, backbones = plan.settings.epochs, plan.settings.backbones
 
     def on_epoch(member: int, row: Epoch) -> None:
-        pace.seconds.append(row["seconds"])
-        ahead = (members_ahead + members - member - 1) * epochs + epochs - row["epoch"]
-        tell(f"{title}{epoch_line(plan, member, row)}, at most {pace.left(ahead)} left")
+        pace.advance(1)
+        pace.total = pace.done + (models * len(backbones) - member) * epochs - row["epoch"]
+        line = (
+            f"{title}{backbones[member]} {member + 1}/{len(backbones)}, "
+            f"epoch {row['epoch']}/{epochs}: loss {row['loss']:.4f}"
+        )
+        if row["stop_loss"] is not None:
+            line += f"; on {plan.stopping(member)} loss {row['stop_loss']:.4f}"
+            line += f", per-spot Spearman {row['score']:.3f}"
+        tell(f"{line}, up to {clock(pace.left_s or 0.0)} left")
 
     return on_epoch
 
 
-def epoch_line(plan: Plan, member: int, row: Epoch) -> str:
-    """What an epoch came to, such as ``resnet18 1/1, epoch 3/30: loss 0.0421``."""
+def _train_ensemble(
+    plan: Plan,
+    pixels: Pixels,
+    title: str,
+    checkpoint_s: float,
+    on_epoch: Callable[[int, Epoch], None],
+) -> Ensemble:
+    """Train what is missing of one model."""
+    settings, cell_types = plan.settings, plan.slides[0].cell_types
+    learned = fit_learned_target(settings.target, abundances(plan.slides))
+    identity = _identity(plan, learned, pixels)
+    claim(plan.folder, identity)
+    if identity["alignment"] == "table":
+        write_whole(plan.folder / ALIGNMENT, partial(shutil.copyfile, plan.alignment))
+    names = tuple(slide.name for slide in plan.slides)
+    ensemble = Ensemble(plan.folder, settings, cell_types, learned, plan.alignment, names)
+    for member, name in enumerate(ensemble.members):
+        folder = plan.folder / name
+        if (folder / MODEL).exists():
+            continue
+        training = _training(plan, learned, member, folder, pixels, title)
+        history = training.run(checkpoint_s, partial(on_epoch, member))
+        save_json(history, folder / HISTORY)
+        draw_curves(ensemble.histories(), plan.folder / CURVES)
+        _save_member(training, settings.backbones[member], identity["slides"])
+    return ensemble
+
+
+def _training(
+    plan: Plan,
+    learned: LearnedTarget,
+    member: int,
+    folder: Path,
+    pixels: Pixels,
+    title: str,
+) -> Training:
     settings = plan.settings
-    line = (
-        f"{settings.backbones[member]} {member + 1}/{len(settings.backbones)}, "
-        f"epoch {row['epoch']}/{settings.epochs}: loss {row['loss']:.4f}"
+    net, backbone = build(settings, member, len(plan.slides[0].cell_types))
+
+    def examples(slides: Sequence[Slide]) -> Examples:
+        patches = SpotPatches(slides, pixels, settings, backbone)
+        targets = torch.from_numpy(learned.forward(abundances(slides)))
+        return Examples(patches, targets.to(patches.device))
+
+    stopping = [slide for slide in plan.slides if slide.name == plan.stopping(member)]
+    train = examples([slide for slide in plan.slides if slide.name != plan.stopping(member)])
+    net.start_at(train.targets.mean(dim=0))
+    return Training(
+        net=net.to(train.patches.device),
+        member=member,
+        settings=settings,
+        train=train,
+        stop=examples(stopping) if stopping else None,
+        score=lambda outputs: spot_spearman(learned.restore(outputs), abundances(stopping)),
+        folder=folder,
+        title=f"{title}member {member + 1}/{len(settings.backbones)} {backbone.name}",
     )
-    if row["stop_loss"] is not None:
-        line += f"; on {plan.stopping(member)} loss {row['stop_loss']:.4f}"
-        line += f", per-spot Spearman {row['score']:.3f}"
-    return line
 
 
-def labelled_slides(dataset: Dataset, names: Sequence[str] | None = None) -> tuple[Slide, ...]:
-    """Labelled slides of `dataset`; those called `names`, where given.
+def _save_member(training: Training, backbone: str, slides: Sequence[dict[str, str]]) -> None:
+    weights = {name: value.cpu() for name, value in training.net.state_dict().items()}
+    trunk = {
+        name.removeprefix("trunk."): value
+        for name, value in weights.items()
+        if name.startswith("trunk.")
+    }
+    save_tensors(
+        {
+            "state_dict": trunk,
+            "backbone": backbone,
+            "input_px": training.train.patches.input_px,
+            "tuned_on": [{key: s[key] for key in ("slide", "pixels", "spots")} for s in slides],
+        },
+        training.folder / BACKBONE,
+    )
+    save_tensors({"format": FORMAT, "net": weights}, training.folder / MODEL)
+    remove_drafts(training.folder)
 
-    Raises
-    ------
-    HistoboostError
-        If there is none, a name is unknown, or the slide has no labels.
-    """
-    chosen = [dataset[name] for name in names] if names is not None else dataset.slides
-    if names is not None:
-        for slide in chosen:
-            if not slide.labelled:
-                raise BadInput(
-                    f"{dataset.path}: slide {slide.name} has no labels; choose labelled slides"
-                )
-    labelled = tuple(slide for slide in chosen if slide.labelled)
-    if not labelled:
-        raise BadInput(f"{dataset.path}: no slide is labelled; training needs abundances")
-    return labelled
+
+def _identity(plan: Plan, learned: LearnedTarget, pixels: Pixels) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "settings": plan.settings.to_json(),
+        "cell_types": list(plan.slides[0].cell_types),
+        "slides": [
+            {
+                "slide": slide.name,
+                "pixels": pixels[slide.name].digest,
+                "spots": digest_array(slide.xy),
+                "abundance": digest_array(abundances([slide])),
+            }
+            for slide in plan.slides
+        ],
+        "stop_on": list(plan.stop_on),
+        "alignment": plan.alignment if plan.alignment in ("none", "auto") else "table",
+        "scale": learned.to_json(),
+    }
 
 
-def stopping_slides(learning: Sequence[Slide], stop_on: Sequence[str]) -> tuple[str, ...]:
-    """Names of the slides that may stop a network.
+@dataclass(frozen=True)
+class EndToEnd:
+    """What an end-to-end model is, in the words of `regress.setup.Setup`."""
+
+    model: str
+    target: str
+    group_by: str
+    seed: int
+    options: dict[str, Any]
+    features: str = "end-to-end"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return dict(vars(self))
+
+
+def score_models(
+    trained: Sequence[Trained], *, model: str, group_by: str = "slide"
+) -> CrossValidation:
+    """Score every model on what it held out.
 
     Parameters
     ----------
-    learning : sequence of Slide
-        What a model may see: held-out slides are not among them.
-    stop_on : sequence of str
-        See `train_folds`.
-
-    Raises
-    ------
-    HistoboostError
-        If none of the slides asked for may be seen, or no other slide is left to learn from.
+    trained : sequence of Trained
+        Each with at least one held-out slide.
+    model : str
+        Name of the model in the result.
+    group_by : str
+        What the folds hold out.
     """
-    names = [slide.name for slide in learning]
-    if list(stop_on) == ["none"]:
-        return ()
-    if list(stop_on) == ["auto"]:
-        if len(names) == 1:
-            warnings.warn(
-                f"{names[0]} is the only slide to train on, so no slide can stop the training "
-                "early; all epochs are trained",
-                HistoboostWarning,
-                stacklevel=2,
-            )
-            return ()
-        return tuple(reversed(names))
-    chosen = tuple(name for name in stop_on if name in names)
-    if not chosen:
-        raise BadInput(
-            f"stop-on {','.join(stop_on)}: none of them is a training slide here; there are "
-            f"{', '.join(names)}"
-        )
-    if len(names) == 1:
-        raise BadInput(f"stop-on {chosen[0]}: is the only training slide; give --stop-on none")
-    return chosen
+    settings = trained[0].plan.settings
+    setup = EndToEnd(model, settings.target, group_by, settings.seed, settings.to_json())
+    folds = tuple(_score(one) for one in trained)
+    return CrossValidation(setup, folds, load_seconds=0.0, seeds=(settings.seed,))
+
+
+def _score(one: Trained) -> FoldResult:
+    for name, prediction in one.predictions.items():
+        warn_if_constant(prediction, f"slide {name}")
+    true = [abundances([slide]) for slide in one.plan.held_out]
+    known = [abundances([slide]) for slide in one.plan.slides]
+    return score_predictions(
+        one.predictions,
+        true,
+        seed=one.plan.settings.seed,
+        fit_seconds=one.ensemble.fit_seconds(),
+        predict_seconds=one.predict_seconds,
+        baselines=constant_baselines(known, true),
+    )

@@ -6,16 +6,15 @@ fine-tuned network sees in `featurize` what it saw in training.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from histoboost.errors import HistoboostWarning
+from histoboost.errors import warn
 from histoboost.featurize import patches
 from histoboost.featurize.backbones.base import Backbone
 from histoboost.featurize.embed import read_slide
@@ -24,17 +23,8 @@ from histoboost.finetune.presets import Settings
 from histoboost.slides.slide import Slide
 
 
-@dataclass(frozen=True)
-class Resident:
-    """The image of a slide in memory.
-
-    Attributes
-    ----------
-    image : Tensor of shape (H, W, 3), uint8
-        On the device that is to do the work.
-    digest : str
-        SHA-256 of the pixels, as in the recipes of embeddings.
-    """
+class Resident(NamedTuple):
+    """The image of a slide in memory: (H, W, 3) uint8, and the SHA-256 that recipes name."""
 
     image: Tensor
     digest: str
@@ -43,30 +33,29 @@ class Resident:
 Pixels = Mapping[str, Resident]
 
 
-def load_pixels(slides: Sequence[Slide], device: torch.device) -> dict[str, Resident]:
-    """Read the whole image of every slide onto `device`; by the slide's name."""
-    read = {slide.name: read_slide(slide) for slide in slides}
-    return {
-        name: Resident(torch.from_numpy(pixels).to(device), digest)
-        for name, (pixels, digest) in read.items()
-    }
+def load_pixels(slides: Sequence[Slide], device: torch.device, px: int) -> dict[str, Resident]:
+    """Read the whole image of every slide onto `device`; by the slide's name.
 
-
-def warn_of_flat_patches(slides: Sequence[Slide], pixels: Pixels, px: int) -> None:
-    """Sound the alarm where patches of `px` pixels are one flat colour: nothing can be learned."""
+    Warns
+    -----
+    HistoboostWarning
+        Where patches of `px` pixels are one flat colour: nothing can be learned from them.
+    """
+    found = {}
     for slide in slides:
-        image, starts = pixels[slide.name].image, patches.window_starts(slide.xy, px)
+        pixels, digest = read_slide(slide)
+        image, starts = torch.from_numpy(pixels).to(device), patches.window_starts(slide.xy, px)
+        found[slide.name] = Resident(image, digest)
         flat = 0
         for first in range(0, len(starts), 256):
             cut = patches.crop(image, starts[first : first + 256], px, height=image.shape[0])
             flat += int(patches.flat(cut).sum())
         if flat:
-            warnings.warn(
+            warn(
                 f"slide {slide.name}: {flat} of {len(starts)} patches of {px} px are one flat "
-                "colour; check that the image is not blank and the spots lie on the tissue",
-                HistoboostWarning,
-                stacklevel=2,
+                "colour; check that the image is not blank and the spots lie on the tissue"
             )
+    return found
 
 
 def scaled_coords(xy: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -83,9 +72,11 @@ class SpotPatches:
     Parameters
     ----------
     slides : sequence of Slide
+        N spots together.
     pixels : mapping of str to Resident
         From `load_pixels`; must hold all `slides`.
     settings : Settings
+        Sides of the patches.
     backbone : Backbone
         Says how patches are normalised.
     """
@@ -111,14 +102,7 @@ class SpotPatches:
     def crop(self, spots: NDArray[np.int64]) -> Tensor:
         """Patches of some spots before normalisation, one for each field of view.
 
-        Parameters
-        ----------
-        spots : ndarray of shape (B,), int64
-            Positions among all spots.
-
-        Returns
-        -------
-        Tensor of shape (B, S, 3, px, px), uint8
+        Takes positions (B,) among all spots, returns (B, S, 3, px, px) uint8.
         """
         shape = (len(spots), len(self._patch), 3, self.input_px, self.input_px)
         out = torch.empty(shape, dtype=torch.uint8, device=self.device)
@@ -133,7 +117,7 @@ class SpotPatches:
         return out
 
     def normalise(self, cropped: Tensor) -> Tensor:
-        """What the network takes: (B, S, 3, px, px) uint8 to float32."""
+        """Input of the network: (B, S, 3, px, px) uint8 to float32."""
         floats = patches.normalise(cropped.flatten(0, 1), self._mean, self._std)
         return floats.view(cropped.shape)
 

@@ -429,7 +429,7 @@ def test_ctrl_c_says_of_a_command_that_keeps_nothing_that_nothing_was_written(
         ("ablate s.zarr --features a --features b", STORE + "slides"),
         ("evaluate s.zarr --scheduler tcp://here:8786", "histoboost.cluster.connect"),
         ("cache import s.zarr name folder", STORE + "import_arrays"),
-        ("finetune PHANTOM out", "histoboost.finetune.run.train_folds"),
+        ("finetune PHANTOM out", "histoboost.finetune.run.train_models"),
         ("demo", "histoboost.demo.run"),
     ],
 )

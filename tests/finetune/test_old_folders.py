@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from histoboost.finetune.predict import predict_slides
+from histoboost.finetune.ensemble import Ensemble
+from histoboost.finetune.plan import plan_models
 from histoboost.finetune.presets import Settings
-from histoboost.finetune.run import Fold, Trained, train_folds
+from histoboost.finetune.run import Trained, train_models
 from histoboost.slides.align.apply import aligned
 from histoboost.slides.images.array import ArrayImage
 from histoboost.slides.slide import Dataset, Slide
@@ -53,19 +54,15 @@ def slides() -> Dataset:
 def train_again(slides: Dataset, folder: Path, lines: list[str]) -> Trained:
     table = str(folder / "alignment.csv")
     fields = json.loads((folder / "finetune.json").read_text())
-    [trained] = train_folds(
-        aligned(slides, table),
-        Settings.from_json(fields["settings"]),
-        [Fold(("A",), folder)],
-        alignment=table,
-        device=CPU,
-        tell=lines.append,
-    )
+    settings = Settings.from_json(fields["settings"])
+    plans = plan_models(aligned(slides, table), folder, settings, held_out=["A"], alignment=table)
+    [trained] = train_models(plans, device=CPU, tell=lines.append)
     return trained
 
 
 def test_a_finished_model_predicts_what_it_predicted_then(archive: Path, slides: Dataset) -> None:
-    _, [found] = predict_slides(slides, archive / "finished", ["A"], units="none", device=CPU)
+    model = Ensemble.load(archive / "finished")
+    [found] = model.predict(slides, ["A"], units="none", device=CPU)
     expected = np.load(archive / "predicted.npy")
     np.testing.assert_allclose(found.values, expected, rtol=0, atol=1e-5)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import warnings
 from pathlib import Path
 
@@ -16,20 +17,15 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.cli import main
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.featurize import featurize
-from histoboost.finetune.predict import predict_slides
-from histoboost.phantom import write_phantom
+from histoboost.finetune.ensemble import Ensemble
 from histoboost.regress.crossval import cross_validate
 from histoboost.slides.readers import open_dataset
 
 TINY_NET = "tiny-net-of-the-tests"
 
+CPU = torch.device("cpu")
+
 pytestmark = pytest.mark.usefixtures("tiny_net")
-
-
-@pytest.fixture(scope="module")
-def small_h5(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("small")
-    return write_phantom(folder / "small.h5", slides=3, spots=30)
 
 
 @pytest.fixture(scope="module")
@@ -98,16 +94,11 @@ def test_predict_writes_a_row_for_every_spot_in_order(
 
 
 @pytest.mark.filterwarnings("ignore:.*hardly vary")
-@pytest.mark.parametrize("how", ["rank", "rank-slide", "softmax", "minmax", "abundance", "none"])
-def test_outputs_come_in_all_units(crossed: Path, small_h5: Path, how: str) -> None:
-    _, (prediction,) = predict_slides(
-        open_dataset(small_h5),
-        crossed / "cv" / "folds" / "S_2",
-        ["S_2"],
-        units=how,
-        device=torch.device("cpu"),
-    )
-    if how == "minmax":
+@pytest.mark.parametrize("units", ["rank", "rank-slide", "softmax", "minmax", "abundance", "none"])
+def test_outputs_come_in_all_units(crossed: Path, small_h5: Path, units: str) -> None:
+    model = Ensemble.load(crossed / "cv" / "folds" / "S_2")
+    [prediction] = model.predict(open_dataset(small_h5), ["S_2"], units=units, device=CPU)
+    if units == "minmax":
         np.testing.assert_allclose(prediction.values.min(1), 0)
         np.testing.assert_allclose(prediction.values.max(1), 1)
     assert np.isfinite(prediction.values).all()
@@ -116,9 +107,9 @@ def test_outputs_come_in_all_units(crossed: Path, small_h5: Path, how: str) -> N
 def test_predicting_a_slide_that_the_networks_were_trained_on_is_warned_of(
     crossed: Path, small_h5: Path
 ) -> None:
-    model = crossed / "cv" / "folds" / "S_2"
+    model = Ensemble.load(crossed / "cv" / "folds" / "S_2")
     with pytest.warns(HistoboostWarning, match=r"S_1: the model was trained on a slide of this"):
-        predict_slides(open_dataset(small_h5), model, ["S_1", "S_2"], device=torch.device("cpu"))
+        model.predict(open_dataset(small_h5), ["S_1", "S_2"], device=CPU)
 
 
 def test_intervals_are_refused_by_name(crossed: Path, small_h5: Path, tmp_path: Path) -> None:
@@ -156,10 +147,10 @@ def test_a_folder_that_holds_something_else_is_left_alone(small_h5: Path, tmp_pa
     [
         (["--json", "x.json"], "no slide is scored"),
         (["--cross-validate", "--held-out", "S_1"], "give one of them"),
-        (["--held-out", "S_4"], "S_4 has no labels"),
+        (["--held-out", "S_4"], "S_4 has no abundances"),
         (["--held-out", "S_9"], "no slide 'S_9'"),
-        (["--slides", "S_1", "--held-out", "S_2"], "is not among --slides"),
-        (["--cross-validate", "--slides", "S_1"], "needs two slides"),
+        (["--slides", "S_1", "--held-out", "S_2"], "not among --slides"),
+        (["--cross-validate", "--slides", "S_1"], "needs two labelled slides"),
         (["--cross-validate", "--group-by", "group"], "give --groups"),
         (["--loss", "soft-spearman"], "add --target rank"),
         (["--device", "gpu"], "give auto, cpu, cuda"),
@@ -177,8 +168,7 @@ def test_bad_input_is_one_clear_line(
     assert not (tmp_path / "x").exists()
 
 
-def test_an_unfinished_model_cannot_predict(small_h5: Path, crossed: Path, tmp_path: Path) -> None:
-    identity = (crossed / "cv" / "folds" / "S_1" / "finetune.json").read_text()
-    (tmp_path / "finetune.json").write_text(identity)
-    with pytest.raises(HistoboostError, match="not trained to the end"):
-        predict_slides(open_dataset(small_h5), tmp_path, device=torch.device("cpu"))
+def test_an_unfinished_model_cannot_predict(crossed: Path, tmp_path: Path) -> None:
+    shutil.copy(crossed / "cv" / "folds" / "S_1" / "finetune.json", tmp_path)
+    with pytest.raises(HistoboostError, match="is not finished"):
+        Ensemble.load(tmp_path)

@@ -43,9 +43,9 @@ def test_settings_survive_json(name: str) -> None:
     [
         ({"backbones": ("resnet19",)}, "resnet19"),
         ({"backbones": ()}, "at least 1"),
-        ({"weights": ("random", "random")}, "one for all, or one for each"),
-        ({"loss": "huber"}, "known are mse, mae, soft-spearman"),
-        ({"target": "sqrt"}, "known are raw"),
+        ({"weights": ("random", "random")}, "one, or one per backbone"),
+        ({"loss": "huber"}, "choose one of mse, mae, soft-spearman"),
+        ({"target": "sqrt"}, "choose one of raw"),
         ({"loss": "soft-spearman"}, "add --target rank"),
         ({"patch": (64, 0)}, "patch 64,0"),
         ({"rotation": -5.0}, "must be 0 or more"),

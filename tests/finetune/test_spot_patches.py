@@ -16,7 +16,6 @@ from histoboost.finetune.spot_patches import (
     SpotPatches,
     load_pixels,
     scaled_coords,
-    warn_of_flat_patches,
 )
 from histoboost.slides.images.array import ArrayImage
 from histoboost.slides.slide import Slide
@@ -38,7 +37,7 @@ def test_views_are_the_patches_of_stage_one(two_slides: tuple[Slide, Slide]) -> 
     backbone = load_backbone("mobilenet_v3_large", "random")
     settings = Settings(backbones=("mobilenet_v3_large",), patch=(24, 50), input_px=32)
     views = SpotPatches(
-        two_slides, load_pixels(two_slides, torch.device("cpu")), settings, backbone
+        two_slides, load_pixels(two_slides, torch.device("cpu"), 24), settings, backbone
     )
     chosen = np.array([17, 0, 9, 8, 3])  # both slides, out of order, borders included
     got = views.normalise(views.crop(chosen))
@@ -57,7 +56,7 @@ def test_the_two_fields_of_view_differ(two_slides: tuple[Slide, Slide]) -> None:
     backbone = load_backbone("mobilenet_v3_large", "random")
     settings = Settings(backbones=("mobilenet_v3_large",), patch=(24, 48), input_px=32)
     views = SpotPatches(
-        two_slides, load_pixels(two_slides, torch.device("cpu")), settings, backbone
+        two_slides, load_pixels(two_slides, torch.device("cpu"), 24), settings, backbone
     )
     got = views.crop(np.arange(18)).float()
     assert (got[:, 0] - got[:, 1]).abs().mean() > 10
@@ -67,7 +66,7 @@ def test_coordinates_are_scaled_within_each_slide(two_slides: tuple[Slide, Slide
     backbone = load_backbone("mobilenet_v3_large", "random")
     settings = Settings(backbones=("mobilenet_v3_large",), patch=(24,))
     views = SpotPatches(
-        two_slides, load_pixels(two_slides, torch.device("cpu")), settings, backbone
+        two_slides, load_pixels(two_slides, torch.device("cpu"), 24), settings, backbone
     )
     coords = views.coords(np.arange(18)).numpy()
     for part in (coords[:9], coords[9:]):
@@ -83,7 +82,6 @@ def test_spots_on_one_line_have_the_coordinate_zero() -> None:
 def test_flat_patches_raise_an_alarm(two_slides: tuple[Slide, Slide]) -> None:
     blank = ArrayImage(np.full((90, 120, 3), 240, np.uint8))
     slides = (two_slides[0], dataclasses.replace(two_slides[1], image=blank))
-    pixels = load_pixels(slides, torch.device("cpu"))
     with pytest.warns(HistoboostWarning, match="slide B: 9 of 9 patches of 24 px") as caught:
-        warn_of_flat_patches(slides, pixels, 24)
+        load_pixels(slides, torch.device("cpu"), 24)
     assert len(caught) == 1

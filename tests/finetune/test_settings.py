@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from histoboost.featurize.backbones.factory import load_backbone
+from histoboost.finetune.plan import plan_models
 from histoboost.finetune.presets import Settings
-from histoboost.finetune.run import Fold, train_folds
-from histoboost.phantom import phantom_slide
+from histoboost.finetune.run import train_models
 from histoboost.slides.slide import Dataset
 
 TINY_NET = "tiny-net-of-the-tests"
@@ -94,30 +96,25 @@ NEEDS: dict[str, dict[str, Any]] = {
 }
 
 
+Outcome = tuple[NDArray[np.float64], list[Any]]
+
+
 @pytest.fixture(scope="module")
-def dataset() -> Dataset:
-    slides = tuple(phantom_slide(f"S_{i}", seed=i, spots=20) for i in (1, 2, 3))
-    return Dataset(Path("phantom"), slides)
-
-
 def outcome(
-    dataset: Dataset, settings: Settings, folder: Path, stop_on: str
-) -> tuple[NDArray[np.float64], list[Any]]:
-    """What the model says, and how it came to be."""
-    (trained,) = train_folds(
-        dataset,
-        settings,
-        [Fold(("S_1",), folder)],
-        stop_on=[stop_on],
-        device=torch.device("cpu"),
-        tell=lambda line: None,
-    )
-    steps = [
-        (row["learning_rate"], row["improved"])
-        for rows in trained.ensemble.histories().values()
-        for row in rows
-    ]
-    return trained.predictions["S_1"], steps
+    dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Settings, str], Outcome]:
+    """What a model predicts, and how it came to be; trained once for each argument."""
+
+    @functools.cache
+    def outcome(settings: Settings, stop_on: str, run: int = 0) -> Outcome:
+        folder = tmp_path_factory.mktemp("model")
+        plans = plan_models(dataset, folder, settings, held_out=["S_1"], stop_on=[stop_on])
+        [trained] = train_models(plans, device=torch.device("cpu"), tell=lambda line: None)
+        rows = [row for rows in trained.ensemble.histories().values() for row in rows]
+        steps = [(row["learning_rate"], row["improved"]) for row in rows]
+        return trained.predictions["S_1"], steps
+
+    return outcome
 
 
 def test_every_field_is_on_the_list() -> None:
@@ -125,7 +122,9 @@ def test_every_field_is_on_the_list() -> None:
 
 
 @pytest.mark.parametrize("field", list(OTHERS))
-def test_each_setting_changes_the_predictions(dataset: Dataset, tmp_path: Path, field: str) -> None:
+def test_each_setting_changes_the_predictions(
+    outcome: Callable[..., Outcome], tmp_path: Path, field: str
+) -> None:
     base = dataclasses.replace(BASE, **NEEDS.get(field, {}))
     value = OTHERS[field]
     if field == "weights":
@@ -136,16 +135,16 @@ def test_each_setting_changes_the_predictions(dataset: Dataset, tmp_path: Path, 
     changed = dataclasses.replace(base, **{field: value})
     # Without a stopping slide the last epoch is kept, on which most settings act.
     stop_on = "auto" if "patience" in NEEDS.get(field, {}) else "none"
-    first, steps = outcome(dataset, base, tmp_path / "base", stop_on)
-    other, other_steps = outcome(dataset, changed, tmp_path / "other", stop_on)
+    first, steps = outcome(base, stop_on)
+    other, other_steps = outcome(changed, stop_on)
     assert not np.array_equal(first, other) or steps != other_steps
 
 
 @pytest.mark.parametrize("stop_on", ["auto", "none"])
 def test_the_same_settings_give_the_same_predictions(
-    dataset: Dataset, tmp_path: Path, stop_on: str
+    outcome: Callable[..., Outcome], stop_on: str
 ) -> None:
-    first, steps = outcome(dataset, BASE, tmp_path / "first", stop_on)
-    other, other_steps = outcome(dataset, BASE, tmp_path / "second", stop_on)
+    first, steps = outcome(BASE, stop_on)
+    other, other_steps = outcome(BASE, stop_on, 2)
     np.testing.assert_array_equal(first, other)
     assert steps == other_steps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,8 @@ from click.testing import CliRunner, Result
 
 from histoboost.cli import main
 from histoboost.errors import HistoboostError
-from histoboost.featurize.engines.pick import pick_device
-from histoboost.finetune.ensemble import load_ensemble
+from histoboost.finetune.ensemble import Ensemble
 from histoboost.finetune.presets import preset
-from histoboost.finetune.run import Fold, train_folds
 from histoboost.phantom import write_phantom
 from histoboost.slides.readers import open_dataset
 
@@ -32,15 +31,15 @@ def net():
 
 
 @pytest.fixture
-def folder(tmp_path: Path, tiny_net: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(
+    tmp_path: Path, tiny_net: str, monkeypatch: pytest.MonkeyPatch, train: Callable[..., object]
+) -> Path:
     """A working directory with slides, a model that histoboost's own network made, and code."""
     data = write_phantom(tmp_path / "slides.h5", slides=2, spots=12)
     settings = preset(
         "cnn-baseline", backbones=(tiny_net,), weights=("random",), input_px=32, epochs=1
     )
-    dataset = open_dataset(data)
-    device = pick_device("cpu")
-    train_folds(dataset, settings, [Fold((), tmp_path / "cnn")], device=device, tell=str)
+    train(open_dataset(data), tmp_path / "cnn", settings, held_out=None)
     (tmp_path / "own_code_of_the_tests.py").write_text(CODE)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -101,7 +100,7 @@ def test_a_folder_names_no_file_outside_of_it(folder: Path) -> None:
     fields["alignment"] = str(folder / "elsewhere.csv")
     path.write_text(json.dumps(fields))
     with pytest.raises(HistoboostError, match="alignment"):
-        load_ensemble(folder / "cnn")
+        Ensemble.load(folder / "cnn")
 
 
 def test_a_model_of_embeddings_takes_no_backbones(folder: Path) -> None:

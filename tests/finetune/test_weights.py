@@ -10,7 +10,7 @@ import torch
 from histoboost.cache.store import EmbeddingStore
 from histoboost.featurize import featurize
 from histoboost.featurize.backbones.factory import load_backbone
-from histoboost.finetune.checkpoint import save_tensors
+from histoboost.finetune.folder import save_tensors
 from histoboost.phantom import phantom_slide
 from histoboost.slides.slide import Dataset
 

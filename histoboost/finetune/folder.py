@@ -1,0 +1,131 @@
+"""Files in the folder of an end-to-end model: each whole or not at all, read without running code.
+
+Layout of the folder::
+
+    finetune.json                     what is trained, on which slides; written first
+    member_0_resnet18/checkpoint.pt   while the member is being trained
+    member_0_resnet18/history.json    loss and score of every epoch
+    member_0_resnet18/backbone.pth    the trunk alone, for `featurize --weights`
+    member_0_resnet18/model.pt        the network; written last, so it means the member is done
+    curves.png
+    alignment.csv                     where a table moved the spots
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from histoboost.errors import BadInput
+from histoboost.io import write_text, write_whole
+
+IDENTITY = "finetune.json"
+CHECKPOINT = "checkpoint.pt"
+MODEL = "model.pt"
+BACKBONE = "backbone.pth"
+HISTORY = "history.json"
+CURVES = "curves.png"
+ALIGNMENT = "alignment.csv"
+
+#: What `write_whole` of a killed run leaves, and what that of 0.1.0 left.
+DRAFTS = (".histoboost-*", "*.part")
+
+
+def is_ensemble(folder: str | Path) -> bool:
+    """Whether `folder` was written by `finetune`."""
+    return (Path(folder) / IDENTITY).is_file()
+
+
+def claim(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Write what the folder is for, or check that it was begun for the same.
+
+    Raises
+    ------
+    HistoboostError
+        If it holds something else.
+    """
+    path = folder / IDENTITY
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"{folder}: is a file; give the name of a folder")
+    if not path.exists() and folder.is_dir():
+        others = {entry.name for entry in folder.iterdir()} - {"folds"} - _drafts(folder)
+        if others:
+            raise BadInput(
+                f"{folder}: contains {min(others)}, which finetune did not write; choose a new "
+                "folder"
+            )
+    if not any(folder.glob("member_*/*.pt")):  # nothing is lost if it becomes something else
+        save_json(identity, path)
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadInput(f"{path}: cannot be read ({error}); choose a new folder") from error
+    for key, now in json.loads(json.dumps(identity)).items():  # tuples and lists are one thing
+        old = before.get(key)
+        if old != now:
+            what = key
+            if isinstance(old, dict) and isinstance(now, dict):
+                name = next(name for name in now if old.get(name) != now[name])
+                what = f"{key}: {name} {old.get(name)}, not {now[name]}"
+            raise BadInput(
+                f"{folder}: was started with different {what}; choose a new folder, or use the "
+                "same data and options"
+            )
+
+
+def remove_drafts(folder: Path) -> None:
+    """Remove the checkpoint of a finished training and what killed runs left."""
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    for name in _drafts(folder):
+        if (folder / name).is_dir():
+            shutil.rmtree(folder / name)
+        else:
+            (folder / name).unlink()
+
+
+def _drafts(folder: Path) -> set[str]:
+    return {path.name for pattern in DRAFTS for path in folder.glob(pattern)}
+
+
+def save_json(content: object, path: Path) -> None:
+    """Write JSON, whole or not at all; the folder is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def save_tensors(content: Mapping[str, Any], path: Path) -> None:
+    """Write a dict of tensors and plain values, as `save_json` writes."""
+    import torch
+
+    def write(target: Path) -> None:
+        with target.open("wb") as file:  # torch's own writer hides what the system says
+            torch.save(dict(content), file)
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, write)
+
+
+def load_tensors(path: Path) -> dict[str, Any]:
+    """Read what `save_tensors` wrote, onto the CPU.
+
+    Raises
+    ------
+    HistoboostError
+        If the file is missing, damaged, or holds more than tensors and plain values.
+    """
+    import torch
+
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise BadInput(f"{path}: no such file; train the model first") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        raise BadInput(
+            f"{path}: cannot be read ({str(error).splitlines()[0]}); remove it and train again"
+        ) from error
+    return content
