@@ -78,15 +78,16 @@ def warn_of_orientation(path: Path, orientation: object) -> None:
 
 
 @contextmanager
-def reading(where: Path | str) -> Iterator[None]:
-    """Make one line that names `where` of whatever a decoder raises on a damaged file."""
+def reading(
+    where: Path | str,
+    what: str = "an image",
+    remedy: str = "the file is damaged or of another format, fetch it again",
+) -> Iterator[None]:
+    """Make one line that names `where` of whatever a library raises on a damaged file."""
     try:
         yield
     except HistoboostError:
         raise
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise BadInput(
-            f"{where}: cannot be read as an image ({reason}); the file is damaged or of another "
-            "format, fetch it again"
-        ) from error
+        raise BadInput(f"{where}: cannot be read as {what} ({reason}); {remedy}") from error

@@ -10,6 +10,7 @@ from typing import Protocol, cast
 from histoboost.errors import BadInput
 from histoboost.names import check_cell_type_names, check_slide_name, nfc
 from histoboost.slides.readers import spaceranger
+from histoboost.slides.readers.anndata import zarr_kind
 from histoboost.slides.slide import Dataset
 
 
@@ -77,6 +78,8 @@ def _reader(path: Path, format: str | None) -> Reader:
         reader = cast(Reader, import_module(module))
         if format == name or (format is None and reader.detect(path)):
             return reader
+    if path.is_dir() and zarr_kind(path) == "histoboost":
+        raise BadInput(f"{path}: is an embedding store, no slides; give DATA first, then STORE")
     kind = "a folder" if path.is_dir() else "a file"
     raise BadInput(
         f"{path}: {kind} in none of the formats that histoboost reads ({', '.join(FORMATS)}); for "

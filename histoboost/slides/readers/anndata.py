@@ -12,6 +12,7 @@ Counts (``X``, ``layers``) are never read.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,10 +22,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.errors import BadInput, HistoboostError
+from histoboost.errors import BadInput
 from histoboost.hdf5_file import open_hdf5
 from histoboost.slides.images import open_image
 from histoboost.slides.images.array import hdf5_image, zarr_image
+from histoboost.slides.images.base import reading
 from histoboost.slides.readers.abundances import with_abundances
 from histoboost.slides.readers.anndata_abundances import PREFERRED, find_abundances
 from histoboost.slides.scale import um_per_px
@@ -32,9 +34,6 @@ from histoboost.slides.slide import Dataset, Slide, SlideImage
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: What a damaged file makes anndata, h5py and zarr raise.
-READ_ERRORS = (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError)
 
 #: Columns of `obs` in which people keep the samples that they put together.
 SAMPLE_COLUMNS = ("sample", "sample_id", "library", "slide", "slide_id", "batch", "orig.ident")
@@ -99,45 +98,37 @@ def read_slides(
     """
     from anndata.io import read_elem
 
-    try:
-        with _opened(path) as root:
-            obs = read_elem(root["obs"])
-            obs.index = obs.index.astype(str)
-            xy = _coordinates(path, root)
-            found = _candidates(root, abundances)
-            table = find_abundances(obs, found, _names(root), str(path), abundances)
-            spatial = root.get("uns/spatial", {})
-            # Beside the libraries lie notes, such as CELLxGENE's is_single.
-            libraries = [key for key in spatial if hasattr(spatial[key], "keys")]
-            slides = []
-            for name, rows in _samples(path, obs, libraries, image is not None):
-                if slide in (None, name) or (image is not None and len(libraries) < 2):
-                    slides.append(
-                        _slide(path, spatial.get(name, {}), name, obs, xy, table, rows, image)
-                    )
-            return slides
-    except HistoboostError:
-        raise
-    except READ_ERRORS as error:
-        reason = str(error).split("\n")[0]
-        raise BadInput(
-            f"{path}: cannot be read as AnnData ({reason}); write it again with anndata"
-        ) from error
+    with reading(path, "AnnData", "write it again with anndata"), _opened(path) as root:
+        obs = read_elem(root["obs"])
+        obs.index = obs.index.astype(str)
+        xy = _coordinates(path, root)
+        found = _candidates(root, abundances)
+        table = find_abundances(obs, found, _names(root), str(path), abundances)
+        spatial = root.get("uns/spatial", {})
+        # Beside the libraries lie notes, such as CELLxGENE's is_single.
+        libraries = [key for key in spatial if hasattr(spatial[key], "keys")]
+        slides = []
+        for name, rows in _samples(path, obs, libraries, image is not None):
+            if slide in (None, name) or (image is not None and len(libraries) < 2):
+                slides.append(
+                    _slide(path, spatial.get(name, {}), name, obs, xy, table, rows, image)
+                )
+        return slides
 
 
 def zarr_kind(path: Path) -> str | None:
-    """Encoding type of the zarr group at `path`; ``"spatialdata"`` for a SpatialData store."""
-    if not any((path / name).is_file() for name in ("zarr.json", ".zgroup")):
-        return None
-    import zarr
-
-    try:
-        attributes = dict(zarr.open_group(path, mode="r").attrs)
-    except READ_ERRORS:
-        return None
-    if "spatialdata_attrs" in attributes:
-        return "spatialdata"
-    return str(attributes.get("encoding-type", "")) or None
+    """What the zarr group at `path` is: ``"anndata"``, ``"spatialdata"`` or ``"histoboost"``."""
+    for name in ("zarr.json", ".zattrs"):
+        try:
+            found = json.loads((path / name).read_text("utf-8"))
+            attributes = found.get("attributes", {}) if name == "zarr.json" else found
+            for key, kind in (("spatialdata_attrs", "spatialdata"), ("histoboost", "histoboost")):
+                if key in attributes:
+                    return kind
+            return str(attributes.get("encoding-type", "")) or None
+        except (OSError, ValueError, RecursionError, TypeError, AttributeError):
+            continue
+    return None
 
 
 @contextmanager

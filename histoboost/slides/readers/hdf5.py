@@ -18,6 +18,7 @@ import pandas as pd
 from histoboost.errors import BadInput, warn
 from histoboost.hdf5_file import open_hdf5
 from histoboost.slides.images.array import StoredImage, hdf5_image
+from histoboost.slides.images.base import reading
 from histoboost.slides.readers.abundances import checked_abundances, with_abundances
 from histoboost.slides.slide import Dataset, Slide
 
@@ -47,7 +48,7 @@ def read(path: Path) -> Dataset:
         If there is no ``spots`` group, a spot table lacks ``x`` or ``y``, or an image is missing
         or not (H, W, 3).
     """
-    with _open(path) as file:
+    with reading(path, "HDF5"), _open(path) as file:
         for group in ("spots", "images"):
             if not isinstance(file.get(group), h5py.Group):
                 raise BadInput(
@@ -93,13 +94,16 @@ def _slide(path: Path, file: h5py.File, split: str | None, name: str) -> Slide:
             f"{path}: spots/{where}: the spot table has no column {missing[0]!r}; "
             "it must be a structured array with x and y in pixels"
         )
+    if spots.ndim != 1:
+        raise BadInput(f"{path}: spots/{where} has shape {spots.shape}; store one row per spot")
     for field in fields or ():
         if spots.dtype[field].kind not in "iufb" or spots.dtype[field].shape:
             raise BadInput(
                 f"{path}: spots/{where}: column {field!r} is not numeric; "
                 "remove it or store numbers"
             )
-    table = pd.DataFrame({field: spots[()][field] for field in fields or ()})
+    rows = spots[()]
+    table = pd.DataFrame({field: rows[field] for field in fields or ()})
     slide = Slide(
         name=name,
         image=_image(path, file, where),
@@ -108,7 +112,7 @@ def _slide(path: Path, file: h5py.File, split: str | None, name: str) -> Slide:
         split=split,
     )
     labels = table.drop(columns=["x", "y", "Test_Set"], errors="ignore")
-    if not len(labels.columns):
+    if labels.empty:
         return slide
     where = f"{path}: spots/{where}"
     return with_abundances(slide, checked_abundances(labels, where), where)

@@ -173,7 +173,7 @@ def read_scales(path: Path) -> dict[str, Any]:
         raise BadInput(
             f"{path}: no such file; copy the whole spatial folder of Space Ranger's output"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{path}: is not valid JSON ({error})") from error
     numeric = isinstance(scales, dict) and all(
         isinstance(value, int | float) for value in scales.values()

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from histoboost.errors import BadInput, HistoboostError, MissingExtra, warn
+from histoboost.errors import BadInput, MissingExtra, warn
+from histoboost.slides.images.base import reading
 from histoboost.slides.readers.abundances import with_abundances
-from histoboost.slides.readers.anndata import READ_ERRORS, zarr_kind
+from histoboost.slides.readers.anndata import zarr_kind
 from histoboost.slides.readers.anndata_abundances import find_abundances
 from histoboost.slides.readers.spatialdata_images import image_under, moved
 from histoboost.slides.scale import um_per_px
@@ -67,7 +68,7 @@ def read_slides(path: Path, abundances: str | None = None, image: str | None = N
         import spatialdata
     except ImportError as error:
         raise MissingExtra(str(path), "spatialdata", "spatialdata") from error
-    try:
+    with reading(path, "SpatialData", "write it again with spatialdata"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             data = spatialdata.read_zarr(path)
@@ -76,13 +77,6 @@ def read_slides(path: Path, abundances: str | None = None, image: str | None = N
             _slide(data, path, region, *rows, list(regions), image)
             for region, rows in regions.items()
         ]
-    except HistoboostError:
-        raise
-    except (*READ_ERRORS, ImportError) as error:
-        reason = str(error).split("\n")[0]
-        raise BadInput(
-            f"{path}: cannot be read as SpatialData ({reason}); write it again with spatialdata"
-        ) from error
 
 
 def _regions(data: Any, path: Path, abundances: str | None) -> dict[str, tuple[Any, Any]]:

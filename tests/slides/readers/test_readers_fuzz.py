@@ -1,0 +1,153 @@
+"""Damaged and hostile files of every format: read, or refused in one line."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from histoboost.cache.store import EmbeddingStore
+from histoboost.errors import HistoboostError
+from histoboost.slides.inspect import inspect
+from histoboost.slides.readers import open_dataset
+
+
+@pytest.fixture
+def written(
+    tmp_path, source, pixels, abundances, write_outs, make_anndata
+) -> Callable[[str], Path]:
+    """Write the phantom in a format; the path that is opened."""
+
+    def write(format: str) -> Path:
+        if format == "spaceranger":
+            return write_outs()
+        if format.startswith("anndata"):
+            path = tmp_path / f"slide.{format.partition(' in ')[2]}"
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                getattr(make_anndata(), f"write_{path.suffix[1:]}")(path)
+            return path
+        spots = pd.DataFrame(source.xy, columns=["x", "y"])
+        if format == "hdf5":
+            spots = spots.join(pd.DataFrame(source.abundance, columns=source.cell_types))
+            with h5py.File(tmp_path / "data.h5", "w") as file:
+                file["images/Train/P_1"] = pixels
+                file["spots/Train/P_1"] = spots.to_records(index=False)
+            return tmp_path / "data.h5"
+        Image.fromarray(pixels).save(tmp_path / "he.png")
+        spots.set_axis(pd.Index(source.spot_ids, name="spot"), axis=0).to_csv(
+            tmp_path / "spots.csv"
+        )
+        abundances.to_csv(tmp_path / "weights.csv")
+        (tmp_path / "slides.csv").write_text(
+            "slide,image,spots,abundances\nP_1,he.png,spots.csv,weights.csv\n"
+        )
+        return tmp_path / "slides.csv"
+
+    return write
+
+
+def opened(path: Path) -> str:
+    """What opening a file and reading its pixels comes to, in words."""
+    try:
+        for slide in open_dataset(path).slides:
+            for start in range(0, slide.image.shape[0], slide.image.band_rows):
+                stop = min(start + slide.image.band_rows, slide.image.shape[0])
+                slide.image.read_rows(start, stop)
+    except HistoboostError as error:
+        return str(error)
+    return "read"
+
+
+def damage(path: Path, rng: np.random.Generator) -> None:
+    data = bytearray(path.read_bytes())
+    if not data:
+        return
+    # Headers and metadata lie in front.
+    reach = len(data) if rng.random() < 0.5 else min(len(data), 3000)
+    for at in rng.integers(0, reach, rng.integers(1, 8)):
+        data[at] = rng.integers(0, 256)
+    if rng.random() < 0.2:
+        del data[rng.integers(0, len(data)) :]
+    path.write_bytes(data)
+
+
+FORMATS = ["hdf5", "anndata in h5ad", "anndata in zarr", "spaceranger", "manifest"]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("count", [15, pytest.param(800, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_damaged_file_is_read_or_refused_in_one_line(
+    tmp_path, tmp_path_factory, written, format, count
+):
+    path = written(format)
+    sound = tmp_path_factory.mktemp("sound")
+    shutil.copytree(tmp_path, sound, dirs_exist_ok=True)
+    rng = np.random.default_rng(count)
+    for _ in range(count):
+        shutil.copytree(sound, tmp_path, dirs_exist_ok=True)
+        files = sorted(file for file in tmp_path.rglob("*") if file.is_file())
+        damage(files[rng.integers(len(files))], rng)
+        assert "\n" not in opened(path)
+
+
+def structured(shape: tuple[int, ...]) -> np.ndarray:
+    return np.zeros(shape, [("x", "f4"), ("y", "f4"), ("A", "f4")])
+
+
+@pytest.mark.parametrize(
+    ("spots", "message"),
+    [
+        (structured(()), r"has shape \(\); store one row per spot"),
+        (structured((2, 3)), r"has shape \(2, 3\); store one row per spot"),
+        (np.float32(1), "no column 'x'"),
+        (h5py.Empty("f4"), "no column 'x'"),
+    ],
+)
+def test_hdf5_spots_that_are_no_table_are_one_clear_line(tmp_path: Path, spots, message: str):
+    with h5py.File(tmp_path / "data.h5", "w") as file:
+        file["images/S"] = np.zeros((9, 9, 3), np.uint8)
+        file["spots/S"] = spots
+    with pytest.raises(HistoboostError, match=message) as error:
+        open_dataset(tmp_path / "data.h5")
+    assert "\n" not in str(error.value)
+
+
+def test_a_table_without_rows_is_a_problem_that_inspect_names(tmp_path: Path):
+    with h5py.File(tmp_path / "data.h5", "w") as file:
+        file["images/S"] = np.zeros((9, 9, 3), np.uint8)
+        file["spots/S"] = structured((0,))
+    problems = inspect(open_dataset(tmp_path / "data.h5"))["problems"]
+    assert "no-spots" in {problem["kind"] for problem in problems}
+
+
+@pytest.mark.parametrize("target", ["/spots/missing", "/spots"])
+def test_dangling_and_cyclic_links_are_one_clear_line(tmp_path: Path, target: str):
+    with h5py.File(tmp_path / "data.h5", "w") as file:
+        file["images/Train/S"] = np.zeros((9, 9, 3), np.uint8)
+        file.create_group("spots/Train")
+        file["spots/Train/S"] = h5py.SoftLink(target)
+    said = opened(tmp_path / "data.h5")
+    assert said.startswith(str(tmp_path))
+    assert "\n" not in said
+
+
+def test_deep_json_is_one_clear_line(write_outs):
+    sample = write_outs()
+    file = sample / "outs" / "spatial" / "scalefactors_json.json"
+    file.write_text("[" * 200_000)
+    assert "is not valid JSON" in opened(sample)
+
+
+def test_a_store_in_the_place_of_the_data_says_so(tmp_path: Path, source):
+    EmbeddingStore(tmp_path / "store.zarr").write_spots(source.spot_table())
+    with pytest.raises(HistoboostError, match="is an embedding store, no slides; give DATA first"):
+        open_dataset(tmp_path / "store.zarr")
