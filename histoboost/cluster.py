@@ -58,8 +58,7 @@ def connect(address: str) -> Iterator[Client]:
             raise _no_scheduler(address) from error
         if not client.nthreads():
             warnings.warn(
-                f"{address}: the scheduler has no workers yet; waiting for one, at most "
-                f"{WORKER_TIMEOUT_S:g} s",
+                f"{address}: no workers yet; waiting up to {WORKER_TIMEOUT_S:g} s",
                 HistoboostWarning,
                 stacklevel=3,
             )
@@ -68,8 +67,7 @@ def connect(address: str) -> Iterator[Client]:
         except TimeoutError as error:
             client.close()
             raise BadInput(
-                f"--scheduler {address}: the scheduler has no workers; start some with "
-                f"'dask worker {address}'"
+                f"--scheduler {address}: no workers; start one with 'dask worker {address}'"
             ) from error
         with client:
             _check_installed(client, address)
@@ -237,7 +235,8 @@ def run_units(
         ) from error
     except (CommClosedError, OSError, TimeoutError, CancelledError) as error:
         raise BadInput(
-            f"{address}: the scheduler was lost; what is done is kept, run the same command again"
+            f"{address}: connection to the scheduler lost; finished work is kept, run the same "
+            "command again"
         ) from error
     finally:
         if done < len(units):

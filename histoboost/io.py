@@ -37,7 +37,7 @@ def check_output(path: Path, suffixes: Sequence[str] = ()) -> None:
         writable.
     """
     if path.is_dir():
-        raise BadInput(f"{path}: is a directory; give another name, or remove it")
+        raise BadInput(f"{path}: is a directory; choose another name")
     if suffixes and path.suffix not in suffixes:
         raise BadInput(f"{path}: unknown suffix {path.suffix!r}; give {', '.join(suffixes)}")
     if not path.parent.is_dir():

@@ -55,7 +55,7 @@ def read_arrays(
         raise BadInput(f"{files[unknown[0]]}: no slide {unknown[0]!r}; there are {known}")
     lacking = [slide for slide in tables if slide not in files]
     if lacking:
-        raise BadInput(f"{directory}: no {lacking[0]}.npy or .h5; every slide needs a file")
+        raise BadInput(f"{directory}: no {lacking[0]}.npy or .h5; give one file per slide")
     arrays = {
         slide: read_patch_file(files[slide], table)
         if files[slide].suffix == ".h5"

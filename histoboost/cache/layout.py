@@ -158,7 +158,7 @@ def unseal(data: bytes) -> dict[str, Any]:
         own = document["attributes"]["histoboost"]
         intact = seal(document) == data and isinstance(own["format_version"], int)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise Damaged("zarr.json is damaged or not of histoboost") from error
+        raise Damaged("zarr.json is damaged or was not written by histoboost") from error
     if not intact:
         raise Damaged("zarr.json does not match its digest")
     if own["format_version"] > FORMAT_VERSION:

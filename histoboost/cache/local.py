@@ -204,7 +204,7 @@ class LocalBackend:
                     f"{path}: is a link, and nothing is written or deleted through links in a "
                     "store; put what it leads to in its place, or remove it"
                 )
-        with plain_errors(self, "then run the same command again, what is stored is kept"):
+        with plain_errors(self, "then run the same command again; stored chunks are kept"):
             yield
 
     def _build(self, path: Path, source: Source) -> None:
@@ -221,7 +221,7 @@ class LocalBackend:
                 source = staged.read_bytes()
         _write(path, source)
         if path.read_bytes() != source:
-            raise BadInput(f"{path}: reads back otherwise than written; check the disk")
+            raise BadInput(f"{path}: data read back differ from data written; check the disk")
 
     def _swap(self, built: Path, target: Path, superseded: Callable[[], bool]) -> bool:
         with liveness.sole_owner(target.parent):

@@ -218,7 +218,7 @@ class ObjectBackend:
             return False
         data = self.read(target)
         if data is None or not source.endswith(digest_bytes(data)):
-            raise BadInput(f"{self}/{target}: reads back otherwise than written; try again")
+            raise BadInput(f"{self}/{target}: data read back differ from data written; try again")
         return True
 
     def _copy(self, source: str, target: str) -> bool:
@@ -251,7 +251,7 @@ class ObjectBackend:
             reason = " ".join(str(error).split())[:300]
             raise BadInput(
                 f"{self}: {reason}; check bucket, credentials and endpoint, "
-                "and run the same command again, what is stored is kept"
+                "and run the same command again; stored chunks are kept"
             ) from error
 
 

@@ -28,7 +28,7 @@ def store_on_worker(location: str) -> EmbeddingStore:
         EmbeddingStore(location, mode="r")
     except HistoboostError as error:
         raise BadInput(
-            f"worker {worker_name()} cannot see the store {location}; put it on a file system that "
-            f"all machines share or in object storage ({error})"
+            f"worker {worker_name()} cannot open the store {location}; use a shared file "
+            f"system or object storage ({error})"
         ) from error
     return EmbeddingStore(location)

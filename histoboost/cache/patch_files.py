@@ -57,7 +57,7 @@ def read_patch_file(path: Path, table: SpotTable) -> NDArray[Any]:
     spare = len(features) - len(rows)
     if spare:
         warnings.warn(
-            f"{path}: {spare} of {len(features)} patches belong to no spot of slide "
+            f"{path}: {spare} of {len(features)} patches match no spot of slide "
             f"{table.slide} and are ignored",
             HistoboostWarning,
             stacklevel=2,
@@ -106,13 +106,13 @@ def _by_barcode(path: Path, names: list[str], table: SpotTable, patches: int) ->
     where = {name: row for row, name in enumerate(names)}
     if len(names) != patches or len(where) != patches:
         raise BadInput(
-            f"{path}: {len(where)} different barcodes for {patches} patches; give one each"
+            f"{path}: {len(where)} distinct barcodes for {patches} patches; each needs its own"
         )
     lacking = [spot for spot in table.spot_ids if spot not in where]
     if lacking:
         raise BadInput(
             f"{path}: {len(lacking)} of {len(table)} spots of slide {table.slide} have no patch "
-            f"(first: {lacking[0]}); embed these too"
+            f"(first: {lacking[0]}); embed them too"
         )
     return np.array([where[spot] for spot in table.spot_ids])
 

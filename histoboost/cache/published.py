@@ -66,9 +66,9 @@ def open_published(backend: Backend, slide: str, name: str) -> Published:
         n_spots, width = map(int, document["shape"])
         published = Published(key, (n_spots, width), Recipe(own["recipe"]), tuple(own["chunks"]))
     except (ArithmeticError, BadInput, KeyError, TypeError, ValueError) as error:
-        raise Damaged("zarr.json is not of an embedding") from error
+        raise Damaged("zarr.json does not describe an embedding") from error
     if n_spots < 1 or width < 1 or len(published.chunks) != chunk_count(n_spots):
-        raise Damaged("zarr.json counts its chunks wrongly")
+        raise Damaged("zarr.json lists the wrong number of chunks")
     return published
 
 

@@ -29,9 +29,7 @@ def open_backend(location: str) -> Backend:
     if path.is_symlink() and not path.exists():
         raise BadInput(f"{path}: is a link that leads nowhere; remove it, or mend it")
     if path.exists() and not path.is_dir():
-        raise BadInput(
-            f"{path}: is a file, not a store; give the folder that histoboost featurize makes of it"
-        )
+        raise BadInput(f"{path}: is a file, not a store; run histoboost featurize on it first")
     return LocalBackend(path)
 
 
@@ -49,9 +47,11 @@ def check_root(backend: Backend, mode: str) -> None:
     if version is not None or _bears_mark(backend):
         return
     if mode == "r":
-        raise BadInput(f"{backend}: no store there; check the path, or featurize first")
+        raise BadInput(
+            f"{backend}: no such store; check the path, or run histoboost featurize first"
+        )
     if entries - {STAGING}:
-        raise BadInput(f"{backend}: is not a store; give a new or empty folder")
+        raise BadInput(f"{backend}: not a store; choose a new or empty folder")
 
 
 def _bears_mark(backend: Backend) -> bool:

@@ -202,7 +202,7 @@ class EmbeddingStore:
         expected = self._slide(slide).n_spots
         if n_spots != expected:
             raise BadInput(
-                f"slide {slide}: {n_spots} rows for {expected} spots; one row per spot is needed"
+                f"slide {slide}: {n_spots} rows for {expected} spots; one row per spot is required"
             )
         if width < 1:
             raise BadInput(f"embedding {name}: width {width}; at least 1 is needed")
@@ -239,7 +239,7 @@ class EmbeddingStore:
         """
         self._check_writable()
         if name is None and slide is None:
-            raise BadInput(f"{self.location}: say which embedding or slide to remove")
+            raise BadInput(f"{self.location}: name an embedding or a slide to remove")
         if name is not None:
             check_embedding_name(name)
         if slide is not None:
@@ -311,4 +311,4 @@ class EmbeddingStore:
 
     def _check_writable(self) -> None:
         if self._mode == "r":
-            raise BadInput(f"{self.location}: was opened for reading; open it to write")
+            raise BadInput(f'{self.location}: opened read-only; open it with mode="a"')

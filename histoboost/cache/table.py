@@ -63,7 +63,7 @@ def open_slide(backend: Backend, slide: str) -> SlideRecord:
         numbers = int(own["order"]), int(own["n_spots"])
         return SlideRecord(slide, *numbers, str(own["table_digest"]), dict(own["files"]))
     except (ArithmeticError, KeyError, TypeError, ValueError) as error:
-        raise Damaged("zarr.json is not of a slide") from error
+        raise Damaged("zarr.json does not describe a slide") from error
 
 
 def read_files(backend: Backend, record: SlideRecord) -> dict[str, bytes]:
@@ -104,7 +104,7 @@ def write_table(backend: Backend, table: SpotTable, order: int | None = None) ->
             _refuse_others(backend, stored, table.with_group_of(stored))
         return
     raise BadInput(
-        f"{backend}: slide {table.slide} does not read back as it was written; check the disk"
+        f"{backend}: slide {table.slide} data read back differ from data written; check the disk"
     )
 
 
@@ -115,9 +115,9 @@ def _refuse_others(backend: Backend, stored: SpotTable, table: SpotTable) -> Non
     if stored.with_labels(None).differences(table.with_labels(None)):
         remedy = "use another store, or remove the slide with its embeddings first"
     else:
-        remedy = f"histoboost cache relabel {backend} DATA stores these and keeps the embeddings"
+        remedy = f"histoboost cache relabel {backend} DATA replaces them and keeps the embeddings"
     raise BadInput(
-        f"{backend}: slide {table.slide} is stored with another table: "
+        f"{backend}: slide {table.slide} is stored with a different spot table: "
         f"{'; '.join(differences)}; {remedy}"
     )
 

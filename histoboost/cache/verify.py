@@ -87,7 +87,7 @@ def _check_store(backend: Backend) -> Iterator[Damage]:
     for key, expected in store_documents().items():
         data = backend.read(key)
         if data != expected:
-            state = backend.fault(key) if data is None else "is not as written"
+            state = backend.fault(key) if data is None else "differs from what was written"
             yield Damage(None, None, f"{key} {state}")
     for path in foreign_in_store(backend):
         yield Damage(None, None, f"{path} is foreign")

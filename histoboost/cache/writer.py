@@ -102,7 +102,7 @@ class EmbeddingWriter:
             If the shape is wrong or a value is not finite in float16.
         """
         if rows not in self._slices:
-            raise BadInput(f"{self._what}: {rows} is no chunk; write those of `missing`")
+            raise BadInput(f"{self._what}: rows {rows} are not a chunk; write those in `missing`")
         expected = (rows.stop - rows.start, self._shape[1])
         if np.shape(array) != expected:
             raise BadInput(
@@ -269,7 +269,7 @@ def to_float16(array: NDArray[np.floating[Any]], what: str) -> NDArray[np.float1
         half = np.asarray(array).astype(np.float16)
     if not np.isfinite(half).all():
         raise BadInput(
-            f"{what}: holds values that are not finite in float16; look at input and weights"
+            f"{what}: values are not finite in float16; check the images and the weights"
         )
     return half
 

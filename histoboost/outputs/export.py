@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from histoboost.cache.spot_files import scale_factors
 from histoboost.cache.store import EmbeddingStore
-from histoboost.errors import BadInput, HistoboostWarning
+from histoboost.errors import BadInput, HistoboostWarning, MissingExtra
 from histoboost.io import check_output, write_whole
 from histoboost.names import check_cell_type_names
 from histoboost.spots import SpotTable, check_cell_types, spot_diameter
@@ -51,9 +51,9 @@ def export(store: EmbeddingStore, path: str | Path, *, spatialdata: bool = False
     check_output(path, (".zarr",) if spatialdata else SUFFIXES)
     tables = [store.spots(slide) for slide in store.slides()]
     if not tables:
-        raise BadInput(f"{store.location}: holds no slides; featurize some first")
+        raise BadInput(f"{store.location}: contains no slides; run histoboost featurize first")
     labelled = [table for table in tables if table.labelled]
-    remedy = ", one table cannot hold both; take one of them out"
+    remedy = "; they cannot share one table; remove one of them"
     check_cell_types(labelled, store.location, remedy)
     if labelled:
         check_cell_type_names(labelled[0].cell_types, store.location)
@@ -62,7 +62,7 @@ def export(store: EmbeddingStore, path: str | Path, *, spatialdata: bool = False
     partial = sorted({name for own in recipes for name in own} - set(names))
     if partial:
         warnings.warn(
-            f"{store.location}: {', '.join(partial)} left out, not every slide has it",
+            f"{store.location}: {', '.join(partial)} left out: not stored for every slide",
             HistoboostWarning,
             stacklevel=2,
         )
@@ -174,9 +174,7 @@ def _spatialdata(adata: AnnData, tables: Sequence[SpotTable]) -> Any:
         from spatialdata.models import Image2DModel, ShapesModel, TableModel
         from spatialdata.transformations import Identity, Scale
     except ImportError as error:
-        raise BadInput(
-            "SpatialData needs its library; pip install 'histoboost[spatialdata]'"
-        ) from error
+        raise MissingExtra("export --spatialdata", "spatialdata", "spatialdata") from error
     images, shapes = {}, {}
     for table in tables:
         name = _plain(table.slide)

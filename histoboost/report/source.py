@@ -87,7 +87,7 @@ def _from_store(path: str | Path) -> Source:
     store = EmbeddingStore(path, mode="r")
     slides = [store.spots(name) for name in store.slides()]
     if not slides:
-        raise BadInput(f"{path}: the store holds no slides; featurize some first")
+        raise BadInput(f"{path}: the store contains no slides; run histoboost featurize first")
     return Source(slides, store=store)
 
 

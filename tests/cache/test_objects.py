@@ -269,7 +269,7 @@ def test_removal_and_collection(store, rows, recipe, put):
 
 
 def test_errors_are_one_line(bucket, location):
-    with pytest.raises(HistoboostError, match="no store there"):
+    with pytest.raises(HistoboostError, match="no such store"):
         EmbeddingStore(location, mode="r")
     with pytest.raises(HistoboostError, match="check bucket") as caught:
         EmbeddingStore("s3://no-such-bucket/store")

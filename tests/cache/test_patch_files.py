@@ -88,7 +88,7 @@ def test_patches_off_the_spots_are_counted_and_ignored(
     coords = np.vstack([table.xy - SIDE / 2, [[900, 900], [0, 700]]])
     rows = np.vstack([features, np.full((2, D), -1.0)])
     folder = write(tmp_path, coords, rows, side=SIDE)
-    with pytest.warns(HistoboostWarning, match="2 of 32 patches belong to no spot of slide S_1"):
+    with pytest.warns(HistoboostWarning, match="2 of 32 patches match no spot of slide S_1"):
         store.import_arrays("uni", folder)
     np.testing.assert_array_equal(store.read("S_1", "uni"), features.astype(np.float16))
 
@@ -108,7 +108,7 @@ def test_what_cannot_be_matched_is_one_clear_line(
         (corners * 4, features, {"side": SIDE}, "pixels of the same image"),
         (corners, features[:-1], {"side": SIDE}, r"coords have shape \(30, 2\) for 29 patches"),
         (corners, features[:, 0], {"side": SIDE}, "not numbers of shape"),
-        (corners, features, {"barcode": barcodes[:-1]}, "29 different barcodes for 30 patches"),
+        (corners, features, {"barcode": barcodes[:-1]}, "29 distinct barcodes for 30 patches"),
         (corners[1:], features[1:], {"barcode": barcodes[1:]}, r"no patch \(first: BC0-1\)"),
         (np.where(corners > 80, np.nan, corners), features, {}, "coords of .* are not finite"),
         (corners.astype("S9"), features, {}, r"coords have shape \(30, 2\) for 30 patches \(\|S9"),

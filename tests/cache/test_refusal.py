@@ -185,6 +185,6 @@ def test_a_store_opened_for_reading_writes_nothing(store, table, recipe, files):
         lambda: reading.gc(),
         lambda: reading.import_arrays("net@64", "."),
     ):
-        with pytest.raises(HistoboostError, match="was opened for reading"):
+        with pytest.raises(HistoboostError, match="opened read-only"):
             call()
     assert files(store.location) == before

@@ -458,7 +458,7 @@ def test_a_number_in_a_config_file_stands_for_a_list_of_one(tmp_path: Path) -> N
     command = ["evaluate", str(tmp_path / "no.zarr"), "--config", str(tmp_path / "c.toml")]
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 2
-    assert "no store there" in result.stderr
+    assert "no such store" in result.stderr
 
 
 @pytest.mark.parametrize("name", ["evaluate", "ablate", "train"])

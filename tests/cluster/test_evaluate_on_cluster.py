@@ -132,7 +132,7 @@ def test_a_worker_that_cannot_see_the_store_ends_the_command_with_one_line(
     errors = [line for line in err.splitlines() if line.startswith("Error:")]
     assert len(errors) == 1
     assert "fold that holds out S_1" in errors[0]
-    assert f"cannot see the store {location}" in errors[0]
+    assert f"cannot open the store {location}" in errors[0]
     assert "Traceback" not in err
 
 

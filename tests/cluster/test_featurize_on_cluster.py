@@ -122,7 +122,7 @@ def test_a_worker_that_cannot_see_the_store_is_named_in_one_line(
     errors = [line for line in err.splitlines() if line.startswith("Error:")]
     assert run.returncode == 2, err
     assert len(errors) == 1
-    assert f"cannot see the store {shared / 'store.zarr'}" in errors[0]
+    assert f"cannot open the store {shared / 'store.zarr'}" in errors[0]
     assert "tcp://127.0.0.1" in errors[0], "which worker it is"
     assert "Traceback" not in err
 
@@ -131,7 +131,7 @@ def test_a_worker_makes_no_store_where_it_sees_none(tmp_path: Path) -> None:
     from histoboost.cache.on_worker import store_on_worker
     from histoboost.errors import HistoboostError
 
-    with pytest.raises(HistoboostError, match="cannot see the store"):
+    with pytest.raises(HistoboostError, match="cannot open the store"):
         store_on_worker(str(tmp_path / "elsewhere.zarr"))
     assert not (tmp_path / "elsewhere.zarr").exists()
 

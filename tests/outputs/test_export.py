@@ -155,7 +155,7 @@ def test_an_embedding_that_a_slide_lacks_is_left_out_loudly(
     for part in writer.missing:
         writer.write(part, rows[part])
     writer.publish()
-    with pytest.warns(HistoboostWarning, match="half left out, not every slide has it"):
+    with pytest.warns(HistoboostWarning, match="half left out: not stored for every slide"):
         assert export(target, tmp_path / "out.h5ad") == []
 
 
@@ -170,7 +170,7 @@ def test_what_cannot_be_written_is_said_before_anything_is(tmp_path: Path, store
             export(store, tmp_path / name)
     with pytest.raises(HistoboostError, match="unknown suffix '.h5ad'; give .zarr"):
         export(store, tmp_path / "out.h5ad", spatialdata=True)
-    with pytest.raises(HistoboostError, match="holds no slides"):
+    with pytest.raises(HistoboostError, match="contains no slides"):
         export(EmbeddingStore(tmp_path / "empty.zarr"), tmp_path / "out.h5ad")
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".h5ad") == []
 
