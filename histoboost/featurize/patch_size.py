@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 from histoboost.errors import BadInput, warn
@@ -89,7 +90,7 @@ def parse_sizes(patch: Patch | Iterable[Patch], slides: Sequence[Slide]) -> list
     HistoboostWarning
         If a size in pixels means other lengths on slides of known scale.
     """
-    given = [patch] if isinstance(patch, int | str | PatchSize) else patch
+    given = [patch] if isinstance(patch, int | Integral | str | PatchSize) else patch
     parts = [p for one in given for p in (one.split(",") if isinstance(one, str) else [one])]
     sizes = list(dict.fromkeys(_parse(part) for part in parts))
     for slide in slides:

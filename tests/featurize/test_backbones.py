@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from histoboost.errors import HistoboostError
 from histoboost.featurize.backbones import base, factory, weights
 from histoboost.featurize.backbones.factory import backbone_names, load_backbone
+from histoboost.featurize.backbones.layers import widths
 
 TORCHVISION = [
     "convnext_tiny",
@@ -54,6 +56,19 @@ def test_an_unknown_name_lists_the_known_and_suggests_the_close():
         load_backbone("resnet_50")
     with pytest.raises(HistoboostError, match="known are"):
         load_backbone("zzzzzz")
+
+
+@pytest.mark.parametrize("name", ["UNI", "uni", "Uni2-h"])
+def test_the_title_of_a_pathology_model_leads_to_its_repository(name: str):
+    with pytest.raises(HistoboostError, match="did you mean hf-hub:MahmoodLab/UNI"):
+        load_backbone(name)
+
+
+def test_a_network_that_returns_a_map_is_refused(tiny_net: str):
+    net = load_backbone(tiny_net)
+    net = replace(net, module=net.module[:6])
+    with pytest.raises(HistoboostError, match=r"returns \(1, 16, 7, 7\) for one patch"):
+        widths(net, 32)
 
 
 def test_a_name_is_registered_once():

@@ -208,6 +208,13 @@ def test_what_an_engine_cannot_do_is_one_clear_line(tiny_net: str, monkeypatch):
     assert pick_engine(net, CPU).name == "torch"
 
 
+def test_a_network_without_an_input_size_of_its_own_runs_in_torch(tiny_net: str):
+    net = replace(load_backbone(tiny_net), input_px=None)
+    assert pick_engine(net, CPU).name == "torch"
+    with pytest.raises(HistoboostError, match=f"cannot run {tiny_net}; give --engine torch"):
+        pick_engine(net, CPU, engine="openvino")
+
+
 def test_auto_takes_torch_for_what_openvino_cannot_run():
     assert pick_engine(load_backbone("stain-texture"), CPU).name == "torch"
 

@@ -10,6 +10,7 @@ import torch
 
 from histoboost.errors import HistoboostError
 from histoboost.featurize.backbones.factory import load_backbone
+from histoboost.featurize.engines.pick import check_engine, pick_engine
 
 SOURCE = """
 import torch
@@ -19,6 +20,13 @@ from histoboost.featurize.backbones.base import Architecture
 def net():
     module = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 5))
     return Architecture(module=module, head="none", layer="2", input_px=32, mean=(0.5,) * 3)
+
+def branches():
+    class Branches(nn.Module):
+        def forward(self, pixels):
+            return pixels.mean((2, 3)) if pixels.mean() > 0 else pixels.amax((2, 3))
+
+    return Architecture(module=Branches(), head="none", layer="end", input_px=32)
 
 def wrong():
     return nn.Identity()
@@ -45,6 +53,19 @@ def test_a_factory_in_the_current_folder_is_found_and_its_weights_are_known():
     assert not net.module.training
     assert net.weights_digest == load_backbone("own_net:net").weights_digest
     assert net.weights_digest != load_backbone("own_net:net", seed=1).weights_digest
+
+
+def test_a_network_that_branches_on_its_input_is_not_frozen_in_one_branch():
+    net = load_backbone("own_net:branches")
+    dark, bright = (torch.full((1, 3, 32, 32), level, dtype=torch.uint8) for level in (0, 255))
+    engine = pick_engine(net, torch.device("cpu"))
+    for patch in (dark, bright):
+        expected = net.module((patch / 255 - 0.45) / 0.225)
+        torch.testing.assert_close(
+            torch.from_numpy(engine.submit(patch)()), expected, atol=0.2, rtol=0
+        )
+    with pytest.raises(HistoboostError, match="cannot run own_net:branches; give --engine torch"):
+        check_engine(net, torch.device("cpu"), "openvino", "fp32", 1)
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,40 @@ def test_memory_that_runs_out_halves_the_batch_and_loses_nothing():
             np.testing.assert_array_equal(writers[px].chunks[part.start], expected(px, part))
 
 
+def test_a_flat_patch_is_counted_once_though_its_batch_is_tried_again(monkeypatch):
+    monkeypatch.setitem(globals(), "PIXELS", np.full_like(PIXELS, 7))
+    with pytest.warns(HistoboostWarning) as heard:
+        run(MeanEngine(batch=32, limit=9), {8: [slice(0, 30)]})
+    assert "slide S: 30 of 30 patches of 8 px" in str(heard[-1].message)
+
+
+def sink(values: np.ndarray) -> Sink:
+    filled = Sink(Recorder(), [slice(0, len(values))], slice(0, values.shape[1]), "slide S: net@8")
+    filled.add(np.arange(len(values)), values.astype(np.float32))
+    return filled
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.ones((5, 4)), "slide S: net@8: all 5 spots have the same numbers"),
+        (1e-9 * np.random.default_rng(0).random((5, 4)), "4 of its 4 columns vary by less than"),
+        (5000 + np.random.default_rng(0).random((5, 4)), "are stored as constants"),
+    ],
+)
+def test_an_embedding_that_says_nothing_is_named(values: np.ndarray, message: str):
+    with pytest.warns(HistoboostWarning, match=message):
+        sink(values).warn_if_lost()
+
+
+def test_an_embedding_with_a_dead_column_is_fine(recwarn):
+    values = np.random.default_rng(0).random((5, 4))
+    values[:, 0] = 0
+    sink(values).warn_if_lost()
+    sink(values[:1]).warn_if_lost()
+    assert not recwarn
+
+
 @pytest.mark.filterwarnings("ignore::histoboost.errors.HistoboostWarning")
 def test_a_single_patch_that_does_not_fit_is_one_clear_line():
     with pytest.raises(HistoboostError, match="not even one patch fits"):

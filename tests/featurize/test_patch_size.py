@@ -35,6 +35,25 @@ def test_a_side_is_read_and_named(text: str, size: PatchSize, name: str):
     assert str(size) == name
 
 
+@pytest.mark.parametrize(
+    ("patch", "sides"),
+    [
+        *((64, ["64"]), ("64", ["64"]), ("55um", ["55um"]), ("32, 64", ["32", "64"])),
+        *(([32, "64"], ["32", "64"]), (("32,64", "55um"), ["32", "64", "55um"])),
+        *((np.int64(64), ["64"]), (PatchSize(64), ["64"]), ([], [])),
+    ],
+)
+def test_one_side_or_several_mean_what_they_say(patch: object, sides: list[str]):
+    assert [str(size) for size in parse_sizes(patch, [])] == sides
+
+
+def test_a_patch_far_larger_than_the_slide_is_refused(slide):
+    height, width = slide.image.shape
+    assert parse_sizes(2 * max(height, width), [slide])
+    with pytest.raises(HistoboostError, match="is 5000 px, the slide only .*; give a smaller"):
+        parse_sizes("5000", [slide])
+
+
 @pytest.mark.parametrize("text", ["0", "-3", "6.5", "55mm", "um", "nan", "1e99", "infum"])
 def test_what_is_no_side_is_refused(text: str):
     with pytest.raises(HistoboostError, match="is no size; give whole pixels"):

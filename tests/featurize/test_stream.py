@@ -78,6 +78,16 @@ def test_batches_of_one_size_only_where_sizes_cannot_mix(size: int):
     assert done == len(work)
 
 
+def test_a_batch_of_large_patches_holds_fewer_of_them():
+    work = Work(np.array([30, 30, 5000, 5000, 40]), np.arange(5))
+    sizes, done = [], 0
+    while done < 5:
+        part = work.batch(done, 16, 10**6, mixed=True)
+        sizes.append(part.px.tolist())
+        done += len(part)
+    assert sizes == [[30, 30], [5000], [5000], [40]]
+
+
 @pytest.mark.parametrize("rows", [1, 40, 100, 299])
 @pytest.mark.parametrize("batch", [1, 5, 64])
 def test_bands_of_any_height_give_the_patches_of_the_whole_slide(rows: int, batch: int):

@@ -11,7 +11,7 @@ import torch
 
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.featurize.backbones import pathology as foundation
-from histoboost.featurize.backbones.factory import load_backbone
+from histoboost.featurize.backbones.factory import canonical_name, load_backbone
 from histoboost.featurize.backbones.timm import timm_architecture
 
 timm = pytest.importorskip("timm", reason="pip install 'histoboost[timm]'")
@@ -124,6 +124,25 @@ def test_every_foundation_model_is_built_as_its_card_says(
         net = timm_architecture(model.backbone)
         rows = net.module.eval()(torch.zeros(1, 3, model.input_px, model.input_px))
     assert rows.shape == (1, model.width)
+
+
+def test_weights_of_class_and_mean_come_from_a_file_of_the_network(tmp_path: Path):
+    from histoboost.featurize.backbones.timm import ClassAndMean
+    from histoboost.featurize.backbones.weights import fit_weights
+
+    torch.manual_seed(1)
+    source = timm.create_model("test_vit", num_classes=3)
+    joined = ClassAndMean(timm.create_model("test_vit", num_classes=0))
+    fit_weights(joined, source.state_dict(), head="head", source="file", backbone="x")
+    torch.testing.assert_close(joined.network.norm.weight, source.norm.weight)
+    torch.testing.assert_close(joined.network.pos_embed, source.pos_embed)
+
+
+def test_names_of_the_hub_mind_no_case():
+    for model in foundation.MODELS:
+        assert foundation.foundation_model(model.backbone.lower()) is model
+    assert canonical_name("hf-hub:mahmoodlab/uni") == "hf-hub:MahmoodLab/UNI"
+    assert canonical_name("resnet18") == "resnet18"
 
 
 def test_class_and_mean_leave_the_registers_out():
