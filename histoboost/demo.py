@@ -105,7 +105,7 @@ def run(
     model = CompositionRegressor(features).fit(store)
     model.save(paths["model"])
     predictions = model.predict(store)
-    write_submission(paths["submission"], model.cell_types_, predictions)
+    write_submission(paths["submission"], predictions)
     say("5. report: maps, scores, importances and learning curves on one page.")
     report(paths["store"], paths["model"], paths["report"])
     result = {

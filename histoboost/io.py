@@ -19,6 +19,9 @@ _REMEDIES = {
     errno.EPERM: "make it writable",
 }
 
+#: Longest name of a file, in bytes, that file systems take.
+MAX_NAME = 255
+
 
 def check_output(path: Path, suffixes: Sequence[str] = ()) -> None:
     """Say before the work, and not after it, that `path` cannot be written.
@@ -36,6 +39,8 @@ def check_output(path: Path, suffixes: Sequence[str] = ()) -> None:
         If its suffix is another, it is a directory, or its own directory is missing or not
         writable.
     """
+    if len(os.fsencode(path.name)) > MAX_NAME:
+        raise BadInput(f"{path}: its name is longer than {MAX_NAME} bytes; choose a shorter one")
     if path.is_dir():
         raise BadInput(f"{path}: is a directory; choose another name")
     if suffixes and path.suffix not in suffixes:

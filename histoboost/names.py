@@ -88,12 +88,14 @@ def check_cell_type_names(names: Sequence[str], where: object) -> None:
     Raises
     ------
     HistoboostError
-        If a name is empty, has unprintable characters, begins like a spreadsheet's formula, is a
+        If a name is empty, has unprintable characters, begins like a spreadsheet's formula, cannot
+        be the name of a file (columns are files in Zarr), is a
         column of our outputs (slide, spot, x, y, ID), or two names give one column.
     """
     taken = dict.fromkeys(_COLUMNS, "a column of every table of predictions")
     for name in names:
-        if not name.strip() or not name.isprintable() or name[0] in "=+-@":
+        stored = name not in (".", "..", "zarr.json") and len(name.encode()) <= MAX_BYTES
+        if not name.strip() or not name.isprintable() or name[0] in "=+-@" or not stored:
             raise BadInput(f"{where}: {name!r} cannot be the name of a cell type; rename it")
         plain = name.replace("/", "_")
         for column in (plain, f"{plain}_lower", f"{plain}_upper"):

@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from histoboost.cli.arguments import check_arguments
 from histoboost.cli.config import meant, read_config
 from histoboost.cli.console import echo
 from histoboost.errors import BadInput, HistoboostError
@@ -65,6 +66,7 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; Ctrl-C ends it with one line and the shell's exit code for it."""
+        check_arguments(ctx)
         left = self.interrupted
         line = f"Interrupted: {left if isinstance(left, str) else left(ctx.params)}"
         try:

@@ -86,7 +86,7 @@ def _settable(command: click.Command) -> dict[str, str]:
     found = {}
     for parameter in command.params:
         flags = [flag[2:] for flag in parameter.opts if flag.startswith("--")]
-        for flag in flags or [parameter.name or ""]:
+        for flag in flags or [parameter.human_readable_name.lower()]:
             found[_as_flag(flag)] = parameter.name or ""
     found.pop("config", None)
     return found

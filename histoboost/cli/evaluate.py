@@ -10,7 +10,7 @@ import click
 from histoboost.cli.command import NOTHING_WRITTEN, RESUMES, Command
 from histoboost.cli.console import echo
 from histoboost.cli.json_output import json_option, write_json
-from histoboost.cli.options import client_of
+from histoboost.cli.options import client_of, units_option
 from histoboost.cli.scores import print_scores
 from histoboost.cli.setup_options import features_option, fold_options, setup_fields, setup_options
 
@@ -29,8 +29,9 @@ def _interrupted(options: Mapping[str, Any]) -> str:
     "--interval",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     metavar="LEVEL",
-    help="Also report the coverage of prediction intervals of this level.",
+    help="Also report the coverage of prediction intervals of this level, in --units.",
 )
+@units_option
 @click.option(
     "--verbose", is_flag=True, help="Also print numbers of jobs and threads, and run time."
 )
@@ -43,6 +44,7 @@ def evaluate(
     seeds: int,
     held_out: list[str] | None,
     interval: float | None,
+    units: str,
     verbose: bool,
     json_path: str | None,
     **given: Any,
@@ -74,7 +76,8 @@ def evaluate(
         )
     result = scores.to_json()
     if interval is not None:
-        result["interval"] = {"level": interval, "coverage": scores.coverage(interval)}
+        coverage = scores.coverage(interval, units)
+        result["interval"] = {"level": interval, "units": units, "coverage": coverage}
     print_scores(scores, result)
     if verbose:
         _print_resources(result, len(scores.spots[0].cell_types), jobs)

@@ -10,10 +10,10 @@ from histoboost.cli.options import format_option, page_option
 
 
 @click.command(cls=Command)
-@click.argument("data", type=click.Path())
+@click.argument("source", metavar="DATA", type=click.Path())
 @page_option("explore.html")
 @format_option
-def explore(data: str, output: str, format: str | None) -> None:
+def explore(source: str, output: str, format: str | None) -> None:
     """Write a page of slides, cell types and embeddings of DATA.
 
     DATA is any input of featurize, or an embedding store.
@@ -24,5 +24,5 @@ def explore(data: str, output: str, format: str | None) -> None:
     """
     from histoboost.report.explore import explore as write
 
-    size = write(data, output, format)
+    size = write(source, output, format)
     echo(f"{output}: {size / 1e6:.1f} MB, open it in a browser")

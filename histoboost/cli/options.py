@@ -82,6 +82,17 @@ jobs_option = click.option(
     metavar="N",
     help="Number of parallel processes; by default, and at most, the available cores.",
 )
+units_option = click.option(
+    "--units",
+    "--normalize",  # its name in 0.1.0
+    "units",
+    type=click.Choice(["rank", "rank-slide", "softmax", "minmax", "abundance", "none"]),
+    default="rank",
+    show_default=True,
+    help="Units of predictions: rank (of the cell type within the spot, in (0, 1], 1 is highest), "
+    "rank-slide (of the spot within the slide), softmax (shares that sum to 1), minmax (0 to 1 "
+    "within the spot), abundance (as in the labels) or none (as the model predicts).",
+)
 scheduler_option = click.option(
     "--scheduler",
     metavar="ADDRESS",

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from histoboost.cli.command import Command
-from histoboost.cli.options import CommaList, format_option
+from histoboost.cli.console import echo
+from histoboost.cli.options import CommaList, format_option, units_option
 from histoboost.errors import BadInput, require
 
 if TYPE_CHECKING:
-    from histoboost.regress.predictions import Prediction
-    from histoboost.spots import SpotTable
-
-    Predicted = tuple[tuple[str, ...], Sequence[Prediction], Callable[[str], SpotTable]]
+    from histoboost.regress.predictions import Predictions
 
 
 @click.command(cls=Command)
-@click.argument("store", type=click.Path())
-@click.argument("model_path", metavar="MODEL", type=click.Path())
+@click.argument("source", metavar="STORE", type=click.Path())
+@click.argument("model", type=click.Path())
 @click.option(
     "-o",
     "--output",
@@ -35,17 +32,7 @@ if TYPE_CHECKING:
     metavar="A,B",
     help="Slides to predict; by default all unlabelled ones.",
 )
-@click.option(
-    "--units",
-    "--normalize",
-    "units",
-    type=click.Choice(["rank", "rank-slide", "softmax", "minmax", "abundance", "none"]),
-    default="rank",
-    show_default=True,
-    help="Units of predictions: rank (of the cell type within the spot, in (0, 1], 1 is highest), "
-    "rank-slide (of the spot within the slide), softmax (shares that sum to 1), minmax (0 to 1 "
-    "within the spot), abundance (as in the labels) or none (as the model predicts).",
-)
+@units_option
 @click.option(
     "--interval",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -61,8 +48,8 @@ if TYPE_CHECKING:
 )
 @format_option
 def predict(
-    store: str,
-    model_path: str,
+    source: str,
+    model: str,
     output: str,
     slides: list[str] | None,
     units: str,
@@ -83,49 +70,39 @@ def predict(
     from histoboost.outputs.predictions import check_prediction_output, write_predictions
 
     check_prediction_output(Path(output))
-    if is_ensemble(model_path):
-        found = _predict_images(store, model_path, slides, units, interval, backbones, format)
-    elif backbones:
-        raise BadInput(
-            f"backbones {','.join(backbones)}: {model_path} is not an end-to-end model; omit "
-            "--backbones"
-        )
+    end_to_end = is_ensemble(model)
+    for flag, given, fits in (
+        ("--backbones", backbones, end_to_end),
+        ("--format", format, end_to_end),
+        ("--interval", interval, not end_to_end),
+    ):
+        if given and not fits:
+            kind = "a fine-tuned model" if end_to_end else "not a fine-tuned model"
+            raise BadInput(f"{flag}: {model} is {kind}; omit {flag}")
+    if end_to_end:
+        predictions = _predict_images(source, model, slides, units, backbones, format)
     else:
-        found = _predict_embeddings(store, model_path, slides, units, interval, format)
-    cell_types, predictions, spots = found
-    write_predictions(Path(output), cell_types, predictions, spots)
+        predictions = _predict_embeddings(source, model, slides, units, interval)
+    write_predictions(Path(output), predictions)
     first = 0
     for prediction in predictions:
         last = first + len(prediction.values) - 1
-        click.echo(f"IDs {first} to {last}: {prediction.slide}")
+        echo(f"IDs {first} to {last}: {prediction.slide}")
         first = last + 1
     if units == "rank":
         units = "rank within the spot in (0, 1], 1 = highest (or --units abundance)"
-    click.echo(f"Wrote {output}: {first} rows, {len(cell_types)} types, {units}.")
+    echo(f"Wrote {output}: {first} rows, {len(predictions[0].cell_types)} types, {units}.")
 
 
 def _predict_embeddings(
-    store: str,
-    model_path: str,
-    slides: list[str] | None,
-    units: str,
-    interval: float | None,
-    format: str | None,
-) -> Predicted:
-    from histoboost.cache.store import EmbeddingStore
+    store: str, model_path: str, slides: list[str] | None, units: str, interval: float | None
+) -> Predictions:
     from histoboost.names import check_cell_type_names
     from histoboost.regress.model import CompositionRegressor
 
-    if format is not None:
-        raise BadInput(
-            f"format {format}: {model_path} is not an end-to-end model and needs an embedding "
-            "store; omit --format"
-        )
     model = CompositionRegressor.load(model_path)
     check_cell_type_names(model.cell_types_, model_path)
-    opened = EmbeddingStore(store, mode="r")
-    predictions = model.predict(opened, slides, units=units, interval=interval)
-    return model.cell_types_, predictions, opened.spots
+    return model.predict(store, slides, units=units, interval=interval)
 
 
 def _predict_images(
@@ -133,25 +110,14 @@ def _predict_images(
     model_path: str,
     slides: list[str] | None,
     units: str,
-    interval: float | None,
     backbones: list[str] | None,
     format: str | None,
-) -> Predicted:
+) -> Predictions:
     require(f"{model_path}: a fine-tuned model", "torch", "torch")
     from histoboost.featurize.engines.pick import pick_device
     from histoboost.finetune.ensemble import Ensemble
     from histoboost.slides.readers import open_dataset
-    from histoboost.slides.thumbnail import thumbnail
 
-    if interval is not None:
-        raise BadInput(f"interval: {model_path} is an end-to-end model, which has no intervals")
-    dataset = open_dataset(data, format)
     model = Ensemble.load(model_path, backbones or ())
-    device = pick_device("auto")
-    predictions = model.predict(dataset, slides, units=units, device=device)
-
-    def table(name: str) -> SpotTable:
-        slide = dataset[name]
-        return slide.spot_table(thumbnail(slide.image))
-
-    return model.cell_types, predictions, table
+    dataset = open_dataset(data, format)
+    return model.predict(dataset, slides, units=units, device=pick_device("auto"))

@@ -34,6 +34,7 @@ from histoboost.regress.predictions import Prediction, Predictions
 from histoboost.regress.targets import to_units
 from histoboost.slides.align.apply import aligned
 from histoboost.slides.slide import Dataset, Slide
+from histoboost.slides.thumbnail import thumbnail
 
 if TYPE_CHECKING:
     import torch
@@ -187,7 +188,8 @@ class Ensemble:
             values = to_units(raw, units, self.learned.target)
             if not np.isfinite(values).all():
                 raise BadInput(f"slide {slide.name}: predictions are not finite; train again")
-            predictions.append(Prediction(slide.spot_table(), self.cell_types, values, units))
+            spots = slide.spot_table(thumbnail(slide.image))
+            predictions.append(Prediction(spots, self.cell_types, values, units))
         return Predictions(predictions)
 
     def outputs(self, slide: Slide, pixels: Pixels) -> NDArray[np.float64]:

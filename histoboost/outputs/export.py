@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from histoboost.cache.spot_files import scale_factors
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import BadInput, HistoboostWarning, MissingExtra
 from histoboost.io import check_output, write_whole
 from histoboost.names import check_cell_type_names
+from histoboost.outputs.anndata import spots_anndata, without_notes, write_anndata
 from histoboost.spots import SpotTable, check_cell_types, spot_diameter
 
 if TYPE_CHECKING:
@@ -74,97 +73,10 @@ def export(store: EmbeddingStore, path: str | Path, *, spatialdata: bool = False
         {name: recipes[0][name].without_slide().fields for name in names}, sort_keys=True
     )
     if spatialdata:
-        write_whole(path, _without_notes(_spatialdata(adata, tables).write))
+        write_whole(path, without_notes(_spatialdata(adata, tables).write))
     else:
         write_anndata(adata, path)
     return names
-
-
-def spots_anndata(
-    tables: Sequence[SpotTable], obsm: Mapping[str, NDArray[Any]], frames: Any = None
-) -> AnnData:
-    """One AnnData of several slides: spots are rows, there are no variables.
-
-    Parameters
-    ----------
-    tables : sequence of SpotTable
-        Slides, in order; N spots in all.
-    obsm : mapping of str to ndarray of shape (N, D)
-        Written as float32.
-    frames : mapping of str to (names, ndarray of shape (N, T)), optional
-        Written as data frames whose columns have names; a slash in a name becomes ``_``.
-
-    Returns
-    -------
-    AnnData
-        ``obs``: slide, spot, split, group, library_id; index: the spot id, or
-        ``<slide>:<spot>`` where there are several slides. ``obsm``: spatial (x, y in pixels of the
-        source image), abundance (NaN on slides without labels) and what was given.
-        ``uns["spatial"][<slide>]``: a small image and its scale.
-    """
-    import anndata
-    import pandas as pd
-
-    several = len(tables) > 1
-    index = [f"{t.slide}:{spot}" if several else spot for t in tables for spot in t.spot_ids]
-    obs = pd.DataFrame(index=pd.Index(index, dtype=object))
-    for column in ("slide", "split", "group"):
-        values = [getattr(table, column) for table in tables for _ in table.spot_ids]
-        if any(value is not None for value in values):
-            obs[column] = pd.Categorical(values)
-    obs["library_id"] = obs["slide"]  # where squidpy looks
-    obs["spot"] = [spot for table in tables for spot in table.spot_ids]
-    adata = anndata.AnnData(obs=obs, uns={"spatial": {t.slide: _library(t) for t in tables}})
-    adata.obsm["spatial"] = np.concatenate([table.xy for table in tables])
-    named = dict(frames or {})
-    types = next((table.cell_types for table in tables if table.labelled), None)
-    if types is not None:
-        named["abundance"] = (types, np.concatenate([_labels(t, len(types)) for t in tables]))
-    for key, (columns, values) in named.items():
-        # A slash would be a folder to HDF5 and Zarr.
-        columns = [name.replace("/", "_") for name in columns]
-        adata.obsm[key] = pd.DataFrame(values.astype(np.float32), index=obs.index, columns=columns)
-    for key, rows in obsm.items():
-        adata.obsm[key] = rows.astype(np.float32)
-    return adata
-
-
-def write_anndata(adata: AnnData, path: Path) -> None:
-    """Write ``.h5ad`` or ``.zarr`` (zarr format 3), whole or not at all."""
-    import anndata
-
-    def write_zarr(target: Path) -> None:
-        with anndata.settings.override(zarr_write_format=3):
-            adata.write_zarr(target)
-
-    write = write_zarr if path.suffix == ".zarr" else adata.write_h5ad
-    write_whole(path, _without_notes(write))
-
-
-def _without_notes(write: Callable[[Path], object]) -> Callable[[Path], None]:
-    """`write` without the notes of anndata, zarr and spatialdata on what they mean to change."""
-
-    def quiet(target: Path) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            write(target)
-
-    return quiet
-
-
-def _library(table: SpotTable) -> dict[str, Any]:
-    """Image and scale factors of a slide; the thumbnail stands where plots look for one."""
-    factors = scale_factors(table)
-    if table.thumbnail is None or table.image_shape is None:
-        return {"images": {}, "scalefactors": factors}
-    factors["tissue_hires_scalef"] = table.thumbnail.shape[1] / table.image_shape[1]
-    return {"images": {"hires": table.thumbnail}, "scalefactors": factors}
-
-
-def _labels(table: SpotTable, types: int) -> NDArray[np.float32]:
-    if table.abundance is None:
-        return np.full((len(table), types), np.nan, np.float32)
-    return table.abundance
 
 
 def _spatialdata(adata: AnnData, tables: Sequence[SpotTable]) -> Any:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
-from histoboost.errors import BadInput
-from histoboost.io import check_output, write_whole
-from histoboost.outputs.export import spots_anndata, write_anndata
-from histoboost.outputs.table import write_submission
-from histoboost.spots import SpotTable
+from histoboost.errors import require
+from histoboost.io import check_output
+from histoboost.outputs.anndata import spots_anndata, write_anndata
+from histoboost.outputs.table import write_parquet, write_submission
 
 if TYPE_CHECKING:
     from histoboost.regress.predictions import Prediction
@@ -22,30 +20,20 @@ SUFFIXES = (".csv", ".parquet", ".h5ad", ".zarr")
 
 
 def check_prediction_output(path: Path) -> None:
-    """Say before the work that `path` cannot be written.
+    """Refuse, before the work, a file that cannot be written.
 
     Raises
     ------
     HistoboostError
-        If its suffix is none of `SUFFIXES`, what the suffix needs is not installed, or the place
-        cannot be written to.
+        If its suffix is none of `SUFFIXES`, what the suffix needs is not installed, or the file
+        system refuses it.
     """
     check_output(path, SUFFIXES)
     if path.suffix == ".parquet":
-        try:
-            import pyarrow  # noqa: F401
-        except ImportError as error:
-            raise BadInput(
-                f"{path}: parquet needs pyarrow; pip install 'histoboost[parquet]'"
-            ) from error
+        require(str(path), "pyarrow", "parquet")
 
 
-def write_predictions(
-    path: Path,
-    cell_types: Sequence[str],
-    predictions: Sequence[Prediction],
-    spots: Callable[[str], SpotTable],
-) -> None:
+def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
     """Write predictions.
 
     Parameters
@@ -55,34 +43,26 @@ def write_predictions(
         one row per spot. ``.h5ad`` or ``.zarr``: AnnData with the predictions in
         ``obsm["prediction"]``. Bounds of intervals are further columns, in AnnData
         ``obsm["prediction_lower"]`` and ``obsm["prediction_upper"]``.
-    cell_types : sequence of str
-        T names.
     predictions : sequence of Prediction
-        Of one or more slides.
-    spots : callable
-        Name of a slide to its spots, such as `EmbeddingStore.spots`; a CSV does without.
+        Of one or more slides, by one model.
     """
     if path.suffix == ".csv":
-        write_submission(path, cell_types, predictions)
+        write_submission(path, predictions)
     elif path.suffix == ".parquet":
-        table = pd.concat([each.to_frame() for each in predictions], ignore_index=True)
-        write_whole(path, lambda target: table.to_parquet(target, index=False))
+        write_parquet(path, predictions)
     else:
-        frames: dict[str, Any] = {
-            key: (cell_types, values) for key, values in _parts(predictions).items()
+        types = predictions[0].cell_types
+        frames = {
+            f"prediction{suffix}": (types, values) for suffix, values in _parts(predictions).items()
         }
-        tables = [spots(each.slide) for each in predictions]
-        write_anndata(spots_anndata(tables, {}, frames), path)
+        write_anndata(spots_anndata([each.spots for each in predictions], {}, frames), path)
 
 
-def _parts(predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """Values and bounds of all slides, (N, T) each."""
-    parts = {"prediction": np.concatenate([each.values for each in predictions])}
-    for key, bounds in (
-        ("prediction_lower", [each.low for each in predictions]),
-        ("prediction_upper", [each.high for each in predictions]),
-    ):
-        given = [bound for bound in bounds if bound is not None]
-        if len(given) == len(bounds):
-            parts[key] = np.concatenate(given)
-    return parts
+def _parts(predictions: Sequence[Prediction]) -> dict[str, np.ndarray]:
+    """Values and, where there are any, bounds of all slides, (N, T) each."""
+    parts = {
+        "": [each.values for each in predictions],
+        "_lower": [each.low for each in predictions if each.low is not None],
+        "_upper": [each.high for each in predictions if each.high is not None],
+    }
+    return {suffix: np.concatenate(values) for suffix, values in parts.items() if values}

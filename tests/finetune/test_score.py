@@ -117,7 +117,7 @@ def test_intervals_are_refused_by_name(crossed: Path, small_h5: Path, tmp_path: 
     arguments = ("predict", small_h5, model, "-o", tmp_path / "s.csv", "--interval", 0.9)
     result = CliRunner().invoke(main, list(map(str, arguments)))
     assert result.exit_code == 2
-    assert "has no intervals" in result.stderr
+    assert "is a fine-tuned model; omit --interval" in result.stderr
 
 
 def test_evaluate_warns_where_a_backbone_was_tuned_on_the_held_out_slide(

@@ -12,6 +12,7 @@ import pytest
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError
+from histoboost.names import check_cell_type_names
 from histoboost.outputs.predictions import check_prediction_output, write_predictions
 from histoboost.regress.predictions import Prediction
 from histoboost.spots import SpotTable
@@ -43,7 +44,7 @@ def test_parquet_names_slide_spot_and_place_of_every_row(tmp_path: Path, store, 
     pytest.importorskip("pyarrow", reason="pip install 'histoboost[parquet]'")
     path = tmp_path / "out.parquet"
     check_prediction_output(path)
-    write_predictions(path, TYPES, predictions, store.spots)
+    write_predictions(path, predictions)
     table = pd.read_parquet(path)
     bounds = [f"{name}_{end}" for end in ("lower", "upper") for name in TYPES]
     assert list(table.columns) == ["slide", "spot", "x", "y", *TYPES, *bounds]
@@ -57,7 +58,7 @@ def test_parquet_names_slide_spot_and_place_of_every_row(tmp_path: Path, store, 
 def test_anndata_holds_predictions_in_obsm(tmp_path: Path, store, predictions, suffix: str):
     path = tmp_path / f"out{suffix}"
     check_prediction_output(path)
-    write_predictions(path, TYPES, predictions, store.spots)
+    write_predictions(path, predictions)
     adata = anndata.read_h5ad(path) if suffix == ".h5ad" else anndata.read_zarr(path)
     frame = adata.obsm["prediction"]
     assert list(frame.columns) == ["T cell", "B cell", "C_D"]
@@ -70,7 +71,7 @@ def test_anndata_holds_predictions_in_obsm(tmp_path: Path, store, predictions, s
 def test_csv_stays_the_challenges_layout(tmp_path: Path, store, predictions):
     path = tmp_path / "out.csv"
     check_prediction_output(path)
-    write_predictions(path, TYPES, [replace(predictions[0], low=None, high=None)], store.spots)
+    write_predictions(path, [replace(predictions[0], low=None, high=None)])
     lines = path.read_text().splitlines()
     assert lines[0] == "ID,T cell,B cell,C/D"
     assert [line.split(",")[0] for line in lines[1:]] == ["0", "1", "2", "3"]
@@ -82,8 +83,46 @@ def test_csv_stays_the_challenges_layout(tmp_path: Path, store, predictions):
         ("out.xlsx", "unknown suffix '.xlsx'; give .csv, .parquet, .h5ad, .zarr"),
         ("absent/out.h5ad", "no such directory"),
         ("store.zarr", "is a directory"),
+        ("n" * 252 + ".csv", "its name is longer than 255 bytes"),
     ],
 )
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, store, name: str, message: str):
     with pytest.raises(HistoboostError, match=message):
         check_prediction_output(tmp_path / name)
+
+
+ACCEPTED = [
+    *("..x", "__x", "c", "x y", "a/b/c", "/", "index", "nan", "1", "CON", "a:b", "a\\b", "a*b"),
+    *("<b>", "%s", "#", '"', "'", "a,b", ".zattrs", "encoding-type", "[/x]", "n" * 240),
+]
+REFUSED = [
+    *("=1+1", "+x", "-x", "@x", "a\tb", "x", "y", "slide", "spot", "ID", "_index", "", "a\x1b[2J"),
+    *(".", "..", "zarr.json", "n" * 241, "ok_lower", "B/T"),
+]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".h5ad", ".zarr"])
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_a_cell_type_of_any_name_that_is_accepted_is_read_back_as_it_was_written(
+    tmp_path: Path, predictions, suffix: str, name: str
+):
+    types = ("ok", name, "B")
+    check_cell_type_names(types, "model")
+    path = tmp_path / f"out{suffix}"
+    write_predictions(path, [replace(each, cell_types=types) for each in predictions])
+    if suffix in (".h5ad", ".zarr"):
+        adata = anndata.read_h5ad(path) if suffix == ".h5ad" else anndata.read_zarr(path)
+        found = adata.obsm["prediction"]
+        assert list(found.columns) == ["ok", name.replace("/", "_"), "B"]
+    else:
+        table = pd.read_csv(path) if suffix == ".csv" else pd.read_parquet(path)
+        found = table[list(types)]
+    expected = np.vstack([each.values for each in predictions])
+    np.testing.assert_allclose(found.to_numpy(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_cell_type_that_some_output_could_not_hold_is_refused_in_one_line(name: str):
+    with pytest.raises(HistoboostError, match=r"^model: .*rename") as caught:
+        check_cell_type_names(("ok", "B_T", name), "model")
+    assert str(caught.value).isprintable()

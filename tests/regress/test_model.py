@@ -206,7 +206,7 @@ def test_bounds_of_abundances_are_negative_only_where_labels_may_be(
 
 def test_the_submission_keeps_every_row_in_order(store: EmbeddingStore, tmp_path: Path) -> None:
     predictions = trained(store).predict(store, ["D", "A"])
-    write_submission(tmp_path / "s.csv", TYPES, predictions)
+    write_submission(tmp_path / "s.csv", predictions)
     rows = list(csv.reader(io.StringIO((tmp_path / "s.csv").read_text())))
     assert rows[0] == ["ID", *TYPES]
     assert [row[0] for row in rows[1:]] == [str(i) for i in range(144)]

@@ -282,7 +282,7 @@ def test_the_command_writes_table_pictures_and_json(tmp_path, phantom_h5):
     names = [slide.name for slide in open_dataset(phantom_h5).slides]
     assert list(read_table(out)) == names
     pictures = sorted(path.stem for path in (tmp_path / "alignment_overlays").iterdir())
-    assert pictures == names
+    assert pictures == [f"{name}_alignment" for name in names]
     found = json.loads((tmp_path / "a.json").read_text())
     assert [one["slide"] for one in found["slides"]] == names
     assert "cx" in found["convention"]

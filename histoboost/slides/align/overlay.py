@@ -24,7 +24,7 @@ def write_overlay(slide: Slide, alignment: Alignment, folder: str | Path) -> Pat
     alignment : Alignment
         What moves them.
     folder : str or Path
-        Made if it does not exist; ``<slide>.png`` in it is overwritten.
+        Made if it does not exist; ``<slide>_alignment.png`` in it is overwritten.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def write_overlay(slide: Slide, alignment: Alignment, folder: str | Path) -> Pat
         axes.set_axis_off()
     trust = "confident" if alignment.confident else "not confident"
     figure.suptitle(f"{slide.name}, {trust}: {alignment.reason}", fontsize=12)
-    path = Path(folder) / f"{slide.name.replace('/', '_')}.png"
+    path = Path(folder) / f"{slide.name}_alignment.png"  # never the image of the slide itself
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda target: figure.savefig(target, dpi=100))
     return path

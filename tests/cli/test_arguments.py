@@ -1,0 +1,118 @@
+"""Arguments in the wrong order, outputs that are inputs, and very few cell types."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from histoboost.cache.store import EmbeddingStore
+from histoboost.cli import main
+from histoboost.spots import SpotTable
+
+
+def made_store(folder: Path, types: int) -> Path:
+    """Three labelled slides and S_4, with an embedding `mine`."""
+    rng = np.random.default_rng(0)
+    store = EmbeddingStore(folder / "s.zarr")
+    (folder / "arrays").mkdir()
+    xy = np.stack(np.meshgrid(np.arange(5.0), np.arange(5.0)), axis=-1).reshape(-1, 2) * 20
+    for slide in ("S_1", "S_2", "S_3", "S_4"):
+        latent = rng.normal(size=(25, 3)).astype(np.float32)
+        labels = (np.exp(latent[:, :types]), tuple("abc"[:types])) if slide != "S_4" else ()
+        store.write_spots(SpotTable(slide, xy, tuple(map(str, range(25))), *labels))
+        np.save(folder / "arrays" / f"{slide}.npy", latent)
+    store.import_arrays("mine", folder / "arrays")
+    return folder / "s.zarr"
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, phantom_h5: Path) -> Path:
+    """A store, a model and slides."""
+    folder = tmp_path_factory.mktemp("swapped")
+    store = made_store(folder, 3)
+    assert run("train", str(store), str(folder / "m"), "--model", "ridge").exit_code == 0
+    (folder / "data.h5").symlink_to(phantom_h5)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("command", "order"),
+    [
+        ("featurize s.zarr data.h5 --backbone none", "featurize DATA STORE"),
+        ("featurize new.zarr data.h5 --backbone none", "featurize DATA STORE"),
+        ("inspect s.zarr", "inspect DATA"),
+        ("align m", "align DATA"),
+        ("explore m", "explore DATA"),
+        ("finetune s.zarr out", "finetune DATA OUT"),
+        ("evaluate data.h5", "evaluate STORE"),
+        ("evaluate m", "evaluate STORE"),
+        ("ablate data.h5 --features a --features b", "ablate STORE"),
+        ("train data.h5 model", "train STORE MODEL"),
+        ("train m s.zarr", "train STORE MODEL"),
+        ("predict m s.zarr -o o.csv", "predict STORE MODEL"),
+        ("predict s.zarr data.h5 -o o.csv", "predict STORE MODEL"),
+        ("report m s.zarr", "report STORE MODEL"),
+        ("report data.h5 m", "report STORE MODEL"),
+        ("cache list data.h5", "cache list STORE"),
+        ("cache verify m", "cache verify STORE"),
+        ("cache relabel data.h5 s.zarr", "cache relabel STORE DATA"),
+    ],
+)
+def test_swapped_arguments_are_told_the_order(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, command: str, order: str
+) -> None:
+    monkeypatch.chdir(folder)
+    result = CliRunner().invoke(main, command.split(), prog_name="histoboost")
+    assert result.exit_code == 2
+    assert result.stderr.endswith(f"; expected histoboost {order}\n")
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "command", ["align data.csv -o data.csv", "inspect data.csv --json data.csv"]
+)
+def test_an_output_never_replaces_an_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data.csv").write_text("slide,image\n")
+    result = run(*command.split())
+    assert result.exit_code == 2
+    assert "data.csv: is an input of this command; choose another output" in result.stderr
+    assert Path("data.csv").read_text() == "slide,image\n"
+
+
+@pytest.mark.parametrize("types", [1, 2])
+def test_one_or_two_cell_types_go_through_every_command(tmp_path: Path, types: int) -> None:
+    store, model = str(made_store(tmp_path, types)), str(tmp_path / "m")
+    few = ("--set", "n_estimators=2", "--jobs", "1")
+    for name in ("stack", "lightgbm", "ridge", "kernel", "coords", "mean", "mean-rank"):
+        more = few if name in ("stack", "lightgbm", "coords") else ()
+        scores = tmp_path / "scores.json"
+        done = run("evaluate", store, "--model", name, *more, "--json", str(scores))
+        assert done.exit_code == 0, done.output
+        mean = json.loads(scores.read_text())["mean"]
+        assert all(np.isfinite(list(mean.values())))
+        done = run("train", store, model, "--model", name, *more)
+        assert done.exit_code == 0, done.output
+        for units in ("rank", "rank-slide", "softmax", "minmax", "abundance", "none"):
+            output = tmp_path / "o.csv"
+            done = run("predict", store, model, "-o", str(output), "--units", units)
+            assert done.exit_code == 0, done.output
+            assert np.isfinite(np.loadtxt(output, delimiter=",", skiprows=1)).all()
+    for command in (
+        ("ablate", store, "--features", "mine", "--features", "coords", "--model", "ridge"),
+        ("report", store, model, "-o", str(tmp_path / "r.html")),
+        ("explore", store, "-o", str(tmp_path / "e.html")),
+        ("cache", "export", store, str(tmp_path / "x.h5ad")),
+    ):
+        done = run(*command, *(("--fresh",) if command[0] == "ablate" else ()))
+        assert done.exit_code == 0, done.output
