@@ -7,11 +7,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
-from histoboost.errors import BadInput
+from histoboost.errors import BadInput, warn
 from histoboost.names import check_cell_type_names, check_slide_name, nfc
 from histoboost.slides.readers import spaceranger
 from histoboost.slides.readers.anndata import zarr_kind
-from histoboost.slides.slide import Dataset
+from histoboost.slides.slide import Dataset, Slide
 
 
 class Reader(Protocol):
@@ -92,6 +92,7 @@ def _check_slides_agree(dataset: Dataset) -> None:
         raise BadInput(f"{dataset.path}: holds no slides; check that it is complete")
     check_cell_type_names(dataset.cell_types, dataset.path)
     seen: set[str] = set()
+    on_image: dict[object, Slide] = {}
     for slide in dataset.slides:
         if slide.name in seen:
             raise BadInput(
@@ -99,15 +100,22 @@ def _check_slides_agree(dataset: Dataset) -> None:
             )
         seen.add(slide.name)
         check_slide_name(slide.name)
-        odd = next((spot for spot in slide.spot_ids if not spot.isprintable()), None)
-        if odd is not None:
+        source = getattr(slide.image, "path", None), getattr(slide.image, "array", None)
+        other = on_image.setdefault(source, slide)
+        if source[0] is not None and other is not slide and None in (other.group, slide.group):
+            warn(
+                f"{dataset.path}: slides {other.name} and {slide.name} lie on one image; put them "
+                "in one group (column group, or --groups): neither may be predicted from the other"
+            )
+        unclear = next((spot for spot in slide.spot_ids if not spot.isprintable()), None)
+        if unclear is not None:
             raise BadInput(
-                f"{dataset.path}: slide {slide.name}: spot {odd!r} has unprintable characters; "
+                f"{dataset.path}: slide {slide.name}: spot {unclear!r} has unprintable characters; "
                 "rename it"
             )
         if slide.labelled and slide.cell_types != dataset.cell_types:
-            other = sorted(set(slide.cell_types) ^ set(dataset.cell_types))
-            what = f"{other[0]!r} is in one only" if other else "their order differs"
+            odd = sorted(set(slide.cell_types) ^ set(dataset.cell_types))
+            what = f"{odd[0]!r} is in one only" if odd else "their order differs"
             raise BadInput(
                 f"{dataset.path}: slide {slide.name} has other cell types than the first labelled "
                 f"slide ({what}); give all labelled slides the same columns"

@@ -191,3 +191,15 @@ def test_counts_among_the_columns_that_a_manifest_names_are_left_out(tmp_path, m
     with pytest.warns(HistoboostWarning, match="left out total_counts: taken for no cell type"):
         (slide,) = open_dataset(tmp_path / "slides.csv").slides
     assert slide.cell_types == ("tumour",)
+
+
+@pytest.mark.parametrize("group", ["", "p"])
+def test_two_slides_on_one_image_without_a_group_are_warned_of(
+    tmp_path, both, full, group, recwarn
+):
+    write(both("sample"), tmp_path)
+    rows = "".join(f"{name},full.png,slide.h5ad,{group}\n" for name in "AB")
+    (tmp_path / "slides.csv").write_text("slide,image,spots,group\n" + rows)
+    open_dataset(tmp_path / "slides.csv")
+    said = [str(one.message) for one in recwarn if one.category is HistoboostWarning]
+    assert any("slides A and B lie on one image" in one for one in said) == (group == "")
