@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,12 +28,6 @@ def digest_array(array: NDArray[Any]) -> str:
     digest = hashlib.sha256(head)
     digest.update(little.tobytes())
     return digest.hexdigest()
-
-
-def digest_file(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_spots(xy: NDArray[np.float64], spot_ids: tuple[str, ...]) -> str:
