@@ -22,7 +22,7 @@ REACH = 1.25
 SPOT_SHARE = 0.55
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SpotTable:
     """All that is known about a slide's spots besides their embeddings.
 
@@ -82,6 +82,10 @@ class SpotTable:
     def labelled(self) -> bool:
         """Whether the slide carries abundances."""
         return self.abundance is not None
+
+    def __repr__(self) -> str:
+        types = f"{len(self.cell_types)} cell types" if self.labelled else "no labels"
+        return f"SpotTable({self.slide!r}, {len(self)} spots, {types})"
 
     def __len__(self) -> int:
         return len(self.xy)

@@ -68,6 +68,9 @@ class EmbeddingStore:
         self._mode = mode
         check_root(self._backend, mode)
 
+    def __repr__(self) -> str:
+        return f"EmbeddingStore({self.location!r}, slides={len(slide_names(self._backend))})"
+
     @property
     def location(self) -> str:
         """Where the store is."""
@@ -104,11 +107,7 @@ class EmbeddingStore:
         return pending_labels(self._backend)
 
     def orders(self, slides: Sequence[str]) -> dict[str, int]:
-        """Numbers of slides in the order of `slides`, for those that are yet to be written too.
-
-        Where several processes write the slides of one source, one asks and gives each slide its
-        number for `write_spots`.
-        """
+        """Numbers for `write_spots`, where several processes write the slides of one source."""
         return next_orders(self._backend, slides)
 
     def write_spots(self, table: SpotTable, order: int | None = None) -> None:
@@ -220,7 +219,7 @@ class EmbeddingStore:
         return list_embeddings(self._backend, slide_names(self._backend))
 
     def gc(self, older_than_s: float = OLDER_THAN_S) -> Collected:
-        """Remove what killed runs left staged; see `histoboost.cache.gc.collect`."""
+        """Remove what killed runs left staged; see `gc.collect`."""
         self._check_writable()
         return collect(self._backend, older_than_s)
 

@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 SUFFIXES = (".h5ad", ".zarr")
 
 
-def export(store: EmbeddingStore, path: str | Path, *, spatialdata: bool = False) -> list[str]:
+def export(
+    store: str | Path | EmbeddingStore, path: str | Path, *, spatialdata: bool = False
+) -> list[str]:
     """Write all slides of a store, with the embeddings that every slide has, to one file.
 
     Parameters
     ----------
-    store : EmbeddingStore
+    store : path or EmbeddingStore
         Where from.
     path : str or Path
         ``.h5ad`` or ``.zarr``; a folder that exists is refused.
@@ -47,6 +49,7 @@ def export(store: EmbeddingStore, path: str | Path, *, spatialdata: bool = False
         If the store has no slides, their cell types differ, or `path` cannot be written.
     """
     path = Path(path)
+    store = store if isinstance(store, EmbeddingStore) else EmbeddingStore(store, mode="r")
     check_output(path, (".zarr",) if spatialdata else SUFFIXES)
     tables = [store.spots(slide) for slide in store.slides()]
     if not tables:

@@ -42,6 +42,12 @@ def test_spot_tables_roundtrip(tmp_path, changes, table):
     assert store.spots("S_1").differences(table(**changes)) == []
 
 
+def test_store_and_spots_say_what_they_hold(store, table):
+    assert repr(store) == f"EmbeddingStore({store.location!r}, slides=1)"
+    assert repr(store.spots("S_1")) == "SpotTable('S_1', 2100 spots, 4 cell types)"
+    assert repr(table("S_2", abundance=None)) == "SpotTable('S_2', 2100 spots, no labels)"
+
+
 def test_slides_come_in_the_order_of_writing(tmp_path, table):
     store = EmbeddingStore(tmp_path / "store")
     for slide in ["S_2", "S_10", "S_1", "a b"]:
