@@ -50,17 +50,8 @@ class Clock:
 class Sink:
     """Where one embedding of one slide goes: chunks, written once complete.
 
-    Attributes
-    ----------
-    writer : EmbeddingWriter
-    missing : list of slice
-        Row ranges to compute, in order, from ``writer.missing``.
-    columns : slice
-        Which columns of what the engine returns it takes.
-    what : str
-        The embedding, for messages.
-    blank : bool
-        Whether all its patches are flat, which was said already.
+    `missing` are the row ranges to compute, in order, and `columns` what it takes of the engine's
+    output; `what` names it in messages; `blank` is whether all its patches are flat.
     """
 
     writer: EmbeddingWriter
@@ -174,31 +165,8 @@ def embed_patches(
 ) -> int:
     """Embed what is missing of one slide, all patch sizes and layers in one pass.
 
-    Parameters
-    ----------
-    slide : str
-        Name of the slide, for messages.
-    pixels : SlidePixels
-        Its pixels.
-    xy : ndarray of shape (N, 2), float64
-        Where patches are cut, in pixels.
-    sinks : mapping of int to Sinks
-        For each patch size in pixels, where its embeddings go.
-    engine : Engine
-        The network.
-    input_px : int or None
-        Side of the network's input.
-    writing : WriterThread
-        Writes what is computed.
-    clock : Clock
-        Takes the time.
-    advance : callable
-        Told how many patches are done.
-
-    Returns
-    -------
-    int
-        Number of patches embedded.
+    Patches are cut at `xy`, (N, 2), in pixels; `sinks` holds for each patch size in pixels where
+    its embeddings go. Returns the number of patches embedded.
 
     Raises
     ------

@@ -23,19 +23,10 @@ RESIZE = "bilinear-antialias-uint8"
 
 
 def window_starts(xy: NDArray[np.float64], px: int) -> NDArray[np.int64]:
-    """First column and first row of the patch of every spot.
+    """First column and first row of the patch of every spot, (N, 2) int64.
 
-    Parameters
-    ----------
-    xy : ndarray of shape (N, 2), float64
-        Spot centres, x = column and y = row, in pixels.
-    px : int
-        Side of the patch in pixels; odd and even sides are both exact.
-
-    Returns
-    -------
-    ndarray of shape (N, 2), int64
-        (column, row); negative where the patch reaches beyond the border.
+    `xy` holds the spot centres, x = column and y = row, in pixels. Odd and even sides are both
+    exact; a start is negative where the patch reaches beyond the border.
     """
     return np.floor(xy - px / 2 + 0.5).astype(np.int64)
 
@@ -64,8 +55,7 @@ def crop(
     Parameters
     ----------
     rows : Tensor of shape (h, W, 3), uint8
-        Rows `first_row` to ``first_row + h`` of the slide, on any device. They must cover every
-        row the patches need, see `rows_needed`.
+        Rows `first_row` to ``first_row + h`` of the slide, on any device; at least `rows_needed`.
     starts : ndarray of shape (B, 2), int64
         From `window_starts`.
     px : int
@@ -138,18 +128,9 @@ def rows_needed(
 
 
 def resize(patches: Tensor, px: int | None) -> Tensor:
-    """Antialiased bilinear resize of uint8 patches to `px` pixels a side.
+    """Antialiased bilinear resize of (B, 3, P, P) uint8 to `px` pixels a side; None leaves them.
 
-    Parameters
-    ----------
-    patches : Tensor of shape (B, 3, P, P), uint8
-        As cut by `crop`.
-    px : int or None
-        None leaves the patches as they are.
-
-    Returns
-    -------
-    Tensor of shape (B, 3, px, px), uint8, rounded as torchvision and Pillow do
+    Rounded to uint8 as torchvision and Pillow do.
     """
     if px is None or patches.shape[-1] == px:
         return patches
@@ -161,19 +142,7 @@ def resize(patches: Tensor, px: int | None) -> Tensor:
 
 
 def normalise(patches: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """``(patches / 255 - mean) / std`` per channel.
-
-    Parameters
-    ----------
-    patches : Tensor of shape (B, 3, px, px), uint8
-        As they come from `resize`.
-    mean, std : sequence of 3 floats
-        In units of 0..1.
-
-    Returns
-    -------
-    Tensor of shape (B, 3, px, px), float32, channels_last
-    """
+    """``(patches / 255 - mean) / std`` per channel, float32, channels_last."""
     scale = 255.0 * torch.tensor(std, device=patches.device).view(3, 1, 1)
     offset = torch.tensor(mean, device=patches.device) / torch.tensor(std, device=patches.device)
     floats = patches.to(torch.float32, memory_format=torch.channels_last)
@@ -181,12 +150,7 @@ def normalise(patches: Tensor, mean: Sequence[float], std: Sequence[float]) -> T
 
 
 def flat(patches: Tensor) -> Tensor:
-    """Which patches have no variance: one flat colour, to within one grey level.
-
-    Returns
-    -------
-    Tensor of shape (B,), bool
-    """
+    """Which patches have no variance: one flat colour, to within one grey level; (B,) bool."""
     # A lattice of pixels tells: looking at all of them would take longer than the resize.
     step = max(1, patches.shape[-1] // 56)
     values = patches[:, :, ::step, ::step].flatten(2)

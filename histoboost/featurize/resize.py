@@ -22,19 +22,10 @@ from torch import Tensor
 
 
 def integer_weights(size: int, out: int) -> tuple[NDArray[np.int64], int]:
-    """Fixed-point weights of one axis.
+    """Fixed-point weights of one axis of `size` pixels that becomes `out`, (out, size) int64.
 
-    Parameters
-    ----------
-    size, out : int
-        Pixels before and after.
-
-    Returns
-    -------
-    weights : ndarray of shape (out, size), int64
-        Below 2^15; zero outside the support of the triangle filter.
-    precision : int
-        Number of fractional bits.
+    They are below 2^15, and zero outside the support of the triangle filter; with them comes the
+    number of fractional bits.
     """
     scale = size / out
     support = scale if scale >= 1.0 else 1.0
@@ -54,18 +45,9 @@ def integer_weights(size: int, out: int) -> tuple[NDArray[np.int64], int]:
 
 
 def resize_exact(patches: Tensor, px: int) -> Tensor:
-    """Resize as PyTorch resizes uint8 on a CPU, on any device.
+    """Resize (B, 3, P, P) uint8 to `px` as PyTorch resizes uint8 on a CPU, on any device.
 
-    Parameters
-    ----------
-    patches : Tensor of shape (B, 3, P, P), uint8
-        P up to 65,536 times smaller or 256 times larger than `px`.
-    px : int
-        Side of the result.
-
-    Returns
-    -------
-    Tensor of shape (B, 3, px, px), uint8
+    P may be up to 65,536 times smaller or 256 times larger than `px`.
     """
     high, low, precision = _split_weights(patches.shape[-1], px, str(patches.device))
     columns = patches.float().contiguous()

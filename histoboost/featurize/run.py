@@ -37,16 +37,8 @@ from histoboost.slides.thumbnail import thumbnail
 class Request:
     """What is to be embedded, in words that mean the same on every machine.
 
-    Attributes
-    ----------
-    backbone, weights, layers, device, engine, precision, stain : str
-        As for `histoboost.featurize.featurize`.
-    views : int
-    batch_size : int or None
-    sizes : tuple of (PatchSize, str)
-        Sides of the patches and the names of their embeddings.
-    patches : int
-        How many there are to embed in all.
+    As for `histoboost.featurize.featurize`; `sizes` are the sides of the patches and the names of
+    their embeddings, `patches` how many there are to embed in all.
     """
 
     backbone: str
@@ -71,16 +63,7 @@ class Request:
 
 @dataclass(frozen=True)
 class QueuedSlide:
-    """A slide to embed, on whichever device or machine.
-
-    Attributes
-    ----------
-    slide : Slide
-    alignment : AlignmentChoice
-        See `alignment_of`.
-    order : int
-        Its place in the store.
-    """
+    """A slide to embed, on whichever device or machine, and its place in the store."""
 
     slide: Slide
     alignment: AlignmentChoice

@@ -54,16 +54,8 @@ DENSITY_OF = -np.log((np.arange(256, dtype=np.float32) + 1) / GLASS)
 class NormalisedImage:
     """An image whose pixels are normalised as they are read.
 
-    Attributes
-    ----------
-    image : SlideImage
-        The source.
-    method : str
-        ``"macenko"`` or ``"reinhard"``.
-    matrix : tuple of 3 tuples of 3 floats
-        Applied to the optical density (macenko) or the CIELAB values (reinhard) of a pixel.
-    offset : tuple of 3 floats
-        Added after it.
+    `matrix` is applied to the optical density (macenko) or the CIELAB values (reinhard) of a pixel,
+    and `offset` is added.
     """
 
     image: SlideImage
@@ -114,21 +106,12 @@ class NormalisedImage:
 
 
 def normalised(image: SlideImage, method: str, name: str) -> SlideImage:
-    """`image` with its stains normalised; reads it once to estimate them.
-
-    Parameters
-    ----------
-    image : SlideImage
-        The slide.
-    method : str
-        One of `RECIPES`; ``"none"`` returns `image` itself.
-    name : str
-        Name of the slide, for messages.
+    """`image` with its stains normalised by one of `RECIPES`; reads it once to estimate them.
 
     Raises
     ------
     HistoboostError
-        If the method is unknown, torchstain is not installed, or the slide shows too little
+        If the method is unknown, torchstain is not installed, or the slide `name` shows too little
         tissue, or one stain only.
     """
     check_method(method)
@@ -156,13 +139,7 @@ def normalised(image: SlideImage, method: str, name: str) -> SlideImage:
 
 
 def check_method(method: str) -> None:
-    """Say before the work that a method cannot be used.
-
-    Raises
-    ------
-    HistoboostError
-        If it is unknown, or torchstain is not installed.
-    """
+    """Raise where a method is unknown, or torchstain is not installed."""
     if method not in RECIPES:
         raise BadInput(f"--stain {method}: unknown; give {', '.join(RECIPES)}")
     if method != "none" and find_spec("torchstain") is None:

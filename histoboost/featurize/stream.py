@@ -28,15 +28,7 @@ GPU_SHARE = 0.25
 
 @dataclass(frozen=True)
 class Work:
-    """Patches to embed, in the order in which they are embedded.
-
-    Attributes
-    ----------
-    px : ndarray of shape (K,), int64
-        Side of each patch.
-    spot : ndarray of shape (K,), int64
-        Row of the spot in the slide's table.
-    """
+    """Patches to embed, in their order: side of each and row of its spot, both (K,) int64."""
 
     px: NDArray[np.int64]
     spot: NDArray[np.int64]
@@ -69,18 +61,9 @@ def plan(
 ) -> Work:
     """Order the patches of a slide: chunk by chunk, so that chunks are complete early.
 
-    Parameters
-    ----------
-    missing : mapping of int to slices
-        For each patch size the row ranges still to compute.
-    xy : ndarray of shape (N, 2), float64
-        Spot centres.
-    height : int
-        Rows of the slide.
-    banded : bool
-        Whether the slide is held in bands: then the patches of a chunk go from top to bottom.
-    mixed : bool
-        Whether patches of several sizes may share a batch.
+    `missing` holds for each patch size the row ranges still to compute, `xy` the spot centres, (N,
+    2). Where the slide is held in bands (`banded`), the patches of a chunk go from top to bottom;
+    `mixed` is whether patches of several sizes may share a batch.
     """
     chunks: dict[int, list[tuple[int, slice]]] = {}
     for px, parts in missing.items():
@@ -106,15 +89,8 @@ def plan(
 class Bands:
     """The rows of a slide on a device, one band at a time.
 
-    Parameters
-    ----------
-    pixels : SlidePixels
-        The slide.
-    device : torch.device
-        Where rows are needed.
-    budget : int, optional
-        Bytes of the device that a band may take; by default `GPU_SHARE` of what is free on a
-        GPU, and what `pixels` was given on a CPU.
+    A band takes at most `budget` bytes of the device; by default `GPU_SHARE` of what is free on a
+    GPU, and what `pixels` was given on a CPU.
     """
 
     def __init__(
@@ -156,18 +132,8 @@ class Bands:
 class PatchStream:
     """Cuts the patches of a slide and resizes them, in batches.
 
-    Parameters
-    ----------
-    bands : Bands
-        The slide.
-    height : int
-        Rows of the slide.
-    xy : ndarray of shape (N, 2), float64
-        Spot centres.
-    sizes : iterable of int
-        Sides of all patches that will be asked for.
-    input_px : int or None
-        Side after the resize; None leaves patches as they are.
+    `height` is that of the slide, `xy` the spot centres, (N, 2), `sizes` the sides of all patches
+    that will be asked for; they are resized to `input_px`, unless that is None.
     """
 
     def __init__(

@@ -59,28 +59,20 @@ class Architecture:
 class Backbone:
     """A frozen network, ready to embed patches.
 
+    What is not said here is as in `Architecture`.
+
     Attributes
     ----------
     name : str
     module : nn.Module
-        In evaluation mode, on the CPU; (B, 3, px, px) float32 to (B, D), where D counts the
-        columns of all `layers`.
-    input_px : int or None
-        Side of the input; None takes patches in their own size.
-    mean, std : tuple of 3 floats
-        Normalisation of pixels in 0..1.
-    layer : str
-        Name of the layer whose output is the ``default`` embedding.
+        In evaluation mode, on the CPU; (B, 3, px, px) float32 to (B, D), where D counts the columns
+        of all `layers`.
     weights : str
         Where the weights came from, for people to read.
     weights_digest : str
         SHA-256 of the weights' content.
     tuned_on : tuple of dict
         Slides whose abundances shaped the weights, see `weights.Tuning`.
-    exportable : bool
-        Whether other engines than PyTorch may run it.
-    deep : tuple of str
-        What ``--layers deep`` adds.
     layers : tuple of str
         What one forward pass gives, in the order of its columns.
     """

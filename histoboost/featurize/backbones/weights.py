@@ -54,8 +54,8 @@ class Tuning:
     Attributes
     ----------
     slides : tuple of dict
-        ``slide`` (the name), ``pixels`` and ``spots`` (digests as in recipes) of every slide
-        whose abundances shaped the weights; empty for weights from elsewhere.
+        ``slide`` (the name), ``pixels`` and ``spots`` (digests as in recipes) of every slide whose
+        abundances shaped the weights; empty for weights from elsewhere.
     input_px : int or None
         Side of the patches that the network was tuned on.
     """
@@ -65,13 +65,7 @@ class Tuning:
 
 
 def read_tuning(path: str | Path) -> Tuning:
-    """What the weights file says of its own tuning.
-
-    Raises
-    ------
-    HistoboostError
-        If the file is missing, or no torch file.
-    """
+    """What the weights file says of its own tuning."""
     content = _load(Path(path))
     if not isinstance(content, dict) or not isinstance(content.get("tuned_on"), list):
         return Tuning()
@@ -122,19 +116,8 @@ def fit_weights(
 ) -> None:
     """Load `state` into `module`, where every name and shape must fit.
 
-    Parameters
-    ----------
-    module : nn.Module
-        The network without its classification head, or what joins its outputs.
-    state : mapping of str to Tensor
-        Weights by name, as a state dict holds them.
-    head : str
-        Name of the layer that was taken off; what the file holds for it is not needed, so a
-        network trained for any number of classes fits.
-    source : str
-        Where the weights come from, for the message.
-    backbone : str
-        Name of the backbone, for the message.
+    `head` is the layer that was taken off; what the file holds for it is not needed, so a network
+    trained for any number of classes fits. `source` and `backbone` are for the message.
 
     Raises
     ------
@@ -171,12 +154,7 @@ def fit_weights(
 def download(entry: Any, backbone: str) -> Mapping[str, Tensor]:
     """Weights that torchvision offers, from its own cache or by its own download.
 
-    Parameters
-    ----------
-    entry : torchvision.models.WeightsEnum
-        Which weights.
-    backbone : str
-        Name of the backbone, for the message.
+    `entry` is a ``torchvision.models.WeightsEnum``.
 
     Raises
     ------

@@ -19,13 +19,7 @@ from histoboost.featurize.engines.base import DihedralMean, Pending
 
 
 def check(backbone: Backbone, device: torch.device, precision: str) -> None:
-    """Refuse what OpenVINO cannot run.
-
-    Raises
-    ------
-    HistoboostError
-        With the remedy.
-    """
+    """Raise what `obstacle` says, with the remedy."""
     require("--engine openvino", "openvino", "openvino")
     why = obstacle(backbone, device, precision)
     if why is not None:
@@ -46,19 +40,7 @@ def obstacle(backbone: Backbone, device: torch.device, precision: str) -> str | 
 
 
 class OpenVinoEngine:
-    """Runs a backbone in OpenVINO, normalisation included, one batch shape.
-
-    Parameters
-    ----------
-    backbone : Backbone
-        The network; left as it is.
-    views : {1, 8}
-        8 averages over flips and quarter turns.
-    batch : int
-        Patches per pass; shorter ones are padded.
-    threads : int
-        Cores to use.
-    """
+    """Runs a backbone in OpenVINO, normalisation included; shorter batches are padded."""
 
     name = "openvino"
     # It computes on all cores meanwhile: a second thread would only wait, spinning, for the first.

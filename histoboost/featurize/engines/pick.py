@@ -93,22 +93,8 @@ def pick_engine(
 ) -> Engine:
     """The engine that ``auto|torch|openvino`` means for a backbone on a device.
 
-    Parameters
-    ----------
-    backbone : Backbone
-        The network to run.
-    device : torch.device
-        Where to run it.
-    engine : {"auto", "torch", "openvino"}
-        ``auto`` takes OpenVINO on a CPU in fp32 where it is installed.
-    precision : {"fp32", "bf16"}
-        bf16 is PyTorch's autocast.
-    views : {1, 8}
-        8 averages over flips and quarter turns.
-    batch : int, optional
-        Patches per pass.
-    patches : int
-        How many there are to embed in all, to judge what is worth while.
+    ``auto`` takes OpenVINO on a CPU in fp32 where it is installed. `patches` is how many there are
+    to embed in all, to judge what is worth while.
 
     Raises
     ------

@@ -33,16 +33,7 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
 class TorchEngine:
     """The backbone in PyTorch: channels last, batch norm folded, bf16 autocast on request.
 
-    Parameters
-    ----------
-    backbone : Backbone
-        The network; left as it is.
-    device : torch.device
-    precision : {"fp32", "bf16"}
-    views : {1, 8}
-    batch : int
-    compiled : bool
-        Whether to use `torch.compile`.
+    `compiled` is whether to use `torch.compile`; the backbone is left as it is.
     """
 
     name = "torch"
