@@ -18,13 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.errors import BadInput
+from histoboost.errors import BadInput, require
 from histoboost.slides.slide import SlideImage
 
 #: Method -> what a recipe says of it. What is estimated of a slide shows in its pixels' digest.
@@ -124,7 +123,7 @@ def normalised(image: SlideImage, method: str, name: str) -> SlideImage:
     if int(stained.sum()) < LEAST:
         raise BadInput(
             f"slide {name}: {int(stained.sum())} of the pixels looked at are stained tissue, "
-            "too few to estimate the stains; leave --stain away"
+            "too few to estimate the stains; omit --stain"
         )
     estimate = _macenko if method == "macenko" else _reinhard
     factory = MacenkoNormalizer if method == "macenko" else ReinhardNormalizer
@@ -142,8 +141,8 @@ def check_method(method: str) -> None:
     """Raise where a method is unknown, or torchstain is not installed."""
     if method not in RECIPES:
         raise BadInput(f"--stain {method}: unknown; give {', '.join(RECIPES)}")
-    if method != "none" and find_spec("torchstain") is None:
-        raise BadInput(f"--stain {method}: needs torchstain; pip install 'histoboost[stain]'")
+    if method != "none":
+        require(f"--stain {method}", "torchstain", "stain")
 
 
 def is_tissue(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -175,7 +174,7 @@ def _macenko(
     if angle[-1] < 0.05 or not np.all(source.maxCRef > 0.01):
         raise BadInput(
             f"slide {name}: shows one stain where Macenko's method needs two; "
-            "use --stain reinhard or leave it away"
+            "give --stain reinhard, or omit it"
         )
     strength = np.diag(reference.maxCRef / source.maxCRef)
     return reference.HERef @ strength @ np.linalg.pinv(source.HERef), np.zeros(3)
@@ -189,7 +188,7 @@ def _reinhard(
     reference.fit(_reference_tissue())
     source.fit(tissue)
     if not np.all(source.target_stds > 1e-3):
-        raise BadInput(f"slide {name}: its tissue has one colour only; leave --stain away")
+        raise BadInput(f"slide {name}: its tissue has one colour only; omit --stain")
     scale = reference.target_stds / source.target_stds
     return np.diag(scale), reference.target_means - scale * source.target_means
 

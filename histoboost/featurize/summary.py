@@ -16,18 +16,12 @@ class FeaturizeSummary:
 
     Attributes
     ----------
-    slides : list of str
-    embeddings : list of str
-    computed : int
-        Patches embedded in this run.
-    kept : int
-        Patches whose embedding the store held already.
+    computed, kept : int
+        Patches embedded in this run, and patches whose embeddings the store held already.
     seconds : dict of str to float
         Time in ``read``, ``crop``, ``forward`` and ``write``.
     load_seconds : float
         Time until the network was ready: its weights read, the engine compiled.
-    wall_seconds : float
-    engine, device : str
     heard : list of str
         What another process had to warn of.
     """
@@ -61,7 +55,7 @@ class FeaturizeSummary:
         where = f"{len(self.slides)} slide{'s' if len(self.slides) != 1 else ''}"
         if not self.embeddings:
             return f"{where}: spots and abundances stored, no embeddings asked for"
-        names = ", ".join(self.embeddings)
+        names = _without_layers(self.embeddings)
         if not self.computed:
             was = "were" if len(self.embeddings) > 1 else "was"
             return f"{where}: {names} {was} complete already; nothing computed"
@@ -78,3 +72,14 @@ class FeaturizeSummary:
         line += f", other {other / everything:.0%})" if other >= VISIBLE_SHARE * everything else ")"
         was = "was" if self.kept == 1 else "were"
         return line + (f"; {self.kept:,} more {was} there already" if self.kept else "")
+
+
+def _without_layers(names: list[str]) -> str:
+    """Names of embeddings, each with the number of deeper layers that lie beside it."""
+    deep = {name: [n for n in names if n.startswith(f"{name}.")] for name in names}
+    nested = {name for below in deep.values() for name in below}
+    return ", ".join(
+        name + (f" (and deeper layers: {len(deep[name])})" if deep[name] else "")
+        for name in names
+        if name not in nested
+    )

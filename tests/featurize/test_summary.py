@@ -16,6 +16,12 @@ def test_one_slide_is_not_called_slides():
     assert "net@32, net@64 were" in str(summary(embeddings=["net@32", "net@64"], kept=5))
 
 
+def test_deeper_layers_are_counted_beside_their_network():
+    names = ["net@32", "net@32.b.3", "net@32.b.1.std", "net@64", "own.2"]
+    line = str(summary(embeddings=names, kept=5))
+    assert "net@32 (and deeper layers: 2), net@64, own.2 were complete" in line
+
+
 def test_the_rate_counts_what_was_computed_in_this_run():
     line = str(summary(computed=100, kept=900, wall_seconds=10.0))
     assert "100 patches in 10.0 s (10.0 patches/s" in line
