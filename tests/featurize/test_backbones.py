@@ -12,18 +12,7 @@ from histoboost.errors import HistoboostError
 from histoboost.featurize.backbones import base, factory, weights
 from histoboost.featurize.backbones.factory import backbone_names, load_backbone
 from histoboost.featurize.backbones.layers import widths
-
-TORCHVISION = [
-    "convnext_tiny",
-    "densenet121",
-    "efficientnet_b0",
-    "efficientnet_b1",
-    "efficientnet_b2",
-    "mobilenet_v2",
-    "mobilenet_v3_large",
-    "resnet18",
-    "resnet50",
-]
+from histoboost.featurize.backbones.torchvision import NETWORKS
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +23,7 @@ def resnet_state() -> dict[str, torch.Tensor]:
     return models.resnet18(weights=None).state_dict()
 
 
-@pytest.mark.parametrize("name", TORCHVISION)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_every_backbone_gives_finite_rows_that_float16_can_hold(name: str):
     net = load_backbone(name, "random")
     pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -47,7 +36,7 @@ def test_every_backbone_gives_finite_rows_that_float16_can_hold(name: str):
 
 
 def test_the_registry_names_them_all_with_a_line_each():
-    assert set(TORCHVISION) <= set(backbone_names())
+    assert NETWORKS.keys() <= set(backbone_names())
     assert all(factory.describe_backbones().values())
 
 

@@ -15,6 +15,7 @@ from histoboost.errors import HistoboostError
 from histoboost.featurize import featurize
 from histoboost.featurize.backbones.base import Backbone
 from histoboost.featurize.backbones.factory import load_backbone
+from histoboost.featurize.backbones.torchvision import NETWORKS
 from histoboost.featurize.engines import openvino as openvino_engine
 from histoboost.featurize.engines import pick as engines
 from histoboost.featurize.engines.base import DihedralMean
@@ -78,20 +79,7 @@ def ours(net: Backbone, engine: engines.Engine, px: int) -> np.ndarray:
         return engine.submit(stream.batch(Work(np.full(4, px), np.arange(4))))()
 
 
-TORCHVISION = [
-    "convnext_tiny",
-    "densenet121",
-    "efficientnet_b0",
-    "efficientnet_b1",
-    "efficientnet_b2",
-    "mobilenet_v2",
-    "mobilenet_v3_large",
-    "resnet18",
-    "resnet50",
-]
-
-
-@pytest.mark.parametrize("name", TORCHVISION)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_torch_equals_the_plain_way_for_every_backbone_at_borders_too(name: str):
     # Networks take any input; a small one keeps the test short.
     net = replace(load_backbone(name, "random"), input_px=96)
@@ -103,7 +91,7 @@ def test_torch_equals_the_plain_way_for_every_backbone_at_borders_too(name: str)
     "name",
     [
         pytest.param(name, marks=() if name == "mobilenet_v3_large" else pytest.mark.soak)
-        for name in TORCHVISION
+        for name in NETWORKS
     ],
 )
 def test_openvino_equals_the_plain_way(name: str):
