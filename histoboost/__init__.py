@@ -2,7 +2,7 @@
 
 The names below are the public API. Each is imported on first use, so that
 ``import histoboost`` loads neither torch nor lightgbm. Stage 1 is
-`histoboost.featurize.featurize`.
+`histoboost.featurize.featurize`, the page about a model `histoboost.report.report`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING
 __version__ = "0.2.0.dev0"
 
 _HOME = {
+    "inspect": "histoboost.slides.inspect",
+    "align": "histoboost.slides.align.run",
+    "explore": "histoboost.report.explore",
+    "describe_model": "histoboost.report.describe",
     "relabel": "histoboost.featurize.relabel",
     "EmbeddingStore": "histoboost.cache.store",
     "CompositionRegressor": "histoboost.regress.model",
@@ -41,3 +45,7 @@ if TYPE_CHECKING:
     from histoboost.regress.crossval import cross_validate as cross_validate
     from histoboost.regress.model import CompositionRegressor as CompositionRegressor
     from histoboost.regress.multi_target_lgbm import MultiTargetLGBM as MultiTargetLGBM
+    from histoboost.report.describe import describe_model as describe_model
+    from histoboost.report.explore import explore as explore
+    from histoboost.slides.align.run import align as align
+    from histoboost.slides.inspect import inspect as inspect

@@ -23,6 +23,12 @@ _REMEDIES = {
 MAX_NAME = 255
 
 
+def check_name(path: Path) -> None:
+    """Refuse a file or folder whose name is longer than file systems take."""
+    if len(os.fsencode(path.name)) > MAX_NAME:
+        raise BadInput(f"{path}: its name is longer than {MAX_NAME} bytes; choose a shorter one")
+
+
 def check_output(path: Path, suffixes: Sequence[str] = ()) -> None:
     """Say before the work, and not after it, that `path` cannot be written.
 
@@ -39,8 +45,7 @@ def check_output(path: Path, suffixes: Sequence[str] = ()) -> None:
         If its suffix is another, it is a directory, or its own directory is missing or not
         writable.
     """
-    if len(os.fsencode(path.name)) > MAX_NAME:
-        raise BadInput(f"{path}: its name is longer than {MAX_NAME} bytes; choose a shorter one")
+    check_name(path)
     if path.is_dir():
         raise BadInput(f"{path}: is a directory; choose another name")
     if suffixes and path.suffix not in suffixes:

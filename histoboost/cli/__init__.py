@@ -20,6 +20,7 @@ from histoboost.cli.finetune import finetune
 from histoboost.cli.inspect import inspect
 from histoboost.cli.predict import predict
 from histoboost.cli.report import report
+from histoboost.cli.show import show
 from histoboost.cli.train import train
 
 
@@ -50,4 +51,5 @@ main.add_command(align)
 main.add_command(evaluate)
 main.add_command(ablate)
 main.add_command(train)
+main.add_command(show)
 main.add_command(predict)

@@ -10,7 +10,7 @@ from histoboost.cli.command import Command
 from histoboost.cli.console import echo
 from histoboost.cli.json_output import json_option, write_json
 from histoboost.cli.options import format_option
-from histoboost.io import check_output
+from histoboost.io import check_name, check_output
 
 
 @click.command(cls=Command, interrupted="the table was not written; run the same command again")
@@ -47,26 +47,19 @@ def align(
     Example:  histoboost align slides.h5 -o alignment.csv
               histoboost featurize slides.h5 store.zarr --alignment alignment.csv ...
     """
-    from histoboost.progress import progress
-    from histoboost.slides.align.estimate import align as align_slide
-    from histoboost.slides.align.overlay import write_overlay
-    from histoboost.slides.align.table import as_json, write_table
+    from histoboost.slides.align.run import align as align_dataset
     from histoboost.slides.readers import open_dataset
 
-    dataset = open_dataset(data, format)
-    folder = Path(overlays) if overlays else Path(output).with_name(f"{Path(output).stem}_overlays")
-    check_output(Path(output))
-    found = []
-    with progress("Aligning", len(dataset.slides), "slides") as advance:
-        for slide in dataset.slides:
-            found.append(align_slide(slide))
-            write_overlay(slide, found[-1], folder)
-            advance(1)
-    write_table(Path(output), found)
+    table = Path(output)
+    folder = Path(overlays) if overlays else table.with_name(f"{table.stem}_overlays")
+    check_output(table)
+    check_name(folder)
+    found = align_dataset(open_dataset(data, format), overlays=folder)
+    found.save(table)
     for one in found:
         echo(
             f"{one.slide}: dx {one.dx:+.1f}, dy {one.dy:+.1f} px, scale {one.scale:.4f}, "
             f"{'confident' if one.confident else 'not confident'}: {one.reason}"
         )
     echo(f"{output}, pictures in {folder}")
-    write_json(json_path, as_json(found))
+    write_json(json_path, found.to_json())

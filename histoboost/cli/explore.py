@@ -24,5 +24,5 @@ def explore(source: str, output: str, format: str | None) -> None:
     """
     from histoboost.report.explore import explore as write
 
-    size = write(source, output, format)
-    echo(f"{output}: {size / 1e6:.1f} MB, open it in a browser")
+    page = write(source, output, format)
+    echo(f"{page}: {page.stat().st_size / 1e6:.1f} MB, open it in a browser")

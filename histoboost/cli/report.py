@@ -25,5 +25,5 @@ def report(store: str, model: str, output: str, jobs: int | None) -> None:
     """
     from histoboost.report.model_report import report as write
 
-    size = write(store, model, output, jobs=jobs)
-    echo(f"{output}: {size / 1e6:.1f} MB, open it in a browser")
+    page = write(store, model, output, jobs=jobs)
+    echo(f"{page}: {page.stat().st_size / 1e6:.1f} MB, open it in a browser")

@@ -24,7 +24,7 @@ def check_present(store: EmbeddingStore, slides: Sequence[str], recipes: Recipes
     if not missing:
         return
     named = [slide for slide, names in lacking.items() if names]
-    commands = _commands(store.location, {name: recipes[name] for name in missing})
+    commands = featurize_commands(store.location, {name: recipes[name] for name in missing})
     remedy = "store them as for the training slides"
     if commands:
         remedy = f"run {' and '.join(commands)} (with --weights where the training slides had it)"
@@ -58,8 +58,8 @@ def warn_of_training_slides(slides: Sequence[str], training: Sequence[str]) -> N
         )
 
 
-def _commands(location: str, missing: Recipes) -> list[str]:
-    """What makes these embeddings; empty where a recipe does not tell."""
+def featurize_commands(location: str, missing: Recipes) -> list[str]:
+    """Commands that make these embeddings in a store; empty where a recipe does not tell."""
     commands: dict[tuple[str, ...], tuple[list[str], list[str]]] = {}
     for name, fields in missing.items():
         if fields.get("source") == "import":

@@ -19,7 +19,7 @@ from histoboost.report.source import Source, open_source
 from histoboost.spots import SpotTable
 
 
-def explore(data: str | Path, output: str | Path, format: str | None = None) -> int:
+def explore(data: str | Path, output: str | Path, format: str | None = None) -> Path:
     """Write a page that shows the slides, their cell types and their embeddings.
 
     Parameters
@@ -33,8 +33,8 @@ def explore(data: str | Path, output: str | Path, format: str | None = None) -> 
 
     Returns
     -------
-    int
-        Size of the page in bytes.
+    Path
+        The page.
 
     Raises
     ------

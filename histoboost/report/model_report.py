@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def report(
     store: str | Path, model: str | Path, output: str | Path, *, jobs: int | None = None
-) -> int:
+) -> Path:
     """Cross-validate a model's settings and write what comes out as a page.
 
     The slides that the model was trained on are held out in turn (with their group, if the model
@@ -47,8 +47,8 @@ def report(
 
     Returns
     -------
-    int
-        Size of the page in bytes.
+    Path
+        The page.
 
     Raises
     ------

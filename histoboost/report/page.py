@@ -46,7 +46,7 @@ _SHELL = """<!DOCTYPE html>
 """
 
 
-def write_page(path: str | Path, *, title: str, kind: str, data: dict[str, Any]) -> int:
+def write_page(path: str | Path, *, title: str, kind: str, data: dict[str, Any]) -> Path:
     """Write a self-contained page.
 
     Parameters
@@ -62,8 +62,8 @@ def write_page(path: str | Path, *, title: str, kind: str, data: dict[str, Any])
 
     Returns
     -------
-    int
-        Size of the file in bytes.
+    Path
+        The file.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def write_page(path: str | Path, *, title: str, kind: str, data: dict[str, Any])
         script="\n".join(_asset(name) for name in ("common.js", "map.js", f"{kind}.js")),
     )
     write_text(path, text)
-    return path.stat().st_size
+    return path
 
 
 def _asset(name: str) -> str:

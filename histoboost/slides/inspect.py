@@ -2,31 +2,72 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from histoboost.errors import HistoboostError
 from histoboost.slides.align.estimate import align, misalignment
 from histoboost.slides.checks import Problem, implausible_spots, spot_problems
+from histoboost.slides.readers import open_dataset
 from histoboost.slides.slide import Dataset, Slide
 from histoboost.spots import spot_pitch
+
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 #: Problems under which nothing can be said about where the spots belong.
 NO_POSITION = ("no-spots", "coordinates", "corner", "pitch", "pixels", "flat-image")
 
 
-def inspect(dataset: Dataset) -> dict[str, Any]:
-    """Describe the slides of a dataset and list the problems found; reads every pixel once.
+class Inspection(dict[str, Any]):
+    """What a data set contains: the document that `inspect --json` writes.
+
+    ``{"slides": [{"slide", "split", "spots", "labelled", "image_shape", "image_dtype", "pitch_px",
+    "um_per_px", "group", "abundance_range"}], "cell_types": [..], "problems": [{"slide", "kind",
+    "message"}]}``
+    """
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per slide: the fields of ``"slides"``, and the number of its problems."""
+        import pandas as pd
+
+        counts = Counter(problem["slide"] for problem in self["problems"])
+        return pd.DataFrame([{**row, "problems": counts[row["slide"]]} for row in self["slides"]])
+
+    def __repr__(self) -> str:
+        slides, types, problems = (self[key] for key in ("slides", "cell_types", "problems"))
+        spots = sum(row["spots"] for row in slides)
+        return (
+            f"<Inspection: {len(slides)} slides, {spots:,} spots, {len(types)} cell types, "
+            f"{len(problems)} problems>"
+        )
+
+
+def inspect(data: Dataset | str | Path, format: str | None = None) -> Inspection:
+    """Describe the slides of a data set and list the problems found; reads every pixel once.
+
+    Parameters
+    ----------
+    data : Dataset or path
+        Slides, or where they are.
+    format : str, optional
+        Format of `data`; recognised from the path by default.
 
     Returns
     -------
-    dict
-        ``{"slides": [{"slide", "split", "spots", "labelled", "image_shape", "image_dtype",
-        "pitch_px", "um_per_px", "group", "abundance_range"}], "cell_types": [..],
-        "problems": [{"slide", "kind", "message"}]}``
+    Inspection
+
+    Raises
+    ------
+    HistoboostError
+        If `data` cannot be read.
     """
+    dataset = data if isinstance(data, Dataset) else open_dataset(data, format)
     slides, problems = [], []
     for slide in dataset.slides:
         doubts = implausible_spots(slide)
@@ -49,7 +90,8 @@ def inspect(dataset: Dataset) -> dict[str, Any]:
                 "abundance_range": _range(slide),
             }
         )
-    return {"slides": slides, "cell_types": list(dataset.cell_types), "problems": problems}
+    types = list(dataset.cell_types)
+    return Inspection(slides=slides, cell_types=types, problems=problems)
 
 
 def _range(slide: Slide) -> list[float] | None:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from histoboost.errors import BadInput
 from histoboost.io import write_text
@@ -82,7 +83,7 @@ def _number(where: str, text: str) -> float:
     return value
 
 
-def as_json(alignments: Iterable[Alignment]) -> dict[str, object]:
+def as_json(alignments: Iterable[Alignment]) -> dict[str, Any]:
     """``{"convention", "slides": [..]}``: the table's columns, reasons and estimates."""
     slides = []
     for one in alignments:

@@ -1,0 +1,60 @@
+"""`histoboost show`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from histoboost.cli.command import Command
+from histoboost.cli.console import echo, print_table
+from histoboost.cli.json_output import json_option, write_json
+
+
+@click.command(cls=Command)
+@click.argument("model", type=click.Path())
+@json_option()
+def show(model: str, json_path: str | None) -> None:
+    """Show what MODEL predicts, what it was trained on, and how to use it.
+
+    \b
+    Example:  histoboost show model
+    """
+    from histoboost.report.describe import describe_model
+
+    found = describe_model(model)
+    types, slides, scores = found["cell_types"], found["training_slides"], found["scores"]
+    for name, value in (
+        ("model", f"{found['model']}, target {found['target']}"),
+        ("features", found["features"]),
+        ("settings", ", ".join(f"{key} {value}" for key, value in found["settings"].items())),
+        (f"{len(types)} cell types", ", ".join(types)),
+        (f"{len(slides)} training slides", ", ".join(slides)),
+        ("units", ", ".join(found["units"])),
+        ("intervals", "yes" if found["intervals"] else "no (train --intervals)"),
+        (
+            "scores",
+            f"per-spot {scores['spot_spearman']:.3f}, per-type {scores['type_spearman']:.3f} "
+            "(Spearman, held-out slides)"
+            if scores
+            else "not stored; see histoboost evaluate",
+        ),
+    ):
+        echo(f"{name:<20}{value}")
+    for term, share in found["importances"].items():
+        echo(f"{'relies on':<20}{share:.1%} {term}")
+    if found["recipes"]:
+        echo()
+        rows = [
+            [name, ", ".join(f"{key} {_plain(value)}" for key, value in fields.items())]
+            for name, fields in found["recipes"].items()
+        ]
+        print_table(["embedding", "recipe"], rows, wrap={"embedding": 12, "recipe": 20})
+    echo()
+    for command in found["use"]:
+        echo(f"To predict:  {command}")
+    write_json(json_path, found)
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

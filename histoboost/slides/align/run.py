@@ -1,0 +1,82 @@
+"""Alignments of all slides of a data set: `histoboost align`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from histoboost.progress import progress
+from histoboost.slides.align import estimate
+from histoboost.slides.align.estimate import Alignment
+from histoboost.slides.align.overlay import write_overlay
+from histoboost.slides.align.table import as_json, write_table
+from histoboost.slides.readers import open_dataset
+from histoboost.slides.slide import Dataset
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Alignments(tuple[Alignment, ...]):
+    """How the spots of some slides are to be moved, one `Alignment` for each."""
+
+    __slots__ = ()
+
+    def __new__(cls, alignments: Iterable[Alignment] = ()) -> Alignments:
+        return super().__new__(cls, alignments)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields of `align --json`."""
+        return as_json(self)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per slide: shift (pixels), scale, share of spots on tissue, reason."""
+        import pandas as pd
+
+        return pd.DataFrame(as_json(self)["slides"])
+
+    def save(self, path: str | Path) -> None:
+        """Write the table that `featurize --alignment` takes, as CSV."""
+        write_table(Path(path), self)
+
+    def __repr__(self) -> str:
+        moved = sum(one.changes for one in self)
+        return f"<Alignments: {len(self)} slides, {moved} to be moved>"
+
+
+def align(
+    data: Dataset | str | Path,
+    format: str | None = None,
+    *,
+    overlays: str | Path | None = None,
+) -> Alignments:
+    """Estimate for every slide, from its image alone, where the spots belong.
+
+    Parameters
+    ----------
+    data : Dataset or path
+        Slides whose spots are those under tissue, as in a Visium table.
+    format : str, optional
+        Format of `data`; recognised from the path by default.
+    overlays : path, optional
+        Folder for pictures of the spots before and after.
+
+    Returns
+    -------
+    Alignments
+
+    Raises
+    ------
+    HistoboostError
+        If `data` cannot be read.
+    """
+    dataset = data if isinstance(data, Dataset) else open_dataset(data, format)
+    found = []
+    with progress("Aligning", len(dataset.slides), "slides") as advance:
+        for slide in dataset.slides:
+            found.append(estimate.align(slide))
+            if overlays is not None:
+                write_overlay(slide, found[-1], overlays)
+            advance(1)
+    return Alignments(found)

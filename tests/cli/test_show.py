@@ -1,0 +1,100 @@
+"""`histoboost show`: what a model is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from histoboost.cache.store import EmbeddingStore
+from histoboost.cli import main
+from histoboost.featurize import featurize
+from histoboost.finetune.presets import preset
+from histoboost.finetune.target import fit_learned_target
+from histoboost.regress.crossval import cross_validate
+from histoboost.regress.model import CompositionRegressor
+from histoboost.regress.targets import UNITS
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, phantom_h5: Path) -> EmbeddingStore:
+    path = tmp_path_factory.mktemp("show") / "store.zarr"
+    featurize(phantom_h5, path, backbone="stain-texture", patch=[16])
+    return EmbeddingStore(path, mode="r")
+
+
+def shown(model: Path, folder: Path) -> tuple[str, dict]:
+    out = CliRunner().invoke(main, ["show", str(model), "--json", str(folder / "show.json")])
+    assert out.exit_code == 0, out.output
+    return out.output, json.loads((folder / "show.json").read_text())
+
+
+def test_a_model_says_what_it_predicts_and_how_to_use_it(store, tmp_path: Path) -> None:
+    model = CompositionRegressor("stain-texture@16+coords", "ridge", smooth=0.5)
+    model.fit(store, ["S_1", "S_2"], jobs=1).save(tmp_path / "m")
+    text, found = shown(tmp_path / "m", tmp_path)
+    assert (found["model"], found["target"]) == ("ridge", "rank")
+    assert found["features"] == "stain-texture@16+coords"
+    assert found["settings"]["smooth"] == 0.5
+    assert found["cell_types"] == list(store.spots("S_1").cell_types)
+    assert found["training_slides"] == ["S_1", "S_2"]
+    assert found["recipes"]["stain-texture@16"]["patch_px"] == 16
+    assert found["units"] == list(UNITS)
+    assert (found["intervals"], found["scores"]) == (False, None)
+    assert sum(found["importances"].values()) == pytest.approx(1)
+    featurizing, predicting = found["use"]
+    assert featurizing == "histoboost featurize DATA STORE --backbone stain-texture --patch 16"
+    assert predicting == f"histoboost predict STORE {tmp_path / 'm'} -o predicted.csv"
+    for part in ("2 training slides", "S_1, S_2", "smooth 0.5", "not stored", *found["use"]):
+        assert part in text
+
+
+def test_scores_are_those_of_cross_validation_where_the_model_keeps_them(store, tmp_path) -> None:
+    model = CompositionRegressor("stain-texture@16", "ridge")
+    model.fit(store, jobs=1, intervals=True).save(tmp_path / "m")
+    _, found = shown(tmp_path / "m", tmp_path)
+    expected = cross_validate(store, "stain-texture@16", "ridge", jobs=1)
+    assert found["intervals"]
+    spots = [fold.n_spots for fold in expected.folds]
+    of_spots = sum(n * fold.spot_spearman for n, fold in zip(spots, expected.folds, strict=True))
+    assert found["scores"]["spot_spearman"] == pytest.approx(of_spots / sum(spots), abs=1e-5)
+    of_types = expected.mean("type_spearman")
+    assert found["scores"]["type_spearman"] == pytest.approx(of_types, abs=1e-5)
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "mymodule:network"])
+def test_a_fine_tuned_model_is_shown_without_running_or_fetching_what_it_names(
+    tmp_path: Path, backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "mymodule.py").write_text("raise SystemExit('imported')")
+    identity = {
+        "format": 1,
+        "settings": {**preset("cnn-baseline").to_json(), "backbones": [backbone]},
+        "cell_types": ["T cell", "B cell"],
+        "slides": [{"slide": "S_1"}],
+        "alignment": "none",
+        "scale": fit_learned_target("rank", np.eye(2)).to_json(),
+    }
+    folder = tmp_path / "cnn" / f"member_0_{backbone.replace(':', '_')}"
+    folder.mkdir(parents=True)
+    (folder / "model.pt").touch()
+    (tmp_path / "cnn" / "finetune.json").write_text(json.dumps(identity))
+    text, found = shown(tmp_path / "cnn", tmp_path)
+    assert found["model"] == "end-to-end"
+    assert found["features"] == backbone
+    assert found["cell_types"] == ["T cell", "B cell"]
+    assert found["use"] == [f"histoboost predict DATA {tmp_path / 'cnn'} -o predicted.csv"]
+    assert "T cell, B cell" in text
+
+
+@pytest.mark.parametrize("name", ["nowhere", "empty"])
+def test_what_is_no_model_is_one_line(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    result = CliRunner().invoke(main, ["show", str(tmp_path / name)])
+    assert result.exit_code == 2
+    assert name in result.stderr
+    assert len(result.stderr.splitlines()) == 1
