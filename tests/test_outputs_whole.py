@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,19 @@ from histoboost.phantom import write_phantom
 from histoboost.spots import SpotTable
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """Only `full` looks at what is brought to the disk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Slides, a store and a model."""
     folder = tmp_path_factory.mktemp("outputs")
-    write_phantom(folder / "data.h5", slides=2, spots=12)
+    write_phantom(folder / "data.h5", slides=1, unlabelled=0, spots=12)
     rng = np.random.default_rng(0)
     store = EmbeddingStore(folder / "s.zarr")
     (folder / "arrays").mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(autouse=True, scope="session")
-def no_curves() -> Iterator[None]:
-    """Pictures take longer than the training of a tiny network; `finished` draws them."""
+@pytest.fixture(autouse=True, scope="package")
+def nothing_slow() -> Iterator[None]:
+    """Pictures and the disk take longer than a tiny training; `finished` draws its pictures."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
         patch.setattr(run, "draw_curves", lambda histories, path: None)
         yield
 
