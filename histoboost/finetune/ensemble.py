@@ -46,20 +46,8 @@ FORMAT = 1
 class Ensemble:
     """Networks in a folder; those of `load` are all trained.
 
-    Attributes
-    ----------
-    folder : Path
-        See `histoboost.finetune.folder`.
-    settings : Settings
-        What was chosen about the training.
-    cell_types : tuple of str
-        Names of the outputs.
-    learned : LearnedTarget
-        Between abundances and outputs.
-    alignment : str
-        How the spots of a slide are moved as those of the training slides were, see `aligned`.
-    training_slides : tuple of str
-        Names of the training slides.
+    The spots of a slide to be predicted are moved as those of the training slides were, see
+    `aligned`.
     """
 
     folder: Path
@@ -73,13 +61,8 @@ class Ensemble:
     def load(cls, folder: str | Path, backbones: Sequence[str] = ()) -> Ensemble:
         """Open a complete ensemble.
 
-        Parameters
-        ----------
-        folder : str or Path
-            Where it is.
-        backbones : sequence of str
-            Networks beyond histoboost's and timm's own that the caller trusts. The folder may
-            come from anywhere: a name in it is never imported or fetched unless it is among these.
+        `backbones` are networks beyond histoboost's and timm's own that the caller trusts: the
+        folder may come from anywhere, and no other name in it is imported or fetched.
 
         Raises
         ------
@@ -209,12 +192,8 @@ class Ensemble:
 
     def histories(self) -> dict[str, list[Epoch]]:
         """Rows of the epochs, by the name of the member; members in training are left out."""
-        paths = {name: self.folder / name / HISTORY for name in self.members}
-        return {
-            name: json.loads(path.read_text(encoding="utf-8"))
-            for name, path in paths.items()
-            if path.exists()
-        }
+        paths = [self.folder / name / HISTORY for name in self.members]
+        return {p.parent.name: json.loads(p.read_text("utf-8")) for p in paths if p.exists()}
 
     def fit_seconds(self) -> float:
         """Time that all training took, interruptions not counted."""

@@ -28,19 +28,8 @@ def soft_ranks(values: Tensor, temperature: float) -> Tensor:
 
     The rank of a value is 1/2 plus the number of values below it, where equal values count one
     half; the sigmoid of the scaled difference takes the place of "below". Values are first
-    scaled to unit variance, so that the result depends on their order and spacing only.
-
-    Parameters
-    ----------
-    values : Tensor of shape (B, T)
-        Larger values get larger ranks.
-    temperature : float
-        In standard deviations of a row; towards 0 the ranks become the exact ones.
-
-    Returns
-    -------
-    Tensor of shape (B, T)
-        Between 1 and T.
+    scaled to unit variance, so that the result depends on their order and spacing only. The
+    temperature is in standard deviations of a row; towards 0 the ranks become the exact ones.
     """
     spread = values.std(-1, keepdim=True, correction=0) + EPSILON
     scaled = values / spread

@@ -22,16 +22,7 @@ START_SCALE = 0.01
 class CompositionNet(nn.Module):
     """Predicts the abundance of all cell types of a spot at once.
 
-    Parameters
-    ----------
-    trunk : nn.Module
-        (B, 3, px, px) to (B, D); it embeds every field of view by itself.
-    width : int
-        Number D of its outputs.
-    settings : Settings
-        Layers beside and behind it.
-    n_types : int
-        Number of outputs T.
+    Its trunk takes (B, 3, px, px) to (B, width) and embeds every field of view by itself.
     """
 
     def __init__(self, trunk: nn.Module, width: int, settings: Settings, n_types: int) -> None:
@@ -65,19 +56,7 @@ class CompositionNet(nn.Module):
             output.weight.mul_(START_SCALE)
 
     def forward(self, patches: Tensor, coords: Tensor) -> Tensor:
-        """Predict a batch.
-
-        Parameters
-        ----------
-        patches : Tensor of shape (B, S, 3, px, px), float32
-            Normalised; one for each of the S fields of view of a spot.
-        coords : Tensor of shape (B, 2), float32
-            x and y, scaled to 0..1 within the slide.
-
-        Returns
-        -------
-        Tensor of shape (B, T)
-        """
+        """Normalised patches (B, S, 3, px, px) and scaled coordinates (B, 2) to (B, T)."""
         single = patches.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         parts = [self.trunk(single).view(len(patches), -1)]
         if self.coords is not None:
@@ -97,25 +76,9 @@ class CompositionNet(nn.Module):
 def build(
     settings: Settings, member: int, n_types: int, *, blank: bool = False
 ) -> tuple[CompositionNet, Backbone]:
-    """A member of the ensemble before training, on the CPU.
+    """A member of the ensemble before training, on the CPU, and the backbone that is its trunk.
 
-    Parameters
-    ----------
-    settings : Settings
-        Which backbone, and what is put on top.
-    member : int
-        Position in the ensemble.
-    n_types : int
-        Number of outputs.
-    blank : bool
-        The weights will be loaded over: do not ask for those that training began with.
-
-    Returns
-    -------
-    net : CompositionNet
-        With fresh layers on top.
-    backbone : Backbone
-        The trunk and how its patches are made; its module is `net.trunk`.
+    `blank`: the weights will be loaded over, so those that training began with are not needed.
 
     Raises
     ------

@@ -18,18 +18,13 @@ from histoboost.slides.slide import Dataset, Slide
 
 @dataclass(frozen=True)
 class Plan:
-    """One model to train.
+    """One model to train in a folder; one that was begun with the same plan is continued.
 
     Attributes
     ----------
-    folder : Path
-        Where the model goes; one that was begun with the same plan is continued.
-    settings : Settings
-        How it is trained.
-    slides : tuple of Slide
-        Labelled; those that networks learn from and those that stop them.
-    held_out : tuple of Slide
-        Labelled slides that the model never sees; may be empty.
+    slides, held_out : tuple of Slide
+        Labelled slides: those that networks learn from or are stopped by, and those that the
+        model never sees.
     stop_on : tuple of str
         Names of the slides that may stop a network. Member i is stopped by the i-th of them,
         counted round, and learns from all other slides. Empty: all epochs on all slides.

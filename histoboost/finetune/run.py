@@ -39,7 +39,6 @@ from histoboost.regress.fitting import warn_if_constant
 from histoboost.regress.metrics import spot_spearman
 from histoboost.regress.scores import (
     CrossValidation,
-    FoldResult,
     constant_baselines,
     score_predictions,
 )
@@ -48,18 +47,9 @@ from histoboost.slides.slide import Slide
 
 @dataclass(frozen=True)
 class Trained:
-    """A model, and what it predicts for the slides it never saw.
+    """A model, and its predictions (N, T) for the slides it never saw, by their name.
 
-    Attributes
-    ----------
-    plan : Plan
-        How it was trained.
-    ensemble : Ensemble
-        The model.
-    predictions : dict
-        Name of a held-out slide to (N, T) in units of ``ensemble.learned.target``.
-    predict_seconds : float
-        Time that the predictions took.
+    The predictions are in units of ``ensemble.learned.target``.
     """
 
     plan: Plan
@@ -157,12 +147,7 @@ def _train_ensemble(
 
 
 def _training(
-    plan: Plan,
-    learned: LearnedTarget,
-    member: int,
-    folder: Path,
-    pixels: Pixels,
-    title: str,
+    plan: Plan, learned: LearnedTarget, member: int, folder: Path, pixels: Pixels, title: str
 ) -> Training:
     settings = plan.settings
     net, backbone = build(settings, member, len(plan.slides[0].cell_types))
@@ -246,33 +231,21 @@ class EndToEnd:
 def score_models(
     trained: Sequence[Trained], *, model: str, group_by: str = "slide"
 ) -> CrossValidation:
-    """Score every model on what it held out.
-
-    Parameters
-    ----------
-    trained : sequence of Trained
-        Each with at least one held-out slide.
-    model : str
-        Name of the model in the result.
-    group_by : str
-        What the folds hold out.
-    """
+    """Score every model on what it held out; `model` and `group_by` are told in the result."""
     settings = trained[0].plan.settings
     setup = EndToEnd(model, settings.target, group_by, settings.seed, settings.to_json())
-    folds = tuple(_score(one) for one in trained)
-    return CrossValidation(setup, folds, load_seconds=0.0, seeds=(settings.seed,))
-
-
-def _score(one: Trained) -> FoldResult:
-    for name, prediction in one.predictions.items():
-        warn_if_constant(prediction, f"slide {name}")
-    true = [abundances([slide]) for slide in one.plan.held_out]
-    known = [abundances([slide]) for slide in one.plan.slides]
-    return score_predictions(
-        one.predictions,
-        true,
-        seed=one.plan.settings.seed,
-        fit_seconds=one.ensemble.fit_seconds(),
-        predict_seconds=one.predict_seconds,
-        baselines=constant_baselines(known, true),
-    )
+    folds = []
+    for one in trained:
+        for name, prediction in one.predictions.items():
+            warn_if_constant(prediction, f"slide {name}")
+        true = [abundances([slide]) for slide in one.plan.held_out]
+        fold = score_predictions(
+            one.predictions,
+            true,
+            seed=settings.seed,
+            fit_seconds=one.ensemble.fit_seconds(),
+            predict_seconds=one.predict_seconds,
+            baselines=constant_baselines([abundances([s]) for s in one.plan.slides], true),
+        )
+        folds.append(fold)
+    return CrossValidation(setup, tuple(folds), load_seconds=0.0, seeds=(settings.seed,))

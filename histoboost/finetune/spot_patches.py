@@ -69,16 +69,7 @@ def scaled_coords(xy: NDArray[np.float64]) -> NDArray[np.float32]:
 class SpotPatches:
     """All spots of some slides, in order, and the S patches that the network sees of each.
 
-    Parameters
-    ----------
-    slides : sequence of Slide
-        N spots together.
-    pixels : mapping of str to Resident
-        From `load_pixels`; must hold all `slides`.
-    settings : Settings
-        Sides of the patches.
-    backbone : Backbone
-        Says how patches are normalised.
+    Patches are normalised as those of `backbone`; `pixels` holds all slides.
     """
 
     def __init__(

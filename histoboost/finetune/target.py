@@ -16,12 +16,8 @@ from histoboost.regress.targets import Target, fit_target
 class LearnedTarget:
     """Between abundances and the outputs of a network.
 
-    Attributes
-    ----------
-    target : Target
-        What predictions are in units of, once `restore` has seen them.
-    mean, std : tuple of T floats, or None
-        The network learns z-scores of `target`; None where it learns the target itself.
+    Restored predictions are in units of `target`; with `mean` and `std`, T floats each, the
+    network learns its z-scores.
     """
 
     target: Target
@@ -43,11 +39,8 @@ class LearnedTarget:
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` takes."""
-        return {
-            "target": self.target.to_json(),
-            "mean": None if self.mean is None else list(self.mean),
-            "std": None if self.std is None else list(self.std),
-        }
+        mean, std = (scale and list(scale) for scale in (self.mean, self.std))
+        return {"target": self.target.to_json(), "mean": mean, "std": std}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> LearnedTarget:

@@ -29,17 +29,13 @@ from histoboost.finetune.spot_patches import SpotPatches
 from histoboost.progress import Advance, progress
 
 FORMAT = 1
-
 #: A row of the history.
 Epoch = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Patches of spots and what the network should say of them, (N, T) float32.
-
-    The targets are in the units that the network learns, on the device of the patches.
-    """
+    """Patches of spots with their targets (N, T) float32, in the units that the network learns."""
 
     patches: SpotPatches
     targets: Tensor
@@ -63,27 +59,11 @@ class State:
 
 @dataclass
 class Training:
-    """One network with all that its training needs.
+    """One network, trained in place, with all that its training needs.
 
-    Attributes
-    ----------
-    net : CompositionNet
-        On the device of the examples; trained in place.
-    member : int
-        Position in the ensemble.
-    settings : Settings
-        How to train.
-    train : Examples
-        Spots to learn from.
-    stop : Examples or None
-        Spots of whole slides that training does not see: they end it and lower the learning
-        rate. None trains all epochs.
-    score : callable
-        (N, T) outputs on the spots of `stop` to one number, larger is better.
-    folder : Path
-        Where checkpoints go.
-    title : str
-        Title of the progress bar.
+    `stop` holds spots of whole slides that training does not see: they end it and lower the
+    learning rate; None trains all epochs. `score` takes the (N, T) outputs on them to one number,
+    larger is better. Checkpoints go to `folder`.
     """
 
     net: CompositionNet
@@ -118,20 +98,14 @@ class Training:
         """Train to the end, from the last checkpoint where there is one.
 
         Afterwards `net` holds the weights of the best epoch, or of the last one where there is
-        no stopping slide.
-
-        Parameters
-        ----------
-        checkpoint_s : float
-            Seconds between two checkpoints; a kill costs no more work than this.
-        on_epoch : callable
-            Called with the row of the history after every epoch.
+        no stopping slide. A kill costs at most `checkpoint_s` seconds of work.
 
         Returns
         -------
         list of dict
-            One row per epoch: ``epoch`` (from 1), ``loss``, ``stop_loss``, ``score``,
-            ``learning_rate``, ``seconds``, ``improved`` (the last such epoch is the best one).
+            One row per epoch, with which `on_epoch` is called, too: ``epoch`` (from 1), ``loss``,
+            ``stop_loss``, ``score``, ``learning_rate``, ``seconds``, ``improved`` (the last such
+            epoch is the best one).
 
         Raises
         ------
@@ -178,7 +152,7 @@ class Training:
         return np.array_split(spots, math.ceil(len(spots) / self.settings.batch_size))
 
     def _train_epoch(self, augment: Augment, advance: Advance, checkpoint_s: float) -> None:
-        state, (patches, targets) = self.state, (self.train.patches, self.train.targets)
+        state, patches, targets = self.state, self.train.patches, self.train.targets
         self.net.train()
         began = time.monotonic()
         for spots in self.batches(state.epoch)[state.step :]:
@@ -278,20 +252,9 @@ class Training:
 
 
 def predict(net: CompositionNet, patches: SpotPatches, batch_size: int) -> Tensor:
-    """Outputs of the network for all spots, in order and in the units that it learned.
+    """Outputs (N, T) of the network for all spots, in order and in the units that it learned.
 
-    Parameters
-    ----------
-    net : CompositionNet
-        On the device of `patches`; is in evaluation mode afterwards.
-    patches : SpotPatches
-        Spots to predict.
-    batch_size : int
-        Spots that are held at once.
-
-    Returns
-    -------
-    Tensor of shape (N, T), float32, on the device of `patches`
+    Afterwards the network is in evaluation mode.
     """
     net.eval()
     with torch.inference_mode():
