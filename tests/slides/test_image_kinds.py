@@ -222,8 +222,19 @@ def test_openslide_takes_no_scale_from_resolution_tags(tmp_path: Path):
 def test_a_declared_size_that_no_scanner_makes_is_refused(tmp_path: Path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         image = file.create_dataset("he", (10**6, 10**6, 3), "u1", chunks=(256, 256, 3))
-        with pytest.raises(HistoboostError, match="1000000 x 1000000 px, more than any slide"):
+        with pytest.raises(HistoboostError, match="1000000 x 1000000 px, which no slide has"):
             hdf5_image(tmp_path / "a.h5", image)
+
+
+def test_a_tiff_of_no_width_is_refused(tmp_path: Path):
+    path = tiff(tmp_path / "he", RGB, photometric="rgb")
+    with tifffile.TiffFile(path) as file:
+        at = file.pages[0].tags["ImageWidth"].valueoffset
+    data = bytearray(path.read_bytes())
+    data[at : at + 2] = b"\0\0"
+    path.write_bytes(data)
+    with pytest.raises(HistoboostError, match="which no slide has|cannot be read|no H&E|RGB"):
+        open_image(path)
 
 
 def test_a_slide_for_which_the_disk_has_no_room_is_refused_before_it_is_read(tmp_path: Path):

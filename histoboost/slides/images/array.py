@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from histoboost.errors import BadInput
 from histoboost.hdf5_file import open_hdf5
-from histoboost.slides.images.base import band_rows, check_size, over_white, reading
+from histoboost.slides.images.base import band_rows, over_white, reading
 
 #: How far a float pixel may lie beyond 0..1 by rounding alone.
 ROUNDING = 1e-4
@@ -143,15 +143,13 @@ def _stored(
     rows = axes.index("y")
     height, width = int(shape[rows]), int(shape[axes.index("x")])
     chunk_rows = stored.chunks[rows] if stored.chunks else 1
-    bands = band_rows(height, chunk_rows, width * 3 * dtype.itemsize)
-    check_size(f"{path}: {name}", (height, width), bands * dtype.itemsize)
     return StoredImage(
         path=path.resolve(),
         array=name,
         axes=axes,
         shape=(height, width),
         source_dtype=str(dtype),
-        band_rows=bands,
+        band_rows=band_rows(f"{path}: {name}", (height, width), chunk_rows, dtype.itemsize),
         channels=channels,
     )
 

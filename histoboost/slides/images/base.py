@@ -19,24 +19,31 @@ BAND_BYTES = 16 * 2**20
 MAX_PIXELS = 2**37
 
 
-def band_rows(height: int, stored_rows: int, row_bytes: int) -> int:
-    """Rows to read at a time: `BAND_BYTES` or so, in multiples of what the file stores together."""
-    return min(height, stored_rows * max(1, BAND_BYTES // (row_bytes * stored_rows)))
+def band_rows(
+    where: Path | str, shape: tuple[int, int], stored_rows: int, itemsize: int = 1
+) -> int:
+    """Rows to read at a time: `BAND_BYTES` or so, in multiples of what the file stores together.
 
-
-def check_size(where: Path | str, shape: tuple[int, int], rows: int) -> None:
-    """Refuse an image that no scanner made, or whose bands of `rows` no memory here can hold."""
+    Raises
+    ------
+    HistoboostError
+        If no scanner made an image of this shape, or no memory here can hold such a band.
+    """
     height, width = shape
-    if height * width > MAX_PIXELS:
+    if not 0 < height * width <= MAX_PIXELS:
         raise BadInput(
-            f"{where}: declares {width} x {height} px, more than any slide has; "
-            "the file is damaged, fetch it again"
+            f"{where}: declares {width} x {height} px, which no slide has; the file is damaged, "
+            "fetch it again"
         )
-    if rows * width * 3 > _memory_bytes():
+    stored_rows = min(max(stored_rows, 1), height)
+    row_bytes = width * 3 * itemsize
+    rows = min(height, stored_rows * max(1, BAND_BYTES // (row_bytes * stored_rows)))
+    if rows * row_bytes > _memory_bytes():
         raise BadInput(
-            f"{where}: {width} x {height} px in one piece need {rows * width * 3 / 1e9:.0f} GB of "
+            f"{where}: {width} x {height} px in one piece need {rows * row_bytes / 1e9:.0f} GB of "
             "memory; save it as a tiled TIFF"
         )
+    return rows
 
 
 def _memory_bytes() -> float:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.errors import MissingExtra
-from histoboost.slides.images.base import band_rows, check_size, over_white, reading
+from histoboost.slides.images.base import band_rows, over_white, reading
 from histoboost.slides.scale import checked_scale
 
 
@@ -55,11 +55,9 @@ def open_wsi(path: Path) -> OpenSlideImage:
         um = slide.properties.get(openslide.PROPERTY_NAME_MPP_X)
         if slide.properties.get(openslide.PROPERTY_NAME_VENDOR) == "generic-tiff":
             um = None  # from the resolution tags, where most writers leave 72 dpi
-    rows = band_rows(height, tile, 3 * width)
-    check_size(path, (height, width), rows)
     return OpenSlideImage(
         path=path.resolve(),
         shape=(height, width),
-        band_rows=rows,
+        band_rows=band_rows(path, (height, width), tile),
         um_per_px=checked_scale(um, path),
     )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.errors import BadInput
-from histoboost.slides.images.base import check_size, over_white, reading, warn_of_orientation
+from histoboost.slides.images.base import band_rows, over_white, reading, warn_of_orientation
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -68,7 +68,7 @@ def open_raster(path: Path) -> RasterImage:
         if image.mode not in ("RGB", "RGBA", "P"):
             raise BadInput(f"{path}: pixels are of mode {image.mode}; save it as 8-bit RGB")
         shape = (image.height, image.width)
-        check_size(path, shape, image.height)
+        band_rows(path, shape, image.height)  # decoded whole
         if image.width * image.height > MAX_INFLATED * path.stat().st_size:
             raise BadInput(
                 f"{path}: is too small for {image.width} x {image.height} px; "

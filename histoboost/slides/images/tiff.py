@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from histoboost.errors import BadInput, MissingExtra
 from histoboost.slides.images.base import (
     band_rows,
-    check_size,
     over_white,
     reading,
     rgb_order,
@@ -102,14 +101,12 @@ def open_tiff(path: Path) -> TiffImage:
     if colours is not None or samples not in (3, 4):
         raise BadInput(f"{path}: stores {colours or f'{samples} channels'}; save it as 8-bit RGB")
     height, width = int(shape[axes.index("Y")]), int(shape[axes.index("X")])
-    rows = band_rows(height, int(stored_rows or height), 3 * width)
-    check_size(path, (height, width), rows)
     warn_of_orientation(path, orientation and int(orientation.value))
     return TiffImage(
         path=path.resolve(),
         shape=(height, width),
         axes=axes,
-        band_rows=rows,
+        band_rows=band_rows(path, (height, width), int(stored_rows or height)),
         um_per_px=checked_scale(um, path),
         premultiplied=ASSOCIATED in page.extrasamples,
     )
