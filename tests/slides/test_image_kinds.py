@@ -226,6 +226,17 @@ def test_a_declared_size_that_no_scanner_makes_is_refused(tmp_path: Path):
             hdf5_image(tmp_path / "a.h5", image)
 
 
+def test_a_tiff_of_more_rows_than_strips_is_refused(tmp_path: Path):
+    path = tiff(tmp_path / "he", RGB, photometric="rgb", rowsperstrip=5)
+    with tifffile.TiffFile(path) as file:
+        at = file.pages[0].tags["ImageLength"].valueoffset
+    data = bytearray(path.read_bytes())
+    data[at : at + 2] = b"\xff\xff"
+    path.write_bytes(data)
+    with pytest.raises(HistoboostError, match="has 10 of the 13107 strips or tiles"):
+        open_image(path)
+
+
 def test_a_tiff_of_no_width_is_refused(tmp_path: Path):
     path = tiff(tmp_path / "he", RGB, photometric="rgb")
     with tifffile.TiffFile(path) as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -92,6 +93,7 @@ def open_tiff(path: Path) -> TiffImage:
         um, names = _ome(tiff.ome_metadata) if tiff.is_ome else (None, [])
         orientation = page.tags.get(274)
         colours = _colours(page, names)
+        there, expected = len(page.dataoffsets), math.prod(page.chunked)
     if axes not in ("YXS", "YXC", "SYX", "CYX") or dtype != np.uint8:
         raise BadInput(
             f"{path}: stores {dtype} with axes {axes} of lengths {shape}; "
@@ -100,6 +102,11 @@ def open_tiff(path: Path) -> TiffImage:
     samples = shape[axes.index("S" if "S" in axes else "C")]
     if colours is not None or samples not in (3, 4):
         raise BadInput(f"{path}: stores {colours or f'{samples} channels'}; save it as 8-bit RGB")
+    if there < expected:
+        raise BadInput(
+            f"{path}: has {there} of the {expected} strips or tiles of {shape}; the file is "
+            "damaged, fetch it again"
+        )
     height, width = int(shape[axes.index("Y")]), int(shape[axes.index("X")])
     warn_of_orientation(path, orientation and int(orientation.value))
     return TiffImage(
