@@ -142,7 +142,10 @@ def test_a_scheduler_without_workers_is_said_in_one_line(
     from histoboost import cluster as ours
 
     monkeypatch.setattr(ours, "WORKER_TIMEOUT_S", 0.2)
-    with pytest.raises(HistoboostError, match="no workers; start one"), ours.connect(cluster.address):
+    with (
+        pytest.raises(HistoboostError, match="no workers; start one"),
+        ours.connect(cluster.address),
+    ):
         pass
 
 
