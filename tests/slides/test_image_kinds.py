@@ -237,6 +237,19 @@ def test_a_tiff_of_more_rows_than_strips_is_refused(tmp_path: Path):
         open_image(path)
 
 
+def test_tiles_for_which_openslide_would_end_the_process_are_refused(tmp_path: Path):
+    pytest.importorskip("openslide", reason="pip install 'histoboost[wsi]'")
+    path = FUZZED["svs"](tmp_path / "he")
+    with tifffile.TiffFile(path) as file:
+        places = [file.pages[0].tags[name].valueoffset for name in ("TileWidth", "TileLength")]
+    data = bytearray(path.read_bytes())
+    for at in places:
+        data[at : at + 2] = b"\xf0\xff"
+    path.write_bytes(data)
+    with pytest.raises(HistoboostError, match="declares tiles of 4292870400 px|cannot be read"):
+        open_image(path)
+
+
 def test_a_tiff_of_no_width_is_refused(tmp_path: Path):
     path = tiff(tmp_path / "he", RGB, photometric="rgb")
     with tifffile.TiffFile(path) as file:

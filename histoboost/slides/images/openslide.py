@@ -8,9 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.errors import MissingExtra
+from histoboost.errors import BadInput, MissingExtra
 from histoboost.slides.images.base import band_rows, over_white, reading
+from histoboost.slides.images.tiff import load_tifffile
 from histoboost.slides.scale import checked_scale
+
+#: Pixels of a tile; those of scanners have 2**16.
+MAX_TILE = 2**26
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ def open_wsi(path: Path) -> OpenSlideImage:
         import openslide
     except (ImportError, OSError) as error:  # OSError: the bindings without the library
         raise MissingExtra(str(path), "OpenSlide", "wsi") from error
+    _check_tiles(path)
     with reading(path), openslide.OpenSlide(path) as slide:
         width, height = slide.dimensions
         tile = int(slide.properties.get("openslide.level[0].tile-height", 1))
@@ -61,3 +66,17 @@ def open_wsi(path: Path) -> OpenSlideImage:
         band_rows=band_rows(path, (height, width), tile),
         um_per_px=checked_scale(um, path),
     )
+
+
+def _check_tiles(path: Path) -> None:
+    """Refuse tiles for which OpenSlide would ask for so much memory that it ends the process."""
+    with path.open("rb") as file:
+        if file.read(2) not in (b"II", b"MM"):
+            return  # no TIFF
+    with reading(path), load_tifffile().TiffFile(path) as tiff:
+        tiled = [page for page in tiff.pages if page.is_tiled]
+        largest = max((int(page.tilewidth) * int(page.tilelength) for page in tiled), default=0)
+    if largest > MAX_TILE:
+        raise BadInput(
+            f"{path}: declares tiles of {largest} px; the file is damaged, fetch it again"
+        )

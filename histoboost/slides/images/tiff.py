@@ -61,7 +61,7 @@ class TiffImage:
 
         with (
             reading(self.path),
-            _tifffile().TiffFile(self.path, **ALONE) as tiff,
+            load_tifffile().TiffFile(self.path, **ALONE) as tiff,
             tiff.series[0].aszarr(level=0) as store,
         ):
             stored = cast(Any, zarr.open_array(store, mode="r"))
@@ -82,7 +82,7 @@ def open_tiff(path: Path) -> TiffImage:
         If the file is damaged or not 8-bit RGB, or tifffile is not installed.
     """
     try:
-        tifffile = _tifffile()
+        tifffile = load_tifffile()
     except ImportError as error:
         raise MissingExtra(str(path), "tifffile", "wsi") from error
     with reading(path), tifffile.TiffFile(path, **ALONE) as tiff:
@@ -119,7 +119,8 @@ def open_tiff(path: Path) -> TiffImage:
     )
 
 
-def _tifffile() -> Any:
+def load_tifffile() -> Any:
+    """The library, silent."""
     import tifffile
 
     # What it says of a damaged file on the way to an exception, the exception says.
@@ -144,7 +145,7 @@ def _colours(page: Any, names: list[str]) -> str | None:
 def _ome(metadata: str | None) -> tuple[float | None, list[str]]:
     """Micrometres per pixel and names of the channels; a file may tell neither."""
     try:
-        image = _tifffile().xml2dict(metadata or "")["OME"]["Image"]
+        image = load_tifffile().xml2dict(metadata or "")["OME"]["Image"]
         pixels = (image[0] if isinstance(image, list) else image)["Pixels"]
     except (KeyError, TypeError, ValueError, SyntaxError):
         return None, []
