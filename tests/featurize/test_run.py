@@ -136,7 +136,8 @@ def test_what_is_complete_needs_no_engine(tmp_path, data, tiny_net, monkeypatch)
 def test_several_devices_take_a_slide_each_and_store_the_same(
     tmp_path, data, tiny_net, monkeypatch
 ):
-    options = {"backbone": tiny_net, "patch": [4, 9], "engine": "torch"}
+    layers = "default,0:std"
+    options = {"backbone": tiny_net, "patch": [4, 9], "engine": "torch", "layers": layers}
     featurize(data, tmp_path / "one", **options)
     cpu = torch.device("cpu")
     monkeypatch.setattr(embed, "pick_devices", lambda device: [cpu, cpu])
@@ -146,6 +147,7 @@ def test_several_devices_take_a_slide_each_and_store_the_same(
     assert two.slides() == ["A", "B", "C"], "the order is the source's, whoever is done first"
     for name in ("A", "B", "C"):
         assert one.embeddings(name) == two.embeddings(name)
+        assert len(one.embeddings(name)) == 4
         for key in one.embeddings(name):
             np.testing.assert_allclose(
                 one.read(name, key).astype(float), two.read(name, key).astype(float), rtol=2e-3
