@@ -39,9 +39,10 @@ from histoboost.regress.fitting import warn_if_constant
 from histoboost.regress.metrics import spot_spearman
 from histoboost.regress.scores import (
     CrossValidation,
-    constant_baselines,
+    baselines,
     score_predictions,
 )
+from histoboost.regress.setup import Setup
 from histoboost.slides.slide import Slide
 
 
@@ -238,14 +239,16 @@ def score_models(
     for one in trained:
         for name, prediction in one.predictions.items():
             warn_if_constant(prediction, f"slide {name}")
-        true = [abundances([slide]) for slide in one.plan.held_out]
+        held_out = [slide.spot_table() for slide in one.plan.held_out]
+        training = [slide.spot_table() for slide in one.plan.slides]
         fold = score_predictions(
             one.predictions,
-            true,
+            held_out,
+            one.ensemble.learned.target,
             seed=settings.seed,
             fit_seconds=one.ensemble.fit_seconds(),
             predict_seconds=one.predict_seconds,
-            baselines=constant_baselines([abundances([s]) for s in one.plan.slides], true),
+            baselines=baselines(training, held_out, Setup(seed=settings.seed)),
         )
         folds.append(fold)
     return CrossValidation(setup, tuple(folds), load_seconds=0.0, seeds=(settings.seed,))

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.errors import HistoboostWarning
 from histoboost.regress.budget import one_blas_thread
-from histoboost.regress.features import FeatureMatrix
+from histoboost.regress.expression import COORDS, Term
+from histoboost.regress.features import FeatureMatrix, unit_coords
 from histoboost.regress.folds import group_keys
 from histoboost.regress.heads import find_model
 from histoboost.regress.heads.base import Files, Fitted, Training
 from histoboost.regress.heads.constant import target_of
+from histoboost.regress.layout import Block, Columns, abundance_of
 from histoboost.regress.neighbors import smooth
 from histoboost.regress.reduce import Reduction, fit_reduction
 from histoboost.regress.setup import Setup
-from histoboost.regress.targets import Target, fit_target
+from histoboost.regress.targets import Target, fit_target, to_units
+from histoboost.spots import SpotTable
 
 Array = NDArray[np.float64]
 
@@ -38,10 +41,14 @@ class Predictor:
     smooth: float
 
     def predict(self, values: NDArray[np.float32], xy: Array) -> Array:
-        """Features (N, F) and centres (N, 2) of one slide to predictions (N, T), target units."""
+        """Features (N, F) and centres (N, 2) of one slide to what the target is predicted to be."""
         with one_blas_thread():
             predicted = self.fitted.predict(self.reduction.apply(values))
         return smooth(predicted, xy, self.smooth)
+
+    def composition(self, values: NDArray[np.float32], xy: Array) -> Array:
+        """The same as one prediction (N, T) whose order and map can be scored."""
+        return to_units(self.predict(values, xy), "none", self.target)
 
     def to_files(self) -> Files:
         """What the bundle keeps of it."""
@@ -63,9 +70,10 @@ class Predictor:
             tried = fitted.predict(reduction.apply(empty))
         except Exception as error:  # noqa: BLE001  (LightGBM and numpy each raise their own)
             raise ValueError(f"its parts do not fit each other ({error})") from error
-        if tried.shape != (1, types):
-            raise ValueError(f"{types} cell types, but models for {tried.shape[1]}")
-        return cls(Target.from_json(fields["target"]), reduction, fitted, setup.smooth)
+        target = Target.from_json(fields["target"])
+        if tried.shape != (1, target.width(types)):
+            raise ValueError(f"{types} cell types, but models for {tried.shape[1]} targets")
+        return cls(target, reduction, fitted, setup.smooth)
 
 
 def fit_predictor(
@@ -84,18 +92,39 @@ def fit_predictor(
     jobs : int, optional
         Cores to use at most.
     """
+    layout = matrix.layout
+    blocks = [matrix.block(slide) for slide in slides]
+    return _fit(blocks, layout.blocks, [layout.spots[slide] for slide in slides], setup, jobs)
+
+
+def fit_coords(spots: Sequence[SpotTable], setup: Setup) -> Predictor:
+    """Train `coords` on these slides, with the target, folds and weights of `setup`."""
+    term = Term(COORDS)
+    setup = replace(setup, model="coords", features=COORDS, target="joint", options={}, smooth=0.0)
+    blocks = [unit_coords(table.xy).astype(np.float32) for table in spots]
+    return _fit(blocks, [Block(term, (Columns(term, 0, 2),))], spots, setup, None)
+
+
+def _fit(
+    blocks: Sequence[NDArray[np.float32]],
+    layout: Sequence[Block],
+    spots: Sequence[SpotTable],
+    setup: Setup,
+    jobs: int | None,
+) -> Predictor:
     # Matrix products keep to one thread: the order of the sums, and with it the last digits that
     # trees decide by, must not depend on how many cores a machine has.
     with one_blas_thread():
-        abundances = [matrix.layout.abundance(slide) for slide in slides]
+        abundances = [abundance_of(table) for table in spots]
         target = fit_target(target_of(setup.model, setup.target), np.concatenate(abundances))
-        blocks = [matrix.block(slide) for slide in slides]
-        reduction = fit_reduction(matrix.layout.blocks, blocks, setup.seed)
+        reduction = fit_reduction(layout, blocks, setup.seed)
         training = Training(
             blocks=[reduction.apply(block) for block in blocks],
             targets=[target.forward(abundance) for abundance in abundances],
             weights=spot_weights([len(block) for block in blocks], setup.balance),
-            groups=group_keys([matrix.layout.spots[slide] for slide in slides], setup.group_by),
+            groups=group_keys(spots, setup.group_by),
+            scale=reduction.scale(),
+            parts=target.parts(abundances[0].shape[1]),
             seed=setup.seed,
             jobs=jobs,
             options=setup.options,
@@ -113,7 +142,7 @@ def spot_weights(sizes: Sequence[int], balance: str) -> list[Array]:
 
 
 def warn_if_constant(predicted: Array, what: str) -> None:
-    """Warn where the predictions for one slide hardly differ between spots."""
+    """Warn where predictions (N, T) for one slide hardly differ between spots."""
     total = float(np.var(predicted))
     between = float(np.var(predicted, axis=0).mean())
     if len(predicted) > 1 and between <= HARDLY_VARIES * total:

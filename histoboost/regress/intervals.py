@@ -26,8 +26,8 @@ class Residuals:
 
     Attributes
     ----------
-    predicted : tuple of ndarray of shape (n, T)
-        In units of the target, each by a model that did not see the slide.
+    predicted : tuple of ndarray of shape (n, width of the target)
+        As the target has them, each by a model that did not see the slide.
     true : tuple of ndarray of shape (n, T)
         Abundances.
     """
@@ -111,13 +111,15 @@ class Residuals:
         }
 
     @classmethod
-    def from_files(cls, arrays: Mapping[str, NDArray[Any]], n_types: int) -> Residuals | None:
+    def from_files(
+        cls, arrays: Mapping[str, NDArray[Any]], n_types: int, width: int
+    ) -> Residuals | None:
         """Inverse of `to_files`, None where there are none; KeyError or ValueError if broken."""
         if "heldout_sizes" not in arrays:
             return None
         predicted, true = arrays["heldout_predicted"], arrays["heldout_true"]
         ends = np.cumsum(arrays["heldout_sizes"]).astype(int)
-        if not predicted.shape == true.shape == (ends[-1], n_types):
+        if (predicted.shape, true.shape) != ((ends[-1], width), (ends[-1], n_types)):
             raise ValueError("held-out predictions do not fit the cell types")
         split = [
             tuple(np.split(values.astype(np.float64), ends[:-1])) for values in (predicted, true)

@@ -94,14 +94,18 @@ class Layout:
 
     def abundance(self, slide: int) -> NDArray[np.float32]:
         """Abundances (N, T) of one slide."""
-        table = self.spots[slide]
-        if table.abundance is None:
-            raise BadInput(f"slide {table.slide}: has no abundances; choose labelled slides")
-        return table.abundance
+        return abundance_of(self.spots[slide])
 
     def of_slide(self, slide: int) -> Layout:
         """The same for one of the slides."""
         return replace(self, spots=(self.spots[slide],))
+
+
+def abundance_of(table: SpotTable) -> NDArray[np.float32]:
+    """Abundances (N, T) of a labelled slide."""
+    if table.abundance is None:
+        raise BadInput(f"slide {table.slide}: has no abundances; choose labelled slides")
+    return table.abundance
 
 
 def describe(store: EmbeddingStore, spots: Sequence[SpotTable], features: str) -> Layout:

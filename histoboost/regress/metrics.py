@@ -1,9 +1,10 @@
-"""Spearman correlations, per spot and per cell type."""
+"""Scores of predictions: correlations per spot and per cell type, and errors of shares."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import rel_entr
 from scipy.stats import rankdata
 
 from histoboost.errors import BadInput
@@ -79,3 +80,34 @@ def type_spearman(predicted: ArrayLike, true: ArrayLike) -> float:
         Between -1 and 1; types where either is constant count as 0.
     """
     return float(spearman(predicted, true, axis=0).mean())
+
+
+def pearson(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
+    """Pearson correlation (T,) of the columns of `a` and `b`, (N, T); 0 where one is constant."""
+    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    x, y = first - first.mean(axis=0), second - second.mean(axis=0)
+    # Rounding makes constants of 1e-17; they are constants all the same.
+    flat = (np.ptp(first, axis=0) < 1e-12) | (np.ptp(second, axis=0) < 1e-12)
+    scale = np.sqrt((x * x).sum(axis=0) * (y * y).sum(axis=0))
+    zero = np.zeros(first.shape[1])
+    return np.asarray(np.divide((x * y).sum(axis=0), scale, out=zero, where=~flat & (scale > 0)))
+
+
+def share_rmse(predicted: ArrayLike, true: ArrayLike) -> float:
+    """Root mean square difference of shares (N, T), over spots and cell types."""
+    difference = np.asarray(predicted, dtype=np.float64) - np.asarray(true, dtype=np.float64)
+    return float(np.sqrt(np.mean(difference**2))) if difference.size else 0.0
+
+
+def share_jsd(predicted: ArrayLike, true: ArrayLike) -> float:
+    """Mean over spots of the Jensen-Shannon divergence of shares (N, T), in bits (Lin 1991).
+
+    Returns
+    -------
+    float
+        0 where all shares are equal, 1 where predicted and true cell types have none in common.
+    """
+    p, q = np.asarray(predicted, dtype=np.float64), np.asarray(true, dtype=np.float64)
+    middle = (p + q) / 2
+    bits = (rel_entr(p, middle) + rel_entr(q, middle)).sum(axis=1) / (2 * np.log(2))
+    return float(bits.mean()) if len(bits) else 0.0

@@ -24,7 +24,7 @@ from histoboost.regress.heads.base import Files
 from histoboost.regress.intervals import Residuals
 from histoboost.regress.layout import describe
 from histoboost.regress.predictions import Prediction, Predictions
-from histoboost.regress.scores import BASELINES
+from histoboost.regress.scores import CONSTANTS
 from histoboost.regress.setup import Setup
 from histoboost.regress.slides import labelled_slides, named_slides, open_store, unlabelled_slides
 from histoboost.regress.targets import to_units
@@ -44,7 +44,7 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
         ``"stack"``, ``"lightgbm"``, ``"ridge"``, ``"kernel"``, ``"coords"``, ``"mean"`` or
         ``"mean-rank"``.
     target : str
-        ``"rank"``, ``"log"`` or ``"raw"``.
+        ``"joint"``, ``"rank"``, ``"log"``, ``"raw"`` or ``"share"``.
     group_by : str
         What is held out together: ``"auto"``, ``"slide"`` or ``"group"``.
     standardize : str
@@ -176,8 +176,8 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
         slides : str or sequence of str, optional
             All without labels by default.
         units : str
-            ``"rank"``, ``"rank-slide"``, ``"softmax"``, ``"minmax"``, ``"abundance"`` or
-            ``"none"``; see `to_units`.
+            ``"rank"``, ``"rank-slide"``, ``"share"``, ``"softmax"``, ``"minmax"``,
+            ``"abundance"`` or ``"none"``; see `to_units`.
         interval : float, optional
             Share of spots that the bounds are to hold, such as 0.9, type by type.
 
@@ -205,8 +205,8 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
         for index, table in enumerate(spots):  # a slide's features depend on no other's
             matrix = assemble(opened, layout.of_slide(index), self.setup_.standardize)
             raw = predictor.predict(matrix.values, table.xy)
-            if self.setup_.model not in BASELINES:
-                warn_if_constant(raw, f"slide {table.slide}")
+            if self.setup_.model not in CONSTANTS:
+                warn_if_constant(to_units(raw, "none", predictor.target), f"slide {table.slide}")
             values = to_units(raw, units, predictor.target)
             if not np.isfinite(values).all():
                 raise BadInput(f"slide {table.slide}: predictions are not finite; train again")
@@ -280,8 +280,10 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
         model.cell_types_ = tuple(map(str, document["cell_types"]))
         model.training_slides_ = tuple(map(str, document["training_slides"]))
         model.recipes_ = {str(k): dict(v) for k, v in document["recipes"].items()}
-        model.predictor_ = Predictor.from_files(files, setup, len(model.cell_types_))
-        model.residuals_ = Residuals.from_files(files.arrays, len(model.cell_types_))
+        types = len(model.cell_types_)
+        model.predictor_ = Predictor.from_files(files, setup, types)
+        width = model.predictor_.target.width(types)
+        model.residuals_ = Residuals.from_files(files.arrays, types, width)
         return model
 
     def _trained(self) -> Predictor:

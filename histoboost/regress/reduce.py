@@ -57,6 +57,11 @@ class Reduction:
             return values
         return np.concatenate([part.apply(values) for part in self.parts], axis=1)
 
+    def scale(self) -> Matrix:
+        """One over the square root of the width of every column's part (G,): parts count alike."""
+        widths = [np.full(part.width, part.stop - part.start, np.float32) for part in self.parts]
+        return np.asarray(1 / np.sqrt(np.concatenate(widths)), dtype=np.float32)
+
     def to_files(self) -> tuple[list[list[int]], dict[str, NDArray[Any]]]:
         """Start, stop and components of every part, and the fitted arrays by name."""
         spans, arrays = [], {}

@@ -12,9 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from histoboost.errors import BadInput
-from histoboost.regress.features import FeatureMatrix
+from histoboost.regress.features import FeatureMatrix, unit_coords
 from histoboost.regress.fitting import (
     Predictor,
+    fit_coords,
     fit_predictor,
     spot_weights,
     warn_if_constant,
@@ -22,14 +23,18 @@ from histoboost.regress.fitting import (
 from histoboost.regress.folds import Fold
 from histoboost.regress.heads.constant import target_of
 from histoboost.regress.intervals import Residuals, coverage
-from histoboost.regress.metrics import spearman, type_spearman
+from histoboost.regress.joint import to_shares
+from histoboost.regress.layout import abundance_of
+from histoboost.regress.metrics import pearson, share_jsd, share_rmse, spearman
 from histoboost.regress.setup import Setup
-from histoboost.regress.targets import fit_target
+from histoboost.regress.targets import Target, fit_target, to_units
 from histoboost.spots import SpotTable
 
 Array = NDArray[np.float64]
-SCORES = ("spot_spearman", "type_spearman")
-BASELINES = ("mean", "mean-rank")
+#: Correlations and errors of a prediction; of the last two less is better.
+SCORES = ("spot_spearman", "type_spearman", "type_pearson", "share_rmse", "share_jsd")
+CONSTANTS = ("mean", "mean-rank")
+BASELINES = (*CONSTANTS, "coords")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -48,13 +53,20 @@ class FoldResult:
         Mean over the held-out spots.
     type_spearman : float
         Mean over cell types within each held-out slide, then over slides.
+    type_pearson : float
+        The same of the Pearson correlations of shares.
+    share_rmse, share_jsd : float
+        Root mean square error and mean Jensen-Shannon divergence (bits) of the shares of all
+        held-out spots with any abundance.
     fit_seconds, predict_seconds : float
         Wall time.
     baselines : dict
-        Per-spot Spearman of the constant profiles on the same spots.
+        Name of a baseline to its five scores on the same spots.
+    types : dict
+        Cell type to ``{"spearman", "pearson"}``, means over held-out slides.
     predictions : dict
-        Slide name to predictions (N, T) in units of the target; empty where the fold was kept
-        from an earlier run.
+        Slide name to predictions as the target has them; empty where the fold was kept from an
+        earlier run.
     group : str or None
         Name of the group that was held out, where slides were held out by group.
     """
@@ -64,9 +76,13 @@ class FoldResult:
     n_spots: int
     spot_spearman: float
     type_spearman: float
+    type_pearson: float
+    share_rmse: float
+    share_jsd: float
     fit_seconds: float
     predict_seconds: float
-    baselines: dict[str, float]
+    baselines: dict[str, dict[str, float]]
+    types: dict[str, dict[str, float]]
     predictions: dict[str, Array]
     group: str | None = None
 
@@ -86,6 +102,7 @@ class FoldResult:
             **{score: getattr(self, score) for score in SCORES},
             "fit_seconds": self.fit_seconds,
             "baselines": self.baselines,
+            "types": self.types,
         }
 
     def __repr__(self) -> str:
@@ -151,16 +168,18 @@ class CrossValidation:
         """Mean of `score` over the held-out groups."""
         return float(self.by_fold(score).mean())
 
-    def baseline(self, name: str) -> float:
-        """Per-spot Spearman of a constant profile, mean over folds."""
-        return float(np.mean([fold.baselines[name] for fold in self.folds]))
+    def baseline(self, name: str, score: str = "spot_spearman") -> float:
+        """Score of a baseline, mean over folds."""
+        return float(np.mean([fold.baselines[name][score] for fold in self.folds]))
 
     def to_frame(self) -> pd.DataFrame:
         """One row per fold: what was held out, seed, spots, scores, baselines, seconds."""
         rows = [fold.to_json() for fold in self.folds]
         for row in rows:
             row["held_out"] = ", ".join(row["held_out"])
-            row |= {f"{name}_spot_spearman": v for name, v in row.pop("baselines").items()}
+            for name, scores in row.pop("baselines").items():
+                row |= {f"{name}_{score}": value for score, value in scores.items()}
+            del row["types"]
         return pd.DataFrame(rows).drop(columns="name")
 
     def to_json(self) -> dict[str, Any]:
@@ -170,7 +189,10 @@ class CrossValidation:
             "seeds": list(self.seeds),
             "folds": [fold.to_json() for fold in self.folds],
             "mean": {name: self.mean(name) for name in SCORES},
-            "baselines": {name: {"spot_spearman": self.baseline(name)} for name in BASELINES},
+            "baselines": {
+                name: {score: self.baseline(name, score) for score in SCORES}
+                for name in self.folds[0].baselines
+            },
             "seconds": {
                 "load": self.load_seconds,
                 "fit": sum(fold.fit_seconds for fold in self.folds),
@@ -238,34 +260,37 @@ def score_fold(
 ) -> FoldResult:
     """Score a model that was trained on a fold's training slides on its held-out ones."""
     start, layout = time.perf_counter(), matrix.layout
-    predictions = {}
-    for slide in fold.held_out:
-        table = layout.spots[slide]
-        predictions[table.slide] = predictor.predict(matrix.block(slide), table.xy)
-        if setup.model not in BASELINES:
-            warn_if_constant(predictions[table.slide], f"slide {table.slide}")
+    held_out = [layout.spots[slide] for slide in fold.held_out]
+    predictions = {
+        table.slide: predictor.predict(matrix.block(slide), table.xy)
+        for slide, table in zip(fold.held_out, held_out, strict=True)
+    }
     predict_seconds = time.perf_counter() - start
-    true = [layout.abundance(slide) for slide in fold.held_out]
-    known = [layout.abundance(slide) for slide in fold.training]
+    if setup.model not in CONSTANTS:
+        for slide, predicted in predictions.items():
+            warn_if_constant(to_units(predicted, "none", predictor.target), f"slide {slide}")
+    training = [layout.spots[slide] for slide in fold.training]
     return score_predictions(
         predictions,
-        true,
+        held_out,
+        predictor.target,
         seed=setup.seed,
         fit_seconds=fit_seconds,
         predict_seconds=predict_seconds,
-        baselines=constant_baselines(known, true, setup.balance),
+        baselines=baselines(training, held_out, setup),
         group=fold.group,
     )
 
 
 def score_predictions(
     predictions: dict[str, Array],
-    true: Sequence[NDArray[Any]],
+    held_out: Sequence[SpotTable],
+    target: Target,
     *,
     seed: int,
     fit_seconds: float,
     predict_seconds: float,
-    baselines: dict[str, float],
+    baselines: dict[str, dict[str, float]],
     group: str | None = None,
 ) -> FoldResult:
     """Score predictions of held-out slides, whatever made them.
@@ -273,50 +298,99 @@ def score_predictions(
     Parameters
     ----------
     predictions : dict
-        Slide name to predictions (N, T).
-    true : sequence of ndarray of shape (N, T)
-        Abundances of the same slides, in the same order.
+        Slide name to predictions, as `target` has them.
+    held_out : sequence of SpotTable
+        The same slides, in the same order.
+    target : Target
+        What was learned.
     seed, fit_seconds, predict_seconds, baselines, group
         See `FoldResult`.
     """
     parts = list(predictions.values())
-    by_slide = [type_spearman(p, t) for p, t in zip(parts, true, strict=True)]
+    merged = [to_units(part, "none", target) for part in parts]
+    shares = [to_units(part, "share", target) for part in parts]
+    scores, types = five_scores(merged, shares, held_out)
     return FoldResult(
         held_out=tuple(predictions),
         seed=seed,
-        n_spots=sum(map(len, true)),
-        spot_spearman=_over_spots(parts, true),
-        type_spearman=float(np.mean(by_slide)),
+        n_spots=sum(map(len, held_out)),
+        **scores,
         fit_seconds=fit_seconds,
         predict_seconds=predict_seconds,
         baselines=baselines,
+        types=types,
         predictions=predictions,
         group=group,
     )
 
 
-def _over_spots(predicted: Sequence[NDArray[Any]], true: Sequence[NDArray[Any]]) -> float:
-    pairs = zip(predicted, true, strict=True)
-    return float(np.concatenate([spearman(p, t, axis=1) for p, t in pairs]).mean())
-
-
-def constant_baselines(
-    training: Sequence[NDArray[Any]], true: Sequence[NDArray[Any]], balance: str = "slide"
-) -> dict[str, float]:
-    """Per-spot Spearman of the constant profiles: what `mean` and `mean-rank` would score.
+def five_scores(
+    predicted: Sequence[Array], shares: Sequence[Array], held_out: Sequence[SpotTable]
+) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """The scores of `SCORES`, and the correlations of every cell type.
 
     Parameters
     ----------
-    training, true : sequence of ndarray of shape (n, T)
-        Abundances of the training slides and of the held-out ones.
-    balance : str
-        See `Setup`.
+    predicted, shares : sequence of ndarray of shape (N, T)
+        Predictions whose order counts, and predicted shares, slide by slide.
+    held_out : sequence of SpotTable
+        The truth. Spots without any abundance have no shares and count for the order alone.
     """
-    together = np.concatenate(training)
-    weights = np.concatenate(spot_weights([len(part) for part in training], balance))
-    scores = {}
-    for name in BASELINES:
-        values = fit_target(target_of(name, ""), together).forward(together)
-        profile = np.average(values, axis=0, weights=weights)
-        scores[name] = _over_spots([np.tile(profile, (len(part), 1)) for part in true], true)
-    return scores
+    true = [abundance_of(table).astype(np.float64) for table in held_out]
+    spots = [spearman(p, t, axis=1) for p, t in zip(predicted, true, strict=True)]
+    by_type = np.mean(
+        [spearman(p, t, axis=0) for p, t in zip(predicted, true, strict=True)], axis=0
+    )
+    with_any = [np.maximum(t, 0).sum(axis=1) > 0 for t in true]
+    true_shares = [to_shares(t[some]) for t, some in zip(true, with_any, strict=True)]
+    guessed = [s[some] for s, some in zip(shares, with_any, strict=True)]
+    linear = np.mean([pearson(s, t) for s, t in zip(guessed, true_shares, strict=True)], axis=0)
+    everywhere = np.concatenate(guessed), np.concatenate(true_shares)
+    values = (
+        float(np.concatenate(spots).mean()),
+        float(by_type.mean()),
+        float(linear.mean()),
+        share_rmse(*everywhere),
+        share_jsd(*everywhere),
+    )
+    types = {
+        name: {"spearman": float(rank), "pearson": float(value)}
+        for name, rank, value in zip(held_out[0].cell_types, by_type, linear, strict=True)
+    }
+    return dict(zip(SCORES, values, strict=True)), types
+
+
+def baselines(
+    training: Sequence[SpotTable], held_out: Sequence[SpotTable], setup: Setup
+) -> dict[str, dict[str, float]]:
+    """The five scores of what needs no image: constant profiles, and position alone.
+
+    Parameters
+    ----------
+    training, held_out : sequence of SpotTable
+        The slides of a fold.
+    setup : Setup
+        Says how slides are weighted and held out in inner folds.
+    """
+    known = [abundance_of(table) for table in training]
+    together = np.concatenate(known, dtype=np.float64)
+    weights = np.concatenate(spot_weights([len(part) for part in known], setup.balance))
+    found = {}
+    for name in CONSTANTS:
+        target = fit_target(target_of(name, ""), together)
+        profile = np.average(target.forward(together), axis=0, weights=weights)
+        if name == "mean":  # the constant of least squared error of shares is their mean
+            share = np.average(to_shares(together), axis=0, weights=weights)
+        else:
+            share = to_units(profile[None], "share", target)[0]
+        order = [np.tile(profile, (len(table), 1)) for table in held_out]
+        shares = [np.tile(share, (len(table), 1)) for table in held_out]
+        found[name], _ = five_scores(order, shares, held_out)
+    coords = fit_coords(training, setup)
+    parts = [
+        coords.predict(unit_coords(table.xy).astype(np.float32), table.xy) for table in held_out
+    ]
+    merged = [to_units(part, "none", coords.target) for part in parts]
+    shares = [to_units(part, "share", coords.target) for part in parts]
+    found["coords"], _ = five_scores(merged, shares, held_out)
+    return found

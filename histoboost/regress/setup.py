@@ -43,7 +43,7 @@ class Setup:
         ``"stack"``, ``"lightgbm"``, ``"ridge"``, ``"kernel"``, ``"coords"``, ``"mean"`` or
         ``"mean-rank"``.
     target : str
-        ``"rank"``, ``"log"`` or ``"raw"``.
+        ``"joint"``, ``"rank"``, ``"log"``, ``"raw"`` or ``"share"``.
     group_by : str
         What is held out together, by folds and inner folds: ``"slide"``, ``"group"``, or
         ``"auto"``, by group wherever it is known.
@@ -67,7 +67,7 @@ class Setup:
 
     features: str = DEFAULT_FEATURES
     model: str = next(iter(MODELS))
-    target: str = "rank"
+    target: str = "joint"
     group_by: str = "auto"
     standardize: str = "slide"
     balance: str = "slide"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +13,15 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from scipy.stats import rankdata
 
-from histoboost.errors import BadInput
+from histoboost.errors import BadInput, HistoboostWarning
+from histoboost.regress.joint import joint_parts, merge, split, to_joint, to_shares
 
-TARGETS = ("rank", "log", "raw")
+TARGETS = ("joint", "rank", "log", "raw", "share")
 #: The units in which predictions are handed out, each with its smallest and largest value.
 UNITS = {
     "rank": (0.0, 1.0),
     "rank-slide": (0.0, 1.0),
+    "share": (0.0, 1.0),
     "softmax": (0.0, 1.0),
     "minmax": (0.0, 1.0),
     "abundance": (-math.inf, math.inf),
@@ -37,21 +40,43 @@ class Target:
     Attributes
     ----------
     name : str
+        ``"joint"``: order, map, share and total at once, see `histoboost.regress.joint`;
         ``"rank"``: ranks across cell types within each spot, scaled to 0..1;
-        ``"log"``: logarithm above a floor, negative abundances counting as 0; ``"raw"``.
+        ``"log"``: logarithm above a floor, negative abundances counting as 0; ``"raw"``;
+        ``"share"``: abundance over the spot's sum.
     floor : float
         Added before the logarithm, in units of abundance.
     profile : tuple of T floats
         Mean over the training spots of the k-th smallest abundance: the way back from ranks.
+    total : float
+        Mean over the training spots of the sum of their abundances: the way back from shares.
+    totals_vary : bool
+        Whether the sums differ between training spots.
     """
 
     name: str
     floor: float
     profile: tuple[float, ...]
+    total: float = 1.0
+    totals_vary: bool = False
+
+    def width(self, types: int) -> int:
+        """Number of columns learned for so many cell types."""
+        return 3 * types + 1 if self.name == "joint" else types
+
+    def parts(self, types: int) -> list[slice]:
+        """Columns whose penalties are chosen apart."""
+        if self.name == "joint":
+            return joint_parts(self.width(types))
+        return [slice(0, types)]
 
     def forward(self, abundance: NDArray[Any]) -> NDArray[np.float64]:
-        """Abundances (N, T) to what the models learn, (N, T)."""
+        """Abundances (N, T) of one slide to what the models learn, (N, `width(T)`)."""
         values = np.asarray(abundance, dtype=np.float64)
+        if self.name == "joint":
+            return to_joint(values, self.total).columns()
+        if self.name == "share":
+            return to_shares(values)
         if self.name == "rank":
             return _ranks_to_unit(values)
         if self.name == "log":
@@ -59,7 +84,27 @@ class Target:
         return values
 
     def to_abundance(self, predicted: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Predictions (N, T) back to training units; ranks by way of the mean sorted profile."""
+        """Predictions (N, `width(T)`) back to training units, (N, T).
+
+        Ranks by way of the mean sorted profile, shares by way of the spot's total.
+
+        Warns
+        -----
+        HistoboostWarning
+            If totals differ between training spots and could not be learned: the mean is used.
+        """
+        if self.name == "joint":
+            joint = split(predicted)
+            if self.totals_vary and len(predicted) > 1 and np.ptp(joint.total) == 0.0:
+                warnings.warn(
+                    "abundance: the spots' totals could not be predicted on held-out slides; "
+                    "abundances are shares times the mean total of the training spots",
+                    HistoboostWarning,
+                    stacklevel=3,
+                )
+            return to_shares(joint.share) * self.total * np.exp(joint.total)
+        if self.name == "share":
+            return to_shares(predicted) * self.total
         if self.name == "rank":
             grid = np.linspace(0, 1, len(self.profile))
             return np.asarray(np.interp(predicted, grid, self.profile))
@@ -70,13 +115,17 @@ class Target:
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` takes."""
-        return {"name": self.name, "floor": self.floor, "profile": list(self.profile)}
+        kept = {"name": self.name, "floor": self.floor, "profile": list(self.profile)}
+        if self.name in ("joint", "share"):  # the others need no way back from shares
+            kept |= {"total": self.total, "totals_vary": self.totals_vary}
+        return kept
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Target:
         """Inverse of `to_json`; a KeyError, TypeError or ValueError where something is off."""
         profile = tuple(float(v) for v in fields["profile"])
-        target = cls(str(fields["name"]), float(fields["floor"]), profile)
+        totals = float(fields.get("total", 1.0)), bool(fields.get("totals_vary", False))
+        target = cls(str(fields["name"]), float(fields["floor"]), profile, *totals)
         _check_name(target.name)
         return target
 
@@ -95,7 +144,14 @@ def fit_target(name: str, abundance: NDArray[Any]) -> Target:
         raise BadInput("abundances: some are not finite; remove those spots first")
     floor = LOG_FLOOR * float(np.maximum(values, 0.0).mean())
     profile = np.sort(values, axis=1).mean(axis=0)
-    return Target(name, floor if floor > 0 else 1.0, tuple(float(v) for v in profile))
+    totals = np.maximum(values, 0.0).sum(axis=1)
+    return Target(
+        name,
+        floor if floor > 0 else 1.0,
+        tuple(float(v) for v in profile),
+        float(totals.mean()) or 1.0,
+        bool(np.ptp(totals) > 1e-4 * totals.mean()),
+    )
 
 
 def _check_name(name: str) -> None:
@@ -113,14 +169,17 @@ def to_units(predicted: NDArray[np.float64], units: str, target: Target) -> NDAr
 
     Parameters
     ----------
-    predicted : ndarray of shape (N, T)
-        In units of `target`.
+    predicted : ndarray of shape (N, ``target.width(T)``)
+        As `target` has them.
     units : str
         ``"rank"``: ranks within each spot, in (0, 1]; ``"rank-slide"``: ranks of each type over
-        the slide, in (0, 1]; ``"softmax"`` and ``"minmax"`` within each spot (0.5 where all are
-        equal); ``"abundance"``: training units; ``"none"``: as predicted.
+        the slide, in (0, 1]; ``"share"``: abundance over the spot's sum; ``"softmax"`` and
+        ``"minmax"`` within each spot (0.5 where all are equal); ``"abundance"``: training units;
+        ``"none"``: as predicted, with the joint target the order merged with the map.
     target : Target
-        What the model learned.
+        What the model learned. Of the joint target each unit takes the part that is right for it:
+        ranks and ``"minmax"`` within the spot the order, ranks over the slide the map, all others
+        the share.
 
     Returns
     -------
@@ -131,6 +190,19 @@ def to_units(predicted: NDArray[np.float64], units: str, target: Target) -> NDAr
     HistoboostError
         If `units` is unknown.
     """
+    if units not in UNITS:
+        raise BadInput(f"units {units!r}: unknown; choose one of {', '.join(UNITS)}")
+    if units == "abundance":
+        return target.to_abundance(predicted)
+    if target.name == "joint":
+        joint = split(predicted)
+        if units in ("share", "softmax"):
+            return to_shares(joint.share)
+        if units == "none":
+            return merge(joint)
+        predicted = joint.map if units == "rank-slide" else joint.order
+    if units == "share":
+        return to_shares(target.to_abundance(predicted))
     if units == "rank":
         return np.asarray(rankdata(predicted, axis=1) / predicted.shape[1])
     if units == "rank-slide":
@@ -141,8 +213,4 @@ def to_units(predicted: NDArray[np.float64], units: str, target: Target) -> NDAr
         low, high = predicted.min(axis=1, keepdims=True), predicted.max(axis=1, keepdims=True)
         half = np.full_like(predicted, 0.5)
         return np.asarray(np.divide(predicted - low, high - low, out=half, where=high > low))
-    if units == "abundance":
-        return target.to_abundance(predicted)
-    if units == "none":
-        return predicted
-    raise BadInput(f"units {units!r}: unknown; choose one of {', '.join(UNITS)}")
+    return predicted

@@ -30,7 +30,7 @@ def held_out_score(matrix: FeatureMatrix, fold: Fold, predictor: Predictor) -> f
     """Per-spot Spearman over all held-out spots of a fold."""
     scores = [
         spearman(
-            predictor.predict(matrix.block(slide), matrix.layout.spots[slide].xy),
+            predictor.composition(matrix.block(slide), matrix.layout.spots[slide].xy),
             matrix.layout.abundance(slide),
             axis=1,
         )
@@ -49,7 +49,7 @@ def boosted(fitted: Fitted) -> MultiTargetLGBM | None:
     """The boosted trees of a model; None where it has none."""
     if isinstance(fitted, FittedLightGBM):
         return fitted.trees
-    return fitted.trees if isinstance(fitted, FittedStack) else None
+    return fitted.forests[0].trees if isinstance(fitted, FittedStack) and fitted.forests else None
 
 
 def by_rounds(
@@ -82,7 +82,8 @@ def by_rounds(
         first = MultiTargetLGBM.from_texts(texts)
         shorter: Fitted
         if isinstance(fitted, FittedStack):
-            shorter = replace(fitted, trees=first)
+            forest, *others = fitted.forests
+            shorter = replace(fitted, forests=(replace(forest, trees=first), *others))
         else:
             shorter = FittedLightGBM(first)
         scores.append(held_out_score(matrix, fold, replace(predictor, fitted=shorter)))

@@ -161,7 +161,7 @@ def _lost_in_fold(
         xy = matrix.layout.spots[slide].xy
         block = matrix.block(slide)
         lost = permutation(
-            lambda values, xy=xy: predictor.predict(values, xy),  # type: ignore[misc]
+            lambda values, xy=xy: predictor.composition(values, xy),  # type: ignore[misc]
             block,
             matrix.layout.abundance(slide),
             groups,

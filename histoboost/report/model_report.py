@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from histoboost.cache.store import EmbeddingStore
     from histoboost.regress.model import CompositionRegressor
     from histoboost.regress.setup import Setup
-    from histoboost.regress.targets import Target
     from histoboost.report.evaluation import Evaluation
 
 
@@ -80,7 +79,7 @@ def report(
         "made": f"histoboost {__version__}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "warnings": heard,
         "types": list(regressor.cell_types_),
-        "slides": _slides(opened, evaluation, rest, regressor.predictor_.target),
+        "slides": _slides(opened, evaluation, rest),
         **_scores(evaluation, regressor.setup_),
         "importance": _importance(evaluation, regressor.setup_.model),
         "curves": {
@@ -95,36 +94,40 @@ def report(
 
 def _predict_rest(
     store: EmbeddingStore, model: CompositionRegressor
-) -> dict[str, NDArray[np.float64]]:
-    """What the model says of slides that it was not trained on and that have its embeddings."""
+) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Predictions and abundances of slides not used for training that have the embeddings."""
     needed = set(model.recipes_)
     names = [
         name
         for name in store.slides()
         if name not in model.training_slides_ and needed <= set(store.embeddings(name))
     ]
-    found = model.predict(store, names, units="none") if names else []
-    return {prediction.slide: prediction.values for prediction in found}
+    if not names:
+        return {}
+    found, amounts = (model.predict(store, names, units=units) for units in ("none", "abundance"))
+    pairs = zip(found, amounts, strict=True)
+    return {one.slide: (one.values, amount.values) for one, amount in pairs}
 
 
 def _slides(
     store: EmbeddingStore,
     evaluation: Evaluation,
-    rest: dict[str, NDArray[np.float64]],
-    target: Target,
+    rest: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]],
 ) -> list[dict[str, Any]]:
     from histoboost.regress.metrics import spearman
+    from histoboost.regress.targets import to_units
 
-    held_out: dict[str, tuple[NDArray[np.float64], Target, tuple[str, ...]]] = {
-        slide: (values, fold_target, result.held_out)
-        for result, fold_target in zip(evaluation.results, evaluation.targets, strict=True)
-        for slide, values in result.predictions.items()
-    }
+    found = dict(rest)
+    left_out: dict[str, tuple[str, ...]] = {}
+    for result, target in zip(evaluation.results, evaluation.targets, strict=True):
+        for slide, values in result.predictions.items():
+            found[slide] = to_units(values, "none", target), to_units(values, "abundance", target)
+            left_out[slide] = result.held_out
     slides = []
     for name in store.slides():
-        predicted, units, left_out = held_out.get(name, (rest.get(name), target, None))
-        if predicted is None:
+        if name not in found:
             continue
+        predicted, amount = found[name]
         spots = store.spots(name)
         truth = spots.abundance
         score = None if truth is None else floats(spearman(predicted, truth, axis=1))
@@ -134,8 +137,8 @@ def _slides(
                 "truth": None if truth is None else floats(truth.T),
                 "predicted": floats(predicted.T),
                 "score": score,
-                "held_out": left_out,
-                "target": units.to_json(),
+                "amount": floats(amount.T),
+                "held_out": left_out.get(name),
             }
         )
     return slides
@@ -144,13 +147,18 @@ def _slides(
 def _scores(evaluation: Evaluation, setup: Setup) -> dict[str, Any]:
     from histoboost.regress.metrics import spearman
     from histoboost.regress.scores import CrossValidation
+    from histoboost.regress.targets import to_units
 
     layout = evaluation.matrix.layout
     scores = CrossValidation(setup, tuple(evaluation.results), 0.0, (setup.seed,))
     found = scores.to_json()
     by_type = {
-        slide: spearman(values, layout.abundance(layout.slides.index(slide)), axis=0)
-        for result in evaluation.results
+        slide: spearman(
+            to_units(values, "none", target),
+            layout.abundance(layout.slides.index(slide)),
+            axis=0,
+        )
+        for result, target in zip(evaluation.results, evaluation.targets, strict=True)
         for slide, values in result.predictions.items()
     }
     return {

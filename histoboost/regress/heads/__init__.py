@@ -8,6 +8,7 @@ from typing import NamedTuple
 from histoboost.errors import BadInput
 from histoboost.regress.heads.base import Head
 from histoboost.regress.heads.constant import ConstantHead
+from histoboost.regress.heads.coords import CoordsHead
 from histoboost.regress.heads.lightgbm import LightGBMHead
 from histoboost.regress.heads.ridge import KernelHead, RidgeHead
 from histoboost.regress.heads.stack import StackHead
@@ -54,7 +55,7 @@ MODELS = {
         "the squared slopes of the predictions",
         f"how strongly the predictions {_SLOPES}",
     ),
-    "coords": Model(LightGBMHead, ("early_stopping",), "the trees' gain", _GAIN),
+    "coords": Model(CoordsHead),
     "mean": Model(ConstantHead),
     "mean-rank": Model(ConstantHead),
 }

@@ -28,6 +28,10 @@ class Training:
         Sample weights, mean 1 over all spots.
     groups : sequence of hashable
         Slides of one group are held out together by inner folds.
+    scale : ndarray of shape (F,), float32
+        What a kernel multiplies the features by, so that blocks count alike whatever their width.
+    parts : sequence of slice
+        Columns of the targets whose penalties are chosen apart.
     seed : int
     jobs : int or None
         Cores to use at most.
@@ -39,6 +43,8 @@ class Training:
     targets: Sequence[Array]
     weights: Sequence[Array]
     groups: Sequence[Hashable]
+    scale: Matrix
+    parts: Sequence[slice]
     seed: int = 0
     jobs: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)

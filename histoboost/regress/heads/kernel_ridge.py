@@ -20,12 +20,17 @@ from scipy.linalg import cho_factor, cho_solve, eigh
 from histoboost.errors import HistoboostWarning
 from histoboost.regress.heads.base import Training
 
-#: Penalties tried, as multiples of the mean squared length of the (centred) features.
-PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+#: Penalties tried, as multiples of the mean squared length of the (centred) features. A few donors
+#: that differ from each other want the largest.
+PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 1e4)
+#: The penalty where there is nothing to choose it by.
+MIDDLE = 3.0
 #: Spots that the similarities are taken to, at most.
 LANDMARKS = 1024
 #: Share of the features' squares about their mean below which they count as constant.
 FLAT = 1e-6
+#: Squared width of the Gaussian kernel, as a share of the median squared distance.
+WIDTH = 0.5
 #: Rows for which similarities are held at once.
 CHUNK = 1024
 
@@ -50,17 +55,20 @@ class FeatureMap:
         as they are.
     root : ndarray of shape (m, k), float32
         Inverse square root of the landmarks' kernel matrix.
+    scale : ndarray of shape (F,) or (1,), float32
+        What features are multiplied by before anything else.
     """
 
     centre: NDArray[np.float32]
     width: float
     landmarks: NDArray[np.float32]
     root: NDArray[np.float32]
+    scale: NDArray[np.float32]
 
     def apply(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, F) to (n, k), float32."""
         if not len(self.landmarks):
-            return values - self.centre
+            return self._prepare(values)
         parts = [
             kernel(self._prepare(values[i : i + CHUNK]), self.landmarks, self.width) @ self.root
             for i in range(0, len(values), CHUNK)
@@ -68,7 +76,8 @@ class FeatureMap:
         return np.concatenate(parts)
 
     def _prepare(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        return unit_rows(values) if self.width > 0 else values - self.centre
+        scaled = values * self.scale
+        return unit_rows(scaled) if self.width > 0 else scaled - self.centre
 
 
 def unit_rows(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -90,39 +99,40 @@ def kernel(a: NDArray[np.float32], b: NDArray[np.float32], width: float) -> NDAr
     return np.asarray(np.exp(products, out=products))
 
 
-def fit_map(
-    blocks: Sequence[NDArray[np.float32]], gaussian: bool, weights: Sequence[Array], seed: int
-) -> FeatureMap:
+def fit_map(training: Training, gaussian: bool) -> FeatureMap:
     """Centre and landmarks, from training spots only.
 
     Landmarks are drawn without replacement with probabilities that follow `weights`, so that a
     small slide that counts as much as a large one is as well described.
     """
+    blocks, weights, scale = training.blocks, training.weights, training.scale
     n, f = sum(map(len, blocks)), blocks[0].shape[1]
     centre = np.zeros(f, np.float32)
     if not gaussian:
         total = np.float32(sum(float(w.sum()) for w in weights))
         for w, block in zip(weights, blocks, strict=True):
             centre += w.astype(np.float32) @ block / total
+        centre *= scale
     if not gaussian and f <= min(n, LANDMARKS):
         nothing = np.empty((0, f), np.float32)
-        return FeatureMap(centre, 0.0, nothing, np.empty((0, 0), np.float32))
+        return FeatureMap(centre, 0.0, nothing, np.empty((0, 0), np.float32), scale)
     chosen = np.arange(n)
     if n > LANDMARKS:
         p = np.concatenate(weights)
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(training.seed)
         chosen = np.sort(rng.choice(n, LANDMARKS, replace=False, p=p / p.sum()))
     starts = np.concatenate([[0], np.cumsum([len(b) for b in blocks])])
     landmarks = np.empty((len(chosen), f), np.float32)  # filled in place: it may be large
     for block, start, stop in zip(blocks, starts[:-1], starts[1:], strict=True):
         own = (chosen >= start) & (chosen < stop)
-        rows = block[chosen[own] - start]
+        rows = block[chosen[own] - start] * scale
         landmarks[own] = unit_rows(rows) if gaussian else rows - centre
-    width = _median_distance(landmarks) if gaussian else 0.0
+    width = WIDTH * _median_distance(landmarks) if gaussian else 0.0
     values, vectors = eigh(kernel(landmarks, landmarks, width).astype(np.float64))
     kept = values > values[-1] * 1e-7  # below lies the rounding of float32 products
     root = vectors[:, kept] / np.sqrt(values[kept])
-    return FeatureMap(centre, width, landmarks, np.ascontiguousarray(root, dtype=np.float32))
+    root = np.ascontiguousarray(root, dtype=np.float32)
+    return FeatureMap(centre, width, landmarks, root, scale)
 
 
 def _median_distance(rows: NDArray[np.float32]) -> float:
@@ -202,29 +212,34 @@ class KernelRidge:
         Training spots in the columns of `features`, slide by slide.
     folds : list of list of int
         Indices of the slides that inner folds hold out together.
-    rest : list of Gram
-        For every fold, the sums over all other slides.
+    rest : list of list of (weights, intercept)
+        For every fold, the solutions on all other slides, one for each penalty.
     total : Gram
-    penalty : float
+    common, own : ndarray of shape (T,), int
+        Numbers of the penalties of every target: the one that suits all targets of its part best
+        and the one that suits it best; the solution is the mean of both, so that a target that is
+        hard to learn neither follows the others nor overfits by itself.
     weights, intercept : ndarray of shape (k, T) and (T,)
     """
 
     features: FeatureMap
     mapped: list[NDArray[np.float32]]
     folds: list[list[int]]
-    rest: list[Gram]
+    rest: list[list[tuple[Array, Array]]]
     total: Gram
-    penalty: float
+    common: NDArray[np.int64]
+    own: NDArray[np.int64]
     weights: Array
     intercept: Array
 
     @classmethod
     def fit(cls, training: Training, gaussian: bool) -> KernelRidge:
-        """Solve, with the penalty of least squared error on held-out groups, each counting alike.
+        """Solve, with the penalties of least squared error on held-out groups, each counting alike.
 
-        With one group there is nothing to hold out; the middle penalty is taken.
+        With one part of targets the penalty is common to all. With one group there is nothing to
+        hold out; the middle penalty is taken.
         """
-        features = fit_map(training.blocks, gaussian, training.weights, training.seed)
+        features = fit_map(training, gaussian)
         mapped = [features.apply(block) for block in training.blocks]
         grams = [
             Gram.of(x, y, w)
@@ -238,27 +253,40 @@ class KernelRidge:
                 HistoboostWarning,
                 stacklevel=3,
             )
-        folds = training.inner_folds()
-        rest, penalty = [], PENALTIES[len(PENALTIES) // 2]
+        folds, count = training.inner_folds(), len(total.sum_y)
+        rest: list[list[tuple[Array, Array]]] = []
+        common = np.full(count, PENALTIES.index(MIDDLE))
+        own, hopeless = common, np.zeros(count, bool)
         if len(folds) > 1:
-            errors = np.zeros(len(PENALTIES))
+            errors, plain = np.zeros((len(PENALTIES), count)), np.zeros(count)
             for held in folds:
                 others = total - reduce(Gram.__add__, [grams[i] for i in held])
-                rest.append(others)
-                for at, (weights, intercept) in enumerate(others.solve(PENALTIES)):
-                    residuals = [
-                        mapped[i] @ weights + intercept - training.targets[i] for i in held
-                    ]
-                    errors[at] += float(np.mean(np.concatenate(residuals) ** 2))
-            penalty = PENALTIES[int(np.argmin(errors))]
-        [(weights, intercept)] = total.solve([penalty])
-        return cls(features, mapped, folds, rest, total, penalty, weights, intercept)
+                true = np.concatenate([training.targets[i] for i in held])
+                plain += np.mean((others.sum_y / others.weight - true) ** 2, axis=0)
+                rest.append(others.solve(PENALTIES))
+                for at, (weights, intercept) in enumerate(rest[-1]):
+                    predicted = np.concatenate([mapped[i] @ weights for i in held]) + intercept
+                    errors[at] += np.mean((predicted - true) ** 2, axis=0)
+            hopeless = errors.min(axis=0) >= plain
+            for part in training.parts:
+                common[part] = np.argmin(errors[:, part].sum(axis=1))
+            own = common if len(training.parts) == 1 else np.argmin(errors, axis=0)
+        weights, intercept = _mean_of(total.solve(PENALTIES), common, own)
+        # The totals of spots, last of the joint target, are their mean where nothing predicts them.
+        if len(training.parts) > 1 and hopeless[-1]:
+            weights[:, -1], intercept[-1] = 0.0, total.sum_y[-1] / total.weight
+        return cls(features, mapped, folds, rest, total, common, own, weights, intercept)
+
+    @property
+    def penalty(self) -> float:
+        """The common penalty of the first part."""
+        return PENALTIES[int(self.common[0])]
 
     def held_out(self) -> list[Array]:
         """Predictions for every training slide by the slides of all other groups."""
         predicted: dict[int, Array] = {}
-        for held, others in zip(self.folds, self.rest, strict=True):
-            [(weights, intercept)] = others.solve([self.penalty])
+        for held, solutions in zip(self.folds, self.rest, strict=True):
+            weights, intercept = _mean_of(solutions, self.common, self.own)
             predicted |= {i: np.asarray(self.mapped[i] @ weights + intercept) for i in held}
         return [predicted[i] for i in range(len(self.mapped))]
 
@@ -268,3 +296,14 @@ class KernelRidge:
         k = len(scatter)
         _, vectors = eigh(scatter, subset_by_index=(max(k - count, 0), k - 1))
         return np.asarray(vectors[:, ::-1])
+
+
+def _mean_of(
+    solutions: Sequence[tuple[Array, Array]], common: NDArray[np.int64], own: NDArray[np.int64]
+) -> tuple[Array, Array]:
+    """Mean of two solutions for each target, those numbered `common` and `own`."""
+    each = np.arange(len(common))
+    weights = np.stack([weights for weights, _ in solutions])
+    intercepts = np.stack([intercept for _, intercept in solutions])
+    mean = (weights[common, :, each] + weights[own, :, each]).T / 2
+    return np.ascontiguousarray(mean), (intercepts[common, each] + intercepts[own, each]) / 2

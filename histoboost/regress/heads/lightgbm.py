@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,19 +28,20 @@ class FittedLightGBM:
 
     def to_files(self) -> Files:
         """One text per cell type."""
-        texts = texts_of(self.trees)
+        texts = texts_of(self.trees.texts_)
         return Files({"models": len(texts)}, texts, {})
 
 
-def texts_of(trees: MultiTargetLGBM) -> dict[str, str]:
+def texts_of(texts: Sequence[str]) -> dict[str, str]:
     """The models by the names of their files."""
-    return {f"lightgbm_{i:03d}": text for i, text in enumerate(trees.texts_)}
+    return {f"lightgbm_{i:03d}": text for i, text in enumerate(texts)}
 
 
-def trees_from(files: Files) -> MultiTargetLGBM:
-    """Inverse of `texts_of`, for as many models as the fields count."""
-    count = int(files.fields["models"])
-    return MultiTargetLGBM.from_texts([files.texts[f"lightgbm_{i:03d}"] for i in range(count)])
+def trees_from(files: Files, forests: int = 1) -> list[MultiTargetLGBM]:
+    """Inverse of `texts_of`, for as many models as the fields count, divided into `forests`."""
+    texts = [files.texts[f"lightgbm_{i:03d}"] for i in range(int(files.fields["models"]))]
+    each = len(texts) // forests
+    return [MultiTargetLGBM.from_texts(texts[at * each :][:each]) for at in range(forests)]
 
 
 class LightGBMHead:
@@ -58,7 +60,7 @@ class LightGBMHead:
 
     def load(self, files: Files) -> FittedLightGBM:
         """See `Head`."""
-        return FittedLightGBM(trees_from(files))
+        return FittedLightGBM(*trees_from(files))
 
 
 def _rounds(training: Training, trees: MultiTargetLGBM, patience: int) -> int:

@@ -61,7 +61,7 @@ class FittedKernel:
         some = rows[np.linspace(0, len(rows) - 1, min(len(rows), SLOPES_AT)).astype(int)]
         for row, near in zip(some, kernel(some, rows, width), strict=True):
             pull = near[:, None] * dual
-            gradient = pull.T @ rows - np.outer(pull.sum(axis=0), row)
+            gradient = (pull.T @ rows - np.outer(pull.sum(axis=0), row)) * self.features.scale
             slopes += np.einsum("tf,tf->f", gradient, gradient)
         total = float(slopes.sum())
         return np.asarray(slopes / total if total > 0 else slopes)
@@ -72,6 +72,7 @@ class FittedKernel:
             "centre": self.features.centre,
             "landmarks": self.features.landmarks,
             "root": self.features.root,
+            "scale": self.features.scale,
             "weights": self.weights,
             "intercept": self.intercept,
         }
@@ -87,7 +88,8 @@ class RidgeHead:
         features, weights = ridge.features, ridge.weights
         if len(features.landmarks):
             weights = features.landmarks.T @ (features.root @ weights)
-        return FittedLinear(weights, ridge.intercept - features.centre @ weights, ridge.penalty)
+        intercept = ridge.intercept - features.centre @ weights
+        return FittedLinear(weights * features.scale[:, None], intercept, ridge.penalty)
 
     def load(self, files: Files) -> FittedLinear:
         """See `Head`."""
@@ -111,7 +113,10 @@ class KernelHead:
         shapes = (landmarks.shape[:1], centre.shape, root.shape[1:], intercept.shape)
         if shapes != (root.shape[:1], landmarks.shape[1:], weights.shape[:1], weights.shape[1:]):
             raise ValueError("landmarks and weights do not fit each other")
-        features = FeatureMap(centre, float(files.fields["width"]), landmarks, root)
+        scale = files.arrays.get("scale", np.ones(1, np.float32))  # 0.1.0 had none
+        if scale.shape not in (centre.shape, (1,)):
+            raise ValueError("scale and landmarks do not fit each other")
+        features = FeatureMap(centre, float(files.fields["width"]), landmarks, root, scale)
         return FittedKernel(features, weights, intercept, float(files.fields["penalty"]))
 
 

@@ -3,12 +3,16 @@
 Kernel ridge finds the smooth part of the relation between thousands of features and all cell types
 at once, which trees on single features cannot; one LightGBM per cell type then learns, from few
 columns, where it errs on slides it was not trained on (stacked generalisation, Wolpert 1992).
+
+Of the joint target, one forest learns order and map together: it predicts their sum, each in units
+of its standard deviation, and what it adds to the kernel's sum is shared out between the two. A
+second, smaller forest learns the shares.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +23,7 @@ from histoboost.regress.heads.base import Array, Files, Matrix, Training
 from histoboost.regress.heads.kernel_ridge import KernelRidge
 from histoboost.regress.heads.lightgbm import texts_of, trees_from
 from histoboost.regress.heads.ridge import FittedKernel, KernelHead, fitted_kernel
+from histoboost.regress.joint import joint_parts
 from histoboost.regress.multi_target_lgbm import MultiTargetLGBM
 
 #: Kernel principal components that the trees see beside the predictions.
@@ -37,41 +42,95 @@ DEFAULTS: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True, eq=False)
+class Forest:
+    """Trees that correct some of the kernel's targets.
+
+    Attributes
+    ----------
+    trees : MultiTargetLGBM
+        One model for each cell type.
+    targets : tuple of slice
+        Parts of the kernel's targets that are corrected, T columns each.
+    spread : ndarray of shape (parts * T,)
+        Units of these targets; what the trees predict is the sum of the parts in them.
+    """
+
+    trees: MultiTargetLGBM
+    targets: tuple[slice, ...]
+    spread: Array
+
+    @classmethod
+    def fit(
+        cls,
+        training: Training,
+        components: Sequence[Array],
+        held_out: Sequence[Array],
+        targets: tuple[slice, ...],
+        options: Mapping[str, Any],
+    ) -> Forest:
+        """Learn from the kernel's components and its predictions for slides it had not seen."""
+        true = _parts(np.concatenate(training.targets), targets)
+        weights = np.concatenate(training.weights)
+        spread = np.ones(true.shape[1])
+        if len(targets) > 1:
+            mean = np.average(true, axis=0, weights=weights)
+            spread = np.sqrt(np.average((true - mean) ** 2, axis=0, weights=weights)) + 1e-9
+        trees = MultiTargetLGBM(n_jobs=training.jobs, random_state=training.seed, **options)
+        columns = [
+            _columns(scores, _parts(predicted, targets))
+            for scores, predicted in zip(components, held_out, strict=True)
+        ]
+        trees.fit_blocks(columns, _sum(true / spread, len(targets)), weights)
+        return cls(trees, targets, spread)
+
+    def correct(self, components: Array, predicted: Array) -> None:
+        """Correct the kernel's predictions (n, T), in place."""
+        parts, count = _parts(predicted, self.targets), len(self.targets)
+        wanted = self.trees.predict_rows(_columns(components, parts))
+        added = SHARE * (wanted - _sum(parts / self.spread, count)) / count
+        for at, target in enumerate(self.targets):
+            width = added.shape[1]
+            predicted[:, target] += self.spread[at * width : (at + 1) * width] * added
+
+
+@dataclass(frozen=True, eq=False)
 class FittedStack:
-    """Mean of a kernel model and of trees that correct it.
+    """A kernel model and trees that correct it.
 
     Attributes
     ----------
     kernel : FittedKernel
     axes : ndarray of shape (k, COMPONENTS)
         Principal axes of the kernel's columns.
-    trees : MultiTargetLGBM or None
-        Columns: scores on the axes, then the kernel's predictions. None where there was one
-        training group and thus nothing to correct by.
+    forests : tuple of Forest
+        None where there was one training group and thus nothing to correct by.
     """
 
     kernel: FittedKernel
     axes: Array
-    trees: MultiTargetLGBM | None
+    forests: tuple[Forest, ...]
 
     def predict(self, values: Matrix) -> Array:
         """See `Fitted`."""
         mapped = self.kernel.features.apply(values)
-        smooth = self.kernel.predict_mapped(mapped)
-        if self.trees is None:
-            return smooth
-        columns = _columns(mapped, self.axes, smooth)
-        return SHARE * self.trees.predict_rows(columns) + (1 - SHARE) * smooth
+        predicted = self.kernel.predict_mapped(mapped)
+        for forest in self.forests:
+            forest.correct(mapped @ self.axes, predicted)
+        return predicted
 
     def importance(self) -> Array | None:
         """The kernel's: the trees see no single feature."""
         return self.kernel.importance()
 
     def to_files(self) -> Files:
-        """Those of the kernel, the axes, and one text per cell type."""
+        """Those of the kernel, the axes, and the texts of all trees, forest by forest."""
         fields, _, arrays = self.kernel.to_files()
-        texts = {} if self.trees is None else texts_of(self.trees)
-        return Files({**fields, "models": len(texts)}, texts, {**arrays, "axes": self.axes})
+        texts = texts_of([text for forest in self.forests for text in forest.trees.texts_])
+        fields |= {"models": len(texts), "forests": len(self.forests)}
+        arrays |= {"axes": self.axes}
+        if len(self.forests) > 1:
+            arrays["spread"] = self.forests[0].spread
+        return Files(fields, texts, arrays)
 
 
 class StackHead:
@@ -88,31 +147,68 @@ class StackHead:
                 HistoboostWarning,
                 stacklevel=2,
             )
-            return FittedStack(kernel, axes, None)
-        trees = MultiTargetLGBM(
-            n_jobs=training.jobs, random_state=training.seed, **{**DEFAULTS, **training.options}
+            return FittedStack(kernel, axes, ())
+        options = {**DEFAULTS, **training.options}
+        # Half as many trees with twice the learning rate: shares are few and far between.
+        fewer = MultiTargetLGBM(**options)
+        small = {
+            **options,
+            "n_estimators": max(1, fewer.n_estimators // 2),
+            "learning_rate": 2 * fewer.learning_rate,
+        }
+        components, held_out = [mapped @ axes for mapped in ridge.mapped], ridge.held_out()
+        forests = tuple(
+            Forest.fit(training, components, held_out, targets, chosen)
+            for targets, chosen in zip(
+                _targets(len(kernel.intercept), len(training.parts)), (options, small), strict=False
+            )
         )
-        columns = [
-            _columns(mapped, axes, predicted)
-            for mapped, predicted in zip(ridge.mapped, ridge.held_out(), strict=True)
-        ]
-        weights = np.concatenate(training.weights)
-        trees.fit_blocks(columns, np.concatenate(training.targets), weights)
-        return FittedStack(kernel, axes, trees)
+        return FittedStack(kernel, axes, forests)
 
     def load(self, files: Files) -> FittedStack:
         """See `Head`."""
         kernel, axes = KernelHead().load(files), files.arrays["axes"]
         if axes.ndim != 2 or len(axes) != len(kernel.weights):
             raise ValueError("axes and weights do not fit each other")
-        if not files.fields["models"]:
-            return FittedStack(kernel, axes, None)
-        trees, count = trees_from(files), int(files.fields["models"])
-        if count != kernel.weights.shape[1] or trees.n_features_in_ != axes.shape[1] + count:
-            raise ValueError("trees and kernel do not fit each other")
-        return FittedStack(kernel, axes, trees)
+        models = int(files.fields["models"])
+        if not models:
+            return FittedStack(kernel, axes, ())
+        count = int(files.fields.get("forests", 1))  # 0.1.0 had one
+        if models % count:
+            raise ValueError("trees and forests do not fit each other")
+        targets = _targets(len(kernel.intercept), 4 if count > 1 else 1)
+        forests = []
+        for at, trees in enumerate(trees_from(files, count)):
+            width = len(targets[at]) * models // count
+            spread = np.ones(width)
+            if len(targets[at]) > 1:
+                spread = files.arrays["spread"]
+            parts = targets[at]
+            if spread.shape != (width,) or trees.n_features_in_ != axes.shape[1] + width:
+                raise ValueError("trees and kernel do not fit each other")
+            if any(part.stop - part.start != models // count for part in parts):
+                raise ValueError("trees and kernel do not fit each other")
+            forests.append(Forest(trees, parts, spread))
+        return FittedStack(kernel, axes, tuple(forests))
 
 
-def _columns(mapped: Matrix, axes: Array, predicted: Array) -> Matrix:
-    """What the trees see, (n, COMPONENTS + T)."""
-    return np.concatenate([mapped @ axes, predicted], axis=1, dtype=np.float32)
+def _targets(width: int, parts: int) -> list[tuple[slice, ...]]:
+    """Which targets each forest corrects: order and map, then the share, or the only one."""
+    if parts == 1:
+        return [(slice(0, width),)]
+    order, on_map, share, _ = joint_parts(width)
+    return [(order, on_map), (share,)]
+
+
+def _parts(values: Array, targets: Sequence[slice]) -> Array:
+    return np.concatenate([values[:, target] for target in targets], axis=1)
+
+
+def _sum(values: Array, count: int) -> Array:
+    """Sum (n, T) of `count` parts that lie side by side."""
+    return np.asarray(values.reshape(len(values), count, -1).sum(axis=1))
+
+
+def _columns(components: Array, predicted: Array) -> Matrix:
+    """What the trees see, (n, COMPONENTS + predicted columns)."""
+    return np.concatenate([components, predicted], axis=1, dtype=np.float32)

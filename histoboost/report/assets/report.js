@@ -11,26 +11,10 @@ function results(i) {
     const truth = matrix(slide.truth, slide.n);
     const predicted = matrix(slide.predicted, slide.n);
     decoded.set(i, { truth, predicted, truthRank: truth && ranks(truth, slide.n), predictedRank: ranks(predicted, slide.n),
-      predictedAbundance: toAbundance(predicted, slide.target),
+      predictedAbundance: matrix(slide.amount, slide.n),
       score: slide.score ? floats(slide.score) : null });
   }
   return decoded.get(i);
-}
-
-/** A model's output in units of abundance, the inverse of its target (see regress/targets.py). */
-function toAbundance(values, target) {
-  const { name, floor, profile } = target;
-  const last = profile.length - 1;
-  const back = {
-    rank: (v) => {
-      const at = Math.min(1, Math.max(0, v)) * last;
-      const k = Math.min(last, Math.floor(at));
-      return profile[k] + (at - k) * (profile[Math.min(last, k + 1)] - profile[k]);
-    },
-    log: (v) => Math.max(0, Math.exp(v) - floor),
-    raw: (v) => v,
-  }[name];
-  return { column: (t) => values.column(t).map(back) };
 }
 
 /** Ranks within every spot in (0, 1], 1 = the most abundant type, as `predict --normalize rank`; ties share theirs. */

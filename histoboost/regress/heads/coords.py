@@ -1,0 +1,58 @@
+"""The `coords` model: where on the slide a spot lies, and nothing else.
+
+Sections of a set are mounted alike, so that position alone scores high; a model that does not beat
+this one has learned nothing from the image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from histoboost.regress.heads.base import Array, Files, Fitted, Matrix, Training
+from histoboost.regress.heads.lightgbm import LightGBMHead
+from histoboost.regress.heads.ridge import FittedKernel, KernelHead
+
+
+@dataclass(frozen=True, eq=False)
+class FittedCoords:
+    """A kernel model of position."""
+
+    kernel: FittedKernel
+
+    def predict(self, values: Matrix) -> Array:
+        """See `Fitted`."""
+        return self.kernel.predict(_lifted(values))
+
+    def importance(self) -> Array | None:
+        """There is nothing to share out."""
+        return None
+
+    def to_files(self) -> Files:
+        """The kernel's."""
+        return self.kernel.to_files()
+
+
+class CoordsHead:
+    """Ridge regression with a Gaussian kernel on x and y."""
+
+    def fit(self, training: Training) -> FittedCoords:
+        """See `Head`."""
+        blocks, scale = [_lifted(block) for block in training.blocks], np.ones(1, np.float32)
+        return FittedCoords(KernelHead().fit(replace(training, blocks=blocks, scale=scale)))
+
+    def load(self, files: Files) -> Fitted:
+        """See `Head`; models of 0.1.0 were LightGBM."""
+        if "models" in files.fields:
+            return LightGBMHead().load(files)
+        return FittedCoords(KernelHead().load(files))
+
+
+def _lifted(values: Matrix) -> Matrix:
+    """x and y (n, 2), each 0 to 1, with a constant (n, 3).
+
+    The kernel compares directions; with a constant beside them, every place has its own.
+    """
+    centred = values - np.float32(0.5)
+    return np.concatenate([centred, np.ones((len(values), 1), np.float32)], axis=1)

@@ -1,0 +1,106 @@
+"""The joint target: the order, the map and the share of every cell type, learned in one fit.
+
+The order (which types a spot holds more of) and the map (where on the slide a type is) are
+different questions: ranks within the spot lose rare types, ranks over the slide lose the order.
+Both are learned at once and merged into one prediction that keeps the order exactly and the map as
+far as the order allows.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
+from scipy.stats import rankdata
+
+Array = NDArray[np.float64]
+
+#: Spots below which a slide has no map to speak of, and the order is used alone.
+FEW_SPOTS = 3
+#: Spots with less than this share of the mean total count as having that much.
+LEAST_TOTAL = 0.01
+
+
+class Joint(NamedTuple):
+    """The parts of the joint target, or of a prediction of it, for the N spots of one slide.
+
+    Attributes
+    ----------
+    order : ndarray of shape (N, T)
+        Rank of the type within the spot, 0 to 1.
+    map : ndarray of shape (N, T)
+        Rank of the spot within the slide, type by type, 0 to 1.
+    share : ndarray of shape (N, T)
+        Abundance over the spot's sum; 0 in a spot without any.
+    total : ndarray of shape (N, 1)
+        Logarithm of the spot's sum over the mean of the training spots.
+    """
+
+    order: Array
+    map: Array
+    share: Array
+    total: Array
+
+    def columns(self) -> Array:
+        """All parts side by side, (N, 3 T + 1)."""
+        return np.concatenate(self, axis=1)
+
+
+def joint_parts(width: int) -> list[slice]:
+    """Where the four parts lie among the `width` columns of `Joint.columns`."""
+    types = (width - 1) // 3
+    return [*(slice(at * types, (at + 1) * types) for at in range(3)), slice(width - 1, width)]
+
+
+def split(columns: Array) -> Joint:
+    """Inverse of `Joint.columns`."""
+    return Joint(*(columns[:, part] for part in joint_parts(columns.shape[1])))
+
+
+def to_joint(abundance: Array, mean_total: float) -> Joint:
+    """The joint target of one slide's abundances (N, T)."""
+    spots, types = abundance.shape
+    positive = np.maximum(abundance, 0.0)
+    sums = positive.sum(axis=1, keepdims=True)
+    return Joint(
+        (rankdata(abundance, axis=1) - 1.0) / max(types - 1, 1),
+        (rankdata(abundance, axis=0) - 0.5) / max(spots, 1),
+        np.divide(positive, sums, out=np.zeros_like(positive), where=sums > 0),
+        np.log(np.maximum(sums / mean_total, LEAST_TOTAL)),
+    )
+
+
+def to_shares(values: Array) -> Array:
+    """Values (N, T) over the sum of their spot; negative ones count as 0, a spot of 0s as equal."""
+    positive = np.maximum(values, 0.0)
+    sums = positive.sum(axis=1, keepdims=True)
+    alike = np.full_like(positive, 1.0 / max(values.shape[1], 1))
+    return np.asarray(np.divide(positive, sums, out=alike, where=sums > 0))
+
+
+def merge(predicted: Joint) -> Array:
+    """One prediction (N, T) that has the order within every spot and follows the map of each type.
+
+    The map of a type, standardised over the slide, is spread about the type's mean order; within
+    every spot these values are brought into the order by isotonic regression (the nearest values,
+    in the sense of least squares, that have it). A thousandth of the order settles ties.
+
+    Parameters
+    ----------
+    predicted : Joint
+        Predictions for one slide.
+    """
+    order, on_map = predicted.order, predicted.map
+    if len(order) < FEW_SPOTS:
+        return order
+    spread = on_map.std(axis=0)
+    standard = (on_map - on_map.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    wanted = order.mean(axis=0) + 2.0 * order.std(axis=0).mean() * standard
+    ranking = np.argsort(order, axis=1, kind="stable")
+    sorted_values = np.take_along_axis(wanted, ranking, axis=1)
+    merged: Array = np.empty_like(wanted)
+    fitted = np.stack([isotonic_regression(row).x for row in sorted_values])
+    np.put_along_axis(merged, ranking, fitted, axis=1)
+    return np.asarray(merged + 1e-3 * order)
