@@ -82,19 +82,24 @@ def ablate(
     write_json(json_path, table.to_json())
 
 
+#: Scores in which feature sets are compared.
+COMPARED = ("spot_spearman", "type_spearman")
+
+
 def _print_ablation(ablation: Ablation) -> None:
     first = ablation.rows[0]
     echo(f"model {first.setup.model}, target {first.setup.target}")
     rows: list[list[str] | None] = []
     for index, row in enumerate(ablation.rows):
         cells = [str(index + 1)]
-        for score in ("spot_spearman", "type_spearman"):
+        for score in COMPARED:
             cells.append(f"{row.mean(score):.3f}")
             cells.append(_difference(ablation.difference(index, score)) if index else "")
         rows.append(cells)
     rows.append(None)
-    for name in ("mean", "mean-rank"):
-        rows.append([name, f"{first.baseline(name):.3f}", "", "0.000", ""])
+    for name in first.folds[0].baselines:
+        spot, by_type = (f"{first.baseline(name, score):.3f}" for score in COMPARED)
+        rows.append([name, spot, "", by_type, ""])
     print_table(["", "per-spot", "difference (95 %)", "per-type", "difference (95 %)"], rows)
     for index, row in enumerate(ablation.rows):
         echo(f"{index + 1:>3}  {row.setup.features}")

@@ -52,7 +52,7 @@ def predict(
     model: str,
     output: str,
     slides: list[str] | None,
-    units: str,
+    units: str | None,
     interval: float | None,
     backbones: list[str] | None,
     format: str | None,
@@ -70,6 +70,7 @@ def predict(
     from histoboost.outputs.predictions import check_prediction_output, write_predictions
 
     check_prediction_output(Path(output))
+    units = units or ("rank" if output.endswith(".csv") else "share")
     end_to_end = is_ensemble(model)
     for flag, given, fits in (
         ("--backbones", backbones, end_to_end),

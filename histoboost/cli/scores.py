@@ -10,25 +10,37 @@ if TYPE_CHECKING:
     from histoboost.regress.scores import CrossValidation
 
 
+#: Headings of the five scores.
+HEADINGS = ("per-spot", "per-type", "Pearson", "RMSE", "JSD")
+
+
 def print_scores(scores: CrossValidation, result: dict[str, Any]) -> None:
-    """Print folds, means and constant baselines as a table."""
+    """Print folds, their mean and the baselines as a table."""
     echo(f"features  {result['features']}")
     echo(f"model     {result['model']}, target {result['target']}")
     rows: list[list[str] | None] = []
     for fold in scores.folds:
         name = fold.name + (f" (seed {fold.seed})" if len(scores.seeds) > 1 else "")
-        values = (fold.spot_spearman, fold.type_spearman, *fold.baselines.values())
-        rows.append([name, f"{fold.n_spots:,}", *(f"{value:.3f}" for value in values)])
-    mean = result["mean"]
-    constants = [entry["spot_spearman"] for entry in result["baselines"].values()]
-    values = (mean["spot_spearman"], mean["type_spearman"], *constants)
-    rows += [None, ["mean", "", *(f"{value:.3f}" for value in values)]]
-    print_table(["held out", "spots", "per-spot", "per-type", "mean", "mean-rank"], rows)
-    gain = mean["spot_spearman"] - max(constants)
-    echo(
-        f"Spearman correlations. {gain:+.3f} per spot against the better constant profile (columns "
-        "mean and mean-rank); constant profiles score 0 per type."
+        values = (getattr(fold, score) for score in result["mean"])
+        rows.append([name, f"{fold.n_spots:,}", *map(_number, values)])
+    rows += [None, ["mean", "", *map(_number, result["mean"].values())], None]
+    for name, baseline in result["baselines"].items():
+        rows.append([name, "", *map(_number, baseline.values())])
+    print_table(["held out", "spots", *HEADINGS], rows)
+    best, baseline = max(
+        result["baselines"].items(), key=lambda item: float(item[1]["spot_spearman"])
     )
+    gain = result["mean"]["spot_spearman"] - baseline["spot_spearman"]
+    echo(
+        "per-spot, per-type: Spearman; Pearson, RMSE and JSD: of shares (of the last two, less is "
+        "better)."
+    )
+    echo(f"{gain:+.3f} per spot against the best baseline, {best} (coords: position alone).")
     if "interval" in result:
         held = result["interval"]
         echo(f"Prediction intervals of {held['level']:.0%} cover {held['coverage']['mean']:.1%}.")
+
+
+def _number(value: float) -> str:
+    """Three decimals, four of small errors."""
+    return f"{value:.4f}" if 0 < abs(value) < 0.1 else f"{value:.3f}"

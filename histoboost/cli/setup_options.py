@@ -55,8 +55,9 @@ setup_options = in_order(
         ),
         _choice(
             "--target",
-            ("rank", "log", "raw"),
-            "What the model learns: ranks within each spot, logarithms, or raw abundances.",
+            ("joint", "rank", "log", "raw", "share"),
+            "What the model learns: the order, the map and the share of every cell type at once "
+            "(joint), ranks within each spot, logarithms, raw abundances, or shares.",
         ),
         _choice(
             "--group-by",

@@ -163,9 +163,11 @@ def _scores(evaluation: Evaluation, setup: Setup) -> dict[str, Any]:
     }
     return {
         "scores": {
-            "folds": found["folds"],
+            "folds": [
+                {**fold, "baselines": _spot_scores(fold["baselines"])} for fold in found["folds"]
+            ],
             "mean": found["mean"],
-            "baselines": {name: scores.baseline(name) for name in found["baselines"]},
+            "baselines": _spot_scores(found["baselines"]),
         },
         "scored_slides": list(by_type),
         "type_scores": [
@@ -173,6 +175,10 @@ def _scores(evaluation: Evaluation, setup: Setup) -> dict[str, Any]:
             for each in zip(*by_type.values(), strict=True)
         ],
     }
+
+
+def _spot_scores(baselines: dict[str, dict[str, float]]) -> dict[str, float]:
+    return {name: scores["spot_spearman"] for name, scores in baselines.items()}
 
 
 def _importance(evaluation: Evaluation, model: str) -> dict[str, Any]:
