@@ -9,10 +9,12 @@ from fnmatch import fnmatchcase
 
 from histoboost.errors import BadInput
 
-#: What is used where no expression is given: every embedding and two sizes of neighbourhood.
-DEFAULT_FEATURES = "*+*:ring1+*:ring3"
+#: What is used where no expression is given, see `_default`.
+DEFAULT_FEATURES = "default"
+#: The areas of `default`, in percent of the slide's spots.
+DEFAULT_AREAS = (1, 10, 90)
 COORDS = "coords"
-_RING = re.compile(r"(?P<name>.+):ring(?P<rings>[1-9]\d?)")
+_AROUND = re.compile(r"(?P<name>.+):(?:ring(?P<rings>[1-9]\d?)|area(?P<area>[1-9]\d?|100))")
 _PCA = re.compile(r"pca:(?P<components>[1-9]\d{0,4})\((?P<inner>.*)\)", re.DOTALL)
 _FORBIDDEN = set(":,()")
 
@@ -27,6 +29,8 @@ class Term:
         Name or shell glob of an embedding, or ``"coords"``; empty for a ``pca`` term.
     rings : int
         0 for the spot itself, K for the mean over the spots at graph distance 1..K.
+    area : int
+        0 for the spot itself, K for the mean over the disc about it that is K % of the slide.
     components : int
         Principal components to reduce `inner` to; 0 for a term that is not ``pca``.
     inner : tuple of Term
@@ -35,6 +39,7 @@ class Term:
 
     name: str
     rings: int = 0
+    area: int = 0
     components: int = 0
     inner: tuple[Term, ...] = ()
 
@@ -46,14 +51,19 @@ class Term:
     def __str__(self) -> str:
         if self.components:
             return f"pca:{self.components}({'+'.join(map(str, self.inner))})"
-        return f"{self.name}:ring{self.rings}" if self.rings else self.name
+        return f"{self.name}:{self.around}" if self.around else self.name
+
+    @property
+    def around(self) -> str:
+        """``"ring3"``, ``"area10"``, or nothing for the spot itself."""
+        return f"ring{self.rings}" if self.rings else f"area{self.area}" if self.area else ""
 
 
 def parse_features(spec: str) -> tuple[Term, ...]:
     """Parse a feature-set expression.
 
     It is ``TERM+TERM+...`` where a term is an embedding name or shell glob, the same with
-    ``:ringK``, ``coords``, or ``pca:K(TERM+...)``.
+    ``:ringK`` or ``:areaK``, ``coords``, ``pca:K(TERM+...)``, or ``default``.
 
     Raises
     ------
@@ -95,16 +105,17 @@ def _parse_term(text: str, spec: str) -> Term:
         if any(term.components for term in inner):
             raise BadInput(f"features {spec!r}: pca inside pca; reduce once")
         return Term("", components=int(pca["components"]), inner=inner)
-    ring = _RING.fullmatch(text)
-    name, rings = (ring["name"], int(ring["rings"])) if ring else (text, 0)
+    around = _AROUND.fullmatch(text)
+    name = around["name"] if around else text
+    rings, area = (int(around[k] or 0) if around else 0 for k in ("rings", "area"))
     if _FORBIDDEN & set(name):
         raise BadInput(
-            f"features {spec!r}: cannot read {text!r}; write NAME, NAME:ring1, coords or "
-            "pca:64(NAME)"
+            f"features {spec!r}: cannot read {text!r}; write NAME, NAME:ring1, NAME:area10, coords "
+            "or pca:64(NAME)"
         )
-    if name == COORDS and rings:
-        raise BadInput(f"features {spec!r}: coords have no neighbourhood; write coords")
-    return Term(name, rings)
+    if name in (COORDS, DEFAULT_FEATURES) and around:
+        raise BadInput(f"features {spec!r}: {name} has no neighbourhood; write {name}")
+    return Term(name, rings, area)
 
 
 def resolve(terms: Sequence[Term], known: Sequence[str], where: str) -> tuple[Term, ...]:
@@ -128,10 +139,23 @@ def resolve(terms: Sequence[Term], known: Sequence[str], where: str) -> tuple[Te
         if term.components:
             inner = resolve(term.inner, known, where)
             found.setdefault(Term("", components=term.components, inner=inner))
-            continue
-        for name in _matches(term, known, where):
-            found.setdefault(Term(name, term.rings))
+        elif term.name == DEFAULT_FEATURES:
+            found |= dict.fromkeys(_default(_matches(Term("*"), known, where)))
+        else:
+            names = _matches(term, known, where)
+            found |= {Term(name, term.rings, term.area): None for name in names}
     return tuple(found)
+
+
+def _default(names: Sequence[str]) -> list[Term]:
+    """Every embedding, and its means over a hundredth, a tenth and nearly all of the slide.
+
+    What lies about a spot tells much of its tissue, at several distances that grow with the
+    section. How much a layer varies within the patch (``.std``) serves the spot alone: its means
+    follow stain and scanner, and cost more on new patients than they give elsewhere.
+    """
+    around = [Term(name, area=area) for area in DEFAULT_AREAS for name in names]
+    return [*map(Term, names), *(term for term in around if not term.name.endswith(".std"))]
 
 
 def _matches(term: Term, known: Sequence[str], where: str) -> list[str]:

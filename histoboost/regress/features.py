@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from histoboost.errors import BadInput
 from histoboost.regress.expression import COORDS
 from histoboost.regress.layout import Columns, Layout
-from histoboost.regress.neighbors import ring_mean
+from histoboost.regress.neighbors import area_mean, ring_mean
 
 if TYPE_CHECKING:
     from histoboost.cache.store import EmbeddingStore
@@ -86,7 +86,12 @@ def _fill(
     standardize: str,
 ) -> None:
     """Write the features of one slide; each embedding is read once, each graph built once."""
-    means = {rings: ring_mean(table.xy, rings) for rings in {c.term.rings for c in columns} - {0}}
+    around = {
+        c.term.around: ring_mean(table.xy, c.term.rings).__matmul__
+        if c.term.rings
+        else area_mean(table.xy, c.term.area)
+        for c in {c.term.around: c for c in columns if c.term.around}.values()
+    }
     for name in dict.fromkeys(c.term.name for c in columns):
         own = [c for c in columns if c.term.name == name]
         if name == COORDS:
@@ -107,7 +112,7 @@ def _fill(
             )
         for c in own:
             part = rows[:, c.start : c.stop]
-            part[...] = means[c.term.rings] @ embedding if c.term.rings else embedding
+            part[...] = around[c.term.around](embedding) if c.term.around else embedding
             if standardize == "slide":
                 standardize_columns(part)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
@@ -9,6 +11,9 @@ from scipy.spatial import cKDTree
 
 from histoboost.errors import BadInput
 from histoboost.spots import REACH, spot_pitch
+
+#: Cells that spots are pooled into, along the radius of an area.
+CELLS_PER_RADIUS = 6
 
 
 def spot_graph(xy: NDArray[np.float64]) -> sp.csr_array:
@@ -72,6 +77,50 @@ def ring_mean(xy: NDArray[np.float64], rings: int) -> sp.csr_array:
     shares = 1.0 / np.maximum(degree, 1)
     weights = np.repeat(shares, np.diff(reach.indptr)).astype(np.float32)
     return sp.csr_array((weights, reach.indices, reach.indptr), shape=reach.shape)
+
+
+def area_mean(
+    xy: NDArray[np.float64], percent: float
+) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Averages over the disc about every spot whose area is a share of the slide's spots.
+
+    The radius is a whole number of spot pitches, at least 1, so that the means do not depend on
+    how finely a section is sampled. Spots are pooled into cells of a sixth of the radius first,
+    and a cell counts where its centroid lies in the disc: the cost does not grow with the radius.
+
+    Parameters
+    ----------
+    xy : ndarray of shape (N, 2)
+        Spot centres of one slide.
+    percent : float
+        Area of the disc, in percent of the area of all spots.
+
+    Returns
+    -------
+    callable
+        Features (N, F) to their means (N, F), float32; constants stay constant.
+    """
+    if not np.isfinite(xy).all():
+        raise BadInput("spot coordinates: some are not finite; remove those spots")
+    pitch, count = spot_pitch(xy) or 1.0, len(xy)
+    reach = max(1, round(np.sqrt(count * percent / 100 / np.pi)))
+    radius = (reach + 0.1) * pitch  # jitter must not push the outermost spots out
+    side = radius / CELLS_PER_RADIUS
+    cell, centres, held = np.arange(count), xy, np.ones(count)
+    if side >= pitch:
+        square = np.floor(xy / side)
+        _, found, spots = np.unique(square, axis=0, return_inverse=True, return_counts=True)
+        cell, held = found.ravel(), spots.astype(np.float64)
+        sums = [np.bincount(cell, xy[:, axis]) / held for axis in (0, 1)]
+        centres = np.stack(sums, axis=1)
+    pool = sp.csr_array((1 / held[cell], (cell, np.arange(count))), dtype=np.float32)
+    near = cKDTree(xy).query_ball_tree(cKDTree(centres), radius)
+    ends = np.concatenate([[0], np.cumsum([len(cells) for cells in near])])
+    cells = np.concatenate([np.asarray(cells, dtype=np.int64) for cells in near])
+    # The centroid of a spot's own cell lies within the disc, so that no disc is empty.
+    weights = held[cells] / np.repeat(np.add.reduceat(held[cells], ends[:-1]), np.diff(ends))
+    spread = sp.csr_array((weights.astype(np.float32), cells, ends), shape=(count, len(held)))
+    return lambda values: np.asarray(spread @ (pool @ values))
 
 
 def smooth(

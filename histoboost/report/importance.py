@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from histoboost.regress.expression import Term
 from histoboost.regress.metrics import spot_spearman
 
 if TYPE_CHECKING:
@@ -28,13 +29,14 @@ def column_groups(columns: Iterable[Columns]) -> dict[str, Groups]:
     Returns
     -------
     dict
-        ``"feature"`` always; ``"embedding"``, ``"patch size"`` and ``"neighbourhood"`` where they
-        divide the columns into fewer groups than the features do, but more than one.
+        ``"feature"`` always; ``"embedding"``, ``"layer"``, ``"patch size"`` and
+        ``"neighbourhood"`` where they divide the columns into fewer groups than the features do,
+        but more than one.
     """
     ways: dict[str, dict[str, list[NDArray[np.intp]]]] = {}
     for part in columns:
         rows = np.arange(part.start, part.stop)
-        for way, group in _labels(part.term.name, part.term.rings).items():
+        for way, group in _labels(part.term).items():
             ways.setdefault(way, {}).setdefault(group, []).append(rows)
     joined = {
         way: {group: np.concatenate(parts) for group, parts in groups.items()}
@@ -48,13 +50,15 @@ def column_groups(columns: Iterable[Columns]) -> dict[str, Groups]:
     }
 
 
-def _labels(name: str, rings: int) -> dict[str, str]:
-    backbone, _, px = name.partition("@")
+def _labels(term: Term) -> dict[str, str]:
+    backbone, _, rest = term.name.partition("@")
+    side, _, layer = rest.partition(".")
     return {
-        "feature": f"{name}:ring{rings}" if rings else name,
+        "feature": str(term),
         "embedding": backbone,
-        "patch size": f"{px} px" if px else backbone,
-        "neighbourhood": f"ring {rings}" if rings else "the spot itself",
+        "layer": layer or "last",
+        "patch size": f"{side} px" if side.isdigit() else side or backbone,
+        "neighbourhood": term.around or "the spot itself",
     }
 
 

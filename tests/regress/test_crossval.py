@@ -15,13 +15,14 @@ from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.regress.crossval import cross_validate
 from histoboost.regress.folds import group_keys, make_folds
 from histoboost.regress.heads import MODELS
+from histoboost.regress.scores import SCORES
 from histoboost.spots import SpotTable
 
 FEW = {"n_estimators": 30, "num_leaves": 4}
 
 
 def options(model: str) -> dict[str, int]:
-    return FEW if model in ("lightgbm", "coords", "stack") else {}
+    return FEW if model in ("lightgbm", "stack") else {}
 
 
 @pytest.mark.parametrize("model", ["lightgbm", "ridge", "kernel", "stack"])
@@ -45,14 +46,20 @@ def test_json_is_as_the_design_says(store: EmbeddingStore) -> None:
         json.dumps(cross_validate(store, "net@32", "ridge", group_by="slide").to_json())
     )
     assert result["features"] == "net@32"
-    assert (result["model"], result["target"]) == ("ridge", "rank")
+    assert (result["model"], result["target"]) == ("ridge", "joint")
     assert [fold["held_out"] for fold in result["folds"]] == [["A"], ["B"], ["C"]]
     for fold in result["folds"]:
         assert fold["n_spots"] == 72
-        assert {"spot_spearman", "type_spearman", "fit_seconds"} <= set(fold)
+        assert {*SCORES, "fit_seconds"} <= set(fold)
+        for score in ("spearman", "pearson"):
+            each = [correlations[score] for correlations in fold["types"].values()]
+            assert np.mean(each) == pytest.approx(fold[f"type_{score}"])
     each = [fold["spot_spearman"] for fold in result["folds"]]
     assert result["mean"]["spot_spearman"] == pytest.approx(np.mean(each))
-    assert set(result["baselines"]) == {"mean", "mean-rank"}
+    assert set(result["mean"]) == set(SCORES)
+    assert set(result["baselines"]) == {"mean", "mean-rank", "coords"}
+    for scores in result["baselines"].values():
+        assert set(scores) == set(SCORES)
     assert set(result["seconds"]) == {"load", "fit", "predict"}
 
 
@@ -147,7 +154,7 @@ def test_predictions_that_hardly_vary_raise_a_warning(store: EmbeddingStore) -> 
         ({"features": ""}, "a term is empty"),
         ({"features": "nett@32"}, "no embedding matches 'nett@32'; there are net@32, net@64"),
         ({"model": "forest"}, "unknown; choose one of"),
-        ({"target": "sqrt"}, "unknown; choose one of rank, log, raw"),
+        ({"target": "sqrt"}, "unknown; choose one of joint, rank, log, raw, share"),
         ({"slides": ["A"]}, "needs two labelled slides"),
         ({"slides": ["A", "D"]}, "D: has no abundances"),
         ({"slides": ["A", "Z"]}, "no slide 'Z'"),

@@ -21,8 +21,7 @@ FEW = {"n_estimators": 20, "num_leaves": 4}
 FITTED = [
     ("lightgbm", FEW),
     ("lightgbm", {**FEW, "early_stopping": 3}),
-    ("coords", FEW),
-    *((name, {}) for name in MODELS if name not in ("lightgbm", "coords")),
+    *((name, {}) for name in MODELS if name != "lightgbm"),
 ]
 
 
@@ -47,7 +46,8 @@ def test_the_labels_of_a_held_out_slide_as_its_features_help_nothing(
 ) -> None:
     matrix = matrix_of(cheating, ["A", "B", "C"], features)
     result = run_fold(matrix, Fold((2,), (0, 1)), Setup(features, model, options=options), 1)
-    assert result.spot_spearman < max(result.baselines.values()) + 0.15
+    constants = (result.baselines[name]["spot_spearman"] for name in ("mean", "mean-rank"))
+    assert result.spot_spearman < max(constants) + 0.15
     # A random map of the labels agrees with them by chance; a leak would come close to 1.
     assert abs(result.type_spearman) < 0.5
 

@@ -32,7 +32,7 @@ FEW = {"n_estimators": 10, "num_leaves": 4}
 
 
 def trained(store: EmbeddingStore, model: str = "lightgbm", **more: Any) -> CompositionRegressor:
-    options = FEW if model in ("lightgbm", "coords") else {}
+    options = FEW if model == "lightgbm" else {}
     fit = {"intervals": more.pop("intervals", False), "jobs": 1}
     spec = more.pop("features", "pca:3(net@32)+net@64:ring1+coords")
     return CompositionRegressor(spec, model, options=options, **more).fit(store, **fit)
@@ -253,9 +253,9 @@ def test_no_file_of_a_bundle_is_a_pickle(bundle: Path) -> None:
         (lambda d: d.update(histoboost_model=99), "newer than this histoboost"),
         (lambda d: d.update(histoboost_model="1"), "not a histoboost model"),
         (lambda d: d.pop("target"), "KeyError: 'target'"),
-        (lambda d: d["cell_types"].append("C9"), "7 cell types, but models for 6"),
-        (lambda d: d["head"].update(models=3), "6 cell types, but models for 3"),
-        (lambda d: d["head"].update(models=9), "lightgbm_006"),
+        (lambda d: d["cell_types"].append("C9"), "7 cell types, but models for 19 targets"),
+        (lambda d: d["head"].update(models=3), "6 cell types, but models for 3 targets"),
+        (lambda d: d["head"].update(models=99), "lightgbm_019"),
         (lambda d: d["columns"].pop(), "do not fit each other"),
         (lambda d: d["setup"].update(model="forest"), "unknown; choose one of"),
         (lambda d: d["setup"].pop("seed"), "do not fit"),

@@ -9,7 +9,7 @@ import pytest
 
 from histoboost.errors import HistoboostWarning
 from histoboost.regress.heads.base import Training
-from histoboost.regress.heads.kernel_ridge import KernelRidge
+from histoboost.regress.heads.kernel_ridge import PENALTIES, KernelRidge
 from histoboost.regress.heads.stack import SHARE, FittedStack, StackHead
 
 
@@ -19,12 +19,21 @@ def make_training(slides: int = 3, seed: int = 0) -> Training:
     blocks = [rng.normal(size=(40, 12)).astype(np.float32) for _ in range(slides)]
     targets = [np.tanh(b @ mixing) + rng.normal(scale=0.1, size=(40, 4)) for b in blocks]
     weights = [np.ones(40) for _ in range(slides)]
-    return Training(blocks, targets, weights, list("ABCDE"[:slides]), jobs=1)
+    return Training(
+        blocks,
+        targets,
+        weights,
+        list("ABCDE"[:slides]),
+        np.ones(1, np.float32),
+        [slice(0, 4)],
+        jobs=1,
+    )
 
 
 def test_held_out_predictions_equal_a_kernel_ridge_of_the_other_slides() -> None:
     training = make_training()
-    ridge = replace(KernelRidge.fit(training, gaussian=True), penalty=0.5)
+    one = np.full(4, PENALTIES.index(0.3))
+    ridge = replace(KernelRidge.fit(training, gaussian=True), common=one, own=one)
     features, fast = ridge.features, ridge.held_out()[1]
 
     unit = [b / np.linalg.norm(b, axis=1, keepdims=True) for b in training.blocks]
@@ -37,7 +46,7 @@ def test_held_out_predictions_equal_a_kernel_ridge_of_the_other_slides() -> None
     k = gauss(rest, rest)
     centred = k - k.mean(0) - k.mean(1)[:, None] + k.mean()
     dual = np.linalg.solve(
-        centred + 0.5 * np.trace(centred) / len(k) * np.eye(len(k)), y - y.mean(0)
+        centred + 0.3 * np.trace(centred) / len(k) * np.eye(len(k)), y - y.mean(0)
     )
     cross = gauss(held, rest)
     plain = (cross - k.mean(0) - cross.mean(1)[:, None] + k.mean()) @ dual + y.mean(0)
@@ -53,8 +62,8 @@ def test_a_stack_is_the_mean_of_its_kernel_and_its_trees_and_survives_its_files(
     predicted = fitted.predict(new)
     kernel = fitted.kernel.predict(new)
     columns = np.concatenate([fitted.kernel.features.apply(new) @ fitted.axes, kernel], axis=1)
-    assert fitted.trees is not None
-    trees = fitted.trees.predict_rows(np.asarray(columns, dtype=np.float32))
+    [forest] = fitted.forests
+    trees = forest.trees.predict_rows(np.asarray(columns, dtype=np.float32))
     np.testing.assert_allclose(predicted, SHARE * trees + (1 - SHARE) * kernel, atol=1e-5)
     loaded = StackHead().load(fitted.to_files())
     np.testing.assert_array_equal(loaded.predict(new), predicted)
@@ -75,7 +84,7 @@ def test_one_training_slide_leaves_the_kernel_alone_and_says_so() -> None:
     with pytest.warns(HistoboostWarning, match="kernel ridge is used alone"):
         fitted = StackHead().fit(training)
     assert isinstance(fitted, FittedStack)
-    assert fitted.trees is None
+    assert not fitted.forests
     loaded = StackHead().load(fitted.to_files())
     np.testing.assert_array_equal(
         loaded.predict(training.blocks[0]), fitted.predict(training.blocks[0])

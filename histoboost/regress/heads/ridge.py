@@ -72,10 +72,11 @@ class FittedKernel:
             "centre": self.features.centre,
             "landmarks": self.features.landmarks,
             "root": self.features.root,
-            "scale": self.features.scale,
             "weights": self.weights,
             "intercept": self.intercept,
         }
+        if len(self.features.scale) > 1:
+            arrays["scale"] = self.features.scale
         return Files({"penalty": self.penalty, "width": self.features.width}, {}, arrays)
 
 

@@ -126,10 +126,9 @@ class FittedStack:
         """Those of the kernel, the axes, and the texts of all trees, forest by forest."""
         fields, _, arrays = self.kernel.to_files()
         texts = texts_of([text for forest in self.forests for text in forest.trees.texts_])
-        fields |= {"models": len(texts), "forests": len(self.forests)}
-        arrays |= {"axes": self.axes}
+        fields["models"], arrays["axes"] = len(texts), self.axes
         if len(self.forests) > 1:
-            arrays["spread"] = self.forests[0].spread
+            fields["forests"], arrays["spread"] = len(self.forests), self.forests[0].spread
         return Files(fields, texts, arrays)
 
 
