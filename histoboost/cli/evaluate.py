@@ -31,7 +31,7 @@ def _interrupted(options: Mapping[str, Any]) -> str:
     metavar="LEVEL",
     help="Also report the coverage of prediction intervals of this level, in --units.",
 )
-@units_option
+@units_option("rank")
 @click.option(
     "--verbose", is_flag=True, help="Also print numbers of jobs and threads, and run time."
 )

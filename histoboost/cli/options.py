@@ -82,22 +82,29 @@ jobs_option = click.option(
     metavar="N",
     help="Number of parallel processes; by default, and at most, the available cores.",
 )
-units_option = click.option(
-    "--units",
-    "--normalize",  # its name in 0.1.0
-    "units",
-    type=click.Choice(["rank", "rank-slide", "softmax", "minmax", "abundance", "none"]),
-    default="rank",
-    show_default=True,
-    help="Units of predictions: rank (of the cell type within the spot, in (0, 1], 1 is highest), "
-    "rank-slide (of the spot within the slide), softmax (shares that sum to 1), minmax (0 to 1 "
-    "within the spot), abundance (as in the labels) or none (as the model predicts).",
-)
 scheduler_option = click.option(
     "--scheduler",
     metavar="ADDRESS",
     help="Run on the Dask cluster at this address, such as tcp://head:8786.",
 )
+
+
+def units_option(default: str | None) -> Callable[[F], F]:
+    """`--units`; without a default, ``rank`` for a ``.csv`` and ``share`` for other files."""
+    return click.option(
+        "--units",
+        "--normalize",  # its name in 0.1.0
+        "units",
+        type=click.Choice(
+            ["rank", "share", "abundance", "rank-slide", "minmax", "softmax", "none"]
+        ),
+        default=default,
+        show_default=default or "rank for .csv, else share",
+        help="Units of predictions: rank (of the cell type within the spot, in (0, 1], 1 is "
+        "highest), share (sums to 1 in each spot), abundance (as in the labels), rank-slide (of "
+        "the spot within the slide), minmax (0 to 1 within the spot), softmax or none (as the "
+        "model predicts).",
+    )
 
 
 def page_option(default: str) -> Callable[[F], F]:

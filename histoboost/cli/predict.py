@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     metavar="A,B",
     help="Slides to predict; by default all unlabelled ones.",
 )
-@units_option
+@units_option(None)
 @click.option(
     "--interval",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),

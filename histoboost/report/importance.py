@@ -53,12 +53,14 @@ def column_groups(columns: Iterable[Columns]) -> dict[str, Groups]:
 def _labels(term: Term) -> dict[str, str]:
     backbone, _, rest = term.name.partition("@")
     side, _, layer = rest.partition(".")
+    around = f"area {term.area} %" if term.area else "the spot itself"
+    around = f"ring {term.rings}" if term.rings else around
     return {
         "feature": str(term),
         "embedding": backbone,
         "layer": layer or "last",
         "patch size": f"{side} px" if side.isdigit() else side or backbone,
-        "neighbourhood": term.around or "the spot itself",
+        "neighbourhood": around,
     }
 
 

@@ -77,7 +77,7 @@ def test_what_train_does_for_intervals_is_not_called_evaluating(store: str, tmp_
 def test_defaults_are_printed(store: str) -> None:
     result = run("evaluate", store, "--model", "ridge")
     assert result.exit_code == 0, result.output
-    assert "mine+mine:ring1" in result.output
+    assert "mine+mine:area1+mine:area10+mine:area90" in result.output
 
 
 def test_ablate_says_that_few_folds_say_little(store: str, tmp_path: Path) -> None:
