@@ -89,15 +89,16 @@ scheduler_option = click.option(
 )
 
 
+UNITS = ("rank", "share", "abundance", "rank-slide", "minmax", "softmax", "none")
+
+
 def units_option(default: str | None) -> Callable[[F], F]:
     """`--units`; without a default, ``rank`` for a ``.csv`` and ``share`` for other files."""
     return click.option(
         "--units",
         "--normalize",  # its name in 0.1.0
         "units",
-        type=click.Choice(
-            ["rank", "share", "abundance", "rank-slide", "minmax", "softmax", "none"]
-        ),
+        type=click.Choice(UNITS),
         default=default,
         show_default=default or "rank for .csv, else share",
         help="Units of predictions: rank (of the cell type within the spot, in (0, 1], 1 is "
