@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,7 @@ from click.testing import CliRunner, Result
 from histoboost.cli import main
 from histoboost.errors import HistoboostError
 from histoboost.finetune.ensemble import Ensemble
-from histoboost.finetune.presets import preset
-from histoboost.phantom import write_phantom
-from histoboost.slides.readers import open_dataset
+from histoboost.finetune.run import Trained
 
 CODE = """
 from pathlib import Path
@@ -32,14 +30,11 @@ def net():
 
 @pytest.fixture
 def folder(
-    tmp_path: Path, tiny_net: str, monkeypatch: pytest.MonkeyPatch, train: Callable[..., object]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_h5: Path, finished: Trained
 ) -> Path:
     """A working directory with slides, a model that histoboost's own network made, and code."""
-    data = write_phantom(tmp_path / "slides.h5", slides=2, spots=12)
-    settings = preset(
-        "cnn-baseline", backbones=(tiny_net,), weights=("random",), input_px=32, epochs=1
-    )
-    train(open_dataset(data), tmp_path / "cnn", settings, held_out=None)
+    shutil.copy(small_h5, tmp_path / "slides.h5")
+    shutil.copytree(finished.plan.folder, tmp_path / "cnn")
     (tmp_path / "own_code_of_the_tests.py").write_text(CODE)
     monkeypatch.chdir(tmp_path)
     return tmp_path

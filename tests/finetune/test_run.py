@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 import torch
 
+from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError, HistoboostWarning
+from histoboost.featurize import featurize
 from histoboost.featurize.backbones.factory import load_backbone
 from histoboost.finetune.ensemble import Ensemble
-from histoboost.finetune.folder import load_tensors
+from histoboost.finetune.folder import load_tensors, save_tensors
 from histoboost.finetune.plan import stopping_slides
 from histoboost.finetune.presets import Settings
 from histoboost.finetune.run import Trained
@@ -137,8 +139,24 @@ def test_the_backbone_file_is_a_frozen_backbone_that_knows_its_slides(
     trained = load_tensors(folder / "model.pt")["net"]
     for name, value in backbone.module.state_dict().items():
         assert torch.equal(value, trained[f"trunk.{name}"])
-    tuned_on = load_tensors(folder / "backbone.pth")["tuned_on"]
-    assert [entry["slide"] for entry in tuned_on] == ["S_2", "S_3"]
+    assert list(backbone.tuned_on) == load_tensors(folder / "backbone.pth")["tuned_on"]
+    assert [entry["slide"] for entry in backbone.tuned_on] == ["S_2", "S_3"]
+
+
+def test_the_recipe_in_the_store_names_the_slides_and_the_input_size(
+    finished: Trained, tiny_net: str, dataset: Dataset, tmp_path: Path
+) -> None:
+    path = tmp_path / "backbone.pth"
+    saved = load_tensors(finished.plan.folder / finished.ensemble.members[0] / path.name)
+    save_tensors({**saved, "input_px": 48}, path)  # not the network's own
+    for name, weights in (("tuned", str(path)), ("frozen", "random")):
+        one = Dataset(dataset.path, dataset.slides[:1])
+        featurize(one, tmp_path / "s", backbone=tiny_net, patch=[24], weights=weights, name=name)
+    recipes = EmbeddingStore(tmp_path / "s", mode="r").embeddings("S_1")
+    assert recipes["tuned"].fields["tuned_on"] == saved["tuned_on"]
+    assert recipes["tuned"].fields["input_px"] == 48
+    assert "tuned_on" not in recipes["frozen"].fields
+    assert recipes["frozen"].fields["input_px"] == 32
 
 
 def test_curves_are_drawn_and_no_checkpoint_stays(finished: Trained) -> None:

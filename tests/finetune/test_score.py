@@ -32,20 +32,9 @@ pytestmark = pytest.mark.usefixtures("tiny_net")
 def crossed(tmp_path_factory: pytest.TempPathFactory, small_h5: Path, tiny_net: str) -> Path:
     """Cross-validated end to end; holds cv/ and cv.json."""
     folder = tmp_path_factory.mktemp("crossed")
-    run(
-        *("finetune", small_h5, folder / "cv", "--backbones", tiny_net, "--weights", "random"),
-        *(
-            "--patch",
-            24,
-            "--epochs",
-            1,
-            "--threads",
-            1,
-            "--cross-validate",
-            "--json",
-            folder / "cv.json",
-        ),
-    )
+    options = f"--backbones {tiny_net} --weights random --patch 24 --epochs 1 --threads 1".split()
+    scored = ("--cross-validate", "--json", folder / "cv.json")
+    run("finetune", small_h5, folder / "cv", *options, *scored)
     return folder
 
 
