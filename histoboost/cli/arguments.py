@@ -47,10 +47,12 @@ def check_arguments(ctx: click.Context) -> None:
 
 def _kind(path: str) -> str:
     """What lies there, as far as its name and its mark tell; empty for all else."""
+    from histoboost.cache.layout import bears_mark
+
     place = Path(path)
     if (place / "model.json").is_file() or (place / "finetune.json").is_file():
         return "a trained model"
     mark = place / "zarr.json"
-    if mark.is_file() and '"histoboost"' in mark.read_text(encoding="utf-8", errors="replace"):
+    if mark.is_file() and bears_mark(mark.read_bytes()):
         return "an embedding store"
     return "a file" if place.is_file() else ""

@@ -102,7 +102,8 @@ def _ending_workers(line: str) -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        if signal.getsignal(signal.SIGINT) is interrupt:
+            signal.signal(signal.SIGINT, before)
 
 
 def _say_interrupted(line: str) -> None:

@@ -16,7 +16,7 @@ from histoboost.regress.features import FeatureMatrix, assemble
 from histoboost.regress.fold_cache import FoldCache, fold_key
 from histoboost.regress.folds import Fold, make_folds
 from histoboost.regress.layout import describe
-from histoboost.regress.leakage import warn_of_shared_groups, warn_of_tuning
+from histoboost.regress.leakage import warn_of_leakage
 from histoboost.regress.scores import CrossValidation, FoldResult, run_fold
 from histoboost.regress.setup import Setup
 from histoboost.regress.slides import labelled_slides, open_store
@@ -93,8 +93,7 @@ def run_folds(
     layout = describe(store, spots, setup.features)
     setup = replace(setup, features=layout.features)
     folds = make_folds(spots, setup.group_by, held_out)
-    warn_of_shared_groups(spots, folds)
-    warn_of_tuning(store, layout.recipes, [layout.slides[i] for f in folds for i in f.held_out])
+    warn_of_leakage(store, layout, folds)
     numbers = tuple(range(setup.seed, setup.seed + seeds))
     work = [(fold, replace(setup, seed=number)) for number in numbers for fold in folds]
     keys = [] if cache is None else [fold_key(layout, *each) for each in work]

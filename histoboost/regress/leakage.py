@@ -11,7 +11,32 @@ from histoboost.regress.folds import Fold
 
 if TYPE_CHECKING:
     from histoboost.cache.store import EmbeddingStore
+    from histoboost.regress.layout import Layout
     from histoboost.spots import SpotTable
+
+
+def warn_of_leakage(
+    store: EmbeddingStore,
+    layout: Layout,
+    folds: Sequence[Fold],
+    remedy: str = "--group-by auto holds them out together",
+) -> None:
+    """Warn of all that makes the scores of these folds look better than they are.
+
+    Parameters
+    ----------
+    store : EmbeddingStore
+        Where the embeddings lie.
+    layout : Layout
+        Slides and embeddings of the cross-validation.
+    folds : sequence of Fold
+        What is held out.
+    remedy : str
+        What to do about slides of one group that are held out singly.
+    """
+    warn_of_shared_groups(layout.spots, folds, remedy)
+    held_out = [layout.slides[slide] for fold in folds for slide in fold.held_out]
+    warn_of_tuning(store, layout.recipes, held_out)
 
 
 def warn_of_tuning(

@@ -39,6 +39,16 @@ def held_out_score(matrix: FeatureMatrix, fold: Fold, predictor: Predictor) -> f
     return float(np.concatenate(scores).mean())
 
 
+def fit(
+    matrix: FeatureMatrix, slides: Sequence[int], setup: Setup, jobs: int | None, where: str
+) -> Predictor:
+    """Train on these slides; `where` begins the warnings that come of it."""
+    with warnings_kept() as heard:
+        predictor = fit_predictor(matrix, slides, setup, jobs)
+    pass_on(f"{where}: {line}" for line in heard)
+    return predictor
+
+
 def round_counts(rounds: Sequence[int]) -> list[int]:
     """The numbers of rounds to score, the last of them all rounds; empty without rounds."""
     most = max(rounds, default=0)
@@ -104,7 +114,5 @@ def with_slides(
     """Score when only `count` of the training slides are used, chosen by the setup's seed."""
     rng = np.random.default_rng([setup.seed, count, *fold.held_out])
     chosen = sorted(int(i) for i in rng.permutation(fold.training)[:count])
-    with warnings_kept() as heard:
-        predictor = fit_predictor(matrix, chosen, setup, jobs)
-    pass_on(f"learning curve, {count} training slides: {line}" for line in heard)
+    predictor = fit(matrix, chosen, setup, jobs, f"learning curve, {count} training slides")
     return held_out_score(matrix, fold, predictor)

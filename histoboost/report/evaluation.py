@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.errors import pass_on, warnings_kept
 from histoboost.progress import progress
 from histoboost.regress.features import FeatureMatrix, assemble
-from histoboost.regress.fitting import Predictor, fit_predictor
+from histoboost.regress.fitting import Predictor
 from histoboost.regress.folds import Fold, make_folds
 from histoboost.regress.layout import describe
-from histoboost.regress.leakage import warn_of_shared_groups, warn_of_tuning
+from histoboost.regress.leakage import warn_of_leakage
 from histoboost.regress.scores import FoldResult, score_fold
 from histoboost.regress.slides import named_slides
 from histoboost.regress.targets import Target
@@ -72,9 +71,7 @@ def evaluate(
     """
     layout = describe(store, named_slides(store, slides), setup.features)
     folds = make_folds(layout.spots, setup.group_by)
-    remedy = "a model that is trained with --group-by auto has them held out together"
-    warn_of_shared_groups(layout.spots, folds, remedy)
-    warn_of_tuning(store, layout.recipes, layout.slides)
+    warn_of_leakage(store, layout, folds, "train with --group-by auto to hold them out together")
     matrix = assemble(store, layout, setup.standardize)
     sizes = curves.slide_counts(min(len(fold.training) for fold in folds), setup)
     predictors, results, size_scores = [], [], []
@@ -89,7 +86,7 @@ def evaluate(
                 scores.append(curves.with_slides(matrix, fold, setup, count, jobs))
                 advance(1)
             size_scores.append([*scores, result.spot_spearman])
-    with progress("looking inside the models", len(folds), "models") as advance:
+    with progress("computing importances", len(folds), "models") as advance:
         ways = _importances(matrix, folds, predictors, setup.seed)
         rounds = _rounds(matrix, folds, predictors)
         advance(len(folds))
@@ -108,11 +105,9 @@ def _fit_and_score(
     matrix: FeatureMatrix, fold: Fold, setup: Setup, jobs: int | None
 ) -> tuple[Predictor, FoldResult]:
     start = time.perf_counter()
-    with warnings_kept() as heard:
-        predictor = fit_predictor(matrix, fold.training, setup, jobs)
-    seconds = time.perf_counter() - start
     held_out = ", ".join(matrix.layout.slides[slide] for slide in fold.held_out)
-    pass_on(f"trained without {held_out}: {line}" for line in heard)
+    predictor = curves.fit(matrix, fold.training, setup, jobs, f"trained without {held_out}")
+    seconds = time.perf_counter() - start
     return predictor, score_fold(matrix, fold, setup, predictor, seconds)
 
 

@@ -64,8 +64,8 @@ def report(
     regressor = CompositionRegressor.load(model)
     if len(regressor.training_slides_) < 2:
         raise BadInput(
-            f"{model}: was trained on {regressor.training_slides_[0]} only; a report holds slides "
-            "out, so train on two or more"
+            f"{model}: was trained on one slide, {regressor.training_slides_[0]}; a report needs "
+            "at least two training slides"
         )
     opened = EmbeddingStore(store, mode="r")
     with warnings_kept() as heard:

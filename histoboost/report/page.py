@@ -36,7 +36,7 @@ _SHELL = """<!DOCTYPE html>
 <style>{style}</style>
 </head>
 <body>
-<noscript><p class="note">This page draws its plots with JavaScript; please allow it.</p></noscript>
+<noscript><p class="note">This page needs JavaScript to draw its plots.</p></noscript>
 {body}
 <script type="application/json" id="data">{data}</script>
 <script>{plotly}</script>

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from histoboost.cache.layout import bears_mark
 from histoboost.errors import BadInput, HistoboostError
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def _is_store(path: str | Path) -> bool:
     if "://" in str(path):  # datasets are files and folders
         return True
     root = Path(path) / "zarr.json"
-    return root.is_file() and '"histoboost"' in root.read_text(encoding="utf-8", errors="replace")
+    return root.is_file() and bears_mark(root.read_bytes())
 
 
 def _from_store(path: str | Path) -> Source:
@@ -105,7 +106,7 @@ def _from_dataset(path: str | Path, format: str | None) -> Source:
                 slides.append(_spots_of(slide, keep))
             advance(1)
     if not slides:
-        raise BadInput(f"{path}: no slide has a usable spot; see histoboost inspect {path}")
+        raise BadInput(f"{path}: no usable spots; see histoboost inspect {path}")
     return Source(slides, inspect(dataset)["problems"])
 
 

@@ -35,7 +35,7 @@ def sparsity(abundance: Matrix) -> Matrix:
 def mean_ranks(abundance: Matrix) -> Matrix:
     """Mean over spots of each type's rank within the spot, (T,).
 
-    Ranks are in (0, 1], 1 = the most abundant type, as `predict --normalize rank` writes them.
+    Ranks are in (0, 1], 1 = the most abundant type, as `predict --units rank` writes them.
     """
     return np.asarray(rankdata(abundance, axis=1).mean(axis=0) / abundance.shape[1])
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 import tomllib
 from dataclasses import asdict
 from pathlib import Path
@@ -115,6 +119,18 @@ def produce(json_path: str | None) -> None:
     Console().print("A table")
 
 
+@toy.command(interrupted="nothing is left")
+def hang() -> None:
+    """Wait for a worker, as a pool does, although Ctrl-C has come."""
+    worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+    worker.start()
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(600)
+    finally:
+        worker.join()
+
+
 @toy.command()
 def fail_badly() -> None:
     raise BadInput("slides.h5: no group 'spots';\nis it the challenge's layout?")
@@ -129,6 +145,24 @@ def test_bad_input_is_one_line_on_stderr_with_exit_code_2() -> None:
     result = CliRunner().invoke(toy, ["fail-badly"])
     assert result.exit_code == 2
     assert result.stderr == "Error: slides.h5: no group 'spots'; is it the challenge's layout?\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to itself")
+def test_ctrl_c_ends_the_workers_and_a_second_one_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    ended: list[int] = []
+    monkeypatch.setattr("histoboost.cli.command.os._exit", ended.append)
+    try:
+        result = CliRunner().invoke(toy, ["hang"])
+        assert result.exit_code == 130
+        assert result.stderr.splitlines()[1:] == ["Interrupted: nothing is left"]
+        assert multiprocessing.active_children() == []
+        os.kill(os.getpid(), signal.SIGINT)
+        assert ended == [130]
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_an_error_of_the_file_system_names_the_file() -> None:

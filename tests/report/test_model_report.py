@@ -183,7 +183,7 @@ def test_slides_of_one_group_that_are_held_out_singly_are_named_on_the_page_and_
 ):
     with pytest.warns(HistoboostWarning, match="slides S_1, S_2 are of one group, patient 1"):
         [line] = written(one_patient, tmp_path, group_by="slide")["warnings"]
-    assert line.endswith("trained with --group-by auto has them held out together")
+    assert line.endswith("train with --group-by auto to hold them out together")
 
 
 def test_groups_that_are_held_out_whole_raise_no_alarm(tmp_path, one_patient):
@@ -202,5 +202,5 @@ def test_a_backbone_that_was_tuned_on_a_held_out_slide_is_named_on_the_page(
 def test_a_model_of_one_slide_cannot_be_reported_on(tmp_path, store_path):
     model = CompositionRegressor("stain-texture@16", "ridge")
     model.fit(EmbeddingStore(store_path, mode="r"), ["S_1"]).save(tmp_path / "model")
-    with pytest.raises(HistoboostError, match="trained on S_1 only"):
+    with pytest.raises(HistoboostError, match="trained on one slide, S_1"):
         report(store_path, tmp_path / "model", tmp_path / "report.html")

@@ -78,7 +78,7 @@ const drawSlide = figure(() => {
 const drawAside = figure(() => {
   const s = DATA.statistics;
   $("facts").replaceChildren();
-  if (!s) { $("aside-title").textContent = "No labels"; $("aside-hint").textContent = "No slide carries abundances, so there is nothing to compare types by."; return null; }
+  if (!s) { $("aside-title").textContent = "No labels"; $("aside-hint").textContent = "No slide has abundances."; return null; }
   const names = labelled.map((i) => DATA.slides[i].name);
   if (state.type === "spots" || state.type === "dominant") {
     $("aside-title").textContent = "Most abundant type";

@@ -17,7 +17,7 @@ function results(i) {
   return decoded.get(i);
 }
 
-/** Ranks within every spot in (0, 1], 1 = the most abundant type, as `predict --normalize rank`; ties share theirs. */
+/** Ranks within every spot in (0, 1], 1 = the most abundant type, as `predict --units rank`; ties share theirs. */
 function ranks(values, n) {
   const count = TYPES.length;
   const out = Array.from({ length: count }, () => new Float32Array(n));
@@ -77,7 +77,7 @@ const drawMaps = figure(async () => {
     pick: (k) => { $("readout").textContent = text[k].replace(/<br>/g, " · ").replace(/<.*?>/g, ""); } };
   $("maps-title").textContent = byScore ? `${slide.name}: score of every spot` : `${slide.name}: ${TYPES[t]}`;
   $("maps-hint").textContent = slide.truth
-    ? (slide.held_out ? `Predicted by a model that was trained without ${slide.held_out.join(", ")}.` : "This slide was in no fold: the model may have been trained on it.")
+    ? (slide.held_out ? `Predicted by a model that was trained without ${slide.held_out.join(", ")}.` : "Not held out in any fold: the model may have been trained on this slide.")
     : "This slide has no labels: prediction of the trained model.";
   $("truth-title").textContent = slide.truth ? "Truth" : "Slide";
   $("predicted-title").textContent = byScore ? "Per-spot Spearman" : "Prediction";
