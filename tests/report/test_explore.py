@@ -44,7 +44,7 @@ def test_unusable_spots_are_left_out_and_named_on_top(tmp_path, phantom_h5):
         good.copy("spots", bad)
         table = bad["spots/Train/S_1"]
         rows = table[()]
-        rows["C2"][3] = np.nan
+        rows["C2"][3] = np.inf
         table[...] = rows
     explore(tmp_path / "bad.h5", tmp_path / "e.html")
     data = payload(tmp_path / "e.html")
