@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -53,6 +54,7 @@ def _kind(path: str) -> str:
     if (place / "model.json").is_file() or (place / "finetune.json").is_file():
         return "a trained model"
     mark = place / "zarr.json"
-    if mark.is_file() and bears_mark(mark.read_bytes()):
-        return "an embedding store"
+    with suppress(OSError):  # the command itself says what cannot be read
+        if mark.is_file() and bears_mark(mark.read_bytes()):
+            return "an embedding store"
     return "a file" if place.is_file() else ""
