@@ -56,7 +56,7 @@ def detect(path: Path) -> bool:
     try:
         with h5py.File(path, "r") as file:
             return bool(file.attrs.get("encoding-type") == "anndata")
-    except OSError:
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError):  # damaged
         return False
 
 
