@@ -35,13 +35,10 @@ from histoboost.finetune.target import LearnedTarget, fit_learned_target
 from histoboost.finetune.train import Epoch, Examples, Training
 from histoboost.io import write_whole
 from histoboost.progress import Pace, clock
+from histoboost.regress.baselines import baselines
 from histoboost.regress.fitting import warn_if_constant
 from histoboost.regress.metrics import spot_spearman
-from histoboost.regress.scores import (
-    CrossValidation,
-    baselines,
-    score_predictions,
-)
+from histoboost.regress.scores import CrossValidation, score_predictions
 from histoboost.regress.setup import Setup
 from histoboost.slides.slide import Slide
 

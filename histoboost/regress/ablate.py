@@ -14,10 +14,11 @@ from scipy.stats import t as student
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import BadInput, warnings_kept
+from histoboost.regress.baselines import SCORES
 from histoboost.regress.crossval import run_folds
 from histoboost.regress.fold_cache import FoldCache
 from histoboost.regress.layout import describe
-from histoboost.regress.scores import SCORES, CrossValidation
+from histoboost.regress.scores import CrossValidation
 from histoboost.regress.setup import Setup
 from histoboost.regress.slides import labelled_slides, open_store
 

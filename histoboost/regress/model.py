@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import BadInput, HistoboostError
+from histoboost.regress.baselines import CONSTANTS
 from histoboost.regress.bundle import read_bundle, write_bundle
 from histoboost.regress.compatibility import check_alike, check_present, warn_of_training_slides
 from histoboost.regress.crossval import run_folds
@@ -24,7 +25,6 @@ from histoboost.regress.heads.base import Files
 from histoboost.regress.intervals import Residuals
 from histoboost.regress.layout import describe
 from histoboost.regress.predictions import Prediction, Predictions
-from histoboost.regress.scores import CONSTANTS
 from histoboost.regress.setup import Setup
 from histoboost.regress.slides import labelled_slides, named_slides, open_store, unlabelled_slides
 from histoboost.regress.targets import to_units

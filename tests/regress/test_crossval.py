@@ -12,10 +12,10 @@ import pytest
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError, HistoboostWarning
+from histoboost.regress.baselines import SCORES
 from histoboost.regress.crossval import cross_validate
 from histoboost.regress.folds import group_keys, make_folds
 from histoboost.regress.heads import MODELS
-from histoboost.regress.scores import SCORES
 from histoboost.spots import SpotTable
 
 FEW = {"n_estimators": 30, "num_leaves": 4}

@@ -1,0 +1,95 @@
+"""The five scores of predictions for held-out slides, and of what needs no image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histoboost.regress.features import unit_coords
+from histoboost.regress.fitting import fit_coords, spot_weights
+from histoboost.regress.heads.constant import target_of
+from histoboost.regress.joint import to_shares
+from histoboost.regress.layout import abundance_of
+from histoboost.regress.metrics import pearson, share_jsd, share_rmse, spearman
+from histoboost.regress.setup import Setup
+from histoboost.regress.targets import fit_target, to_units
+from histoboost.spots import SpotTable
+
+Array = NDArray[np.float64]
+#: Correlations and errors of a prediction; of the last two less is better.
+SCORES = ("spot_spearman", "type_spearman", "type_pearson", "share_rmse", "share_jsd")
+CONSTANTS = ("mean", "mean-rank")
+
+
+def five_scores(
+    predicted: Sequence[Array], shares: Sequence[Array], held_out: Sequence[SpotTable]
+) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """The scores of `SCORES`, and the correlations of every cell type.
+
+    Parameters
+    ----------
+    predicted, shares : sequence of ndarray of shape (N, T)
+        Predictions whose order counts, and predicted shares, slide by slide.
+    held_out : sequence of SpotTable
+        The truth. Spots without any abundance have no shares and count for the order alone.
+    """
+    true = [abundance_of(table).astype(np.float64) for table in held_out]
+    spots = [spearman(p, t, axis=1) for p, t in zip(predicted, true, strict=True)]
+    by_type = np.mean(
+        [spearman(p, t, axis=0) for p, t in zip(predicted, true, strict=True)], axis=0
+    )
+    with_any = [np.maximum(t, 0).sum(axis=1) > 0 for t in true]
+    true_shares = [to_shares(t[some]) for t, some in zip(true, with_any, strict=True)]
+    guessed = [s[some] for s, some in zip(shares, with_any, strict=True)]
+    linear = np.mean([pearson(s, t) for s, t in zip(guessed, true_shares, strict=True)], axis=0)
+    everywhere = np.concatenate(guessed), np.concatenate(true_shares)
+    values = (
+        float(np.concatenate(spots).mean()),
+        float(by_type.mean()),
+        float(linear.mean()),
+        share_rmse(*everywhere),
+        share_jsd(*everywhere),
+    )
+    types = {
+        name: {"spearman": float(rank), "pearson": float(value)}
+        for name, rank, value in zip(held_out[0].cell_types, by_type, linear, strict=True)
+    }
+    return dict(zip(SCORES, values, strict=True)), types
+
+
+def baselines(
+    training: Sequence[SpotTable], held_out: Sequence[SpotTable], setup: Setup
+) -> dict[str, dict[str, float]]:
+    """The five scores of what needs no image: constant profiles, and position alone.
+
+    Parameters
+    ----------
+    training, held_out : sequence of SpotTable
+        The slides of a fold.
+    setup : Setup
+        Says how slides are weighted and held out in inner folds.
+    """
+    known = [abundance_of(table) for table in training]
+    together = np.concatenate(known, dtype=np.float64)
+    weights = np.concatenate(spot_weights([len(part) for part in known], setup.balance))
+    found = {}
+    for name in CONSTANTS:
+        target = fit_target(target_of(name, ""), together)
+        profile = np.average(target.forward(together), axis=0, weights=weights)
+        if name == "mean":  # the constant of least squared error of shares is their mean
+            share = np.average(to_shares(together), axis=0, weights=weights)
+        else:
+            share = to_units(profile[None], "share", target)[0]
+        order = [np.tile(profile, (len(table), 1)) for table in held_out]
+        shares = [np.tile(share, (len(table), 1)) for table in held_out]
+        found[name], _ = five_scores(order, shares, held_out)
+    coords = fit_coords(training, setup)
+    parts = [
+        coords.predict(unit_coords(table.xy).astype(np.float32), table.xy) for table in held_out
+    ]
+    merged = [to_units(part, "none", coords.target) for part in parts]
+    shares = [to_units(part, "share", coords.target) for part in parts]
+    found["coords"], _ = five_scores(merged, shares, held_out)
+    return found
