@@ -13,7 +13,7 @@ from histoboost.finetune.folder import IDENTITY, is_ensemble
 from histoboost.regress.compatibility import featurize_commands
 from histoboost.regress.metrics import spot_spearman, type_spearman
 from histoboost.regress.model import CompositionRegressor
-from histoboost.regress.targets import UNITS
+from histoboost.regress.targets import UNITS, to_units
 
 STORE, DATA, OUTPUT = "STORE", "DATA", "predicted.csv"
 
@@ -50,7 +50,9 @@ def _regressor(folder: Path) -> dict[str, Any]:
     known = model.residuals_
     scores = None
     if known is not None:
-        pairs = list(zip(known.predicted, known.true, strict=True))
+        target = model.predictor_.target
+        merged = [to_units(part, "none", target) for part in known.predicted]
+        pairs = list(zip(merged, known.true, strict=True))
         scores = {
             "spot_spearman": spot_spearman(*map(np.concatenate, zip(*pairs, strict=True))),
             "type_spearman": float(np.mean([type_spearman(*pair) for pair in pairs])),

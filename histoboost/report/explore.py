@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from histoboost import __version__
 from histoboost.io import check_output
 from histoboost.report import statistics
 from histoboost.report.encode import floats, numbers
-from histoboost.report.page import SUFFIXES, write_page
+from histoboost.report.page import SUFFIXES, VERSION, write_page
 from histoboost.report.slides import slide_payload
 from histoboost.report.source import Source, open_source
 from histoboost.spots import SpotTable
@@ -53,7 +52,7 @@ def explore(data: str | Path, output: str | Path, format: str | None = None) -> 
     page = {
         "title": Path(data).name,
         "source": f"{kind} {data}",
-        "made": f"histoboost {__version__}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "made": f"histoboost {VERSION}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "types": list(types),
         "slides": slides,
         "problems": source.problems,

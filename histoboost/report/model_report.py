@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost import __version__
 from histoboost.errors import BadInput, pass_on, warnings_kept
 from histoboost.io import check_output
 from histoboost.report.encode import floats, numbers
-from histoboost.report.page import SUFFIXES, write_page
+from histoboost.report.page import SUFFIXES, VERSION, write_page
 from histoboost.report.slides import slide_payload
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ def report(
     page = {
         "title": f"{Path(model).name} on {Path(store).name}",
         "source": f"{regressor.setup_.model} on {regressor.setup_.features}",
-        "made": f"histoboost {__version__}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "made": f"histoboost {VERSION}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "warnings": heard,
         "types": list(regressor.cell_types_),
         "slides": _slides(opened, evaluation, rest),

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import html
 import json
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from histoboost import __version__
 from histoboost.io import check_output, write_text
 
 #: `unsafe-eval` is for plotly's WebGL traces, which compile their own shader calls.
@@ -22,6 +22,7 @@ _POLICY = (
 )
 
 SUFFIXES = (".html", ".htm")
+VERSION = version("histoboost")
 
 _SHELL = """<!DOCTYPE html>
 <html lang="en">
@@ -77,7 +78,7 @@ def write_page(path: str | Path, *, title: str, kind: str, data: dict[str, Any])
 
     text = _SHELL.format(
         policy=_POLICY,
-        version=__version__,
+        version=VERSION,
         title=html.escape(title),
         style=_asset("page.css"),
         body=_asset(f"{kind}.html"),

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from histoboost import __version__
+from histoboost.report.page import VERSION
 
 if TYPE_CHECKING:
     from histoboost.regress.layout import Layout
@@ -66,7 +66,7 @@ def provenance(
         ("Settings", ", ".join(f"{name} {value}" for name, value in settings.items())),
         ("Trained on", ", ".join(model.training_slides_)),
         ("Store", store),
-        ("histoboost", __version__),
+        ("histoboost", VERSION),
         ("Libraries", versions()),
     ]
 

@@ -36,7 +36,7 @@ def test_a_model_says_what_it_predicts_and_how_to_use_it(store, tmp_path: Path) 
     model = CompositionRegressor("stain-texture@16+coords", "ridge", smooth=0.5)
     model.fit(store, ["S_1", "S_2"], jobs=1).save(tmp_path / "m")
     text, found = shown(tmp_path / "m", tmp_path)
-    assert (found["model"], found["target"]) == ("ridge", "rank")
+    assert (found["model"], found["target"]) == ("ridge", model.target)
     assert found["features"] == "stain-texture@16+coords"
     assert found["settings"]["smooth"] == 0.5
     assert found["cell_types"] == list(store.spots("S_1").cell_types)
