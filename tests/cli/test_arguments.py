@@ -95,7 +95,7 @@ def test_one_or_two_cell_types_go_through_every_command(tmp_path: Path, types: i
     store, model = str(made_store(tmp_path, types)), str(tmp_path / "m")
     few = ("--set", "n_estimators=2", "--jobs", "1")
     for name in ("stack", "lightgbm", "ridge", "kernel", "coords", "mean", "mean-rank"):
-        more = few if name in ("stack", "lightgbm", "coords") else ()
+        more = few if name in ("stack", "lightgbm") else ()
         scores = tmp_path / "scores.json"
         done = run("evaluate", store, "--model", name, *more, "--json", str(scores))
         assert done.exit_code == 0, done.output
