@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from histoboost.regress.heads.base import Array, Arrays, Files, Matrix, Training
-from histoboost.regress.heads.kernel_ridge import FeatureMap, KernelRidge, kernel
+from histoboost.regress.heads.feature_map import FeatureMap, kernel
+from histoboost.regress.heads.kernel_ridge import KernelRidge
 
 #: Training spots at which a kernel model's slopes are taken, to tell its features apart.
 SLOPES_AT = 24
