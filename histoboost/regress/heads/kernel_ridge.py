@@ -21,7 +21,7 @@ from histoboost.regress.heads.feature_map import FeatureMap, fit_map
 
 #: Penalties tried, as multiples of the mean squared length of the (centred) features. A few donors
 #: that differ from each other want the largest.
-PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 1e4)
+PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3)
 #: The penalty where there is nothing to choose it by.
 MIDDLE = 3.0
 #: Share of the features' squares about their mean below which they count as constant.
