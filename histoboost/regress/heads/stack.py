@@ -6,7 +6,7 @@ columns, where it errs on slides it was not trained on (stacked generalisation, 
 
 Of the joint target, one forest learns order and map together: it predicts their sum, each in units
 of its standard deviation, and what it adds to the kernel's sum is shared out between the two. A
-second, smaller forest learns the shares.
+second forest learns the shares.
 """
 
 from __future__ import annotations
@@ -148,19 +148,15 @@ class StackHead:
             )
             return FittedStack(kernel, axes, ())
         options = {**DEFAULTS, **training.options}
-        # Half as many trees with twice the learning rate: shares are few and far between.
-        fewer = MultiTargetLGBM(**options)
-        small = {
-            **options,
-            "n_estimators": max(1, fewer.n_estimators // 2),
-            "learning_rate": 2 * fewer.learning_rate,
-        }
+        if len(training.parts) > 1:
+            # Half as many trees that count twice score the same for the joint target.
+            given = MultiTargetLGBM(**options)
+            options["n_estimators"] = max(1, given.n_estimators // 2)
+            options["learning_rate"] = 2 * given.learning_rate
         components, held_out = [mapped @ axes for mapped in ridge.mapped], ridge.held_out()
         forests = tuple(
-            Forest.fit(training, components, held_out, targets, chosen)
-            for targets, chosen in zip(
-                _targets(len(kernel.intercept), len(training.parts)), (options, small), strict=False
-            )
+            Forest.fit(training, components, held_out, targets, options)
+            for targets in _targets(len(kernel.intercept), len(training.parts))
         )
         return FittedStack(kernel, axes, forests)
 
