@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,8 +17,14 @@ from histoboost.cli.setup_options import features_option, fold_options, setup_fi
 
 
 def _interrupted(options: Mapping[str, Any]) -> str:
-    # Results of a cluster are stored; coverage needs the predictions, which are not.
-    return RESUMES if options["scheduler"] and options["interval"] is None else NOTHING_WRITTEN
+    return RESUMES if _may_resume(**options) else NOTHING_WRITTEN
+
+
+def _may_resume(
+    scheduler: str | None, interval: float | None, predictions: str | None, **_: object
+) -> bool:
+    # Scores of a cluster's folds are kept; predictions, which these options need, are not.
+    return scheduler is not None and interval is None and predictions is None
 
 
 @click.command(cls=Command, interrupted=_interrupted)
@@ -30,6 +37,13 @@ def _interrupted(options: Mapping[str, Any]) -> str:
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     metavar="LEVEL",
     help="Also report the coverage of prediction intervals of this level, in --units.",
+)
+@click.option(
+    "--predictions",
+    type=click.Path(),
+    metavar="FILE",
+    help="Also write the held-out predictions of every fold, in --units, to a .csv or .parquet "
+    "file; with several seeds, those of the first.",
 )
 @units_option("rank")
 @click.option(
@@ -44,6 +58,7 @@ def evaluate(
     seeds: int,
     held_out: list[str] | None,
     interval: float | None,
+    predictions: str | None,
     units: str,
     verbose: bool,
     json_path: str | None,
@@ -55,25 +70,37 @@ def evaluate(
     Example:  histoboost evaluate store.zarr --features "resnet50@*+resnet50@64:ring1"
     """
     from histoboost.cache.store import EmbeddingStore
+    from histoboost.outputs.table import check_table, write_table
     from histoboost.regress.crossval import run_folds
     from histoboost.regress.fold_cache import FoldCache, default_folder
+    from histoboost.regress.held_out import (
+        check_columns,
+        held_out_frame,
+        warn_where_nothing_was_learned,
+    )
     from histoboost.regress.setup import Setup
     from histoboost.regress.slides import labelled_slides
 
     setup = Setup(**setup_fields(**given))
     opened = EmbeddingStore(store, mode="r")
-    cache = FoldCache(default_folder()) if scheduler and interval is None else None
+    spots = labelled_slides(opened, slides)
+    if predictions is not None:
+        check_table(Path(predictions))
+        check_columns(spots[0].cell_types, store)
+    resumes = _may_resume(scheduler, interval, predictions)
+    cache = FoldCache(default_folder()) if resumes else None
     with client_of(scheduler) as client:
         scores = run_folds(
             opened,
             setup,
-            labelled_slides(opened, slides),
+            spots,
             seeds=seeds,
             held_out=held_out,
             jobs=jobs,
             cache=cache,
             client=client,
         )
+    warn_where_nothing_was_learned(scores)
     result = scores.to_json()
     if interval is not None:
         coverage = scores.coverage(interval, units)
@@ -81,6 +108,10 @@ def evaluate(
     print_scores(scores, result)
     if verbose:
         _print_resources(result, len(scores.spots[0].cell_types), jobs)
+    if predictions is not None:
+        table = held_out_frame(scores, units)
+        write_table(Path(predictions), table)
+        echo(f"Wrote {predictions}: {len(table):,} held-out spots, {units}.")
     write_json(json_path, result)
 
 

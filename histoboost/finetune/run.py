@@ -37,6 +37,7 @@ from histoboost.io import write_whole
 from histoboost.progress import Pace, clock
 from histoboost.regress.baselines import baselines
 from histoboost.regress.fitting import warn_if_constant
+from histoboost.regress.held_out import warn_where_nothing_was_learned
 from histoboost.regress.metrics import spot_spearman
 from histoboost.regress.scores import CrossValidation, score_predictions
 from histoboost.regress.setup import Setup
@@ -248,4 +249,6 @@ def score_models(
             baselines=baselines(training, held_out, Setup(seed=settings.seed)),
         )
         folds.append(fold)
-    return CrossValidation(setup, tuple(folds), load_seconds=0.0, seeds=(settings.seed,))
+    scores = CrossValidation(setup, tuple(folds), load_seconds=0.0, seeds=(settings.seed,))
+    warn_where_nothing_was_learned(scores)
+    return scores

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from histoboost.io import write_text, write_whole
+from histoboost.errors import require
+from histoboost.io import check_output, write_text, write_whole
 
 if TYPE_CHECKING:
     from histoboost.regress.predictions import Prediction
@@ -30,8 +31,22 @@ def write_submission(path: Path, predictions: Sequence[Prediction]) -> None:
 
 def write_parquet(path: Path, predictions: Sequence[Prediction]) -> None:
     """Write slide, spot, x, y, the types and their bounds, one row per spot."""
-    table = _rows(predictions)
-    write_whole(path, lambda target: table.to_parquet(target, index=False))
+    write_table(path, _rows(predictions))
+
+
+def check_table(path: Path) -> None:
+    """Refuse, before the work, a file that `write_table` cannot write."""
+    check_output(path, (".csv", ".parquet"))
+    if path.suffix == ".parquet":
+        require(str(path), "pyarrow", "parquet")
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write the columns of a table; in a ``.csv`` numbers keep seven significant digits."""
+    if path.suffix == ".csv":
+        write_text(path, table.to_csv(index=False, float_format="%.7g", lineterminator="\n"))
+    else:
+        write_whole(path, lambda target: table.to_parquet(target, index=False))
 
 
 def _rows(predictions: Sequence[Prediction]) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from histoboost.regress.distribute import folds_on_cluster
 from histoboost.regress.features import FeatureMatrix, assemble
 from histoboost.regress.fold_cache import FoldCache, fold_key
 from histoboost.regress.folds import Fold, make_folds
+from histoboost.regress.held_out import warn_where_nothing_was_learned
 from histoboost.regress.layout import describe
 from histoboost.regress.leakage import warn_of_leakage
 from histoboost.regress.scores import CrossValidation, FoldResult, run_fold
@@ -71,7 +72,11 @@ def cross_validate(
     setup = Setup(features, model, target, **more)
     opened = open_store(store)
     spots = labelled_slides(opened, slides)
-    return run_folds(opened, setup, spots, seeds=seeds, held_out=held_out, jobs=jobs, client=client)
+    scores = run_folds(
+        opened, setup, spots, seeds=seeds, held_out=held_out, jobs=jobs, client=client
+    )
+    warn_where_nothing_was_learned(scores)
+    return scores
 
 
 def run_folds(

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
@@ -53,6 +54,21 @@ def test_evaluate_prints_the_baselines_and_writes_json(store: str, tmp_path: Pat
     written = json.loads(path.read_text())
     assert [fold["held_out"] for fold in written["folds"]] == [["S_1"], ["S_2"]]
     assert 0 <= written["interval"]["coverage"]["mean"] <= 1
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_evaluate_writes_held_out_predictions(store: str, tmp_path: Path, suffix: str) -> None:
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow", reason="pip install 'histoboost[parquet]'")
+    path = tmp_path / f"held_out{suffix}"
+    more = ("--predictions", str(path), "--units", "share", "--model", "ridge", "--seeds", "2")
+    result = run("evaluate", store, *more)
+    assert result.exit_code == 0, result.output
+    assert f"Wrote {path}: 72 held-out spots, share." in result.output
+    table = pd.read_csv(path) if suffix == ".csv" else pd.read_parquet(path)
+    assert list(table) == ["fold", "slide", "spot", "x", "y", "a", "b", "c", "d"]
+    assert list(table.fold) == list(table.slide) == ["S_1"] * 36 + ["S_2"] * 36
+    np.testing.assert_allclose(table[["a", "b", "c", "d"]].sum(axis=1), 1, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +142,8 @@ def test_train_and_predict_write_a_submission(store: str, tmp_path: Path) -> Non
         (("evaluate", "STORE", "--model", "lightgbm", "--set", "depth=3"), "'depth': unknown"),
         (("evaluate", "STORE", "--set", "n_estimators"), "is not NAME=NUMBER"),
         (("evaluate", "STORE", "--json", "."), "is a directory"),
+        (("evaluate", "STORE", "--predictions", "x.h5ad"), "give .csv, .parquet"),
+        (("evaluate", "STORE", "--predictions", "nowhere/x.csv"), "no such directory"),
         (("ablate", "STORE", "--features", "mine"), "nothing to compare"),
         (("train", "STORE", "nowhere/model"), "no such directory"),
         (("predict", "STORE", "nomodel", "-o", "x.csv"), "nomodel: no such model"),

@@ -1,0 +1,83 @@
+"""Held-out predictions of a cross-validation: as a table, and where they are worth nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from histoboost.errors import BadInput, warn
+from histoboost.names import check_cell_type_names
+from histoboost.regress.baselines import CONSTANTS
+from histoboost.regress.heads.constant import target_of
+from histoboost.regress.layout import abundance_of
+from histoboost.regress.predictions import Prediction, Predictions
+from histoboost.regress.scores import CrossValidation
+from histoboost.regress.targets import fit_target, to_units
+
+
+def held_out_frame(scores: CrossValidation, units: str = "rank") -> pd.DataFrame:
+    """Predictions of every fold for the slides that it holds out, of the first seed.
+
+    Parameters
+    ----------
+    scores : CrossValidation
+        Of embeddings.
+    units : str
+        See `histoboost.regress.targets.to_units`.
+
+    Returns
+    -------
+    DataFrame
+        One row per spot: fold (what was held out), slide, spot, x, y (pixels), and a column for
+        each cell type.
+
+    Raises
+    ------
+    HistoboostError
+        If folds were kept from an earlier run, which keeps scores and no predictions; if a cell
+        type has the name of another column.
+    """
+    tables = {table.slide: table for table in scores.spots}
+    check_columns(scores.spots[0].cell_types, "held-out predictions")
+    name = target_of(scores.setup.model, scores.setup.target)
+    frames = []
+    for fold in scores.folds:
+        if fold.seed != scores.seeds[0]:
+            continue
+        if not fold.predictions:
+            raise BadInput(
+                f"fold {fold.name}: was kept from an earlier run, without its predictions; "
+                "evaluate it anew"
+            )
+        training = [abundance_of(tables[s]) for s in tables if s not in fold.held_out]
+        target = fit_target(name, np.concatenate(training))
+        frame = Predictions(
+            Prediction(tables[slide], tables[slide].cell_types, to_units(raw, units, target), units)
+            for slide, raw in fold.predictions.items()
+        ).to_frame()
+        frame.insert(0, "fold", fold.group or fold.name)
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+def check_columns(cell_types: Sequence[str], where: object) -> None:
+    """Refuse cell types, of `where`, that the table of held-out predictions cannot name."""
+    check_cell_type_names(cell_types, where)
+    if "fold" in cell_types:
+        raise BadInput(f"{where}: cell type 'fold' needs a column that says the fold; rename it")
+
+
+def warn_where_nothing_was_learned(scores: CrossValidation) -> None:
+    """Name what was held out and is predicted worse, spot by spot, than by a constant profile."""
+    if scores.setup.model in CONSTANTS:
+        return
+    folds = scores.folds[: len(scores.folds) // len(scores.seeds)]
+    for fold, own in zip(folds, scores.by_fold("spot_spearman"), strict=True):
+        best = max(fold.baselines[name]["spot_spearman"] for name in CONSTANTS)
+        if own < best:
+            warn(
+                f"{fold.name}: scores {own:.3f} per spot, a constant profile {best:.3f}; the model "
+                "has learned nothing there that holds for it"
+            )
