@@ -21,6 +21,8 @@ Array = NDArray[np.float64]
 FEW_SPOTS = 3
 #: Spots with less than this share of the mean total count as having that much.
 LEAST_TOTAL = 0.01
+#: Predictions that differ by no more are the same.
+ROUNDING = 1e-6
 
 
 class Joint(NamedTuple):
@@ -95,12 +97,16 @@ def merge(predicted: Joint) -> Array:
     order, on_map = predicted.order, predicted.map
     if len(order) < FEW_SPOTS:
         return order
-    spread = on_map.std(axis=0)
-    standard = (on_map - on_map.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    centred = on_map - on_map.mean(axis=0)
+    varies = np.ptp(on_map, axis=0) > ROUNDING
+    standard = np.divide(centred, on_map.std(axis=0), out=np.zeros_like(centred), where=varies)
     wanted = order.mean(axis=0) + 2.0 * order.std(axis=0).mean() * standard
-    ranking = np.argsort(order, axis=1, kind="stable")
-    sorted_values = np.take_along_axis(wanted, ranking, axis=1)
-    merged: Array = np.empty_like(wanted)
-    fitted = np.stack([isotonic_regression(row).x for row in sorted_values])
-    np.put_along_axis(merged, ranking, fitted, axis=1)
+    merged = np.stack([_in_order(*spot) for spot in zip(wanted, order, strict=True)])
     return np.asarray(merged + 1e-3 * order)
+
+
+def _in_order(wanted: Array, order: Array) -> Array:
+    """The values (T,) nearest to `wanted` that have the order; what is tied there is tied here."""
+    _, level, held = np.unique(order, return_inverse=True, return_counts=True)
+    means = np.bincount(level, wanted) / held
+    return np.asarray(isotonic_regression(means, weights=held).x[level])

@@ -14,7 +14,7 @@ from scipy.special import softmax
 from scipy.stats import rankdata
 
 from histoboost.errors import BadInput, HistoboostWarning
-from histoboost.regress.joint import joint_parts, merge, split, to_joint, to_shares
+from histoboost.regress.joint import ROUNDING, joint_parts, merge, split, to_joint, to_shares
 
 TARGETS = ("joint", "rank", "log", "raw", "share")
 #: The units in which predictions are handed out, each with its smallest and largest value.
@@ -91,11 +91,11 @@ class Target:
         Warns
         -----
         HistoboostWarning
-            If totals differ between training spots and could not be learned: the mean is used.
+            If totals differ between training spots and were not learned: the mean is used.
         """
         if self.name == "joint":
             joint = split(predicted)
-            if self.totals_vary and len(predicted) > 1 and np.ptp(joint.total) == 0.0:
+            if self.totals_vary and len(predicted) > 1 and np.ptp(joint.total) <= ROUNDING:
                 warnings.warn(
                     "abundance: the spots' totals could not be predicted on held-out slides; "
                     "abundances are shares times the mean total of the training spots",
@@ -104,6 +104,13 @@ class Target:
                 )
             return to_shares(joint.share) * self.total * np.exp(joint.total)
         if self.name == "share":
+            if self.totals_vary:
+                warnings.warn(
+                    "abundance: target share learns no totals; abundances are shares times the "
+                    "mean total of the training spots; --target joint learns them",
+                    HistoboostWarning,
+                    stacklevel=3,
+                )
             return to_shares(predicted) * self.total
         if self.name == "rank":
             grid = np.linspace(0, 1, len(self.profile))
@@ -201,6 +208,8 @@ def to_units(predicted: NDArray[np.float64], units: str, target: Target) -> NDAr
         if units == "none":
             return merge(joint)
         predicted = joint.map if units == "rank-slide" else joint.order
+    if units == "share" and target.name == "share":
+        return to_shares(predicted)
     if units == "share":
         return to_shares(target.to_abundance(predicted))
     if units == "rank":
