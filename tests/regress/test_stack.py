@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ import pytest
 from histoboost.errors import HistoboostWarning
 from histoboost.regress.heads.base import Training
 from histoboost.regress.heads.kernel_ridge import PENALTIES, KernelRidge
-from histoboost.regress.heads.stack import SHARE, FittedStack, StackHead
+from histoboost.regress.heads.stack import COMPONENTS, DEFAULTS, SHARE, FittedStack, StackHead
+from histoboost.regress.joint import split, to_joint
+from histoboost.regress.multi_target_lgbm import MultiTargetLGBM
 
 
 def make_training(slides: int = 3, seed: int = 0) -> Training:
@@ -89,3 +93,129 @@ def test_one_training_slide_leaves_the_kernel_alone_and_says_so() -> None:
     np.testing.assert_array_equal(
         loaded.predict(training.blocks[0]), fitted.predict(training.blocks[0])
     )
+
+
+FEW = {"n_estimators": 12}
+
+
+def joint_training(slides: int = 3, **more: Any) -> Training:
+    """The same with abundances of five types, learned jointly."""
+    plain = make_training(slides)
+    mixing = np.random.default_rng(5).normal(size=(4, 5))
+    abundances = [np.exp(target @ mixing) for target in plain.targets]
+    mean_total = float(np.concatenate(abundances).sum(axis=1).mean())
+    targets = [to_joint(abundance, mean_total).columns() for abundance in abundances]
+    parts = [slice(0, 5), slice(5, 10), slice(10, 15), slice(15, 16)]
+    return replace(plain, targets=targets, parts=parts, options=FEW, **more)
+
+
+@pytest.fixture(scope="module")
+def joint_ridge() -> tuple[Training, KernelRidge]:
+    training = joint_training()
+    return training, KernelRidge.fit(training, gaussian=True)
+
+
+def test_penalties_are_those_of_least_error_for_the_part_and_for_each_target(
+    joint_ridge: tuple[Training, KernelRidge],
+) -> None:
+    training, ridge = joint_ridge
+    errors = np.empty((len(PENALTIES), 16))
+    for at in range(len(PENALTIES)):
+        one = np.full(16, at)
+        alone = replace(ridge, common=one, own=one).held_out()
+        errors[at] = np.sum(
+            [np.mean((p - t) ** 2, axis=0) for p, t in zip(alone, training.targets, strict=True)],
+            axis=0,
+        )
+    np.testing.assert_array_equal(ridge.own, errors.argmin(axis=0))
+    for part in training.parts:
+        assert set(ridge.common[part]) == {int(errors[:, part].sum(axis=1).argmin())}
+    assert len(set(ridge.own)) > 2
+
+
+def test_a_joint_kernel_equals_the_mean_of_two_dense_solutions(
+    joint_ridge: tuple[Training, KernelRidge],
+) -> None:
+    training, ridge = joint_ridge
+    new = make_training(1, seed=1).blocks[0]
+    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (*training.blocks, new)]
+    rest, held, y = np.concatenate(unit[:-1]), unit[-1], np.concatenate(training.targets)
+
+    def gauss(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.exp(-((a[:, None] - b[None]) ** 2).sum(-1) / ridge.features.width)
+
+    k, cross = gauss(rest, rest), gauss(held, rest)
+    centred = k - k.mean(0) - k.mean(1)[:, None] + k.mean()
+    across = cross - k.mean(0) - cross.mean(1)[:, None] + k.mean()
+    plain = np.empty((len(new), 16))
+    for target in range(16):
+        each = []
+        for number in (ridge.common[target], ridge.own[target]):
+            damping = PENALTIES[number] * np.trace(centred) / len(k) * np.eye(len(k))
+            dual = np.linalg.solve(centred + damping, y[:, target] - y[:, target].mean())
+            each.append(across @ dual + y[:, target].mean())
+        plain[:, target] = np.mean(each, axis=0)
+    fast = ridge.features.apply(new) @ ridge.weights + ridge.intercept
+    np.testing.assert_allclose(fast, plain, atol=2e-3)
+
+
+def test_one_forest_corrects_order_and_map_and_a_smaller_one_the_shares(
+    joint_ridge: tuple[Training, KernelRidge],
+) -> None:
+    training, ridge = joint_ridge
+    fitted = StackHead().fit(training)
+    new = make_training(1, seed=1).blocks[0]
+    axes, true = ridge.principal_axes(COMPONENTS), split(np.concatenate(training.targets))
+    unseen = split(np.concatenate(ridge.held_out()))
+    scores = np.concatenate(ridge.mapped) @ axes
+    kernel = split(fitted.kernel.predict(new))
+    here = fitted.kernel.features.apply(new) @ axes
+
+    s_r, s_c = (part.std(axis=0) + 1e-9 for part in (true.order, true.map))
+    options = {**DEFAULTS, **FEW, "n_jobs": 1}
+    large = MultiTargetLGBM(**options).fit(
+        np.c_[scores, unseen.order, unseen.map], true.order / s_r + true.map / s_c
+    )
+    wanted = large.predict(np.c_[here, kernel.order, kernel.map])
+    d = (wanted - (kernel.order / s_r + kernel.map / s_c)) / 2
+    small = MultiTargetLGBM(**{**options, "n_estimators": 6, "learning_rate": 0.1})
+    small.fit(np.c_[scores, unseen.share], true.share)
+    shares = (kernel.share + small.predict(np.c_[here, kernel.share])) / 2
+
+    found = split(fitted.predict(new))
+    np.testing.assert_allclose(found.order, kernel.order + s_r * d / 2, atol=1e-6)
+    np.testing.assert_allclose(found.map, kernel.map + s_c * d / 2, atol=1e-6)
+    np.testing.assert_allclose(found.share, shares, atol=1e-6)
+    np.testing.assert_array_equal(found.total, kernel.total)
+
+
+def test_a_joint_stack_survives_its_files_bit_for_bit() -> None:
+    fitted, new = StackHead().fit(joint_training()), make_training(1, seed=1).blocks[0]
+    assert len(fitted.forests) == 2
+    files = fitted.to_files()
+    fields = json.loads(json.dumps(files.fields))
+    loaded = StackHead().load(files._replace(fields=fields))
+    np.testing.assert_array_equal(loaded.predict(new), fitted.predict(new))
+    again = loaded.to_files()
+    assert again.texts == files.texts
+    for name, array in files.arrays.items():
+        np.testing.assert_array_equal(again.arrays[name], array)
+
+
+@pytest.mark.parametrize("name", ["spread", "axes", "weights"])
+def test_parts_of_another_stack_are_refused(name: str) -> None:
+    files = StackHead().fit(joint_training()).to_files()
+    files.arrays[name] = files.arrays[name][:-1]
+    with pytest.raises(ValueError, match="do not fit each other"):
+        StackHead().load(files)
+
+
+def test_totals_that_the_image_does_not_tell_are_their_mean() -> None:
+    training = joint_training()
+    rng = np.random.default_rng(0)
+    for target in training.targets:
+        target[:, -1] = rng.normal(size=len(target))
+    found = split(StackHead().fit(training).predict(make_training(1, seed=1).blocks[0]))
+    mean = np.mean([target[:, -1].mean() for target in training.targets])
+    np.testing.assert_allclose(found.total, mean)
+    assert np.ptp(found.total) == 0
