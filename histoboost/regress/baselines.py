@@ -74,12 +74,14 @@ def baselines(
     known = [abundance_of(table) for table in training]
     together = np.concatenate(known, dtype=np.float64)
     weights = np.concatenate(spot_weights([len(part) for part in known], setup.balance))
+    with_any = weights * (np.maximum(together, 0).sum(axis=1) > 0)  # others have no shares
     found = {}
     for name in CONSTANTS:
         target = fit_target(target_of(name, ""), together)
         profile = np.average(target.forward(together), axis=0, weights=weights)
         if name == "mean":  # the constant of least squared error of shares is their mean
-            share = np.average(to_shares(together), axis=0, weights=weights)
+            counted = with_any if with_any.any() else weights
+            share = np.average(to_shares(together), axis=0, weights=counted)
         else:
             share = to_units(profile[None], "share", target)[0]
         order = [np.tile(profile, (len(table), 1)) for table in held_out]

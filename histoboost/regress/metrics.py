@@ -85,6 +85,8 @@ def type_spearman(predicted: ArrayLike, true: ArrayLike) -> float:
 def pearson(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
     """Pearson correlation (T,) of the columns of `a` and `b`, (N, T); 0 where one is constant."""
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if not len(first):
+        return np.zeros(first.shape[1])
     x, y = first - first.mean(axis=0), second - second.mean(axis=0)
     # Rounding makes constants of 1e-17; they are constants all the same.
     flat = (np.ptp(first, axis=0) < 1e-12) | (np.ptp(second, axis=0) < 1e-12)

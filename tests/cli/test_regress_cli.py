@@ -37,6 +37,31 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, list(arguments))
 
 
+def test_evaluate_prints_and_writes_five_scores_of_folds_and_baselines(
+    store: str, tmp_path: Path
+) -> None:
+    path, features = tmp_path / "scores.json", ("--features", "mine", "--model", "ridge")
+    result = run("evaluate", store, *features, "--json", str(path))
+    assert result.exit_code == 0, result.output
+    written = json.loads(path.read_text())
+    rows = {line.split()[0]: line.split() for line in result.output.splitlines() if line.split()}
+    scores = ["spot_spearman", "type_spearman", "type_pearson", "share_rmse", "share_jsd"]
+    expected = {fold["name"]: fold for fold in written["folds"]}
+    for fold in written["folds"]:
+        assert set(fold["baselines"]) == {"mean", "mean-rank", "coords"}
+        for baseline in fold["baselines"].values():
+            assert list(baseline) == scores
+    baselines = written["baselines"]
+    for name in ("mean-rank", "coords"):
+        expected[name] = baselines[name]
+    for name, values in expected.items():
+        printed = [float(number) for number in rows[name][-5:]]
+        np.testing.assert_allclose(printed, [values[score] for score in scores], atol=6e-4)
+    for score in scores:
+        each = [fold[score] for fold in written["folds"]]
+        assert written["mean"][score] == pytest.approx(np.mean(each))
+
+
 def test_evaluate_prints_the_baselines_and_writes_json(store: str, tmp_path: Path) -> None:
     path = tmp_path / "scores.json"
     common = ("--model", "ridge", "--interval", "0.8", "--verbose", "--json", str(path))

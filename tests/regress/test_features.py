@@ -14,14 +14,17 @@ from hypothesis import strategies as st
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.regress.expression import parse_features, resolve
-from histoboost.regress.neighbors import ring_mean
+from histoboost.regress.neighbors import area_mean, ring_mean
 from histoboost.spots import SpotTable
 
 from .conftest import add_embedding, fill_store, layout_of, matrix_of
 
 NAMES = st.sampled_from(["resnet50@64", "a", "net_v2@*", "mine-1.x", "ring1"])
 PLAIN = st.one_of(
-    NAMES, st.just("coords"), st.builds("{}:ring{}".format, NAMES, st.integers(1, 99))
+    NAMES,
+    st.just("coords"),
+    st.builds("{}:ring{}".format, NAMES, st.integers(1, 99)),
+    st.builds("{}:area{}".format, NAMES, st.integers(1, 100)),
 )
 PCA = st.builds(
     lambda k, inner: f"pca:{k}({'+'.join(inner)})",
@@ -38,7 +41,7 @@ def test_what_is_parsed_prints_as_it_was_written(terms: list[str]) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.text(alphabet="ab@:ring12(pca)+ *coords", max_size=20))
+@given(st.text(alphabet="ab@:ringe12(pca)+ *coords", max_size=20))
 def test_any_text_is_parsed_or_refused_in_one_line(spec: str) -> None:
     refused = ""
     try:
@@ -55,7 +58,14 @@ def test_any_text_is_parsed_or_refused_in_one_line(spec: str) -> None:
         ("a++b", "a term is empty"),
         ("a:ring0", "cannot read 'a:ring0'"),
         ("a:rings", "cannot read"),
+        ("a:area0", "cannot read 'a:area0'; write NAME, NAME:ring1, NAME:area10"),
+        ("a:area101", "cannot read 'a:area101'"),
+        ("a:area", "cannot read"),
+        ("a:area10:ring1", "cannot read"),
         ("coords:ring1", "no neighbourhood"),
+        ("coords:area10", "coords has no neighbourhood; write coords"),
+        ("default:ring1", "default has no neighbourhood; write default"),
+        ("default:area10", "default has no neighbourhood"),
         ("pca:4(a", "parentheses do not match"),
         ("pca:4(pca:2(a))", "pca inside pca"),
         ("pca:0(a)", "cannot read"),
@@ -72,6 +82,44 @@ def test_globs_are_resolved_in_natural_order_and_each_term_enters_once() -> None
     found = resolve(terms, ["net@128", "net@64"], "store")
     expected = ["net@64", "net@128", "coords", "net@64:ring1", "net@128:ring1"]
     assert [str(term) for term in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("known", "areas_of"),
+    [
+        (["net@64", "net@128"], ["net@64", "net@128"]),
+        (["net@64.features.3.std", "net@64.features.13"], ["net@64.features.13"]),
+        (["net@64.features.1.std"], []),
+    ],
+    ids=["last layers", "deep layers", "spreads alone"],
+)
+def test_default_is_every_embedding_and_the_areas_of_those_that_are_means(
+    known: list[str], areas_of: list[str]
+) -> None:
+    plain = [str(term) for term in resolve(parse_features("*"), known, "store")]
+    around = [f"{name}:area{percent}" for percent in (1, 10, 90) for name in areas_of]
+    found = [str(term) for term in resolve(parse_features("default"), known, "store")]
+    assert found == [*plain, *around]
+    again = [str(term) for term in resolve(parse_features("default+*+coords"), known, "store")]
+    assert again == [*found, "coords"]
+
+
+def test_default_needs_an_embedding() -> None:
+    with pytest.raises(HistoboostError, match="there are none"):
+        resolve(parse_features("default"), [], "store")
+
+
+def test_default_and_areas_are_what_the_matrix_holds(store: EmbeddingStore) -> None:
+    matrix = matrix_of(store, ["A", "C"], "default", standardize="none")
+    assert matrix.layout.features == "net@32+net@64+" + "+".join(
+        f"net@{patch}:area{percent}" for percent in (1, 10, 90) for patch in (32, 64)
+    )
+    small, xy = store.read("C", "net@32").astype(np.float32), store.spots("C").xy
+    for term, percent in ((0, 0), (2, 1), (4, 10), (6, 90)):
+        columns = matrix.layout.blocks[term]
+        found = matrix.block(1)[:, columns.start : columns.stop]
+        expected = area_mean(xy, percent)(small) if percent else small
+        np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_an_embedding_that_a_slide_lacks_is_left_out_of_a_glob_and_said(

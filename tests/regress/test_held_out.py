@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from histoboost.cache.store import EmbeddingStore
+from histoboost.regress import baselines
+from histoboost.regress.baselines import five_scores
 from histoboost.regress.crossval import run_fold
 from histoboost.regress.features import FeatureMatrix
+from histoboost.regress.fitting import fit_predictor
 from histoboost.regress.folds import Fold
 from histoboost.regress.heads import MODELS
 from histoboost.regress.setup import Setup
+from histoboost.regress.targets import to_units
+from histoboost.spots import SpotTable
 
 from .conftest import add_embedding, fill_store, matrix_of
 
+Array = NDArray[np.float64]
 FEW = {"n_estimators": 20, "num_leaves": 4}
 FITTED = [
     ("lightgbm", FEW),
@@ -67,6 +75,53 @@ def test_a_held_out_slide_changes_nothing_of_the_model(
     other = FeatureMatrix(values, matrix.layout)
     changed = run_fold(other, Fold((2,), (0, 1)), setup, 1).predictions["C"]
     np.testing.assert_allclose(changed[0], honest[0], rtol=1e-5, atol=1e-7)
+
+
+def with_other_labels(matrix: FeatureMatrix, slide: int) -> FeatureMatrix:
+    """The same features, the abundances of one slide shuffled over its spots and made tenfold."""
+    spots = list(matrix.layout.spots)
+    labels = spots[slide].abundance
+    assert labels is not None
+    shuffled = np.random.default_rng(0).permutation(labels.ravel()).reshape(labels.shape)
+    spots[slide] = replace(spots[slide], abundance=10 * shuffled)
+    return FeatureMatrix(matrix.values, replace(matrix.layout, spots=tuple(spots)))
+
+
+@pytest.mark.parametrize("model", ["stack", "kernel", "coords", "lightgbm"])
+@pytest.mark.parametrize("units", ["none", "rank-slide", "share", "abundance"])
+@pytest.mark.filterwarnings("ignore::histoboost.errors.HistoboostWarning")
+def test_no_output_for_a_held_out_slide_depends_on_its_labels(
+    store: EmbeddingStore, model: str, units: str
+) -> None:
+    options = FEW if model in ("stack", "lightgbm") else {}
+    matrix = matrix_of(store, ["A", "B", "C"], "coords" if model == "coords" else "net@32")
+    setup = Setup("net@32", model, group_by="slide", options=options, smooth=0.2)
+    found = []
+    for each in (matrix, with_other_labels(matrix, 2)):
+        predictor = fit_predictor(each, [0, 1], setup, 1)
+        raw = run_fold(each, Fold((2,), (0, 1)), setup, 1).predictions["C"]
+        found.append(to_units(raw, units, predictor.target))
+    np.testing.assert_array_equal(*found)
+
+
+def test_no_baseline_depends_on_the_labels_of_the_held_out_slide(
+    store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guesses: list[list[Array]] = []
+
+    def kept(order: list[Array], shares: list[Array], held_out: list[SpotTable]) -> Any:
+        guesses.append([*order, *shares])
+        return five_scores(order, shares, held_out)
+
+    monkeypatch.setattr(baselines, "five_scores", kept)
+    matrix = matrix_of(store, ["A", "B", "C"], "net@32")
+    for each in (matrix, with_other_labels(matrix, 2)):
+        spots = each.layout.spots
+        baselines.baselines(spots[:2], spots[2:], Setup())
+    assert len(guesses) == 6
+    for one, other in zip(guesses[:3], guesses[3:], strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert np.ptp(guesses[2][0], axis=0).min() > 0  # position says something, constants nothing
 
 
 def test_standardising_a_slide_looks_at_no_other(tmp_path: Path) -> None:

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import spearmanr
+from scipy.spatial.distance import jensenshannon
+from scipy.stats import pearsonr, spearmanr
 
 from histoboost.errors import HistoboostError
-from histoboost.regress.metrics import spearman, spot_spearman, type_spearman
+from histoboost.regress.baselines import baselines, five_scores
+from histoboost.regress.metrics import (
+    pearson,
+    share_jsd,
+    share_rmse,
+    spearman,
+    spot_spearman,
+    type_spearman,
+)
+from histoboost.regress.setup import Setup
+from histoboost.spots import SpotTable
 
 
 @settings(max_examples=50, deadline=None)
@@ -42,3 +56,85 @@ def test_shapes_and_numbers_are_checked() -> None:
         spot_spearman(np.zeros((2, 3)), np.zeros((3, 2)))
     with pytest.raises(HistoboostError, match="not finite"):
         spot_spearman(np.full((2, 3), np.nan), np.zeros((2, 3)))
+
+
+def shares(seed: int, spots: int = 9, types: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    """Two tables of shares, some of them 0."""
+    rng = np.random.default_rng(seed)
+    values = rng.gamma(0.5, size=(2, spots, types)) * (rng.random((2, spots, types)) < 0.8)
+    values[..., 0] += 1e-3
+    first, second = values / values.sum(axis=2, keepdims=True)
+    return first, second
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_scores_of_shares_equal_scipy(seed: int) -> None:
+    predicted, true = shares(seed)
+    plain = [
+        0.0 if np.ptp(p) == 0 or np.ptp(t) == 0 else pearsonr(p, t).statistic
+        for p, t in zip(predicted.T, true.T, strict=True)
+    ]
+    np.testing.assert_allclose(pearson(predicted, true), plain, atol=1e-9)
+    squares = [jensenshannon(p, t, base=2) ** 2 for p, t in zip(predicted, true, strict=True)]
+    assert share_jsd(predicted, true) == pytest.approx(np.mean(squares), abs=1e-9)
+    rmse = np.sqrt(sum((p - t) ** 2 for p, t in zip(predicted.flat, true.flat, strict=True)) / 54)
+    assert share_rmse(predicted, true) == pytest.approx(rmse)
+
+
+def test_errors_of_shares_lie_between_those_of_equal_and_of_disjoint_spots() -> None:
+    one, other = np.eye(4)[:2], np.eye(4)[2:]
+    assert share_jsd(one, one) == share_rmse(one, one) == 0
+    assert share_jsd(one, other) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.1, 1 / 3])
+def test_a_type_that_is_constant_correlates_with_nothing(level: float) -> None:
+    predicted, true = shares(0)
+    predicted[:, 1] = level
+    true[:, 2] = level
+    assert list(np.flatnonzero(pearson(predicted, true) == 0)) == [1, 2]
+
+
+def test_a_slide_without_any_abundance_is_scored_without_a_warning() -> None:
+    table = SpotTable("S", np.eye(3)[:, :2], ("0", "1", "2"), np.zeros((3, 2)), ("a", "b"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scores, types = five_scores([np.eye(3)[:, :2]], [np.full((3, 2), 0.5)], [table])
+    assert scores["spot_spearman"] == scores["type_pearson"] == 0
+    assert types["a"] == {"spearman": 0.0, "pearson": 0.0}
+
+
+def test_spots_without_any_abundance_count_for_the_order_alone() -> None:
+    predicted, true = shares(3)
+    xy = np.arange(20.0).reshape(10, 2)
+    table = SpotTable(
+        "S", xy, tuple("0123456789"), np.concatenate([true, np.zeros((1, 6))]), tuple("abcdef")
+    )
+    guess = np.concatenate([predicted, predicted[:1]])
+    scores, _ = five_scores([guess], [guess], [table])
+    assert scores["share_rmse"] == pytest.approx(share_rmse(predicted, true), rel=1e-6)
+    assert scores["share_jsd"] == pytest.approx(share_jsd(predicted, true), rel=1e-6)
+    assert scores["type_pearson"] == pytest.approx(pearson(predicted, true).mean(), rel=1e-6)
+    assert scores["spot_spearman"] == pytest.approx(0.9 * spot_spearman(predicted, true))
+
+
+def test_training_spots_without_any_abundance_do_not_blur_the_mean_share() -> None:
+    rng, types = np.random.default_rng(0), tuple("abc")
+
+    def slide(name: str, spots: int, empty: int = 0) -> SpotTable:
+        abundance = rng.gamma([9.0, 1.0, 0.1], size=(spots, 3))
+        abundance[:empty] = 0
+        ids = tuple(map(str, range(spots)))
+        return SpotTable(name, rng.uniform(0, 9, (spots, 2)), ids, abundance, types)
+
+    training, held_out = slide("A", 30, empty=20), [slide("B", 12)]
+    rest = replace(
+        training,
+        xy=training.xy[20:],
+        spot_ids=training.spot_ids[20:],
+        abundance=training.abundance[20:],
+    )
+    one, other = (baselines([table], held_out, Setup())["mean"] for table in (training, rest))
+    assert one["share_rmse"] == pytest.approx(other["share_rmse"])
+    assert one["share_jsd"] == pytest.approx(other["share_jsd"])

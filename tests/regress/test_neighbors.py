@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import shortest_path
 
 from histoboost.errors import HistoboostError
-from histoboost.regress.neighbors import ring_mean, spot_graph
+from histoboost.regress.neighbors import area_mean, ring_mean, spot_graph
 from histoboost.spots import spot_pitch
 
 
@@ -76,7 +76,75 @@ def test_spots_at_one_place_are_neighbours_and_do_not_shrink_the_pitch() -> None
     assert spot_graph(xy)[[0]].sum() == 3
 
 
+def tissue(seed: int, kind: str, rows: int = 12, columns: int = 10) -> NDArray[np.float64]:
+    """Nine tenths of a lattice, a little jittered."""
+    rng = np.random.default_rng(seed)
+    xy = lattice(kind, rows, columns)
+    return (xy + rng.uniform(-1, 1, xy.shape))[rng.random(len(xy)) < 0.9]
+
+
+def plain_area_mean(
+    xy: NDArray[np.float64], percent: int, values: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Mean over all spots within the radius, one spot after the other."""
+    steps = max(1, round(np.sqrt(len(xy) * percent / 100 / np.pi)))
+    radius = (steps + 0.1) * spot_pitch(xy)
+    near = [np.hypot(*(xy - centre).T) <= radius for centre in xy]
+    return np.array([values[each].mean(axis=0, dtype=np.float64) for each in near])
+
+
+SEEDS, KINDS = st.integers(0, 2**32 - 1), st.sampled_from(["hexagonal", "square"])
+
+
+@settings(max_examples=20, deadline=None)
+@given(SEEDS, KINDS, st.integers(1, 60))
+def test_the_mean_over_a_small_area_is_that_over_the_spots_in_it(
+    seed: int, kind: str, percent: int
+) -> None:
+    xy = tissue(seed, kind)
+    values = np.random.default_rng(seed).normal(size=(len(xy), 3)).astype(np.float32)
+    expected = plain_area_mean(xy, percent, values)
+    np.testing.assert_allclose(area_mean(xy, percent)(values), expected, atol=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(SEEDS, st.integers(1, 100), st.integers(1, 400))
+def test_constants_stay_constant_over_areas(seed: int, percent: int, spots: int) -> None:
+    xy = np.random.default_rng(seed).uniform(0, 300, size=(spots, 2))
+    ones = np.ones((spots, 1), np.float32)
+    np.testing.assert_allclose(area_mean(xy, percent)(ones), 1, atol=1e-5)
+
+
+@settings(max_examples=15, deadline=None)
+@given(SEEDS, KINDS, st.sampled_from([1, 10, 90, 100]), st.sampled_from([12, 30]))
+def test_areas_depend_on_neither_the_order_of_spots_nor_the_unit(
+    seed: int, kind: str, percent: int, rows: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    xy = tissue(seed, kind, rows, rows)
+    values = rng.normal(size=(len(xy), 2)).astype(np.float32)
+    found = area_mean(xy, percent)(values)
+    order = rng.permutation(len(xy))
+    np.testing.assert_allclose(
+        area_mean(xy[order], percent)(values[order]), found[order], atol=1e-5
+    )
+    np.testing.assert_allclose(area_mean(xy * 0.25, percent)(values), found, atol=1e-5)
+    np.testing.assert_allclose(area_mean(xy * 3.3, percent)(values), found, atol=1e-5)
+
+
+@pytest.mark.parametrize("percent", [1, 10, 100])
+def test_one_spot_is_its_own_area_and_two_spots_are_each_others(percent: int) -> None:
+    one, two = np.array([[5.0, 5.0]]), np.array([[5.0, 5.0], [9.0, 5.0]])
+    values = np.array([[1.0], [3.0]], np.float32)
+    np.testing.assert_array_equal(area_mean(one, percent)(values[:1]), [[1]])
+    np.testing.assert_array_equal(area_mean(two, percent)(values), [[2], [2]])
+    same = np.array([[5.0, 5.0], [5.0, 5.0]])
+    np.testing.assert_array_equal(area_mean(same, percent)(values), [[2], [2]])
+
+
 def test_coordinates_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(HistoboostError, match="not finite"):
+        area_mean(np.array([[0.0, np.nan], [1.0, 1.0]]), 10)
     with pytest.raises(HistoboostError, match="not finite"):
         spot_graph(np.array([[0.0, np.nan], [1.0, 1.0]]))
     with pytest.raises(HistoboostError, match="1 or more"):
