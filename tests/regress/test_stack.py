@@ -159,7 +159,7 @@ def test_a_joint_kernel_equals_the_mean_of_two_dense_solutions(
     np.testing.assert_allclose(fast, plain, atol=2e-3)
 
 
-def test_one_forest_corrects_order_and_map_and_a_smaller_one_the_shares(
+def test_one_forest_corrects_order_and_map_and_another_the_shares(
     joint_ridge: tuple[Training, KernelRidge],
 ) -> None:
     training, ridge = joint_ridge
@@ -172,15 +172,15 @@ def test_one_forest_corrects_order_and_map_and_a_smaller_one_the_shares(
     here = fitted.kernel.features.apply(new) @ axes
 
     s_r, s_c = (part.std(axis=0) + 1e-9 for part in (true.order, true.map))
-    options = {**DEFAULTS, **FEW, "n_jobs": 1}
-    large = MultiTargetLGBM(**options).fit(
+    options = {**DEFAULTS, "n_estimators": 6, "learning_rate": 0.1, "n_jobs": 1}
+    first = MultiTargetLGBM(**options).fit(
         np.c_[scores, unseen.order, unseen.map], true.order / s_r + true.map / s_c
     )
-    wanted = large.predict(np.c_[here, kernel.order, kernel.map])
+    wanted = first.predict(np.c_[here, kernel.order, kernel.map])
     d = (wanted - (kernel.order / s_r + kernel.map / s_c)) / 2
-    small = MultiTargetLGBM(**{**options, "n_estimators": 6, "learning_rate": 0.1})
-    small.fit(np.c_[scores, unseen.share], true.share)
-    shares = (kernel.share + small.predict(np.c_[here, kernel.share])) / 2
+    second = MultiTargetLGBM(**options)
+    second.fit(np.c_[scores, unseen.share], true.share)
+    shares = (kernel.share + second.predict(np.c_[here, kernel.share])) / 2
 
     found = split(fitted.predict(new))
     np.testing.assert_allclose(found.order, kernel.order + s_r * d / 2, atol=1e-6)
