@@ -103,7 +103,17 @@ def _print_ablation(ablation: Ablation) -> None:
     print_table(["", "per-spot", "difference (95 %)", "per-type", "difference (95 %)"], rows)
     for index, row in enumerate(ablation.rows):
         echo(f"{index + 1:>3}  {row.setup.features}")
+        if index:
+            echo(f"     {_by_fold(ablation, index)}")
     echo(ablation.caution)
+
+
+def _by_fold(ablation: Ablation, index: int) -> str:
+    """The differences of a row, fold by fold, per spot / per type."""
+    spot, by_type = (ablation.difference(index, score).folds for score in COMPARED)
+    names = [fold.name for fold in ablation.rows[0].folds[: len(spot)]]  # of the first seed
+    each = zip(names, spot, by_type, strict=True)
+    return "by fold: " + ", ".join(f"{name} {one:+.3f}/{two:+.3f}" for name, one, two in each)
 
 
 def _difference(difference: Difference) -> str:

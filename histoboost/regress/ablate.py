@@ -38,11 +38,14 @@ class Difference:
     mean : float
         Mean over folds.
     interval : tuple of two floats, or None
-        95 % by Student's t over folds; None with one fold.
+        95 % by the corrected resampled t over folds; None with one fold.
+    folds : tuple of float
+        The difference of each.
     """
 
     mean: float
     interval: tuple[float, float] | None
+    folds: tuple[float, ...]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -59,17 +62,26 @@ class Ablation:
 
     def difference(self, row: int, score: str) -> Difference:
         """`score` of a row less that of the first, fold by fold (seeds averaged)."""
-        return paired_difference(self.rows[row].by_fold(score), self.rows[0].by_fold(score))
+        values, reference = (self.rows[each].by_fold(score) for each in (row, 0))
+        slides = len(self.rows[0].spots)
+        held_out = {fold.held_out for fold in self.rows[0].folds}
+        overlap = np.mean([len(each) / (slides - len(each)) for each in held_out])
+        return paired_difference(values, reference, float(overlap))
 
     @property
     def caution(self) -> str:
         """A plain word on what so many folds can tell."""
         folds = len(self.rows[0].by_fold(SCORES[0]))
-        if folds >= FEW_FOLDS:
-            return f"95 % intervals over {folds} folds."
+        if folds < 2:
+            return "One fold: a single difference, and no interval."
+        few = (
+            f"Only {folds} folds: take a difference seriously where every fold agrees on its sign. "
+            if folds < FEW_FOLDS
+            else ""
+        )
         return (
-            f"Only {folds} folds: the 95 % intervals are wide and rest on normally distributed "
-            "differences; take a difference seriously where every fold agrees on its sign."
+            f"{few}95 % intervals over {folds} folds, widened because folds share training slides "
+            "(corrected resampled t): they speak of slides like these, not of other laboratories."
         )
 
     def to_frame(self) -> pd.DataFrame:
@@ -88,6 +100,8 @@ class Ablation:
                 difference = self.difference(index, score)
                 result[f"delta_{score}"] = difference.mean
                 result[f"delta_{score}_interval"] = difference.interval
+            for fold, first in zip(result["folds"], self.rows[0].folds, strict=True):
+                fold |= {f"delta_{score}": fold[score] - getattr(first, score) for score in SCORES}
             rows.append(result)
         return {"rows": rows, "caution": self.caution}
 
@@ -96,20 +110,33 @@ class Ablation:
         return "\n  ".join(lines + [repr(row) for row in self.rows])
 
 
-def paired_difference(values: NDArray[np.float64], reference: NDArray[np.float64]) -> Difference:
-    """Mean of ``values - reference`` and its 95 % interval by Student's t.
+def paired_difference(
+    values: NDArray[np.float64], reference: NDArray[np.float64], overlap: float
+) -> Difference:
+    """Mean of ``values - reference`` and its 95 % interval by the corrected resampled t.
+
+    The variance of the mean is taken as ``(1 / folds + overlap)`` times that of the differences:
+    models of different folds share training slides, so their differences are correlated, and
+    Student's t alone is too narrow.
 
     Parameters
     ----------
     values, reference : ndarray of shape (folds,)
         Scores of the same folds.
+    overlap : float
+        Held-out slides over training slides; 0 gives Student's paired t.
+
+    References
+    ----------
+    Nadeau and Bengio, Inference for the generalization error. Machine Learning 52, 239-281 (2003).
     """
     differences = np.asarray(values) - np.asarray(reference)
     mean, n = float(differences.mean()), len(differences)
+    folds = tuple(map(float, differences))
     if n < 2:
-        return Difference(mean, None)
-    half = float(student.ppf(0.975, n - 1) * differences.std(ddof=1) / np.sqrt(n))
-    return Difference(mean, (mean - half, mean + half))
+        return Difference(mean, None, folds)
+    half = float(student.ppf(0.975, n - 1) * differences.std(ddof=1) * np.sqrt(1 / n + overlap))
+    return Difference(mean, (mean - half, mean + half), folds)
 
 
 def ablate(

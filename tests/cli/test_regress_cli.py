@@ -129,6 +129,12 @@ def test_ablate_says_that_few_folds_say_little(store: str, tmp_path: Path) -> No
     assert result.exit_code == 0, result.output
     assert "Only 2 folds" in result.output
     rows = json.loads(path.read_text())["rows"]
+    for row in rows[1:]:
+        each = (
+            f"{fold['name']} {fold['delta_spot_spearman']:+.3f}/{fold['delta_type_spearman']:+.3f}"
+            for fold in row["folds"]
+        )
+        assert f"{row['features']}\n     by fold: {', '.join(each)}\n" in result.output
     assert [row["features"] for row in rows] == ["mine+coords", "coords", "mine"]
     assert len(list((tmp_path / "kept").iterdir())) == 6
     assert run("ablate", store, *specs, "--model", "ridge", "--fresh").exit_code == 0

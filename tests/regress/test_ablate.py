@@ -14,6 +14,7 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.regress import crossval
 from histoboost.regress.ablate import ablate, paired_difference
+from histoboost.regress.baselines import SCORES
 from histoboost.regress.fold_cache import FoldCache, default_folder
 from histoboost.regress.setup import Setup
 from histoboost.regress.slides import labelled_slides
@@ -34,11 +35,38 @@ def score(
 
 def test_intervals_are_those_of_the_paired_t_test() -> None:
     a, b = np.random.default_rng(0).normal(size=(2, 6))
-    found = paired_difference(a, b)
+    found = paired_difference(a, b, overlap=0)
     expected = ttest_1samp(a - b, 0).confidence_interval(0.95)
     assert found.mean == pytest.approx((a - b).mean())
     assert found.interval == pytest.approx((expected.low, expected.high))
-    assert paired_difference(a[:1], b[:1]).interval is None
+    assert found.folds == pytest.approx(a - b)
+    assert paired_difference(a[:1], b[:1], overlap=0.5).interval is None
+
+
+def test_folds_that_share_training_slides_widen_the_interval() -> None:
+    a, b = np.random.default_rng(0).normal(size=(2, 3))
+    low, high = paired_difference(a, b, overlap=0).interval
+    wider = paired_difference(a, b, overlap=1 / 2).interval  # one slide of three is held out
+    assert np.ptp(wider) == pytest.approx((high - low) * np.sqrt(1 + 3 / 2))
+    assert np.mean(wider) == pytest.approx((low + high) / 2)
+
+
+def test_the_overlap_is_that_of_held_out_and_training_slides(store: EmbeddingStore) -> None:
+    table = ablate(store, ["net@32", "net@64"], model="ridge", group_by="group")
+    values = [row.by_fold("spot_spearman") for row in table.rows]
+    expected = paired_difference(*values[::-1], overlap=(2 / 1 + 1 / 2) / 2)
+    assert table.difference(1, "spot_spearman") == expected
+
+
+def test_the_difference_of_each_fold_is_told(store: EmbeddingStore) -> None:
+    table = ablate(store, ["net@32", "net@64"], **BY_SLIDE)
+    first, second = table.to_json()["rows"]
+    for name in SCORES:
+        each = [fold[f"delta_{name}"] for fold in second["folds"]]
+        pairs = zip(second["folds"], first["folds"], strict=True)
+        assert each == pytest.approx([mine[name] - theirs[name] for mine, theirs in pairs])
+        assert np.mean(each) == pytest.approx(second[f"delta_{name}"])
+        assert {fold[f"delta_{name}"] for fold in first["folds"]} == {0.0}
 
 
 def test_rows_are_compared_with_the_first(store: EmbeddingStore) -> None:
