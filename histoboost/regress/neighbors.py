@@ -12,8 +12,10 @@ from scipy.spatial import cKDTree
 from histoboost.errors import BadInput
 from histoboost.spots import REACH, spot_pitch
 
-#: Cells that spots are pooled into, along the radius of an area.
-CELLS_PER_RADIUS = 6
+#: Cells that spots are pooled into, along the radius of a large area.
+CELLS_PER_RADIUS = 8
+#: Spot pitches that a cell must be wide for pooling to be worth its rounding.
+LEAST_CELL = 1.5
 
 
 def spot_graph(xy: NDArray[np.float64]) -> sp.csr_array:
@@ -85,8 +87,10 @@ def area_mean(
     """Averages over the disc about every spot whose area is a share of the slide's spots.
 
     The radius is a whole number of spot pitches, at least 1, so that the means do not depend on
-    how finely a section is sampled. Spots are pooled into cells of a sixth of the radius first,
-    and a cell counts where its centroid lies in the disc: the cost does not grow with the radius.
+    how finely a section is sampled. Where it is large, spots are pooled into cells of an eighth of
+    it, so that the cost does not grow with it; a cell on the rim counts by how far its centroid
+    lies within, for whole cells that enter or leave would tell more of the cells than of the
+    tissue.
 
     Parameters
     ----------
@@ -106,20 +110,24 @@ def area_mean(
     reach = max(1, round(np.sqrt(count * percent / 100 / np.pi)))
     radius = (reach + 0.1) * pitch  # jitter must not push the outermost spots out
     side = radius / CELLS_PER_RADIUS
-    cell, centres, held = np.arange(count), xy, np.ones(count)
-    if side >= pitch:
-        square = np.floor(xy / side)
+    cell, centres, held, rim = np.arange(count), xy, np.ones(count), 0.0
+    if side >= LEAST_CELL * pitch:
+        rim = side
+        square = np.floor((xy - xy.min(axis=0)) / side)
         _, found, spots = np.unique(square, axis=0, return_inverse=True, return_counts=True)
         cell, held = found.ravel(), spots.astype(np.float64)
         sums = [np.bincount(cell, xy[:, axis]) / held for axis in (0, 1)]
         centres = np.stack(sums, axis=1)
     pool = sp.csr_array((1 / held[cell], (cell, np.arange(count))), dtype=np.float32)
-    near = cKDTree(xy).query_ball_tree(cKDTree(centres), radius)
-    ends = np.concatenate([[0], np.cumsum([len(cells) for cells in near])])
-    cells = np.concatenate([np.asarray(cells, dtype=np.int64) for cells in near])
+    near = cKDTree(xy).sparse_distance_matrix(
+        cKDTree(centres), radius + rim / 2, output_type="ndarray"
+    )
+    spots, cells, weights = near["i"], near["j"], held[near["j"]]
+    if rim:
+        weights = weights * np.clip((radius - near["v"]) / rim + 0.5, 0.0, 1.0)
     # The centroid of a spot's own cell lies within the disc, so that no disc is empty.
-    weights = held[cells] / np.repeat(np.add.reduceat(held[cells], ends[:-1]), np.diff(ends))
-    spread = sp.csr_array((weights.astype(np.float32), cells, ends), shape=(count, len(held)))
+    weights /= np.bincount(spots, weights, count)[spots]
+    spread = sp.csr_array((weights.astype(np.float32), (spots, cells)), shape=(count, len(held)))
     return lambda values: np.asarray(spread @ (pool @ values))
 
 

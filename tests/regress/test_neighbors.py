@@ -97,7 +97,7 @@ SEEDS, KINDS = st.integers(0, 2**32 - 1), st.sampled_from(["hexagonal", "square"
 
 
 @settings(max_examples=20, deadline=None)
-@given(SEEDS, KINDS, st.integers(1, 60))
+@given(SEEDS, KINDS, st.integers(1, 100))
 def test_the_mean_over_a_small_area_is_that_over_the_spots_in_it(
     seed: int, kind: str, percent: int
 ) -> None:
@@ -105,6 +105,18 @@ def test_the_mean_over_a_small_area_is_that_over_the_spots_in_it(
     values = np.random.default_rng(seed).normal(size=(len(xy), 3)).astype(np.float32)
     expected = plain_area_mean(xy, percent, values)
     np.testing.assert_allclose(area_mean(xy, percent)(values), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("percent", [10, 50, 90, 100])
+@pytest.mark.parametrize("kind", ["hexagonal", "square"])
+def test_the_mean_over_a_large_area_is_close_to_that_over_the_spots_in_it(
+    kind: str, percent: int
+) -> None:
+    xy = tissue(0, kind, 40, 40)
+    waves = np.sin(xy @ np.array([[0.02, 0.002], [0.005, 0.03]])).astype(np.float32)
+    expected = plain_area_mean(xy, percent, waves)
+    error = np.sqrt(np.mean((area_mean(xy, percent)(waves) - expected) ** 2, axis=0))
+    assert (error < 0.2 * expected.std(axis=0)).all()
 
 
 @settings(max_examples=20, deadline=None)
@@ -117,7 +129,7 @@ def test_constants_stay_constant_over_areas(seed: int, percent: int, spots: int)
 
 @settings(max_examples=15, deadline=None)
 @given(SEEDS, KINDS, st.sampled_from([1, 10, 90, 100]), st.sampled_from([12, 30]))
-def test_areas_depend_on_neither_the_order_of_spots_nor_the_unit(
+def test_areas_depend_on_neither_the_order_of_spots_nor_the_unit_nor_the_origin(
     seed: int, kind: str, percent: int, rows: int
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -130,6 +142,7 @@ def test_areas_depend_on_neither_the_order_of_spots_nor_the_unit(
     )
     np.testing.assert_allclose(area_mean(xy * 0.25, percent)(values), found, atol=1e-5)
     np.testing.assert_allclose(area_mean(xy * 3.3, percent)(values), found, atol=1e-5)
+    np.testing.assert_allclose(area_mean(xy + 777, percent)(values), found, atol=1e-5)
 
 
 @pytest.mark.parametrize("percent", [1, 10, 100])
