@@ -10,6 +10,7 @@ import click
 from histoboost.cli.command import Command
 from histoboost.cli.console import echo
 from histoboost.cli.options import CommaList, format_option, units_option
+from histoboost.cli.scores import print_slide_scores
 from histoboost.errors import BadInput, require
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def predict(
 ) -> None:
     """Predict slides of STORE with MODEL and write a table or AnnData.
 
+    Slides with labels are scored.
+
     For a MODEL trained with finetune, give DATA in place of STORE.
 
     \b
@@ -81,10 +84,11 @@ def predict(
             kind = "a fine-tuned model" if end_to_end else "not a fine-tuned model"
             raise BadInput(f"{flag}: {model} is {kind}; omit {flag}")
     if end_to_end:
-        predictions = _predict_images(source, model, slides, units, backbones, format)
+        predictions, known = _predict_images(source, model, slides, units, backbones, format)
     else:
-        predictions = _predict_embeddings(source, model, slides, units, interval)
+        predictions, known = _predict_embeddings(source, model, slides, units, interval)
     write_predictions(Path(output), predictions)
+    print_slide_scores(predictions, known)
     first = 0
     for prediction in predictions:
         last = first + len(prediction.values) - 1
@@ -97,13 +101,14 @@ def predict(
 
 def _predict_embeddings(
     store: str, model_path: str, slides: list[str] | None, units: str, interval: float | None
-) -> Predictions:
+) -> tuple[Predictions, tuple[str, ...]]:
     from histoboost.names import check_cell_type_names
     from histoboost.regress.model import CompositionRegressor
 
     model = CompositionRegressor.load(model_path)
     check_cell_type_names(model.cell_types_, model_path)
-    return model.predict(store, slides, units=units, interval=interval)
+    predictions = model.predict(store, slides, units=units, interval=interval)
+    return predictions, model.training_slides_
 
 
 def _predict_images(
@@ -113,7 +118,7 @@ def _predict_images(
     units: str,
     backbones: list[str] | None,
     format: str | None,
-) -> Predictions:
+) -> tuple[Predictions, tuple[str, ...]]:
     require(f"{model_path}: a fine-tuned model", "torch", "torch")
     from histoboost.featurize.engines.pick import pick_device
     from histoboost.finetune.ensemble import Ensemble
@@ -121,4 +126,5 @@ def _predict_images(
 
     model = Ensemble.load(model_path, backbones or ())
     dataset = open_dataset(data, format)
-    return model.predict(dataset, slides, units=units, device=pick_device("auto"))
+    predictions = model.predict(dataset, slides, units=units, device=pick_device("auto"))
+    return predictions, model.training_slides

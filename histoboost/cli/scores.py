@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from histoboost.cli.console import echo, print_table
 
 if TYPE_CHECKING:
+    from histoboost.regress.predictions import Prediction
     from histoboost.regress.scores import CrossValidation
 
 
 #: Headings of the five scores.
 HEADINGS = ("per-spot", "per-type", "Pearson", "RMSE", "JSD")
+LEGEND = (
+    "per-spot, per-type: Spearman; Pearson, RMSE and JSD: of shares (of the last two, less is "
+    "better)."
+)
 
 
 def print_scores(scores: CrossValidation, result: dict[str, Any]) -> None:
@@ -31,14 +37,25 @@ def print_scores(scores: CrossValidation, result: dict[str, Any]) -> None:
         result["baselines"].items(), key=lambda item: float(item[1]["spot_spearman"])
     )
     gain = result["mean"]["spot_spearman"] - baseline["spot_spearman"]
-    echo(
-        "per-spot, per-type: Spearman; Pearson, RMSE and JSD: of shares (of the last two, less is "
-        "better)."
-    )
+    echo(LEGEND)
     echo(f"{gain:+.3f} per spot against the best baseline, {best} (coords: position alone).")
     if "interval" in result:
         held = result["interval"]
         echo(f"Prediction intervals of {held['level']:.0%} cover {held['coverage']['mean']:.1%}.")
+
+
+def print_slide_scores(predictions: Iterable[Prediction], trained_on: Collection[str]) -> None:
+    """Print the scores of slides with labels, if there are any, and which ones are no test."""
+    rows = []
+    for one in predictions:
+        if one.scores is not None:
+            known = "trained on" if one.slide in trained_on else ""
+            rows.append([one.slide, *map(_number, one.scores.values()), known])
+        elif one.spots.labelled:
+            echo(f"{one.slide}: not scored, because its labels are of other cell types.")
+    if rows:
+        print_table(["slide", *HEADINGS, ""], rows)
+        echo(LEGEND)
 
 
 def _number(value: float) -> str:

@@ -28,6 +28,7 @@ from histoboost.finetune.spot_patches import Pixels, SpotPatches, load_pixels
 from histoboost.finetune.target import LearnedTarget
 from histoboost.finetune.train import Epoch, predict
 from histoboost.names import check_cell_type_names
+from histoboost.regress.baselines import slide_scores
 from histoboost.regress.compatibility import warn_of_training_slides
 from histoboost.regress.fitting import warn_if_constant
 from histoboost.regress.predictions import Prediction, Predictions
@@ -172,7 +173,8 @@ class Ensemble:
             if not np.isfinite(values).all():
                 raise BadInput(f"slide {slide.name}: predictions are not finite; train again")
             spots = slide.spot_table(thumbnail(slide.image))
-            predictions.append(Prediction(spots, self.cell_types, values, units))
+            scores = slide_scores(raw, spots, self.cell_types, self.learned.target)
+            predictions.append(Prediction(spots, self.cell_types, values, units, scores=scores))
         return Predictions(predictions)
 
     def outputs(self, slide: Slide, pixels: Pixels) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from histoboost.regress.joint import to_shares
 from histoboost.regress.layout import abundance_of
 from histoboost.regress.metrics import pearson, share_jsd, share_rmse, spearman
 from histoboost.regress.setup import Setup
-from histoboost.regress.targets import fit_target, to_units
+from histoboost.regress.targets import Target, fit_target, to_units
 from histoboost.spots import SpotTable
 
 Array = NDArray[np.float64]
@@ -57,6 +58,35 @@ def five_scores(
         for name, rank, value in zip(held_out[0].cell_types, by_type, linear, strict=True)
     }
     return dict(zip(SCORES, values, strict=True)), types
+
+
+def slide_scores(
+    predicted: Array, table: SpotTable, cell_types: Sequence[str], target: Target
+) -> dict[str, float] | None:
+    """The scores of `SCORES` of one slide.
+
+    Parameters
+    ----------
+    predicted : ndarray of shape (N, `target.width(T)`)
+        As `target` has them.
+    table : SpotTable
+        The slide.
+    cell_types : sequence of str
+        Of the model, T names.
+    target : Target
+        What was learned.
+
+    Returns
+    -------
+    dict or None
+        None where the slide has no labels, or those of other cell types.
+    """
+    if table.abundance is None or set(table.cell_types) != set(cell_types):
+        return None
+    order = [table.cell_types.index(name) for name in cell_types]
+    truth = replace(table, abundance=table.abundance[:, order], cell_types=tuple(cell_types))
+    merged, shares = (to_units(predicted, units, target) for units in ("none", "share"))
+    return five_scores([merged], [shares], [truth])[0]
 
 
 def baselines(

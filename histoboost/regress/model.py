@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import BadInput, HistoboostError
-from histoboost.regress.baselines import CONSTANTS
+from histoboost.regress.baselines import CONSTANTS, slide_scores
 from histoboost.regress.bundle import read_bundle, write_bundle
 from histoboost.regress.compatibility import check_alike, check_present, warn_of_training_slides
 from histoboost.regress.crossval import run_folds
@@ -210,10 +210,12 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
             values = to_units(raw, units, predictor.target)
             if not np.isfinite(values).all():
                 raise BadInput(f"slide {table.slide}: predictions are not finite; train again")
-            bounds: Sequence[NDArray[np.float64] | None] = (None, None)
+            low: NDArray[np.float64] | None = None
+            high: NDArray[np.float64] | None = None
             if interval is not None and self.residuals_ is not None:
-                bounds = self.residuals_.bounds(values, interval, units, predictor.target)
-            found.append(Prediction(table, self.cell_types_, values, units, *bounds))
+                low, high = self.residuals_.bounds(values, interval, units, predictor.target)
+            scores = slide_scores(raw, table, self.cell_types_, predictor.target)
+            found.append(Prediction(table, self.cell_types_, values, units, low, high, scores))
         return Predictions(found)
 
     def importances(self) -> dict[str, float]:

@@ -30,6 +30,8 @@ class Prediction:
         See `histoboost.regress.targets.to_units`.
     low, high : ndarray of shape (N, T), or None
         Bounds of the interval, where one was requested.
+    scores : dict or None
+        The five scores, where the slide is labelled with the same cell types.
     """
 
     spots: SpotTable
@@ -38,6 +40,7 @@ class Prediction:
     units: str
     low: Array | None = None
     high: Array | None = None
+    scores: dict[str, float] | None = None
 
     @property
     def slide(self) -> str:

@@ -115,6 +115,19 @@ def test_what_train_does_for_intervals_is_not_called_evaluating(store: str, tmp_
     assert "evaluate" not in result.output
 
 
+def test_predict_scores_labelled_slides_and_says_which_were_trained_on(
+    store: str, tmp_path: Path
+) -> None:
+    model, output = str(tmp_path / "m"), str(tmp_path / "o.csv")
+    assert run("train", store, model, "--model", "ridge", "--slides", "S_1").exit_code == 0
+    result = run("predict", store, model, "-o", output, "--slides", "S_1,S_2,S_3")
+    assert result.exit_code == 0, result.output
+    rows = {line.split()[0]: line for line in result.stdout.splitlines() if line.startswith("S_")}
+    assert set(rows) == {"S_1", "S_2"}
+    assert rows["S_1"].endswith("trained on")
+    assert len(rows["S_2"].split()) == 6  # the slide and five scores
+
+
 def test_defaults_are_printed(store: str) -> None:
     result = run("evaluate", store, "--model", "ridge")
     assert result.exit_code == 0, result.output

@@ -13,13 +13,14 @@ import pytest
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError, HistoboostWarning
+from histoboost.regress.baselines import SCORES, slide_scores
 from histoboost.regress.crossval import cross_validate, run_folds
 from histoboost.regress.fold_cache import FoldCache
 from histoboost.regress.held_out import check_columns, held_out_frame
 from histoboost.regress.model import CompositionRegressor
 from histoboost.regress.setup import Setup
 from histoboost.regress.slides import labelled_slides
-from histoboost.regress.targets import UNITS
+from histoboost.regress.targets import UNITS, fit_target
 
 from .conftest import TYPES, add_embedding
 
@@ -85,3 +86,25 @@ def test_what_is_predicted_worse_than_by_a_constant_profile_is_named(
     assert said.startswith(
         f"p9 (E): scores {own.spot_spearman:.3f} per spot, a constant profile {best:.3f};"
     )
+
+
+def test_labelled_slides_are_scored_as_the_fold_that_holds_them_out(store: EmbeddingStore) -> None:
+    model = CompositionRegressor("net@32", "ridge").fit(store, ["A", "B"])
+    fold = cross_validate(store, "net@32", "ridge", held_out="C").folds[0]
+    for units in UNITS:  # whatever is handed out
+        [found] = model.predict(store, "C", units=units)
+        assert found.scores == pytest.approx({name: getattr(fold, name) for name in SCORES})
+    assert model.predict(store, "D")[0].scores is None
+
+
+def test_labels_are_compared_by_the_names_of_their_cell_types(store: EmbeddingStore) -> None:
+    table = store.spots("C")
+    assert table.abundance is not None
+    truth = table.abundance.astype(np.float64)
+    turned = replace(table, abundance=table.abundance[:, ::-1], cell_types=TYPES[::-1])
+    target = fit_target("raw", truth)
+    assert slide_scores(truth, turned, TYPES, target) == pytest.approx(
+        {**dict.fromkeys(SCORES, 1.0), "share_rmse": 0.0, "share_jsd": 0.0}, abs=1e-6
+    )
+    others = replace(table, cell_types=("other", *TYPES[1:]))
+    assert slide_scores(truth, others, TYPES, target) is None
