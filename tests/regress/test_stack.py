@@ -159,11 +159,15 @@ def test_a_joint_kernel_equals_the_mean_of_two_dense_solutions(
     np.testing.assert_allclose(fast, plain, atol=2e-3)
 
 
+@pytest.fixture(scope="module")
+def joint_stack() -> FittedStack:
+    return StackHead().fit(joint_training())
+
+
 def test_one_forest_corrects_order_and_map_and_another_the_shares(
-    joint_ridge: tuple[Training, KernelRidge],
+    joint_ridge: tuple[Training, KernelRidge], joint_stack: FittedStack
 ) -> None:
-    training, ridge = joint_ridge
-    fitted = StackHead().fit(training)
+    (training, ridge), fitted = joint_ridge, joint_stack
     new = make_training(1, seed=1).blocks[0]
     axes, true = ridge.principal_axes(COMPONENTS), split(np.concatenate(training.targets))
     unseen = split(np.concatenate(ridge.held_out()))
@@ -189,8 +193,8 @@ def test_one_forest_corrects_order_and_map_and_another_the_shares(
     np.testing.assert_array_equal(found.total, kernel.total)
 
 
-def test_a_joint_stack_survives_its_files_bit_for_bit() -> None:
-    fitted, new = StackHead().fit(joint_training()), make_training(1, seed=1).blocks[0]
+def test_a_joint_stack_survives_its_files_bit_for_bit(joint_stack: FittedStack) -> None:
+    fitted, new = joint_stack, make_training(1, seed=1).blocks[0]
     assert len(fitted.forests) == 2
     files = fitted.to_files()
     fields = json.loads(json.dumps(files.fields))
@@ -203,8 +207,8 @@ def test_a_joint_stack_survives_its_files_bit_for_bit() -> None:
 
 
 @pytest.mark.parametrize("name", ["spread", "axes", "weights"])
-def test_parts_of_another_stack_are_refused(name: str) -> None:
-    files = StackHead().fit(joint_training()).to_files()
+def test_parts_of_another_stack_are_refused(joint_stack: FittedStack, name: str) -> None:
+    files = joint_stack.to_files()
     files.arrays[name] = files.arrays[name][:-1]
     with pytest.raises(ValueError, match="do not fit each other"):
         StackHead().load(files)
