@@ -161,23 +161,13 @@ def _scores(evaluation: Evaluation, setup: Setup) -> dict[str, Any]:
         for slide, values in result.predictions.items()
     }
     return {
-        "scores": {
-            "folds": [
-                {**fold, "baselines": _spot_scores(fold["baselines"])} for fold in found["folds"]
-            ],
-            "mean": found["mean"],
-            "baselines": _spot_scores(found["baselines"]),
-        },
+        "scores": {name: found[name] for name in ("folds", "mean", "baselines")},
         "scored_slides": list(by_type),
         "type_scores": [
             {"mean": float(np.mean(each)), "folds": numbers(each, 4)}
             for each in zip(*by_type.values(), strict=True)
         ],
     }
-
-
-def _spot_scores(baselines: dict[str, dict[str, float]]) -> dict[str, float]:
-    return {name: scores["spot_spearman"] for name, scores in baselines.items()}
 
 
 def _importance(evaluation: Evaluation, model: str) -> dict[str, Any]:

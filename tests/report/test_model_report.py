@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from histoboost.cache.store import EmbeddingStore
 from histoboost.cli import main
 from histoboost.errors import HistoboostError, HistoboostWarning
+from histoboost.regress.baselines import SCORES
 from histoboost.regress.crossval import cross_validate
 from histoboost.regress.metrics import spearman
 from histoboost.regress.model import CompositionRegressor
@@ -57,13 +58,14 @@ def test_scores_are_those_of_cross_validation(data, store_path, model_path):
     )
     for ours, theirs in zip(data["scores"]["folds"], expected.folds, strict=True):
         assert ours["held_out"] == list(theirs.held_out)
-        for score in ("spot_spearman", "type_spearman"):
+        for score in SCORES:
             assert ours[score] == pytest.approx(getattr(theirs, score))
-        assert ours["baselines"] == pytest.approx(
-            {name: scores["spot_spearman"] for name, scores in theirs.baselines.items()}
-        )
-    assert data["scores"]["mean"]["spot_spearman"] == pytest.approx(expected.mean("spot_spearman"))
-    assert data["scores"]["baselines"]["mean"] == pytest.approx(expected.baseline("mean"))
+        for name in ("mean", "mean-rank", "coords"):
+            assert ours["baselines"][name] == pytest.approx(theirs.baselines[name])
+    for score in SCORES:
+        assert data["scores"]["mean"][score] == pytest.approx(expected.mean(score))
+        for name, scores in data["scores"]["baselines"].items():
+            assert scores[score] == pytest.approx(expected.baseline(name, score))
 
 
 def test_a_slide_of_the_training_is_predicted_by_a_model_that_never_saw_it(data):

@@ -9,6 +9,7 @@ import pytest
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostWarning
+from histoboost.regress.baselines import SCORES
 from histoboost.regress.model import CompositionRegressor
 from histoboost.regress.targets import fit_target, to_units
 from histoboost.report.model_report import report
@@ -53,6 +54,35 @@ def test_the_rank_on_the_map_is_that_of_the_truth(reported, store_path):
     assert float(re.search(r"truth: rank ([\d.]+),", label)[1]) == pytest.approx(
         written[3, 1], rel=0.005
     )
+
+
+def test_the_table_of_folds_shows_five_scores_of_the_model_and_of_three_baselines(reported):
+    rows = reported.js(
+        "return [...document.querySelectorAll('#folds-table tr')]"
+        ".map((row) => [...row.children].map((cell) => cell.textContent))"
+    )
+    five = ["per-spot Spearman", "per-type Spearman", "per-type Pearson", "RMSE of shares"]
+    assert rows[0] == ["held out", "spots", *five, "JSD of shares", "fit, s"]
+    names = [row[0].split(" (")[0] for row in rows[1:]]
+    assert names == ["S_1", "S_2", "mean", "mean", "mean-rank", "coords"]
+    scores = reported.js("return DATA.scores")
+    found = [*scores["folds"], scores["mean"]]
+    found += [scores["baselines"][name] for name in names[3:]]
+    for row, values in zip(rows[1:], found, strict=True):
+        for cell, score in zip(row[2:7], SCORES, strict=True):
+            assert float(cell.replace("\u2212", "-")) == pytest.approx(values[score], abs=6e-4)
+
+
+def test_the_verdict_names_what_baselines_do_as_well_and_which(reported):
+    folds, said = reported.js("return DATA.scores.folds"), reported.text("#verdict")
+    constants, position = "a constant profile does as well", "position alone does as well"
+    for phrase, names in ((constants, ("mean", "mean-rank")), (position, ("coords",))):
+        behind = [
+            fold["name"]
+            for fold in folds
+            if fold["spot_spearman"] <= max(fold["baselines"][n]["spot_spearman"] for n in names)
+        ]
+        assert (f"On {'; '.join(behind)} {phrase}" in said) == bool(behind)
 
 
 def test_good_news_and_bad_news_have_colours_of_their_own(reported):

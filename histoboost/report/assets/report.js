@@ -104,12 +104,14 @@ const drawMaps = figure(async () => {
   await drawMap("predicted", i, { ...right, link: "truth" });
 });
 
+const FIVE = [["spot_spearman", "per-spot Spearman"], ["type_spearman", "per-type Spearman"], ["type_pearson", "per-type Pearson"],
+  ["share_rmse", "RMSE of shares"], ["share_jsd", "JSD of shares"]];
 const SYMBOLS = ["diamond-open", "square-open", "triangle-up-open", "x-thin-open", "cross-thin-open"];
 const drawFolds = figure(() => {
   const s = DATA.scores;
   const names = s.folds.map((fold) => fold.name);
   const traces = Object.keys(s.baselines).map((name, k) => ({ type: "scatter", mode: "markers", name: `${name} (baseline)`, y: names,
-    x: s.folds.map((fold) => fold.baselines[name]), marker: { size: 11, symbol: SYMBOLS[k % SYMBOLS.length], color: css("--soft"), line: { width: 2 } },
+    x: s.folds.map((fold) => fold.baselines[name].spot_spearman), marker: { size: 11, symbol: SYMBOLS[k % SYMBOLS.length], color: css("--soft"), line: { width: 2 } },
     hovertemplate: `${name} %{x:.3f}<extra>%{y}</extra>` }));
   traces.push({ type: "scatter", mode: "markers", name: "this model", y: names, x: s.folds.map((fold) => fold.spot_spearman),
     marker: { size: 15, color: css("--accent") }, hovertemplate: "this model %{x:.3f}<extra>%{y}</extra>" });
@@ -221,22 +223,25 @@ function start() {
   document.title = `${DATA.title} – histoboost report`;
   $("subtitle").textContent = DATA.source.replace(/\+/g, " + "); // where a line may break
   $("footer").textContent = DATA.made;
-  const best = Object.entries(s.baselines).sort((a, b) => b[1] - a[1])[0];
-  const ahead = s.mean.spot_spearman - best[1];
-  tiles($("tiles"), [[score(s.mean.spot_spearman), "per-spot Spearman, held out", true], [score(best[1]), `best baseline (${best[0]})`],
+  const [best, bar] = Object.entries(s.baselines).map(([name, scores]) => [name, scores.spot_spearman]).sort((a, b) => b[1] - a[1])[0];
+  const ahead = s.mean.spot_spearman - bar;
+  tiles($("tiles"), [[score(s.mean.spot_spearman), "per-spot Spearman, held out", true], [score(bar), `best baseline (${best})`],
     [(ahead >= 0 ? "+" : "−") + Math.abs(ahead).toFixed(3), "ahead of it"], [score(s.mean.type_spearman), "per-type Spearman, held out"],
     [String(s.folds.length), `folds, ${count(s.folds.reduce((sum, fold) => sum + fold.n_spots, 0))} spots`]]);
-  const behind = s.folds.filter((fold) => fold.spot_spearman <= Math.max(...Object.values(fold.baselines)));
-  $("verdict").textContent = behind.length
-    ? `On ${behind.map((fold) => fold.name).join("; ")} a constant profile does as well or better: there the model has learned nothing that carries over.`
-    : "Ahead of both constant profiles on every held-out slide.";
-  $("verdict").classList.toggle("good", !behind.length);
+  const behind = (names) => s.folds.filter((fold) => names.some((name) => fold.spot_spearman <= fold.baselines[name].spot_spearman)).map((fold) => fold.name);
+  const useless = behind(["mean", "mean-rank"]);
+  const placed = behind(["coords"]).filter((name) => !useless.includes(name));
+  const verdicts = [];
+  if (useless.length) verdicts.push(`On ${useless.join("; ")} a constant profile does as well or better: there the model has learned nothing that carries over.`);
+  if (placed.length) verdicts.push(`On ${placed.join("; ")} position alone does as well or better: there the image adds nothing to the order of cell types.`);
+  $("verdict").textContent = verdicts.join(" ") || "Ahead of both constant profiles and of position alone on every held-out slide.";
+  $("verdict").classList.toggle("good", !verdicts.length);
   problems($("warnings"), DATA.warnings.map((line) => [line]), "warning");
-  const baselines = Object.keys(s.baselines);
-  table($("folds-table"), ["held out", "spots", "per-spot Spearman", ...baselines, "per-type Spearman", "fit, s"], [
-    ...s.folds.map((fold) => ({ cells: [fold.name, count(fold.n_spots), score(fold.spot_spearman),
-      ...baselines.map((name) => score(fold.baselines[name])), score(fold.type_spearman), fold.fit_seconds.toFixed(1)] })),
-    { className: "mean", cells: ["mean", "", score(s.mean.spot_spearman), ...baselines.map((name) => score(s.baselines[name])), score(s.mean.type_spearman), ""] }]);
+  const five = (scores) => FIVE.map(([key]) => score(scores[key]));
+  table($("folds-table"), ["held out", "spots", ...FIVE.map(([, name]) => name), "fit, s"], [
+    ...s.folds.map((fold) => ({ cells: [fold.name, count(fold.n_spots), ...five(fold), fold.fit_seconds.toFixed(1)] })),
+    { className: "mean", cells: ["mean", "", ...five(s.mean), ""] },
+    ...Object.entries(s.baselines).map(([name, scores]) => ({ cells: [`${name} (baseline)`, "", ...five(scores), ""] }))]);
   choices($("slide"), DATA.slides.map((slide, i) => [i, slide.truth ? slide.name : `${slide.name} (no labels)`]), state.slide,
     (value) => { state.slide = +value; state.mark = null; drawMaps(); });
   choices($("type"), [...TYPES.map((name, t) => [t, name]), [SCORE, "score of every spot"]], state.type, (value) => choose(value, false));
