@@ -24,6 +24,8 @@ from histoboost.regress.heads.feature_map import FeatureMap, fit_map
 PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3)
 #: The penalty where there is nothing to choose it by.
 MIDDLE = 3.0
+#: Squared error on held-out groups, as a share of the mean's, from which on nothing is learned.
+LEAST_GAIN = 0.99
 #: Share of the features' squares about their mean below which they count as constant.
 FLAT = 1e-6
 
@@ -143,7 +145,7 @@ class KernelRidge:
         folds, count = training.inner_folds(), len(total.sum_y)
         rest: list[list[tuple[Array, Array]]] = []
         common = np.full(count, PENALTIES.index(MIDDLE))
-        own, hopeless = common, np.zeros(count, bool)
+        own, hopeless = common, np.ones(count, bool)
         if len(folds) > 1:
             errors, plain = np.zeros((len(PENALTIES), count)), np.zeros(count)
             for held in folds:
@@ -154,14 +156,15 @@ class KernelRidge:
                 for at, (weights, intercept) in enumerate(rest[-1]):
                     predicted = np.concatenate([mapped[i] @ weights for i in held]) + intercept
                     errors[at] += np.mean((predicted - true) ** 2, axis=0)
-            hopeless = errors.min(axis=0) >= plain
+            hopeless = errors.min(axis=0) >= LEAST_GAIN * plain
             for part in training.parts:
                 common[part] = np.argmin(errors[:, part].sum(axis=1))
             own = common if len(training.parts) == 1 else np.argmin(errors, axis=0)
         weights, intercept = _mean_of(total.solve(PENALTIES), common, own)
-        # The totals of spots, last of the joint target, are their mean where nothing predicts them.
+        # Totals, last of the joint target and relative to their mean, stay the mean where nothing
+        # is known to predict them.
         if len(training.parts) > 1 and hopeless[-1]:
-            weights[:, -1], intercept[-1] = 0.0, total.sum_y[-1] / total.weight
+            weights[:, -1] = intercept[-1] = 0.0
         return cls(features, mapped, folds, rest, total, common, own, weights, intercept)
 
     @property
