@@ -13,12 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pandas.testing import assert_frame_equal
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError
 from histoboost.featurize import featurize
 from histoboost.regress.crossval import run_folds
 from histoboost.regress.fold_cache import FoldCache
+from histoboost.regress.held_out import held_out_frame
 from histoboost.regress.model import CompositionRegressor
 from histoboost.regress.scores import CrossValidation
 from histoboost.regress.setup import Setup
@@ -77,6 +79,7 @@ def test_folds_and_models_of_a_cluster_equal_those_of_this_machine(
             expected = run_folds(store, setup, spots, seeds=2)
             found = run_folds(store, setup, spots, seeds=2, client=client, cache=cache)
             assert_same(found, expected)
+            assert_frame_equal(held_out_frame(found), held_out_frame(expected))
         model = CompositionRegressor(model="stack", smooth=0.3, options=options)
         model.fit(store, client=client).save(tmp_path / "there")
         model.fit(store).save(tmp_path / "here")
