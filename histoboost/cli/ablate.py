@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from histoboost.cli.command import NOTHING_WRITTEN, RESUMES, Command
 from histoboost.cli.console import echo, print_table
 from histoboost.cli.json_output import json_option, write_json
 from histoboost.cli.options import client_of
+from histoboost.cli.scores import brief
 from histoboost.cli.setup_options import fold_options, setup_fields, setup_options
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def ablate(
             client=client,
             **setup_fields(**given),
         )
-    _print_ablation(table)
+    _print_ablation(table, [] if leave_one_out else list(features))
     write_json(json_path, table.to_json())
 
 
@@ -86,7 +87,7 @@ def ablate(
 COMPARED = ("spot_spearman", "type_spearman")
 
 
-def _print_ablation(ablation: Ablation) -> None:
+def _print_ablation(ablation: Ablation, given: Sequence[str]) -> None:
     first = ablation.rows[0]
     echo(f"model {first.setup.model}, target {first.setup.target}")
     rows: list[list[str] | None] = []
@@ -102,7 +103,8 @@ def _print_ablation(ablation: Ablation) -> None:
         rows.append([name, spot, "", by_type, ""])
     print_table(["", "per-spot", "difference (95 %)", "per-type", "difference (95 %)"], rows)
     for index, row in enumerate(ablation.rows):
-        echo(f"{index + 1:>3}  {row.setup.features}")
+        name = brief(row.setup.features)
+        echo(f"{index + 1:>3}  {given[index] if given and name != row.setup.features else name}")
         if index:
             echo(f"     {_by_fold(ablation, index)}")
     echo(ablation.caution)

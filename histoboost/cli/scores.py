@@ -20,9 +20,21 @@ LEGEND = (
 )
 
 
+#: Terms of a feature set that are printed; `--json` has all of them.
+MOST_TERMS = 12
+
+
+def brief(features: str) -> str:
+    """A feature-set expression, or how it begins and how many terms it has."""
+    terms = features.split("+")
+    if len(terms) <= MOST_TERMS:
+        return features
+    return f"{'+'.join(terms[:3])}+... ({len(terms)} terms; --json has all)"
+
+
 def print_scores(scores: CrossValidation, result: dict[str, Any]) -> None:
     """Print folds, their mean and the baselines as a table."""
-    echo(f"features  {result['features']}")
+    echo(f"features  {brief(result['features'])}")
     echo(f"model     {result['model']}, target {result['target']}")
     rows: list[list[str] | None] = []
     for fold in scores.folds:
