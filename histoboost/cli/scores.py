@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from histoboost.cli.console import echo, print_table
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 #: Headings of the five scores.
 HEADINGS = ("per-spot", "per-type", "Pearson", "RMSE", "JSD")
 LEGEND = (
-    "per-spot, per-type: Spearman; Pearson, RMSE and JSD: of shares (of the last two, less is "
-    "better)."
+    "per-spot, per-type: Spearman; Pearson, RMSE and JSD (Jensen-Shannon divergence, bits): of "
+    "shares; of the last two, less is better. Totals of spots are not scored."
 )
 
 
@@ -41,19 +41,39 @@ def print_scores(scores: CrossValidation, result: dict[str, Any]) -> None:
         name = fold.name + (f" (seed {fold.seed})" if len(scores.seeds) > 1 else "")
         values = (getattr(fold, score) for score in result["mean"])
         rows.append([name, f"{fold.n_spots:,}", *map(_number, values)])
-    rows += [None, ["mean", "", *map(_number, result["mean"].values())], None]
+    rows += [None, ["mean of folds", "", *map(_number, result["mean"].values())], None]
     for name, baseline in result["baselines"].items():
         rows.append([name, "", *map(_number, baseline.values())])
     print_table(["held out", "spots", *HEADINGS], rows)
-    best, baseline = max(
-        result["baselines"].items(), key=lambda item: float(item[1]["spot_spearman"])
-    )
-    gain = result["mean"]["spot_spearman"] - baseline["spot_spearman"]
     echo(LEGEND)
-    echo(f"{gain:+.3f} per spot against the best baseline, {best} (coords: position alone).")
+    echo(_against_baselines(result))
     if "interval" in result:
         held = result["interval"]
         echo(f"Prediction intervals of {held['level']:.0%} cover {held['coverage']['mean']:.1%}.")
+
+
+def _against_baselines(result: dict[str, Any]) -> str:
+    """How much better than the best of the baselines, per spot and per type."""
+    others = {k: scores for k, scores in result["baselines"].items() if k != result["model"]}
+    parts = []
+    for score, what in (("spot_spearman", "per spot"), ("type_spearman", "per type")):
+        best = max(others, key=lambda name: float(others[name][score]))
+        parts.append(f"{result['mean'][score] - others[best][score]:+.3f} {what} ({best})")
+    line = f"Against the best baseline: {', '.join(parts)}; coords is position alone."
+    coords = others.get("coords")
+    if coords and any(coords[k] >= result["mean"][k] for k in ("spot_spearman", "type_spearman")):
+        line += " Where position does as well, nothing shows that the images tell anything."
+    return line
+
+
+def brief_importances(shares: Mapping[str, float]) -> list[str]:
+    """Lines of the largest shares, and one for all the others."""
+    ranked = sorted(shares.items(), key=lambda item: -item[1])
+    lines = [f"{share:6.1%}  {name}" for name, share in ranked[:MOST_TERMS]]
+    rest = ranked[MOST_TERMS:]
+    if rest:
+        lines.append(f"{sum(share for _, share in rest):6.1%}  {len(rest)} other terms")
+    return lines
 
 
 def print_slide_scores(predictions: Iterable[Prediction], trained_on: Collection[str]) -> None:

@@ -131,7 +131,8 @@ fold_options = in_order(
 features_option = click.option(
     "--features",
     metavar="SPEC",
-    help="Feature-set expression: NAME, NAME:ring1, pca:64(NAME) or coords, joined by +.",
+    help="Feature-set expression: NAME, NAME:ring1 (mean over neighbours), NAME:area10 (mean over "
+    "10 % of the slide), pca:64(NAME), coords or default, joined by +.",
 )
 
 

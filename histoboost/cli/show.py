@@ -9,6 +9,7 @@ import click
 from histoboost.cli.command import Command
 from histoboost.cli.console import echo, print_table
 from histoboost.cli.json_output import json_option, write_json
+from histoboost.cli.scores import brief, brief_importances
 
 
 @click.command(cls=Command)
@@ -26,7 +27,7 @@ def show(model: str, json_path: str | None) -> None:
     types, slides, scores = found["cell_types"], found["training_slides"], found["scores"]
     for name, value in (
         ("model", f"{found['model']}, target {found['target']}"),
-        ("features", found["features"]),
+        ("features", brief(found["features"])),
         ("settings", ", ".join(f"{key} {value}" for key, value in found["settings"].items())),
         (f"{len(types)} cell types", ", ".join(types)),
         (f"{len(slides)} training slides", ", ".join(slides)),
@@ -41,8 +42,8 @@ def show(model: str, json_path: str | None) -> None:
         ),
     ):
         echo(f"{name:<20}{value}")
-    for term, share in found["importances"].items():
-        echo(f"{'relies on':<20}{share:.1%} {term}")
+    for line in brief_importances(found["importances"]):
+        echo(f"{'relies on':<20}{line.strip()}")
     if found["recipes"]:
         echo()
         rows = [

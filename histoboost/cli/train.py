@@ -10,6 +10,7 @@ import click
 from histoboost.cli.command import Command
 from histoboost.cli.console import echo
 from histoboost.cli.options import client_of
+from histoboost.cli.scores import brief, brief_importances
 from histoboost.cli.setup_options import features_option, setup_fields, setup_options
 
 
@@ -48,12 +49,12 @@ def train(
         opened = EmbeddingStore(store, mode="r")
         model.fit(opened, slides, jobs=jobs, intervals=intervals, client=client)
     model.save(model_path)
-    echo(f"features  {model.setup_.features}")
+    echo(f"features  {brief(model.setup_.features)}")
     shares = model.importances()
     if shares:
         of = find_model(model.setup_.model).importance
         echo(f"relies on (share of {of}, over all cell types)")
-    for name, share in shares.items():
-        echo(f"  {share:6.1%}  {name}")
+    for line in brief_importances(shares):
+        echo(f"  {line}")
     types, names = len(model.cell_types_), ", ".join(model.training_slides_)
     echo(f"Wrote {model_path}: {model.setup_.model} for {types} types, from {names}.")

@@ -75,11 +75,11 @@ class FeaturizeSummary:
 
 
 def _without_layers(names: list[str]) -> str:
-    """Names of embeddings, each with the number of deeper layers that lie beside it."""
+    """Names of embeddings, each with the number of earlier layers stored beside it."""
     deep = {name: [n for n in names if n.startswith(f"{name}.")] for name in names}
     nested = {name for below in deep.values() for name in below}
     return ", ".join(
-        name + (f" (and deeper layers: {len(deep[name])})" if deep[name] else "")
+        name + (f" (and {len(deep[name])} earlier layers)" if deep[name] else "")
         for name in names
         if name not in nested
     )

@@ -149,6 +149,13 @@ def fit_target(name: str, abundance: NDArray[Any]) -> Target:
     values = np.asarray(abundance, dtype=np.float64)
     if not np.isfinite(values).all():
         raise BadInput("abundances: some are not finite; remove those spots first")
+    if name in ("joint", "share") and (values < 0).any():
+        warnings.warn(
+            "abundances: some are negative; shares and amounts count them as 0, ranks and maps "
+            "take them as they are",
+            HistoboostWarning,
+            stacklevel=3,
+        )
     floor = LOG_FLOOR * float(np.maximum(values, 0.0).mean())
     profile = np.sort(values, axis=1).mean(axis=0)
     totals = np.maximum(values, 0.0).sum(axis=1)

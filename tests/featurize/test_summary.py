@@ -19,7 +19,7 @@ def test_one_slide_is_not_called_slides():
 def test_deeper_layers_are_counted_beside_their_network():
     names = ["net@32", "net@32.b.3", "net@32.b.1.std", "net@64", "own.2"]
     line = str(summary(embeddings=names, kept=5))
-    assert "net@32 (and deeper layers: 2), net@64, own.2 were complete" in line
+    assert "net@32 (and 2 earlier layers), net@64, own.2 were complete" in line
 
 
 def test_the_rate_counts_what_was_computed_in_this_run():
