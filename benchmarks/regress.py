@@ -38,6 +38,7 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.regress.features import FeatureMatrix, assemble
 from histoboost.regress.folds import Fold, make_folds
 from histoboost.regress.layout import describe
+from histoboost.regress.joint import merge, split
 from histoboost.regress.metrics import spot_spearman, type_spearman
 from histoboost.regress.scores import run_fold
 from histoboost.regress.setup import Setup
@@ -102,7 +103,10 @@ def ours(matrix: FeatureMatrix, setup: Setup) -> dict[str, Any]:
     one = setup.model == "lightgbm"
     chosen = [folds[FOLD]] if one else folds
     results = [run_fold(matrix, fold, setup, jobs=1) for fold in chosen]
-    sampled = results[0 if one else FOLD].predictions[matrix.layout.slides[FOLD]][:, :SAMPLED]
+    predicted = results[0 if one else FOLD].predictions[matrix.layout.slides[FOLD]]
+    if predicted.shape[1] != TYPES:  # the joint target
+        predicted = merge(split(predicted))
+    sampled = predicted[:, :SAMPLED]
     share = len(folds) / len(chosen)
     seconds = {
         "cpu_seconds": (cpu_seconds() - cpu) * share,
@@ -239,7 +243,8 @@ def main() -> None:
         plain = assemble(store, describe(store, labelled_slides(store), "net@*"))
         for model in ("stack", "lightgbm", "kernel", "ridge", "mean-rank"):
             if wanted(f"histoboost {model}"):
-                enter(f"histoboost {model}", ours(plain, Setup("net@*", model)))
+                target = "joint" if model == "stack" else "rank"
+                enter(f"histoboost {model}", ours(plain, Setup("net@*", model, target)))
         for name, make in contestants().items():
             if wanted(name):
                 enter(name, theirs(plain, make))
