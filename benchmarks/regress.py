@@ -37,8 +37,8 @@ from histoboost.cache.recipe import Recipe
 from histoboost.cache.store import EmbeddingStore
 from histoboost.regress.features import FeatureMatrix, assemble
 from histoboost.regress.folds import Fold, make_folds
-from histoboost.regress.layout import describe
 from histoboost.regress.joint import merge, split
+from histoboost.regress.layout import describe
 from histoboost.regress.metrics import spot_spearman, type_spearman
 from histoboost.regress.scores import run_fold
 from histoboost.regress.setup import Setup
