@@ -123,7 +123,7 @@ class Target:
     def to_json(self) -> dict[str, Any]:
         """What `from_json` takes."""
         kept = {"name": self.name, "floor": self.floor, "profile": list(self.profile)}
-        if self.name in ("joint", "share"):  # the others need no way back from shares
+        if self.name in ("joint", "share"):
             kept |= {"total": self.total, "totals_vary": self.totals_vary}
         return kept
 
@@ -157,15 +157,13 @@ def fit_target(name: str, abundance: NDArray[Any]) -> Target:
             stacklevel=3,
         )
     floor = LOG_FLOOR * float(np.maximum(values, 0.0).mean())
-    profile = np.sort(values, axis=1).mean(axis=0)
+    profile = tuple(float(v) for v in np.sort(values, axis=1).mean(axis=0))
+    floor = floor if floor > 0 else 1.0
+    if name not in ("joint", "share"):  # the others need no way back from shares
+        return Target(name, floor, profile)
     totals = np.maximum(values, 0.0).sum(axis=1)
-    return Target(
-        name,
-        floor if floor > 0 else 1.0,
-        tuple(float(v) for v in profile),
-        float(totals.mean()) or 1.0,
-        bool(np.ptp(totals) > 1e-4 * totals.mean()),
-    )
+    mean = float(totals.mean()) or 1.0
+    return Target(name, floor, profile, mean, bool(np.ptp(totals) > 1e-4 * mean))
 
 
 def _check_name(name: str) -> None:

@@ -47,7 +47,7 @@ def test_one_pixel_is_another_recipe(stored, slide):
 def test_a_moved_spot_is_refused(stored, slide):
     moved = slide.xy.copy()
     moved[3] += 0.25
-    with pytest.raises(HistoboostError, match="stored with another table: xy differs"):
+    with pytest.raises(HistoboostError, match="stored with a different spot table: xy differs"):
         featurize(Dataset(Path("x"), (replace(slide, xy=moved),)), stored, **ARGUMENTS)
 
 

@@ -471,7 +471,8 @@ def test_ctrl_c_says_of_a_command_that_keeps_what_it_did_how_to_go_on(
     tmp_path: Path, phantom_h5: Path, monkeypatch: pytest.MonkeyPatch, options: str, where: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    EmbeddingStore("s.zarr").write_spots(SpotTable("S_1", np.zeros((1, 2)), ("a",)))
+    labels = np.ones((1, 1), np.float32)
+    EmbeddingStore("s.zarr").write_spots(SpotTable("S_1", np.zeros((1, 2)), ("a",), labels, ("t",)))
     command = [str(phantom_h5) if word == "PHANTOM" else word for word in options.split()]
     line = interrupted(monkeypatch, where, command)
     assert line.endswith("finished work is kept; run the same command again to resume")
