@@ -29,4 +29,5 @@ for command in "featurize slides.h5 other.zarr --backbone stain-texture --patch 
     said=$(histoboost $command 2>&1) && exit 1
     echo "$said" | grep "pip install 'histoboost\[torch\]'"
 done
-histoboost evaluat 2>&1 | grep "did you mean evaluate"
+said=$(histoboost evaluat 2>&1) && exit 1
+echo "$said" | grep "did you mean evaluate"
