@@ -60,6 +60,15 @@ def five_scores(
     return dict(zip(SCORES, values, strict=True)), types
 
 
+def scores_of(
+    predictions: Sequence[Array], held_out: Sequence[SpotTable], target: Target
+) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """`five_scores` of predictions (N, `target.width(T)`), as `target` has them."""
+    merged = [to_units(one, "none", target) for one in predictions]
+    shares = [to_units(one, "share", target) for one in predictions]
+    return five_scores(merged, shares, held_out)
+
+
 def slide_scores(
     predicted: Array, table: SpotTable, cell_types: Sequence[str], target: Target
 ) -> dict[str, float] | None:
@@ -85,8 +94,7 @@ def slide_scores(
         return None
     order = [table.cell_types.index(name) for name in cell_types]
     truth = replace(table, abundance=table.abundance[:, order], cell_types=tuple(cell_types))
-    merged, shares = (to_units(predicted, units, target) for units in ("none", "share"))
-    return five_scores([merged], [shares], [truth])[0]
+    return scores_of([predicted], [truth], target)[0]
 
 
 def baselines(
@@ -121,7 +129,5 @@ def baselines(
     parts = [
         coords.predict(unit_coords(table.xy).astype(np.float32), table.xy) for table in held_out
     ]
-    merged = [to_units(part, "none", coords.target) for part in parts]
-    shares = [to_units(part, "share", coords.target) for part in parts]
-    found["coords"], _ = five_scores(merged, shares, held_out)
+    found["coords"], _ = scores_of(parts, held_out, coords.target)
     return found

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from histoboost.errors import BadInput
-from histoboost.regress.baselines import CONSTANTS, SCORES, baselines, five_scores
+from histoboost.regress.baselines import CONSTANTS, SCORES, baselines, scores_of
 from histoboost.regress.features import FeatureMatrix
 from histoboost.regress.fitting import Predictor, fit_predictor, warn_if_constant
 from histoboost.regress.folds import Fold
@@ -294,10 +294,7 @@ def score_predictions(
     seed, fit_seconds, predict_seconds, baselines, group
         See `FoldResult`.
     """
-    parts = list(predictions.values())
-    merged = [to_units(part, "none", target) for part in parts]
-    shares = [to_units(part, "share", target) for part in parts]
-    scores, types = five_scores(merged, shares, held_out)
+    scores, types = scores_of(list(predictions.values()), held_out, target)
     return FoldResult(
         held_out=tuple(predictions),
         seed=seed,
