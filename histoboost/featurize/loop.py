@@ -162,11 +162,13 @@ def embed_patches(
     writing: WriterThread,
     clock: Clock,
     advance: Advance,
+    interpolation: str = "bilinear",
 ) -> int:
     """Embed what is missing of one slide, all patch sizes and layers in one pass.
 
     Patches are cut at `xy`, (N, 2), in pixels; `sinks` holds for each patch size in pixels where
-    its embeddings go. Returns the number of patches embedded.
+    its embeddings go. They are resized to `input_px`, where it is given, by `interpolation`.
+    Returns the number of patches embedded.
 
     Raises
     ------
@@ -186,7 +188,7 @@ def embed_patches(
         banded=bands.max_rows < pixels.height,
         mixed=mixed,
     )
-    stream = PatchStream(bands, pixels.height, xy, sinks, input_px)
+    stream = PatchStream(bands, pixels.height, xy, sinks, input_px, interpolation)
     most = BATCH_PIXELS[engine.device.type] // (1 if mixed else 4)
     flat: list[tuple[Work, Tensor]] = []
     done = 0

@@ -19,7 +19,7 @@ from histoboost.featurize.resize import resize_exact
 
 #: What the recipe of an embedding says about the steps of this module.
 BORDER = "symmetric"
-RESIZE = "bilinear-antialias-uint8"
+RESIZE = {name: f"{name}-antialias-uint8" for name in ("bilinear", "bicubic")}
 
 
 def window_starts(xy: NDArray[np.float64], px: int) -> NDArray[np.int64]:
@@ -127,17 +127,17 @@ def rows_needed(
     return np.maximum(first, 0), np.minimum(last, height)
 
 
-def resize(patches: Tensor, px: int | None) -> Tensor:
-    """Antialiased bilinear resize of (B, 3, P, P) uint8 to `px` pixels a side; None leaves them.
+def resize(patches: Tensor, px: int | None, interpolation: str = "bilinear") -> Tensor:
+    """Antialiased resize of (B, 3, P, P) uint8 to `px` pixels a side; None leaves them.
 
-    Rounded to uint8 as torchvision and Pillow do.
+    `interpolation` is ``bilinear`` or ``bicubic``; rounded to uint8 as torchvision does.
     """
     if px is None or patches.shape[-1] == px:
         return patches
     if patches.device.type != "cpu":
-        return resize_exact(patches, px)
+        return resize_exact(patches, px, interpolation)
     return torch.nn.functional.interpolate(
-        patches, size=(px, px), mode="bilinear", antialias=True, align_corners=False
+        patches, size=(px, px), mode=interpolation, antialias=True, align_corners=False
     )
 
 

@@ -41,7 +41,7 @@ def recipe(
         **side.recipe(slide),
         # A network without a size of its own takes the patch as it is.
         "input_px": net.input_px or ("patch" if side.unit == "um" else side.pixels(slide)),
-        "resize": patches.RESIZE,
+        "resize": patches.RESIZE[net.interpolation],
         "border": patches.BORDER,
         "normalisation": {"mean": list(net.mean), "std": list(net.std)},
         "stain": STAIN_RECIPES[stain],

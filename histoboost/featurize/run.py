@@ -224,6 +224,7 @@ class Run:
                 writing,
                 clock,
                 advance,
+                self._net.interpolation,
             )
             for sink in all_sinks:
                 writing.put(sink.publish)

@@ -133,7 +133,7 @@ class PatchStream:
     """Cuts the patches of a slide and resizes them, in batches.
 
     `height` is that of the slide, `xy` the spot centres, (N, 2), `sizes` the sides of all patches
-    that will be asked for; they are resized to `input_px`, unless that is None.
+    that will be asked for; they are resized to `input_px`, unless that is None, by `interpolation`.
     """
 
     def __init__(
@@ -143,8 +143,10 @@ class PatchStream:
         xy: NDArray[np.float64],
         sizes: Iterable[int],
         input_px: int | None,
+        interpolation: str = "bilinear",
     ) -> None:
         self._bands, self._height, self._input_px = bands, height, input_px
+        self._interpolation = interpolation
         self._scratch: dict[int, NDArray[np.uint8]] = {}
         self._starts = {px: patches.window_starts(xy, px) for px in sizes}
         self._rows = {
@@ -183,7 +185,7 @@ class PatchStream:
             cut = patches.crop(
                 rows, starts, px, height=self._height, first_row=top, scratch=scratch
             )
-            yield where[own], patches.resize(cut, self._input_px)
+            yield where[own], patches.resize(cut, self._input_px, self._interpolation)
 
     def _scratch_for(self, px: int, count: int) -> NDArray[np.uint8] | None:
         """Room for `count` patches that the resize reads; none where patches stay as they are."""

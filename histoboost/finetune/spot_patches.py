@@ -79,6 +79,7 @@ class SpotPatches:
         self.device = self._pixels[0].device
         self._patch = settings.patch
         self.input_px = input_px(settings, backbone)
+        self._interpolation = backbone.interpolation
         self._mean, self._std = backbone.mean, backbone.std
         counts = [len(slide.xy) for slide in slides]
         self._slide = np.repeat(np.arange(len(slides)), counts)
@@ -104,7 +105,7 @@ class SpotPatches:
                 starts = self._starts[px][spots[rows]]
                 cut = patches.crop(image, starts, px, height=image.shape[0])
                 where = torch.from_numpy(rows).to(self.device)
-                out[where, index] = patches.resize(cut, self.input_px)
+                out[where, index] = patches.resize(cut, self.input_px, self._interpolation)
         return out
 
     def normalise(self, cropped: Tensor) -> Tensor:

@@ -36,6 +36,8 @@ class Architecture:
         Side of the input; None takes patches in their own size.
     mean, std : tuple of 3 floats
         Normalisation of pixels in 0..1.
+    interpolation : {"bilinear", "bicubic"}
+        How patches are resized to `input_px`, antialiased.
     pretrained : callable or None
         Returns the published weights; None where the network has no weights to learn.
     exportable : bool
@@ -53,6 +55,7 @@ class Architecture:
     pretrained: Callable[[], Mapping[str, Tensor]] | None = None
     exportable: bool = True
     deep: tuple[str, ...] = ()
+    interpolation: str = "bilinear"
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ class Backbone:
     exportable: bool = True
     deep: tuple[str, ...] = ()
     layers: tuple[str, ...] = ("default",)
+    interpolation: str = "bilinear"
 
 
 Build = Callable[[], Architecture]

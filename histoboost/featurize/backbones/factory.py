@@ -134,6 +134,7 @@ def load_backbone(name: str, weights: str = "pretrained", seed: int = 0) -> Back
         tuned_on=tuning.slides,
         exportable=net.exportable,
         deep=net.deep,
+        interpolation=net.interpolation,
     )
 
 
