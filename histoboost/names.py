@@ -19,8 +19,8 @@ _RESERVED = {
 # The feature-set expression gives these a meaning, so a name with one could never be asked for.
 _EXPRESSION = "+:*?[],"
 _SEPARATORS = "/\\"
-# Columns that tables of predictions begin with, and the one that AnnData keeps to itself.
-_COLUMNS = ("slide", "spot", "x", "y", "ID", "_index")
+# Columns of tables of predictions besides the types, and the one that AnnData keeps to itself.
+_COLUMNS = ("slide", "spot", "x", "y", "novelty", "ID", "_index")
 
 
 def check_slide_name(name: str) -> str:
@@ -90,7 +90,7 @@ def check_cell_type_names(names: Sequence[str], where: object) -> None:
     HistoboostError
         If a name is empty, has unprintable characters, begins like a spreadsheet's formula, cannot
         be the name of a file (columns are files in Zarr), is a
-        column of our outputs (slide, spot, x, y, ID), or two names give one column.
+        column of our outputs (slide, spot, x, y, novelty, ID), or two names give one column.
     """
     taken = dict.fromkeys(_COLUMNS, "a column of every table of predictions")
     for name in names:

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from histoboost.io import check_output, write_text
+
+if TYPE_CHECKING:
+    from histoboost.regress.predictions import Prediction
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -58,3 +61,19 @@ def write_json(path: str | None, result: object) -> None:
         return
     check_output(Path(path))
     write_text(Path(path), text)
+
+
+def slide_result(prediction: Prediction, outputs: Sequence[str]) -> dict[str, Any]:
+    """What `predict --json` and `map --json` say of a slide.
+
+    `novelty` is the share of its spots that are unlike the training spots, None where the model
+    cannot tell.
+    """
+    return {
+        "slide": prediction.slide,
+        "spots": len(prediction.spots),
+        "unlike": prediction.unlike,
+        "novelty": prediction.novel_share,
+        "warnings": list(prediction.warnings),
+        "outputs": list(outputs),
+    }

@@ -9,6 +9,7 @@ import click
 
 from histoboost.cli.command import Command
 from histoboost.cli.console import echo
+from histoboost.cli.json_output import json_option, slide_result, write_json
 from histoboost.cli.options import CommaList, format_option, units_option
 from histoboost.cli.scores import print_slide_scores
 from histoboost.errors import BadInput, require
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     "code to run.",
 )
 @format_option
+@json_option("Also write what is to be known of each slide as JSON")
 def predict(
     source: str,
     model: str,
@@ -57,6 +59,7 @@ def predict(
     interval: float | None,
     backbones: list[str] | None,
     format: str | None,
+    json_path: str | None,
 ) -> None:
     """Predict slides of STORE with MODEL and write a table or AnnData.
 
@@ -96,6 +99,7 @@ def predict(
         first = last + 1
     if units == "rank":
         units = "rank within the spot in (0, 1], 1 = highest (or --units abundance)"
+    write_json(json_path, {"slides": [slide_result(each, [output]) for each in predictions]})
     echo(f"Wrote {output}: {first} rows, {len(predictions[0].cell_types)} types, {units}.")
 
 

@@ -42,7 +42,8 @@ def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
         ``.csv``: the challenge's ``ID,<types>``. ``.parquet``: slide, spot, x, y and the types,
         one row per spot. ``.h5ad`` or ``.zarr``: AnnData with the predictions in
         ``obsm["prediction"]``. Bounds of intervals are further columns, in AnnData
-        ``obsm["prediction_lower"]`` and ``obsm["prediction_upper"]``.
+        ``obsm["prediction_lower"]`` and ``obsm["prediction_upper"]``. Novelty is a column of
+        Parquet and of AnnData's ``obs``.
     predictions : sequence of Prediction
         Of one or more slides, by one model.
     """
@@ -55,7 +56,11 @@ def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
         frames = {
             f"prediction{suffix}": (types, values) for suffix, values in _parts(predictions).items()
         }
-        write_anndata(spots_anndata([each.spots for each in predictions], {}, frames), path)
+        adata = spots_anndata([each.spots for each in predictions], {}, frames)
+        novelty = [each.novelty for each in predictions if each.novelty is not None]
+        if novelty:
+            adata.obs["novelty"] = np.concatenate(novelty)
+        write_anndata(adata, path)
 
 
 def _parts(predictions: Sequence[Prediction]) -> dict[str, np.ndarray]:

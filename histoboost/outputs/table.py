@@ -30,7 +30,7 @@ def write_submission(path: Path, predictions: Sequence[Prediction]) -> None:
 
 
 def write_parquet(path: Path, predictions: Sequence[Prediction]) -> None:
-    """Write slide, spot, x, y, the types and their bounds, one row per spot."""
+    """Write slide, spot, x, y, the types, their bounds and novelty, one row per spot."""
     write_table(path, _rows(predictions))
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from histoboost.errors import HistoboostWarning
 from histoboost.regress.budget import one_blas_thread
-from histoboost.regress.expression import COORDS, Term
+from histoboost.regress.expression import COORDS, Term, parse_features
 from histoboost.regress.features import FeatureMatrix, unit_coords
 from histoboost.regress.folds import group_keys
 from histoboost.regress.heads import find_model
@@ -49,6 +49,16 @@ class Predictor:
     def composition(self, values: NDArray[np.float32], xy: Array) -> Array:
         """The same as one prediction (N, T) whose order and map can be scored."""
         return to_units(self.predict(values, xy), "none", self.target)
+
+    def importances(self, features: str) -> dict[str, float]:
+        """Share of each term of `features` in the model; empty where it cannot tell."""
+        shares = self.fitted.importance()
+        if shares is None:
+            return {}
+        names = [str(term) for term in parse_features(features)]
+        ends = np.cumsum([part.width for part in self.reduction.parts])
+        parts = np.split(shares, ends[:-1])
+        return {name: float(part.sum()) for name, part in zip(names, parts, strict=True)}
 
     def to_files(self) -> Files:
         """What the bundle keeps of it."""

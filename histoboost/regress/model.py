@@ -7,27 +7,24 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.errors import BadInput, HistoboostError
-from histoboost.regress.baselines import CONSTANTS, slide_scores
+from histoboost.errors import BadInput, HistoboostError, pass_on, warnings_kept
 from histoboost.regress.bundle import read_bundle, write_bundle
 from histoboost.regress.compatibility import check_alike, check_present, warn_of_training_slides
 from histoboost.regress.crossval import run_folds
 from histoboost.regress.distribute import fit_on_cluster
-from histoboost.regress.expression import parse_features
 from histoboost.regress.features import assemble
-from histoboost.regress.fitting import Predictor, fit_predictor, warn_if_constant
+from histoboost.regress.fitting import Predictor, fit_predictor
 from histoboost.regress.heads.base import Files
 from histoboost.regress.intervals import Residuals
 from histoboost.regress.layout import describe
-from histoboost.regress.predictions import Prediction, Predictions
+from histoboost.regress.of_slide import predict_slide
+from histoboost.regress.predictions import Predictions
+from histoboost.regress.scale import Scale
 from histoboost.regress.setup import Setup
 from histoboost.regress.slides import labelled_slides, named_slides, open_store, unlabelled_slides
-from histoboost.regress.targets import to_units
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -72,6 +69,8 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
         What was learned.
     residuals_ : Residuals or None
         Held-out predictions, where intervals were requested.
+    um_per_px_, pitch_px_, pitch_um_ : float or None
+        Resolution and spot pitch of the training slides, medians; None where not known.
 
     Examples
     --------
@@ -157,6 +156,7 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
         self.cell_types_ = spots[0].cell_types
         self.training_slides_ = layout.slides
         self.recipes_ = layout.recipes
+        self.scale_ = Scale.of(spots)
         return self
 
     def predict(
@@ -193,7 +193,8 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
             requested of a model that was trained without.
         """
         predictor, opened = self._trained(), open_store(store)
-        if interval is not None and self.residuals_ is None:
+        residuals = self.residuals_
+        if interval is not None and residuals is None:
             raise BadInput("interval: the model was trained without; train it with --intervals")
         spots = unlabelled_slides(opened) if slides is None else named_slides(opened, slides)
         names = [table.slide for table in spots]
@@ -202,35 +203,37 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
         check_alike(self.recipes_, layout.recipes)
         warn_of_training_slides(names, self.training_slides_)
         found = []
-        for index, table in enumerate(spots):  # a slide's features depend on no other's
-            matrix = assemble(opened, layout.of_slide(index), self.setup_.standardize)
-            raw = predictor.predict(matrix.values, table.xy)
-            if self.setup_.model not in CONSTANTS:
-                warn_if_constant(to_units(raw, "none", predictor.target), f"slide {table.slide}")
-            values = to_units(raw, units, predictor.target)
-            if not np.isfinite(values).all():
-                raise BadInput(f"slide {table.slide}: predictions are not finite; train again")
-            low: NDArray[np.float64] | None = None
-            high: NDArray[np.float64] | None = None
-            if interval is not None and self.residuals_ is not None:
-                low, high = self.residuals_.bounds(values, interval, units, predictor.target)
-            scores = slide_scores(raw, table, self.cell_types_, predictor.target)
-            found.append(Prediction(table, self.cell_types_, values, units, low, high, scores))
+        for index in range(len(spots)):  # a slide's features depend on no other's
+            with warnings_kept() as heard:
+                matrix = assemble(opened, layout.of_slide(index), self.setup_.standardize)
+                said = predict_slide(
+                    predictor, self.setup_, self.cell_types_, matrix, units, interval, residuals
+                )
+            pass_on(heard)
+            found.append(replace(said, warnings=tuple(heard)))
         return Predictions(found)
+
+    @property
+    def um_per_px_(self) -> float | None:
+        """Micrometres per pixel of the training slides."""
+        return self.scale_.um_per_px
+
+    @property
+    def pitch_px_(self) -> float | None:
+        """Spot pitch of the training slides in pixels."""
+        return self.scale_.pitch_px
+
+    @property
+    def pitch_um_(self) -> float | None:
+        """Spot pitch of the training slides in micrometres."""
+        return self.scale_.pitch_um
 
     def importances(self) -> dict[str, float]:
         """Share of each term of the features in the model; empty where the model cannot tell.
 
         A `pca` term counts as a whole.
         """
-        predictor = self._trained()
-        shares = predictor.fitted.importance()
-        if shares is None:
-            return {}
-        names = [str(term) for term in parse_features(self.setup_.features)]
-        ends = np.cumsum([part.width for part in predictor.reduction.parts])
-        parts = np.split(shares, ends[:-1])
-        return {name: float(part.sum()) for name, part in zip(names, parts, strict=True)}
+        return self._trained().importances(self.setup_.features)
 
     def save(self, folder: str | Path) -> None:
         """Write the bundle: `model.json`, LightGBM's text models and plain arrays.
@@ -248,6 +251,7 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
             "cell_types": list(self.cell_types_),
             "training_slides": list(self.training_slides_),
             "recipes": self.recipes_,
+            **({"scale": scale} if (scale := self.scale_.to_json()) else {}),
             **files.fields,
         }
         write_bundle(Path(folder), files._replace(fields=document))
@@ -282,6 +286,7 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
         model.cell_types_ = tuple(map(str, document["cell_types"]))
         model.training_slides_ = tuple(map(str, document["training_slides"]))
         model.recipes_ = {str(k): dict(v) for k, v in document["recipes"].items()}
+        model.scale_ = Scale.from_json(document.get("scale", {}))  # older models know none
         types = len(model.cell_types_)
         model.predictor_ = Predictor.from_files(files, setup, types)
         width = model.predictor_.target.width(types)

@@ -32,6 +32,13 @@ class Prediction:
         Bounds of the interval, where one was requested.
     scores : dict or None
         The five scores, where the slide is labelled with the same cell types.
+    novelty : ndarray of shape (N,), or None
+        How far each spot is from the training spots: above 1, farther than all but 5 % of the
+        spots of a held-out training slide. None where the model cannot tell.
+    unlike : bool
+        Whether the slide as a whole is unlike the training slides.
+    warnings : tuple of str
+        What was warned of on this slide.
     """
 
     spots: SpotTable
@@ -41,16 +48,24 @@ class Prediction:
     low: Array | None = None
     high: Array | None = None
     scores: dict[str, float] | None = None
+    novelty: Array | None = None
+    unlike: bool = False
+    warnings: tuple[str, ...] = ()
 
     @property
     def slide(self) -> str:
         """Name of the slide."""
         return self.spots.slide
 
+    @property
+    def novel_share(self) -> float | None:
+        """Share of the spots whose novelty is above 1; None where the model cannot tell."""
+        return None if self.novelty is None else float(np.mean(self.novelty > 1))
+
     def to_frame(self) -> pd.DataFrame:
         """One row per spot: slide, spot, x, y (pixels), and a column for each cell type.
 
-        Bounds follow as ``<type>_lower`` and ``<type>_upper``.
+        Bounds follow as ``<type>_lower`` and ``<type>_upper``, then ``novelty`` where it is known.
         """
         table = self.spots
         where = {"slide": table.slide, "spot": table.spot_ids, "x": table.xy[:, 0]}
@@ -59,6 +74,8 @@ class Prediction:
             if values is not None:
                 names = [f"{name}{suffix}" for name in self.cell_types]
                 frames.append(pd.DataFrame(values, columns=names))
+        if self.novelty is not None:
+            frames.append(pd.DataFrame({"novelty": self.novelty}))
         return pd.concat(frames, axis=1)
 
     def __repr__(self) -> str:
