@@ -21,10 +21,14 @@ def _interrupted(options: Mapping[str, Any]) -> str:
 
 
 def _may_resume(
-    scheduler: str | None, interval: float | None, predictions: str | None, **_: object
+    scheduler: str | None,
+    interval: float | None,
+    predictions: str | None,
+    target: str,
+    **_: object,
 ) -> bool:
     # Scores of a cluster's folds are kept; predictions, which these options need, are not.
-    return scheduler is not None and interval is None and predictions is None
+    return scheduler is not None and interval is None and predictions is None and target != "raw"
 
 
 @click.command(cls=Command, interrupted=_interrupted)
@@ -74,6 +78,7 @@ def evaluate(
     from histoboost.regress.crossval import run_folds
     from histoboost.regress.fold_cache import FoldCache, default_folder
     from histoboost.regress.held_out import (
+        abundance_pearson,
         check_columns,
         held_out_frame,
         warn_where_nothing_was_learned,
@@ -87,7 +92,7 @@ def evaluate(
     if predictions is not None:
         check_table(Path(predictions))
         check_columns(spots[0].cell_types, store)
-    resumes = _may_resume(scheduler, interval, predictions)
+    resumes = _may_resume(scheduler, interval, predictions, setup.target)
     cache = FoldCache(default_folder()) if resumes else None
     with client_of(scheduler) as client:
         scores = run_folds(
@@ -105,6 +110,8 @@ def evaluate(
     if interval is not None:
         coverage = scores.coverage(interval, units)
         result["interval"] = {"level": interval, "units": units, "coverage": coverage}
+    if setup.target == "raw":
+        result["abundance_pearson"] = abundance_pearson(scores)
     print_scores(scores, result)
     if verbose:
         _print_resources(result, len(scores.spots[0].cell_types), jobs)

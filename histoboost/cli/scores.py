@@ -47,6 +47,9 @@ def print_scores(scores: CrossValidation, result: dict[str, Any]) -> None:
     print_table(["held out", "spots", *HEADINGS], rows)
     echo(LEGEND)
     echo(_against_baselines(result))
+    if "abundance_pearson" in result:
+        value = _number(result["abundance_pearson"]["mean"])
+        echo(f"Pearson of abundances over all spots of a fold, as HEST-Bench has it: {value}.")
     if "interval" in result:
         held = result["interval"]
         echo(f"Prediction intervals of {held['level']:.0%} cover {held['coverage']['mean']:.1%}.")

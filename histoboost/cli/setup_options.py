@@ -16,7 +16,7 @@ MODELS = ("stack", "lightgbm", "ridge", "kernel", "coords", "mean", "mean-rank")
 
 
 class NumberOption(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
-    """``NAME=NUMBER``, a parameter of LightGBM."""
+    """``NAME=NUMBER``, a parameter of the model."""
 
     name = "NAME=NUMBER"
 
@@ -66,8 +66,9 @@ setup_options = in_order(
         ),
         _choice(
             "--standardize",
-            ("slide", "none"),
-            "Standardise embeddings to mean 0 and variance 1 within each slide.",
+            ("slide", "training", "none"),
+            "Standardise embeddings to mean 0 and variance 1 within each slide, or over all "
+            "training spots.",
         ),
         _choice(
             "--balance",
@@ -95,7 +96,8 @@ setup_options = in_order(
             "options",
             type=NumberOption(),
             multiple=True,
-            help="LightGBM parameter, such as n_estimators=200; repeatable.",
+            help="LightGBM parameter, such as n_estimators=200, or the penalty alpha of ridge; "
+            "repeatable.",
         ),
         click.option(
             "--slides",

@@ -127,7 +127,7 @@ def _fit(
     with one_blas_thread():
         abundances = [abundance_of(table) for table in spots]
         target = fit_target(target_of(setup.model, setup.target), np.concatenate(abundances))
-        reduction = fit_reduction(layout, blocks, setup.seed)
+        reduction = fit_reduction(layout, blocks, setup.seed, setup.standardize == "training")
         training = Training(
             blocks=[reduction.apply(block) for block in blocks],
             targets=[target.forward(abundance) for abundance in abundances],

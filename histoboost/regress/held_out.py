@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from histoboost.names import check_cell_type_names
 from histoboost.regress.baselines import CONSTANTS
 from histoboost.regress.heads.constant import target_of
 from histoboost.regress.layout import abundance_of
+from histoboost.regress.metrics import pearson
 from histoboost.regress.predictions import Prediction, Predictions
 from histoboost.regress.scores import CrossValidation
 from histoboost.regress.targets import fit_target, to_units
@@ -60,6 +62,30 @@ def held_out_frame(scores: CrossValidation, units: str = "rank") -> pd.DataFrame
         frame.insert(0, "fold", fold.group or fold.name)
         frames.append(frame)
     return pd.concat(frames, ignore_index=True)
+
+
+def abundance_pearson(scores: CrossValidation) -> dict[str, Any]:
+    """Pearson correlation of predicted and true abundances over all held-out spots of a fold.
+
+    HEST-Bench's score: per target, then the mean over targets and over folds. For the target
+    ``raw``; 0 where a prediction or the truth is constant.
+
+    Returns
+    -------
+    dict
+        ``mean``; ``folds``, the mean over cell types of every fold; ``types``, the mean over folds
+        of every cell type.
+
+    References
+    ----------
+    Jaume et al., HEST-1k: a dataset for spatial transcriptomics and histology image analysis.
+    NeurIPS 2024. ``train_test_reg`` in ``src/hest/bench/trainer.py`` of mahmoodlab/HEST.
+    """
+    held = scores.residuals()
+    found = [pearson(np.concatenate(fold.predicted), np.concatenate(fold.true)) for fold in held]
+    by_type = dict(zip(scores.spots[0].cell_types, np.mean(found, axis=0).tolist(), strict=True))
+    folds = [float(values.mean()) for values in found]
+    return {"mean": float(np.mean(folds)), "folds": folds, "types": by_type}
 
 
 def check_columns(cell_types: Sequence[str], where: object) -> None:

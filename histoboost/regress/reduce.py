@@ -1,43 +1,56 @@
-"""Principal components of the `pca:K(...)` terms, fitted on the training slides only."""
+"""What is fitted before a head, on the training slides only.
+
+Columns are standardised where that is asked for; `pca:K(...)` terms are replaced by components.
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import eigh
 
 from histoboost.errors import HistoboostWarning
+from histoboost.regress.expression import COORDS
 from histoboost.regress.layout import Block
 
 #: Block power iterations, and extra directions kept meanwhile (Halko, Martinsson, Tropp 2011).
 ITERATIONS = 6
 EXTRA = 16
+#: Rows that are brought to float64 at once.
+CHUNK = 4096
+#: Standard deviation, as a share of the mean, below which a column counts as constant.
+CONSTANT = 1e-6
 
 Matrix = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Columns `start` to `stop` of the matrix: as they are, or as K components of them.
+    """Columns `start` to `stop` of the matrix: as they are, standardised, or K components of them.
 
-    `mean` has the shape (stop - start,) and `axes` (stop - start, K); None where nothing is done.
+    `mean` and `sd` have the shape (stop - start,) and `axes` (stop - start, K); None where nothing
+    is done. Components of standardised columns have the standard deviations in their axes.
     """
 
     start: int
     stop: int
     mean: Matrix | None = None
     axes: Matrix | None = None
+    sd: Matrix | None = None
 
     def apply(self, values: Matrix) -> Matrix:
         """(n, F) to (n, width of this part)."""
         part = values[:, self.start : self.stop]
-        if self.axes is None or self.mean is None:
+        if self.mean is None:
             return part
-        return np.asarray((part - self.mean) @ self.axes, dtype=np.float32)
+        if self.axes is not None:
+            return np.asarray((part - self.mean) @ self.axes, dtype=np.float32)
+        return np.asarray((part - self.mean) / (1 if self.sd is None else self.sd), np.float32)
 
     @property
     def width(self) -> int:
@@ -52,8 +65,8 @@ class Reduction:
     parts: tuple[Part, ...]
 
     def apply(self, values: Matrix) -> Matrix:
-        """(n, F) to (n, G); the array itself where nothing is reduced."""
-        if all(part.axes is None for part in self.parts):
+        """(n, F) to (n, G); the array itself where nothing is done."""
+        if all(part.mean is None for part in self.parts):
             return values
         return np.concatenate([part.apply(values) for part in self.parts], axis=1)
 
@@ -71,6 +84,9 @@ class Reduction:
                 arrays[f"pca_{index:02d}_mean"] = part.mean
                 arrays[f"pca_{index:02d}_axes"] = part.axes
                 components = part.axes.shape[1]
+            elif part.mean is not None and part.sd is not None:
+                arrays[f"standard_{index:02d}_mean"] = part.mean
+                arrays[f"standard_{index:02d}_sd"] = part.sd
             spans.append([part.start, part.stop, components])
         return spans, arrays
 
@@ -82,7 +98,10 @@ class Reduction:
         parts = []
         for index, (start, stop, components) in enumerate(spans):
             if not components:
-                parts.append(Part(int(start), int(stop)))
+                mean, sd = (arrays.get(f"standard_{index:02d}_{name}") for name in ("mean", "sd"))
+                if any(a is not None and a.shape != (stop - start,) for a in (mean, sd)):
+                    raise ValueError(f"term {index} has other columns than it was fitted on")
+                parts.append(Part(int(start), int(stop), mean, sd=sd))
                 continue
             mean, axes = arrays[f"pca_{index:02d}_mean"], arrays[f"pca_{index:02d}_axes"]
             if mean.shape != (stop - start,) or axes.shape != (stop - start, components):
@@ -91,8 +110,21 @@ class Reduction:
         return cls(tuple(parts))
 
 
-def fit_reduction(layout: Sequence[Block], blocks: Sequence[Matrix], seed: int) -> Reduction:
-    """Fit the components on the rows (n, F) of the training slides; `seed` starts the search.
+def fit_reduction(
+    layout: Sequence[Block], blocks: Sequence[Matrix], seed: int, standardize: bool = False
+) -> Reduction:
+    """Fit what is done to the columns on the rows (n, F) of the training slides.
+
+    Parameters
+    ----------
+    layout : sequence of Block
+        Which columns belong to which term.
+    blocks : sequence of ndarray of shape (n, F), float32
+        Training slides.
+    seed : int
+        Starts the search for components.
+    standardize : bool
+        Bring all columns but coordinates to mean 0 and variance 1, before components are taken.
 
     Warns
     -----
@@ -102,10 +134,13 @@ def fit_reduction(layout: Sequence[Block], blocks: Sequence[Matrix], seed: int) 
     parts = []
     for block in layout:
         start, stop, components = block.start, block.stop, block.term.components
+        own = [b[:, start:stop] for b in blocks]
         if not components:
-            parts.append(Part(start, stop))
+            scaled = standardize and block.term.name != COORDS
+            mean, sd = moments(own) if scaled else (None, None)
+            parts.append(Part(start, stop, mean, sd=sd))
             continue
-        mean, axes = principal_axes([b[:, start:stop] for b in blocks], components, seed)
+        mean, axes = principal_axes(own, components, seed, standardize)
         if axes.shape[1] < components:
             warnings.warn(
                 f"pca:{components}: {sum(map(len, blocks))} training spots have {axes.shape[1]} "
@@ -117,25 +152,63 @@ def fit_reduction(layout: Sequence[Block], blocks: Sequence[Matrix], seed: int) 
     return Reduction(tuple(parts))
 
 
-def principal_axes(blocks: Sequence[Matrix], count: int, seed: int) -> tuple[Matrix, Matrix]:
+def moments(blocks: Sequence[Matrix]) -> tuple[Matrix, Matrix]:
+    """Mean and standard deviation (F,) of the columns; 1 for constant columns."""
+    n = sum(map(len, blocks))
+    mean = np.sum([b.sum(0, dtype=np.float64) for b in blocks], axis=0) / n
+    squares = sum(np.square(rows - mean).sum(axis=0) for rows in _in_float64(blocks))
+    sd = np.sqrt(squares / n)
+    sd = np.where(sd > CONSTANT * np.abs(mean), sd, 1.0)
+    return mean.astype(np.float32), sd.astype(np.float32)
+
+
+def principal_axes(
+    blocks: Sequence[Matrix], count: int, seed: int, standardize: bool = False
+) -> tuple[Matrix, Matrix]:
     """Mean (F,) and leading principal axes (F, count) of the rows of `blocks`.
 
     Fewer than `count` where there are fewer rows or columns. Rows are centred on the fly, so that
     no copy of the data is made: scikit-learn's PCA copies all rows into one matrix (17 times the
-    memory at 7,700 rows of 1,280, and one to four times the time).
+    memory at 7,700 rows of 1,280, and one to four times the time). Exact where the scatter matrix
+    costs less than the search for a few of its axes.
+
+    Parameters
+    ----------
+    blocks : sequence of ndarray of shape (n, F), float32
+        Training slides.
+    count : int
+        Components wanted.
+    seed : int
+        Starts the search.
+    standardize : bool
+        Take the components of columns divided by their standard deviation; the axes returned are
+        divided by it once more, so that they apply to columns that are not.
     """
     n, f = sum(map(len, blocks)), blocks[0].shape[1]
-    sums = np.sum([b.sum(0, dtype=np.float64) for b in blocks], axis=0)
-    mean = np.asarray(sums / n, dtype=np.float32)
+    mean, sd = moments(blocks)
+    if not standardize:
+        sd = np.ones_like(sd)
     count = min(count, f, max(n - 1, 1))
+    if f <= 2 * (ITERATIONS + 1) * (count + EXTRA):
+        scatter = sum(rows.T @ rows for rows in _in_float64(blocks, mean, sd))
+        _, vectors = eigh(scatter, subset_by_index=(f - count, f - 1))
+        return mean, np.asarray(vectors[:, ::-1] / sd[:, None], dtype=np.float32)
     start = np.random.default_rng(seed).standard_normal((f, min(count + EXTRA, f)))
     basis = np.asarray(start, dtype=np.float32)
     for _ in range(ITERATIONS):
-        basis = _orthogonal(_covariance_times(blocks, mean, basis))
-    projected = _covariance_times(blocks, mean, basis)
+        basis = _orthogonal(_covariance_times(blocks, mean, sd, basis))
+    projected = _covariance_times(blocks, mean, sd, basis)
     values, vectors = np.linalg.eigh((basis.T @ projected).astype(np.float64))
     order = np.argsort(values)[::-1][:count]
-    return mean, np.asarray(basis @ vectors[:, order], dtype=np.float32)
+    return mean, np.asarray(basis @ vectors[:, order] / sd[:, None], dtype=np.float32)
+
+
+def _in_float64(
+    blocks: Sequence[Matrix], mean: Any = 0.0, sd: Any = 1.0
+) -> Iterator[NDArray[np.float64]]:
+    for block in blocks:
+        for at in range(0, len(block), CHUNK):
+            yield (block[at : at + CHUNK].astype(np.float64) - mean) / sd
 
 
 def _orthogonal(basis: Matrix) -> Matrix:
@@ -143,11 +216,12 @@ def _orthogonal(basis: Matrix) -> Matrix:
     return np.asarray(q, dtype=np.float32)
 
 
-def _covariance_times(blocks: Sequence[Matrix], mean: Matrix, basis: Matrix) -> Matrix:
-    """Scatter matrix of the centred rows times `basis`, without forming the scatter matrix."""
+def _covariance_times(blocks: Sequence[Matrix], mean: Matrix, sd: Matrix, basis: Matrix) -> Matrix:
+    """Scatter matrix of the standardised rows times `basis`, without forming it."""
+    basis = basis / sd[:, None]
     shift = mean @ basis
     out = np.zeros_like(basis)
     for block in blocks:
         scores = block @ basis - shift
         out += block.T @ scores - np.outer(mean, scores.sum(axis=0))
-    return out
+    return np.asarray(out / sd[:, None])

@@ -15,11 +15,11 @@ from histoboost.regress.targets import TARGETS
 CHOICES = {
     "target": TARGETS,
     "group_by": ("auto", "slide", "group"),
-    "standardize": ("slide", "none"),
+    "standardize": ("slide", "training", "none"),
     "balance": ("slide", "none"),
 }
-#: LightGBM's parameters that can be set: type, smallest and largest value.
-LIGHTGBM_OPTIONS: Mapping[str, tuple[type, float, float]] = {
+#: What can be set, of models that take it: type, smallest and largest value.
+OPTIONS: Mapping[str, tuple[type, float, float]] = {
     "n_estimators": (int, 1, 100_000),
     "learning_rate": (float, 1e-9, 10),
     "num_leaves": (int, 2, 131_072),
@@ -28,6 +28,7 @@ LIGHTGBM_OPTIONS: Mapping[str, tuple[type, float, float]] = {
     "min_child_samples": (int, 0, math.inf),
     "reg_lambda": (float, 0, math.inf),
     "early_stopping": (int, 1, math.inf),
+    "alpha": (float, 0, math.inf),
 }
 
 
@@ -49,7 +50,7 @@ class Setup:
         ``"auto"``, by group wherever it is known.
     standardize : str
         ``"slide"``: embeddings to mean 0 and variance 1 within each slide, cut off at 3;
-        ``"none"``.
+        ``"training"``: to mean 0 and variance 1 over all training spots; ``"none"``.
     balance : str
         ``"slide"``: every training slide counts the same; ``"none"``: every spot.
     smooth : float
@@ -57,7 +58,7 @@ class Setup:
     seed : int
         Decides everything random.
     options : mapping
-        LightGBM's parameters that differ from the defaults.
+        Parameters of LightGBM that differ from the defaults; for ridge ``alpha``, the penalty.
 
     Raises
     ------
@@ -89,7 +90,7 @@ class Setup:
         if self.model == "coords":
             object.__setattr__(self, "features", COORDS)
         for name, value in self.options.items():
-            if takes is None or (name == "early_stopping" and name not in takes):
+            if name in OPTIONS and name not in takes:
                 raise BadInput(f"option {name}: model {self.model} does not take it; omit it")
             _check_option(name, value)
 
@@ -107,11 +108,9 @@ class Setup:
 
 
 def _check_option(name: str, value: Any) -> None:
-    if name not in LIGHTGBM_OPTIONS:
-        raise BadInput(
-            f"option {name!r}: unknown; choose one of LightGBM's {', '.join(LIGHTGBM_OPTIONS)}"
-        )
-    kind, low, high = LIGHTGBM_OPTIONS[name]
+    if name not in OPTIONS:
+        raise BadInput(f"option {name!r}: unknown; choose one of {', '.join(OPTIONS)}")
+    kind, low, high = OPTIONS[name]
     number = isinstance(value, int | kind) and not isinstance(value, bool)
     if not number or not low <= float(value) <= high:
         what = "a whole number" if kind is int else "a number"

@@ -24,34 +24,44 @@ class Model(NamedTuple):
     ----------
     head : callable
         Makes the head.
-    options : tuple of str or None
-        LightGBM parameters it takes apart from the common ones; None where it takes none at all.
+    options : tuple of str
+        What `--set` may set.
     importance, meaning : str
         What its importances share out, in short and in words for the report; empty where it
         cannot tell what it relies on.
     """
 
     head: Callable[[], Head]
-    options: tuple[str, ...] | None = None
+    options: tuple[str, ...] = ()
     importance: str = ""
     meaning: str = ""
 
 
+#: Parameters of LightGBM that can be set.
+TREES = (
+    "n_estimators",
+    "learning_rate",
+    "num_leaves",
+    "max_bin",
+    "feature_fraction",
+    "min_child_samples",
+    "reg_lambda",
+)
 #: The default comes first.
 MODELS = {
     "stack": Model(
         StackHead,
-        (),
+        TREES,
         "the squared slopes of the kernel ridge's predictions",
         f"how strongly the kernel ridge's predictions, which the trees build on, {_SLOPES}",
     ),
-    "lightgbm": Model(LightGBMHead, ("early_stopping",), "the trees' gain", _GAIN),
+    "lightgbm": Model(LightGBMHead, (*TREES, "early_stopping"), "the trees' gain", _GAIN),
     "ridge": Model(
-        RidgeHead, None, "the squared weights", "how much of the squared weights is theirs"
+        RidgeHead, ("alpha",), "the squared weights", "how much of the squared weights is theirs"
     ),
     "kernel": Model(
         KernelHead,
-        None,
+        (),
         "the squared slopes of the predictions",
         f"how strongly the predictions {_SLOPES}",
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.linear_model import Ridge
 
 from histoboost.regress.heads.base import Array, Arrays, Files, Matrix, Training
 from histoboost.regress.heads.feature_map import FeatureMap, kernel
@@ -82,10 +83,22 @@ class FittedKernel:
 
 
 class RidgeHead:
-    """Linear ridge regression of all types at once, its penalty chosen by inner folds."""
+    """Linear ridge regression of all types at once, its penalty chosen by inner folds.
+
+    With the option ``alpha`` it is scikit-learn's, of the features as they are and with this
+    penalty, in float64.
+    """
 
     def fit(self, training: Training) -> FittedLinear:
         """See `Head`."""
+        if "alpha" in training.options:
+            alpha = float(training.options["alpha"])
+            plain = Ridge(alpha=alpha, solver="cholesky", copy_X=False)
+            rows = np.concatenate(training.blocks).astype(np.float64)
+            targets, weights = np.concatenate(training.targets), np.concatenate(training.weights)
+            plain.fit(rows, targets, weights)
+            coefficients = np.ascontiguousarray(np.reshape(plain.coef_, (targets.shape[1], -1)).T)
+            return FittedLinear(coefficients, np.ravel(plain.intercept_), alpha)
         ridge = KernelRidge.fit(training, gaussian=False)
         features, weights = ridge.features, ridge.weights
         if len(features.landmarks):
