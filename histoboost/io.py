@@ -48,7 +48,7 @@ def check_output(path: Path, suffixes: Sequence[str] = ()) -> None:
     check_name(path)
     if path.is_dir():
         raise BadInput(f"{path}: is a directory; choose another name")
-    if suffixes and path.suffix not in suffixes:
+    if suffixes and not path.name[1:].endswith(tuple(suffixes)):
         raise BadInput(f"{path}: unknown suffix {path.suffix!r}; give {', '.join(suffixes)}")
     if not path.parent.is_dir():
         raise BadInput(f"{path}: no such directory {path.parent}; create it first")

@@ -26,7 +26,13 @@ if TYPE_CHECKING:
     "--output",
     required=True,
     type=click.Path(),
-    help="File to write: .csv (the challenge's layout), .parquet, .h5ad or .zarr (AnnData).",
+    help="File to write: .csv (the challenge's layout), .parquet, .h5ad, .zarr or .geojson "
+    "(QuPath); {slide} in the name writes one file for each slide.",
+)
+@click.option(
+    "--with-spots",
+    is_flag=True,
+    help="Write slide, spot, x and y into a .csv, as into all other tables.",
 )
 @click.option(
     "--slides",
@@ -54,6 +60,7 @@ def predict(
     source: str,
     model: str,
     output: str,
+    with_spots: bool,
     slides: list[str] | None,
     units: str | None,
     interval: float | None,
@@ -61,7 +68,7 @@ def predict(
     format: str | None,
     json_path: str | None,
 ) -> None:
-    """Predict slides of STORE with MODEL and write a table or AnnData.
+    """Predict slides of STORE with MODEL and write a table, AnnData or a map.
 
     Slides with labels are scored.
 
@@ -75,7 +82,7 @@ def predict(
     from histoboost.finetune.folder import is_ensemble
     from histoboost.outputs.predictions import check_prediction_output, write_predictions
 
-    check_prediction_output(Path(output))
+    check_prediction_output(Path(output), slides or ())
     units = units or ("rank" if output.endswith(".csv") else "share")
     end_to_end = is_ensemble(model)
     for flag, given, fits in (
@@ -90,16 +97,20 @@ def predict(
         predictions, known = _predict_images(source, model, slides, units, backbones, format)
     else:
         predictions, known = _predict_embeddings(source, model, slides, units, interval)
-    write_predictions(Path(output), predictions)
+    files = write_predictions(Path(output), predictions, submission=not with_spots)
     print_slide_scores(predictions, known)
     first = 0
-    for prediction in predictions:
-        last = first + len(prediction.values) - 1
-        echo(f"IDs {first} to {last}: {prediction.slide}")
-        first = last + 1
+    for prediction, file in zip(predictions, files, strict=True):
+        rows = len(prediction.values)
+        if file.suffix == ".csv" and not with_spots and file == Path(output):
+            echo(f"IDs {first} to {first + rows - 1}: {prediction.slide}")
+        else:
+            echo(f"{prediction.slide}: {rows} spots")
+        first += rows
     if units == "rank":
         units = "rank within the spot in (0, 1], 1 = highest (or --units abundance)"
-    write_json(json_path, {"slides": [slide_result(each, [output]) for each in predictions]})
+    pairs = zip(predictions, map(str, files), strict=True)
+    write_json(json_path, {"slides": [slide_result(each, [file]) for each, file in pairs]})
     echo(f"Wrote {output}: {first} rows, {len(predictions[0].cell_types)} types, {units}.")
 
 

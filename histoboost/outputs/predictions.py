@@ -2,65 +2,139 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from histoboost.errors import require
+from histoboost.errors import BadInput, require
 from histoboost.io import check_output
 from histoboost.outputs.anndata import spots_anndata, write_anndata
-from histoboost.outputs.table import write_parquet, write_submission
+from histoboost.outputs.geojson import write_geojson
+from histoboost.outputs.table import write_spot_table, write_submission
 
 if TYPE_CHECKING:
+    from anndata import AnnData
+
     from histoboost.regress.predictions import Prediction
 
-SUFFIXES = (".csv", ".parquet", ".h5ad", ".zarr")
+#: Formats of a file, and what each needs besides the core: a package and the extra that brings it.
+SUFFIXES: dict[str, tuple[str, str] | None] = {
+    ".csv": None,
+    ".parquet": ("pyarrow", "parquet"),
+    ".h5ad": None,
+    ".zarr": None,
+    ".geojson": None,
+}
+#: Written by a function of one slide, in whose pixels they are.
+_ONE_SLIDE: dict[str, Callable[[Path, Prediction], None]] = {".geojson": write_geojson}
+SLIDE = "{slide}"
 
 
-def check_prediction_output(path: Path) -> None:
+def check_prediction_output(path: Path, slides: Sequence[str] = ()) -> None:
     """Refuse, before the work, a file that cannot be written.
-
-    Raises
-    ------
-    HistoboostError
-        If its suffix is none of `SUFFIXES`, what the suffix needs is not installed, or the file
-        system refuses it.
-    """
-    check_output(path, SUFFIXES)
-    if path.suffix == ".parquet":
-        require(str(path), "pyarrow", "parquet")
-
-
-def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
-    """Write predictions.
 
     Parameters
     ----------
     path : Path
-        ``.csv``: the challenge's ``ID,<types>``. ``.parquet``: slide, spot, x, y and the types,
-        one row per spot. ``.h5ad`` or ``.zarr``: AnnData with the predictions in
-        ``obsm["prediction"]``. Bounds of intervals are further columns, in AnnData
-        ``obsm["prediction_lower"]`` and ``obsm["prediction_upper"]``. Novelty is a column of
-        Parquet and of AnnData's ``obs``.
+        As for `write_predictions`.
+    slides : sequence of str
+        Those that are to be predicted, where they are known already.
+
+    Raises
+    ------
+    HistoboostError
+        If its suffix is none of `SUFFIXES`, what the suffix needs is not installed, it holds one
+        slide and there are several, or the file system refuses it.
+    """
+    check_output(path, tuple(SUFFIXES))
+    suffix = _suffix(path)
+    if needed := SUFFIXES[suffix]:
+        require(str(path), *needed)
+    if suffix in _ONE_SLIDE and len(slides) > 1 and SLIDE not in path.name:
+        raise BadInput(
+            f"{path}: {suffix} holds one slide, and there are {len(slides)}; put {SLIDE} into the "
+            f"name, such as {path.with_name(f'{SLIDE}_{path.name}')}"
+        )
+    for slide in slides:
+        check_output(_of_slide(path, slide))
+
+
+def write_predictions(
+    path: Path, predictions: Sequence[Prediction], *, submission: bool = False
+) -> list[Path]:
+    """Write predictions, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        The suffix says the format, see below. With ``{slide}`` in its name each slide gets a file
+        of its own, with the slide's name there.
     predictions : sequence of Prediction
         Of one or more slides, by one model.
+    submission : bool
+        Write a ``.csv`` in the challenge's layout, ``ID,<types>``, rows in order.
+
+    Returns
+    -------
+    list of Path
+        The file of each slide, in order.
+
+    Notes
+    -----
+    ``.csv``, ``.parquet``
+        Slide, spot, x, y (pixels), the types, their bounds and novelty; one row per spot.
+    ``.h5ad``, ``.zarr``
+        AnnData with the predictions in ``obsm["prediction"]``, bounds in
+        ``obsm["prediction_lower"]`` and ``obsm["prediction_upper"]``, novelty in ``obs``.
+    ``.geojson``
+        Objects for QuPath, one slide a file; see `write_geojson`.
+
+    Raises
+    ------
+    HistoboostError
+        As `check_prediction_output`, or if the system refuses.
     """
-    if path.suffix == ".csv":
+    check_prediction_output(path, [each.slide for each in predictions])
+    files = [_of_slide(path, each.slide) for each in predictions]
+    for file in dict.fromkeys(files):
+        _write(
+            file, [p for p, own in zip(predictions, files, strict=True) if own == file], submission
+        )
+    return files
+
+
+def _write(path: Path, predictions: Sequence[Prediction], submission: bool) -> None:
+    suffix = _suffix(path)
+    if suffix in _ONE_SLIDE:
+        _ONE_SLIDE[suffix](path, predictions[0])
+    elif suffix == ".csv" and submission:
         write_submission(path, predictions)
-    elif path.suffix == ".parquet":
-        write_parquet(path, predictions)
+    elif suffix in (".csv", ".parquet"):
+        write_spot_table(path, predictions)
     else:
-        types = predictions[0].cell_types
-        frames = {
-            f"prediction{suffix}": (types, values) for suffix, values in _parts(predictions).items()
-        }
-        adata = spots_anndata([each.spots for each in predictions], {}, frames)
-        novelty = [each.novelty for each in predictions if each.novelty is not None]
-        if novelty:
-            adata.obs["novelty"] = np.concatenate(novelty)
-        write_anndata(adata, path)
+        write_anndata(_anndata(predictions), path)
+
+
+def _suffix(path: Path) -> str:
+    return next(suffix for suffix in SUFFIXES if path.name.endswith(suffix))
+
+
+def _of_slide(path: Path, slide: str) -> Path:
+    return path.with_name(path.name.replace(SLIDE, slide))
+
+
+def _anndata(predictions: Sequence[Prediction]) -> AnnData:
+    types = predictions[0].cell_types
+    frames = {
+        f"prediction{suffix}": (types, values) for suffix, values in _parts(predictions).items()
+    }
+    adata = spots_anndata([each.spots for each in predictions], {}, frames)
+    novelty = [each.novelty for each in predictions if each.novelty is not None]
+    if novelty:
+        adata.obs["novelty"] = np.concatenate(novelty)
+    return adata
 
 
 def _parts(predictions: Sequence[Prediction]) -> dict[str, np.ndarray]:

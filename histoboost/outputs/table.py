@@ -1,4 +1,4 @@
-"""Predictions as a table: CSV in the challenge's layout, or Parquet."""
+"""Predictions as a table: CSV or Parquet, or CSV in the challenge's layout."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write_submission(path: Path, predictions: Sequence[Prediction]) -> None:
     write_text(path, numbers.to_csv(float_format="%.7g", lineterminator="\n"))
 
 
-def write_parquet(path: Path, predictions: Sequence[Prediction]) -> None:
+def write_spot_table(path: Path, predictions: Sequence[Prediction]) -> None:
     """Write slide, spot, x, y, the types, their bounds and novelty, one row per spot."""
     write_table(path, _rows(predictions))
 

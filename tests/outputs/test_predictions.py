@@ -71,16 +71,45 @@ def test_anndata_holds_predictions_in_obsm(tmp_path: Path, store, predictions, s
 def test_csv_stays_the_challenges_layout(tmp_path: Path, store, predictions):
     path = tmp_path / "out.csv"
     check_prediction_output(path)
-    write_predictions(path, [replace(predictions[0], low=None, high=None)])
+    write_predictions(path, [replace(predictions[0], low=None, high=None)], submission=True)
     lines = path.read_text().splitlines()
     assert lines[0] == "ID,T cell,B cell,C/D"
     assert [line.split(",")[0] for line in lines[1:]] == ["0", "1", "2", "3"]
 
 
+def test_a_csv_with_spots_is_the_table_of_parquet(tmp_path: Path, predictions):
+    write_predictions(tmp_path / "out.csv", predictions)
+    table = pd.read_csv(tmp_path / "out.csv")
+    bounds = [f"{name}_{end}" for end in ("lower", "upper") for name in TYPES]
+    assert list(table.columns) == ["slide", "spot", "x", "y", *TYPES, *bounds]
+    np.testing.assert_allclose(table[TYPES].iloc[4:], predictions[1].values, rtol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".h5ad", ".geojson"])
+def test_a_name_with_slide_in_it_gives_every_slide_a_file(tmp_path: Path, mapped, suffix: str):
+    files = write_predictions(tmp_path / f"{{slide}}{suffix}", mapped)
+    assert files == [tmp_path / f"S_1{suffix}", tmp_path / f"S_2{suffix}"]
+    assert sorted(tmp_path.iterdir()) == files
+
+
+@pytest.mark.parametrize("suffix", [".geojson"])
+def test_a_format_of_one_slide_asks_for_a_name_for_each(tmp_path: Path, mapped, suffix: str):
+    path = tmp_path / f"out{suffix}"
+    with pytest.raises(HistoboostError, match=f"out{suffix}: {suffix} holds one slide") as caught:
+        check_prediction_output(path, ["S_1", "S_2"])
+    assert f"{{slide}}_out{suffix}" in str(caught.value)
+    with pytest.raises(HistoboostError, match="holds one slide"):
+        write_predictions(path, mapped)
+    check_prediction_output(path, ["S_1"])
+    (tmp_path / f"S_2{suffix}").mkdir()
+    with pytest.raises(HistoboostError, match="S_2.* is a directory"):
+        check_prediction_output(tmp_path / f"{{slide}}{suffix}", ["S_1", "S_2"])
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("out.xlsx", "unknown suffix '.xlsx'; give .csv, .parquet, .h5ad, .zarr"),
+        ("out.xlsx", "unknown suffix '.xlsx'; give .csv, .parquet, .h5ad, .zarr, .geojson"),
         ("absent/out.h5ad", "no such directory"),
         ("store.zarr", "is a directory"),
         ("n" * 252 + ".csv", "its name is longer than 255 bytes"),

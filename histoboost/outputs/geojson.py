@@ -1,0 +1,69 @@
+"""Predictions as objects that QuPath imports."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from histoboost.digests import digest_array
+from histoboost.io import write_whole
+from histoboost.outputs.colours import dominant_types, type_colours
+from histoboost.outputs.tiles import Tile
+
+if TYPE_CHECKING:
+    from histoboost.regress.predictions import Prediction
+
+#: Of the ids of objects, so that they are ours and no one else's.
+_NAMESPACE = uuid.UUID("6f0d9d2c-0f1b-5d0b-9a53-6c1d1c3a7e10")
+
+
+def write_geojson(path: Path, prediction: Prediction) -> None:
+    """Write a feature collection with a tile object for every spot (QuPath 0.4 or newer).
+
+    Coordinates are pixels of the slide at full resolution. Measurements are the cell types, their
+    bounds and novelty; the class is the dominant type, in its colour, where the units compare the
+    types of a spot. Ids follow from the predictions: the same file twice has the same.
+    """
+
+    def write(target: Path) -> None:
+        with target.open("w", encoding="utf-8", newline="\n") as file:
+            file.write('{"type":"FeatureCollection","features":[')
+            for number, feature in enumerate(_features(prediction)):
+                file.write(",\n" if number else "\n")
+                file.write(json.dumps(feature, separators=(",", ":"), allow_nan=False))
+            file.write("\n]}\n")
+
+    write_whole(path, write)
+
+
+def _features(prediction: Prediction) -> Iterator[dict[str, Any]]:
+    spots, types = prediction.spots, prediction.cell_types
+    outline = Tile.of(spots.xy).outline
+    outline = np.concatenate([outline, outline[:1]])
+    frame = prediction.to_frame().iloc[:, 4:]  # what follows slide, spot, x and y
+    names, values = list(frame.columns), frame.to_numpy(dtype=np.float64)
+    colours = type_colours(types)
+    classes = [{"name": name, "color": list(colours[name])} for name in types]
+    dominant = dominant_types(prediction)
+    digest = digest_array(prediction.values)
+    for i, spot in enumerate(spots.spot_ids):
+        properties: dict[str, Any] = {"objectType": "tile", "name": spot}
+        if dominant is not None:
+            properties["classification"] = classes[dominant[i]]
+        properties["measurements"] = {
+            name: float(f"{number:.6g}") for name, number in zip(names, values[i], strict=True)
+        }
+        yield {
+            "type": "Feature",
+            "id": str(uuid.uuid5(_NAMESPACE, f"{spots.slide}\n{spot}\n{digest}")),
+            "geometry": {
+                "type": "Polygon",
+                "coordinates": [np.round(outline + spots.xy[i], 2).tolist()],
+            },
+            "properties": properties,
+        }

@@ -1,0 +1,90 @@
+"""The part of a slide that a spot stands for on a map."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histoboost.spots import REACH, spot_pitch
+
+#: A lattice is taken for hexagonal or square where its neighbours' directions agree so far.
+_ORDER = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """The cell of a lattice around a spot: a hexagon, a square, or a disc where there is none.
+
+    Attributes
+    ----------
+    outline : ndarray of shape (K, 2), float64
+        Corners around the spot's centre in pixels, not closed.
+    reach : float
+        Distance of the corners from the centre in pixels.
+    """
+
+    outline: NDArray[np.float64]
+    reach: float
+
+    @classmethod
+    def of(cls, xy: NDArray[np.float64]) -> Tile:
+        """The tile of the spots at `xy`, (N, 2) in pixels, turned as their lattice is."""
+        pitch = spot_pitch(xy) or 1.0
+        sides, turn = _symmetry(xy, pitch)
+        # Neighbouring hexagons and squares share their edges: these lie half a pitch away.
+        reach = pitch / 2 / math.cos(math.pi / sides) if sides <= 6 else pitch / 2
+        angles = turn + (np.arange(sides) + 0.5) * 2 * np.pi / sides
+        return cls(reach * np.stack([np.cos(angles), np.sin(angles)], axis=1), reach)
+
+
+def nearest_spot(
+    xy: NDArray[np.float64], reach: float, side: float, shape: tuple[int, int]
+) -> NDArray[np.int32]:
+    """Which spot a pixel of a map belongs to.
+
+    Parameters
+    ----------
+    xy : ndarray of shape (N, 2), float64
+        Centres of the spots in pixels of the slide.
+    reach : float
+        Distance in pixels of the slide beyond which a place belongs to no spot.
+    side : float
+        Side of the map's pixels in pixels of the slide; the corners (0, 0) coincide.
+    shape : tuple of int
+        Rows and columns of the map.
+
+    Returns
+    -------
+    ndarray of `shape`, int32
+        Row of the nearest spot in `xy`; -1 where there is none within `reach`.
+    """
+    from scipy.spatial import cKDTree
+
+    tree = cKDTree(xy)
+    found = np.full(shape, -1, np.int32)
+    columns = (np.arange(shape[1]) + 0.5) * side
+    for row in range(shape[0]):  # a row at a time: the places of a whole map would take much room
+        y = (row + 0.5) * side
+        places = np.stack([columns, np.full(len(columns), y)], axis=1)
+        distance, spot = tree.query(places, distance_upper_bound=reach * (1 + 1e-9))
+        found[row] = np.where(np.isfinite(distance), spot, -1)
+    return found
+
+
+def _symmetry(xy: NDArray[np.float64], pitch: float) -> tuple[int, float]:
+    """Number of a tile's sides, and the direction of a neighbour (radians)."""
+    from scipy.spatial import cKDTree
+
+    pairs = cKDTree(xy).query_pairs(REACH * pitch, output_type="ndarray")
+    if len(pairs) == 0:
+        return 24, 0.0
+    x, y = (xy[pairs[:, 1]] - xy[pairs[:, 0]]).T
+    # Turned by its own symmetry a lattice stays as it is, so these means have length 1.
+    means = {sides: np.exp(1j * sides * np.arctan2(y, x)).mean() for sides in (6, 4)}
+    sides = max(means, key=lambda each: abs(means[each]))
+    if abs(means[sides]) < _ORDER:
+        return 24, 0.0
+    return sides, float(np.angle(means[sides])) / sides
