@@ -28,6 +28,7 @@ from histoboost.progress import Advance, progress
 from histoboost.slides.align.apply import AlignmentChoice, alignment_of, move_spots
 from histoboost.slides.align.estimate import Alignment
 from histoboost.slides.checks import check_slide
+from histoboost.slides.images.base import Level, SlideImage
 from histoboost.slides.pixels import SlidePixels, read_pixels
 from histoboost.slides.slide import Slide
 from histoboost.slides.thumbnail import thumbnail
@@ -81,21 +82,24 @@ class OpenedSlide:
 
 
 @dataclass(frozen=True)
-class Decoded:
+class Decoded(SlideImage):
     """Pixels that were read already, as an image."""
 
     pixels: SlidePixels
-    source_dtype: str = "uint8"
-    band_rows: int = 64
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Height and width in pixels."""
-        return self.pixels.height, self.pixels.width
+    def levels(self) -> tuple[Level, ...]:  # type: ignore[override]
+        """The one there is."""
+        return (Level(self.pixels.height, self.pixels.width),)
 
-    def read_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Rows `start` to `stop` (exclusive), (stop - start, W, 3) uint8."""
-        return self.pixels.rows(start, stop)
+    @property
+    def tiles(self) -> tuple[tuple[int, int], ...]:  # type: ignore[override]
+        """Rows."""
+        return ((64, self.pixels.width),)
+
+    def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+        """A rectangle, (height, width, 3) uint8."""
+        return self.pixels.rows(y, y + height)[:, x : x + width]
 
 
 class Run:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.errors import BadInput, require
-from histoboost.slides.slide import SlideImage
+from histoboost.slides.images.base import Level, SlideImage
 
 #: Method -> what a recipe says of it. What is estimated of a slide shows in its pixels' digest.
 RECIPES = {
@@ -50,7 +50,7 @@ DENSITY_OF = -np.log((np.arange(256, dtype=np.float32) + 1) / GLASS)
 
 
 @dataclass(frozen=True)
-class NormalisedImage:
+class NormalisedImage(SlideImage):
     """An image whose pixels are normalised as they are read.
 
     `matrix` is applied to the optical density (macenko) or the CIELAB values (reinhard) of a pixel,
@@ -63,23 +63,18 @@ class NormalisedImage:
     offset: tuple[float, ...]
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Height and width in pixels."""
-        return self.image.shape
+    def levels(self) -> tuple[Level, ...]:  # type: ignore[override]
+        """Those of the image."""
+        return self.image.levels
 
     @property
-    def source_dtype(self) -> str:
-        """Type of the pixels in the source."""
-        return self.image.source_dtype
+    def tiles(self) -> tuple[tuple[int, int], ...]:  # type: ignore[override]
+        """Those of the image."""
+        return self.image.tiles
 
-    @property
-    def band_rows(self) -> int:
-        """Rows that the source stores together."""
-        return self.image.band_rows
-
-    def read_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Rows `start` to `stop` (exclusive) as (stop - start, W, 3) uint8, normalised."""
-        rows = np.array(self.image.read_rows(start, stop))
+    def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+        """A rectangle of one level, normalised."""
+        rows = np.array(self.image.read_region(level, x, y, width, height))
         step = max(1, 2**20 // max(1, rows.shape[1]))  # floats take many times the bytes
         for top in range(0, len(rows), step):
             part = rows[top : top + step]

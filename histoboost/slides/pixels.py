@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.errors import BadInput
-from histoboost.slides.slide import SlideImage
+from histoboost.slides.images.base import SlideImage
 
 #: Decoded bytes of a slide that are kept in memory.
 MEMORY_BUDGET = 512 * 2**20

@@ -5,50 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.errors import BadInput
 from histoboost.names import nfc
+from histoboost.slides.images.base import SlideImage
 from histoboost.spots import SpotTable
-
-
-class SlideImage(Protocol):
-    """An RGB image that is read in bands of whole rows, never all at once unless asked.
-
-    Implementations are picklable (they hold a path, not an open file), so that a slide can be
-    sent to another process.
-
-    """
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Height and width in pixels."""
-        ...
-
-    @property
-    def source_dtype(self) -> str:
-        """Type of the pixels in the file, for example ``"float32"``."""
-        ...
-
-    @property
-    def band_rows(self) -> int:
-        """Rows that the file stores together; reading in multiples of it costs least."""
-        ...
-
-    def read_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Rows `start` to `stop` (exclusive) as (stop - start, W, 3) uint8.
-
-        Float images in 0..1 come out as ``round(255 * value)``.
-
-        Raises
-        ------
-        HistoboostError
-            If the pixels are not what the format promises (float outside 0..1, NaN).
-        """
-        ...
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.slides.slide import SlideImage
+from histoboost.slides.images.base import SlideImage
 
 #: Most bytes that are read at a time.
 BAND_BYTES = 16 * 2**20

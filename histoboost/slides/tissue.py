@@ -7,7 +7,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.slides.slide import SlideImage
+from histoboost.slides.images.base import SlideImage
 
 #: Optical density of every pixel value (decadic, one level added so that black is finite).
 DENSITY_OF = -np.log10((np.arange(256, dtype=np.float32) + 1) / 256)

@@ -74,7 +74,7 @@ def test_any_band_size_gives_the_same_pixels(method: str):
     image = stain.normalised(Banded(pixels), method, "S_1")
     image = pickle.loads(pickle.dumps(image))
     assert image.shape == pixels.shape[:2]
-    assert image.band_rows == 7
+    np.testing.assert_array_equal(image.read_region(0, 3, 13, 20, 27), whole[13:40, 3:23])
     for start, stop in [(0, 5), (13, 40), (5, 5)]:
         np.testing.assert_array_equal(image.read_rows(start, stop), whole[start:stop])
 

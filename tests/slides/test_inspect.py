@@ -12,6 +12,7 @@ import pytest
 from histoboost.errors import BadInput, HistoboostError
 from histoboost.slides.checks import check_slide
 from histoboost.slides.images.array import ArrayImage
+from histoboost.slides.images.base import Level, SlideImage
 from histoboost.slides.inspect import inspect
 from histoboost.slides.slide import Dataset, Slide
 from histoboost.spots import spot_pitch
@@ -96,12 +97,11 @@ def test_a_blank_image_is_a_problem():
 
 
 def test_pixels_that_cannot_be_read_are_a_problem_of_that_slide_only():
-    class Broken:
-        shape = (60, 90)
-        source_dtype = "float32"
-        band_rows = 60
+    class Broken(SlideImage):
+        levels = (Level(60, 90),)
+        tiles = ((60, 90),)
 
-        def read_rows(self, start: int, stop: int) -> np.ndarray:
+        def read_region(self, *where: int) -> np.ndarray:
             raise BadInput("float pixels must lie in 0..1")
 
     found = inspect(dataset(slide(image=Broken()), slide(name="S_2")))

@@ -1,4 +1,4 @@
-"""Pixels of a slide, one file per source; `open_image` tells image files by their suffix."""
+"""Pixels of a slide, one file per source; `open_image` tells which source a path is."""
 
 from __future__ import annotations
 
@@ -6,34 +6,48 @@ from collections.abc import Callable
 from pathlib import Path
 
 from histoboost.errors import BadInput
+from histoboost.slides.images.base import SlideImage
+from histoboost.slides.images.ome_zarr import is_ome_zarr, open_ome_zarr
 from histoboost.slides.images.openslide import open_wsi
 from histoboost.slides.images.raster import open_raster
-from histoboost.slides.images.tiff import open_tiff
-from histoboost.slides.slide import SlideImage
+from histoboost.slides.images.tiff import open_tiff, opens_as_tiff
 
-_WSI = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi")
+
+def _open_aperio(path: Path) -> SlideImage:
+    return open_tiff(path) if opens_as_tiff(path) else open_wsi(path)
+
+
+_WSI = (".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi", ".dcm")
 _OPENERS: dict[str, Callable[[Path], SlideImage]] = {
     **dict.fromkeys((".png", ".jpg", ".jpeg"), open_raster),
     **dict.fromkeys((".tif", ".tiff", ".btf"), open_tiff),
+    ".svs": _open_aperio,
     **dict.fromkeys(_WSI, open_wsi),
 }
 IMAGE_SUFFIXES = tuple(_OPENERS)
 
 
 def open_image(path: Path) -> SlideImage:
-    """Open an image file; its pixels are read later.
+    """Open an image file, or a folder that is one image; its pixels are read later.
 
     Parameters
     ----------
     path : Path
-        PNG or JPEG (decoded whole, these formats know no regions), TIFF (by tifffile, in strips
-        or tiles) or a whole-slide file (by OpenSlide, level 0, in bands).
+        PNG or JPEG (decoded whole, these formats know no regions), TIFF or Aperio's SVS (by
+        tifffile), another whole-slide file or a folder of DICOM files (by OpenSlide), or an
+        OME-Zarr folder.
 
     Raises
     ------
     HistoboostError
         If the file is missing, damaged, not RGB, or its reader is not installed.
     """
+    if path.is_dir():
+        if dicom := min(path.glob("*.dcm"), default=None):
+            return open_wsi(dicom)
+        if is_ome_zarr(path):
+            return open_ome_zarr(path)
+        raise BadInput(f"{path}: a folder that is no image; give an OME-Zarr or a DICOM folder")
     if not path.is_file():
         raise BadInput(f"{path}: no such image; check the path")
     suffix = path.suffix.lower()

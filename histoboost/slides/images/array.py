@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -12,14 +13,22 @@ from numpy.typing import NDArray
 
 from histoboost.errors import BadInput
 from histoboost.hdf5_file import open_hdf5
-from histoboost.slides.images.base import band_rows, over_white, reading
+from histoboost.slides.images.base import (
+    BAND_BYTES,
+    Level,
+    SlideImage,
+    check_size,
+    over_white,
+    pyramid,
+    reading,
+)
 
 #: How far a float pixel may lie beyond 0..1 by rounding alone.
 ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
-class ArrayImage:
+class ArrayImage(SlideImage):
     """An image that is in memory already.
 
     Attributes
@@ -31,92 +40,98 @@ class ArrayImage:
 
     pixels: NDArray[np.uint8]
     source_dtype: str = "uint8"
+    um_per_px: float | None = None
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Height and width in pixels."""
-        return int(self.pixels.shape[0]), int(self.pixels.shape[1])
+    def levels(self) -> tuple[Level, ...]:  # type: ignore[override]
+        """The one there is."""
+        return (Level(*self.pixels.shape[:2]),)
+
+    @property
+    def tiles(self) -> tuple[tuple[int, int], ...]:  # type: ignore[override]
+        """All of it lies in memory together."""
+        return (self.levels[0][:2],)
 
     @property
     def band_rows(self) -> int:
-        """All rows: they lie in memory together."""
-        return int(self.pixels.shape[0])
+        """All rows."""
+        return self.levels[0].height
 
-    def read_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Rows `start` to `stop` (exclusive), a view of (stop - start, W, 3) uint8."""
-        return self.pixels[start:stop]
+    def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+        """A rectangle, a view, see `SlideImage`."""
+        return self.pixels[y : y + height, x : x + width]
 
 
 @dataclass(frozen=True)
-class StoredImage:
-    """An RGB or RGBA image in an array of a zarr store (a folder) or an HDF5 file.
+class StoredImage(SlideImage):
+    """An RGB or RGBA image in arrays of a zarr store (a folder), or in one of an HDF5 file.
 
     Attributes
     ----------
-    array : str
-        Its name in there.
+    arrays : tuple of str
+        The name in there of every level.
     axes : str
-        ``"yxc"`` or ``"cyx"``.
+        ``"yxc"`` or ``"cyx"``; further axes, such as t and z of ``"tczyx"``, have length 1.
     channels : tuple of int, or None
         Where red, green, blue (and alpha) lie; None: in this order.
     """
 
     path: Path
-    array: str
+    arrays: tuple[str, ...]
     axes: str
-    shape: tuple[int, int]
+    levels: tuple[Level, ...]
+    tiles: tuple[tuple[int, int], ...]
     source_dtype: str
-    band_rows: int
     channels: tuple[int, ...] | None = None
+    um_per_px: float | None = None
+    files: tuple[Path, ...] = ()
 
-    def read_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Rows `start` to `stop` (exclusive) as (stop - start, W, 3) uint8.
-
-        Raises
-        ------
-        HistoboostError
-            If the file cannot be read, or float pixels lie outside 0..1.
-        """
-        out = np.empty((stop - start, self.shape[1], 3), np.uint8)
-        where = f"{self.path}: {self.array}"
+    def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+        """A rectangle of one level, see `SlideImage`."""
+        out = np.empty((height, width, 3), np.uint8)
+        where = f"{self.path}: {self.arrays[level]}"
         with reading(where):
-            # Band by band: the floats of a whole slide are four times its uint8 pixels.
-            first = start
-            while first < stop:
-                last = min(stop, (first // self.band_rows + 1) * self.band_rows)
-                pixels = self._rows(first, last)
-                out[first - start : last - start] = over_white(to_uint8(pixels, where))
-                first = last
+            # Row of tiles by row of tiles: floats are four times the uint8 pixels.
+            rows = self.tiles[level][0]
+            step, top = rows * max(1, BAND_BYTES // (12 * max(width, 1) * rows)), y
+            while top < y + height:
+                stop = min((top // step + 1) * step, y + height)
+                pixels = self._read(level, {"y": slice(top, stop), "x": slice(x, x + width)})
+                out[top - y : stop - y] = over_white(to_uint8(pixels, where))
+                top = stop
         return out
 
-    def _rows(self, start: int, stop: int) -> NDArray[Any]:
-        index = np.s_[start:stop] if self.axes[0] == "y" else np.s_[:, start:stop]
+    def _read(self, level: int, part: dict[str, slice]) -> NDArray[Any]:
+        index = tuple(part.get(axis, slice(None) if axis == "c" else 0) for axis in self.axes)
         if self.path.is_dir():
-            import zarr
-
-            pixels = cast(Any, zarr.open_array(self.path / self.array, mode="r"))[index]
+            pixels = np.asarray(_open_zarr(self.path / self.arrays[level])[index])
         else:
             with open_hdf5(self.path) as file:
-                pixels = file[self.array][index]
-        pixels = np.asarray(pixels) if self.axes[0] == "y" else np.moveaxis(pixels, 0, -1)
+                pixels = file[self.arrays[level]][index]
+        kept = [axis for axis in self.axes if axis in "yxc"]
+        pixels = np.transpose(pixels, [kept.index(axis) for axis in "yxc"])
         return pixels if self.channels is None else pixels[..., list(self.channels)]
 
 
 def zarr_image(
-    path: Path, name: str, axes: str = "yxc", channels: tuple[int, ...] | None = None
+    path: Path,
+    names: str | Sequence[str],
+    axes: str = "yxc",
+    channels: tuple[int, ...] | None = None,
+    um_per_px: float | None = None,
 ) -> StoredImage:
-    """The image in the zarr array `name` of the store at `path`.
+    """The image in the zarr arrays `names`, one a level, of the store at `path`.
 
     Raises
     ------
     HistoboostError
         If there is no such array, or it is not RGB of uint8 or floats.
     """
-    import zarr
-
-    with reading(f"{path}: {name}"):
-        stored: Any = zarr.open_array(path / name, mode="r")
-    return _stored(path, name, stored, axes, channels)
+    path = path.resolve()
+    names = (names,) if isinstance(names, str) else tuple(names)
+    with reading(f"{path}: {names[0]}"):
+        arrays = [_open_zarr(path / name) for name in names]
+    return _stored(path, names, arrays, axes, channels, um_per_px, tuple(path / n for n in names))
 
 
 def hdf5_image(path: Path, dataset: h5py.Dataset) -> StoredImage:
@@ -127,30 +142,50 @@ def hdf5_image(path: Path, dataset: h5py.Dataset) -> StoredImage:
     HistoboostError
         If it is not RGB of uint8 or floats.
     """
-    return _stored(path, dataset.name.strip("/"), dataset, "yxc", None)
+    return _stored(path.resolve(), (dataset.name.strip("/"),), [dataset], "yxc")
+
+
+def _open_zarr(path: Path) -> Any:
+    import zarr
+
+    return zarr.open_array(path, mode="r")
 
 
 def _stored(
-    path: Path, name: str, stored: Any, axes: str, channels: tuple[int, ...] | None
+    path: Path,
+    names: tuple[str, ...],
+    arrays: Sequence[Any],
+    axes: str,
+    channels: tuple[int, ...] | None = None,
+    um_per_px: float | None = None,
+    files: tuple[Path, ...] = (),
 ) -> StoredImage:
-    shape, dtype = tuple(stored.shape), stored.dtype
-    right = len(shape) == 3 and shape[axes.index("c")] in (3, 4) and 0 not in shape
-    if not right or (dtype != np.uint8 and dtype.kind != "f"):
-        raise BadInput(
-            f"{path}: {name} has type {dtype} and shape {shape}; an H&E image must be "
-            "(H, W, 3), RGB, uint8 or floats in 0..1"
-        )
-    rows = axes.index("y")
-    height, width = int(shape[rows]), int(shape[axes.index("x")])
-    chunk_rows = stored.chunks[rows] if stored.chunks else 1
+    shapes, tiles = [], []
+    for name, stored in zip(names, arrays, strict=True):
+        lengths, dtype = dict(zip(axes, stored.shape, strict=False)), stored.dtype
+        alone = all(lengths.get(axis) == 1 for axis in set(axes) - set("yxc"))
+        right = len(stored.shape) == len(axes) and alone and lengths.get("c") in (3, 4)
+        if not right or 0 in stored.shape or (dtype != np.uint8 and dtype.kind != "f"):
+            raise BadInput(
+                f"{path}: {name} has type {dtype} and shape {tuple(stored.shape)}; an H&E image "
+                "must be (H, W, 3), RGB, uint8 or floats in 0..1"
+            )
+        rows, columns = axes.index("y"), axes.index("x")
+        shapes.append((int(stored.shape[rows]), int(stored.shape[columns])))
+        height, width = shapes[-1]
+        chunk = (stored.chunks[rows], stored.chunks[columns]) if stored.chunks else (1, width)
+        tiles.append((min(int(chunk[0]), height), min(int(chunk[1]), width)))
+        check_size(f"{path}: {name}", shapes[-1], tiles[-1], dtype.itemsize)
     return StoredImage(
-        path=path.resolve(),
-        array=name,
+        path=path,
+        arrays=names,
         axes=axes,
-        shape=(height, width),
-        source_dtype=str(dtype),
-        band_rows=band_rows(f"{path}: {name}", (height, width), chunk_rows, dtype.itemsize),
+        levels=pyramid(shapes),
+        tiles=tuple(tiles),
+        source_dtype=str(arrays[0].dtype),
         channels=channels,
+        um_per_px=um_per_px,
+        files=files,
     )
 
 

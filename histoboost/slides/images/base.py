@@ -6,28 +6,123 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.errors import BadInput, HistoboostError, warn
 
-#: Bytes of a band, or one row of chunks or tiles where that is more.
+#: Bytes of a band, or one row of tiles where that is more.
 BAND_BYTES = 16 * 2**20
 
 #: More pixels than this no slide scanner makes.
 MAX_PIXELS = 2**37
 
 
-def band_rows(
-    where: Path | str, shape: tuple[int, int], stored_rows: int, itemsize: int = 1
-) -> int:
-    """Rows to read at a time: `BAND_BYTES` or so, in multiples of what the file stores together.
+class Level(NamedTuple):
+    """One resolution of an image: its size, and pixels of level 0 along one of its own."""
+
+    height: int
+    width: int
+    downsample: float = 1.0
+
+
+class SlideImage:
+    """An RGB image that is read by regions, at one or several resolutions.
+
+    Images are picklable (they hold a path, not an open file), so that a slide can be sent to
+    another process, and any number of threads may read one at once.
+
+    Attributes
+    ----------
+    levels : tuple of Level
+        Height, width and downsample, the finest first.
+    tiles : tuple of (int, int)
+        For every level, rows and columns that the file stores together; regions made of them cost
+        least.
+    source_dtype : str
+        Type of the pixels in the file, for example ``"float32"``.
+    um_per_px : float or None
+        Micrometres per pixel of level 0, where the file says so.
+    files : tuple of Path
+        Files and folders that are the image and nothing else, where it is stored in tiles: their
+        bytes identify a large image, of which not every pixel is read.
+    """
+
+    levels: tuple[Level, ...]
+    tiles: tuple[tuple[int, int], ...]
+    source_dtype: str = "uint8"
+    um_per_px: float | None = None
+    files: tuple[Path, ...] = ()
+
+    def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+        """A rectangle of one level, within its borders.
+
+        Parameters
+        ----------
+        level : int
+            Index into `levels`.
+        x, y : int
+            First column and first row, in pixels of that level.
+        width, height : int
+            In pixels of that level.
+
+        Returns
+        -------
+        ndarray of shape (height, width, 3), uint8
+            Float images in 0..1 come out as ``round(255 * value)``; where there is opacity, what
+            is transparent is white.
+
+        Raises
+        ------
+        HistoboostError
+            If the file cannot be read, or its pixels are not what the format promises.
+        """
+        raise NotImplementedError
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels, at level 0."""
+        return self.levels[0][:2]
+
+    @property
+    def band_rows(self) -> int:
+        """Rows of level 0 to read at a time: `BAND_BYTES` or so, in multiples of its tiles."""
+        height, width = self.shape
+        rows = max(1, min(self.tiles[0][0], height))
+        return min(height, rows * max(1, BAND_BYTES // (3 * width * rows)))
+
+    def read_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Rows `start` to `stop` (exclusive) of level 0, (stop - start, W, 3) uint8."""
+        return self.read_region(0, 0, start, self.shape[1], stop - start)
+
+
+def pyramid(shapes: Sequence[tuple[int, int]]) -> tuple[Level, ...]:
+    """Levels of these heights and widths, the finest first.
+
+    A downsample is a whole number where both sizes can be that of a level cut off by less than a
+    pixel.
+    """
+    height, width = shapes[0]
+    levels = []
+    for rows, columns in shapes:
+        factor = (height / rows + width / columns) / 2
+        whole = round(factor)
+        exact = abs(height / whole - rows) < 1 and abs(width / whole - columns) < 1
+        levels.append(Level(rows, columns, float(whole) if exact else factor))
+    return tuple(levels)
+
+
+def check_size(
+    where: Path | str, shape: tuple[int, int], tile: tuple[int, int], itemsize: int = 1
+) -> None:
+    """Refuse an image of `shape` in pieces of `tile`, of `itemsize` bytes a number.
 
     Raises
     ------
     HistoboostError
-        If no scanner made an image of this shape, or no memory here can hold such a band.
+        If no scanner made such an image, or no memory here can hold such a piece.
     """
     height, width = shape
     if not 0 < height * width <= MAX_PIXELS:
@@ -35,15 +130,26 @@ def band_rows(
             f"{where}: declares {width} x {height} px, which no slide has; the file is damaged, "
             "fetch it again"
         )
-    stored_rows = min(max(stored_rows, 1), height)
-    row_bytes = width * 3 * itemsize
-    rows = min(height, stored_rows * max(1, BAND_BYTES // (row_bytes * stored_rows)))
-    if rows * row_bytes > _memory_bytes():
+    rows, columns = tile
+    if rows * columns * 3 * itemsize > _memory_bytes():
         raise BadInput(
-            f"{where}: {width} x {height} px in one piece need {rows * row_bytes / 1e9:.0f} GB of "
-            "memory; save it as a tiled TIFF"
+            f"{where}: {columns} x {rows} px in one piece need "
+            f"{rows * columns * 3 * itemsize / 1e9:.0f} GB of memory; save it as a tiled TIFF"
         )
-    return rows
+
+
+def version(path: Path) -> tuple[int, int]:
+    """When a file was last written, in ns, and its bytes; of a folder the last and the sum of all.
+
+    Raises
+    ------
+    OSError
+        If it is not there.
+    """
+    status = [path.stat()]
+    if path.is_dir():
+        status = [one.stat() for one in path.rglob("*") if one.is_file()]
+    return max((s.st_mtime_ns for s in status), default=0), sum(s.st_size for s in status)
 
 
 def _memory_bytes() -> float:

@@ -3,42 +3,49 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.errors import BadInput, MissingExtra
-from histoboost.slides.images.base import band_rows, over_white, reading
-from histoboost.slides.images.tiff import load_tifffile
+from histoboost.errors import MissingExtra
+from histoboost.slides.images.base import (
+    Level,
+    SlideImage,
+    check_size,
+    over_white,
+    pyramid,
+    reading,
+    version,
+)
+from histoboost.slides.images.tiff import check_tile, load_tifffile
 from histoboost.slides.scale import checked_scale
 
-#: Pixels of a tile; those of scanners have 2**16.
-MAX_TILE = 2**26
+if TYPE_CHECKING:
+    from openslide import OpenSlide
 
 
 @dataclass(frozen=True)
-class OpenSlideImage:
-    """Level 0 of a whole-slide file."""
+class OpenSlideImage(SlideImage):
+    """A whole-slide file; regions that the scanner left out are white."""
 
     path: Path
-    shape: tuple[int, int]
-    band_rows: int
-    um_per_px: float | None
-    source_dtype: str = "uint8"
+    levels: tuple[Level, ...]
+    tiles: tuple[tuple[int, int], ...]
+    um_per_px: float | None = None
+    files: tuple[Path, ...] = ()
 
-    def read_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Rows `start` to `stop` (exclusive) as (stop - start, W, 3) uint8.
-
-        Regions that the scanner left out are white.
-        """
-        import openslide
-
-        if stop <= start:
-            return np.empty((0, self.shape[1], 3), np.uint8)
-        with reading(self.path), openslide.OpenSlide(self.path) as slide:
-            region = slide.read_region((0, start), 0, (self.shape[1], stop - start))
-        return over_white(np.asarray(region))
+    def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+        """A rectangle of one level, see `SlideImage`."""
+        if not width * height:
+            return np.empty((height, width, 3), np.uint8)
+        step = self.levels[level].downsample
+        with reading(self.path):
+            slide = _open(self.path, *version(self.path))
+            corner = (round(x * step), round(y * step))
+            return over_white(np.asarray(slide.read_region(corner, level, (width, height))))
 
 
 def open_wsi(path: Path) -> OpenSlideImage:
@@ -53,19 +60,44 @@ def open_wsi(path: Path) -> OpenSlideImage:
         import openslide
     except (ImportError, OSError) as error:  # OSError: the bindings without the library
         raise MissingExtra(str(path), "OpenSlide", "wsi") from error
+    path = path.resolve()
     _check_tiles(path)
-    with reading(path), openslide.OpenSlide(path) as slide:
-        width, height = slide.dimensions
-        tile = int(slide.properties.get("openslide.level[0].tile-height", 1))
-        um = slide.properties.get(openslide.PROPERTY_NAME_MPP_X)
-        if slide.properties.get(openslide.PROPERTY_NAME_VENDOR) == "generic-tiff":
-            um = None  # from the resolution tags, where most writers leave 72 dpi
-    return OpenSlideImage(
-        path=path.resolve(),
-        shape=(height, width),
-        band_rows=band_rows(path, (height, width), tile),
-        um_per_px=checked_scale(um, path),
-    )
+    with reading(path):
+        slide = _open(path, *version(path))
+        known = slide.properties
+        levels = pyramid([(height, width) for width, height in slide.level_dimensions])
+        tiles = tuple(
+            (
+                int(known.get(f"openslide.level[{at}].tile-height", 512)),
+                int(known.get(f"openslide.level[{at}].tile-width", 512)),
+            )
+            for at in range(len(levels))
+        )
+    vendor, um = known.get(openslide.PROPERTY_NAME_VENDOR), known.get(openslide.PROPERTY_NAME_MPP_X)
+    if vendor == "generic-tiff":
+        um = None  # from the resolution tags, where most writers leave 72 dpi
+    check_size(path, levels[0][:2], tiles[0])
+    return OpenSlideImage(path, levels, tiles, checked_scale(um, path), _files(path))
+
+
+@lru_cache(maxsize=4)
+def _open(path: Path, modified: int, size: int) -> OpenSlide:
+    """This version of a file, open for all threads."""
+    import openslide
+
+    return openslide.OpenSlide(path)
+
+
+def _files(path: Path) -> tuple[Path, ...]:
+    """All that belongs to a slide: some formats spread it over several files."""
+    suffix = path.suffix.lower()
+    if suffix == ".mrxs":
+        return path, path.with_suffix("")
+    if suffix == ".dcm":
+        return (path.parent,)
+    if suffix in (".vms", ".vmu"):
+        return tuple(sorted(one for one in path.parent.iterdir() if one.stem.startswith(path.stem)))
+    return (path,)
 
 
 def _check_tiles(path: Path) -> None:
@@ -76,7 +108,4 @@ def _check_tiles(path: Path) -> None:
     with reading(path), load_tifffile().TiffFile(path) as tiff:
         tiled = [page for page in tiff.pages if page.is_tiled]
         largest = max((int(page.tilewidth) * int(page.tilelength) for page in tiled), default=0)
-    if largest > MAX_TILE:
-        raise BadInput(
-            f"{path}: declares tiles of {largest} px; the file is damaged, fetch it again"
-        )
+    check_tile(path, largest)

@@ -13,7 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.errors import BadInput
-from histoboost.slides.images.base import band_rows, over_white, reading, warn_of_orientation
+from histoboost.slides.images.base import (
+    Level,
+    SlideImage,
+    check_size,
+    over_white,
+    reading,
+    warn_of_orientation,
+)
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -32,23 +39,22 @@ ORIENTATION = 274
 
 
 @dataclass(frozen=True)
-class RasterImage:
-    """A PNG or JPEG file; one band, because such a file can only be decoded from its start."""
+class RasterImage(SlideImage):
+    """A PNG or JPEG file, one tile: such a file can only be decoded from its start."""
 
     path: Path
-    shape: tuple[int, int]
-    source_dtype: str = "uint8"
+    levels: tuple[Level, ...]
 
     @property
-    def band_rows(self) -> int:
-        """All rows."""
-        return self.shape[0]
+    def tiles(self) -> tuple[tuple[int, int], ...]:  # type: ignore[override]
+        """All of it."""
+        return (self.levels[0][:2],)
 
-    def read_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Rows `start` to `stop` (exclusive) as (stop - start, W, 3) uint8."""
+    def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+        """A rectangle, see `SlideImage`; decodes the whole image."""
         with _pillow(self.path) as image:
             opacity = image.mode == "RGBA" or "transparency" in image.info
-            region = image.crop((0, start, self.shape[1], stop))
+            region = image.crop((x, y, x + width, y + height))
             return over_white(np.asarray(region.convert("RGBA" if opacity else "RGB")))
 
 
@@ -68,7 +74,7 @@ def open_raster(path: Path) -> RasterImage:
         if image.mode not in ("RGB", "RGBA", "P"):
             raise BadInput(f"{path}: pixels are of mode {image.mode}; save it as 8-bit RGB")
         shape = (image.height, image.width)
-        band_rows(path, shape, image.height)  # decoded whole
+        check_size(path, shape, shape)
         if image.width * image.height > MAX_INFLATED * path.stat().st_size:
             raise BadInput(
                 f"{path}: is too small for {image.width} x {image.height} px; "
@@ -76,7 +82,7 @@ def open_raster(path: Path) -> RasterImage:
             )
         if "exif" in image.info:  # without, Pillow decodes the whole image to look for it
             warn_of_orientation(path, image.getexif().get(ORIENTATION))
-        return RasterImage(path.resolve(), shape)
+        return RasterImage(path.resolve(), (Level(*shape),))
 
 
 @contextmanager

@@ -1,22 +1,29 @@
-"""TIFF files by tifffile, in bands of rows."""
+"""TIFF files by tifffile: strips, tiles and pyramids, read where they are asked for."""
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
+import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.errors import BadInput, MissingExtra
 from histoboost.slides.images.base import (
-    band_rows,
+    Level,
+    SlideImage,
+    check_size,
     over_white,
+    pyramid,
     reading,
     rgb_order,
+    version,
     warn_of_orientation,
 )
 from histoboost.slides.scale import checked_scale
@@ -29,52 +36,51 @@ MINISBLACK, RGB, YCBCR = 1, 2, 6
 JPEG = (6, 7)
 ASSOCIATED, UNASSOCIATED = 1, 2
 
+#: Aperio's JPEG 2000, whose YCbCr colours no tag tells of: OpenSlide knows them.
+APERIO_YCBCR = 33003
+
+#: Pixels of a tile; those of scanners have 2**16.
+MAX_TILE = 2**26
+
 #: Micrometres in the units of OME; a micro sign or a Greek mu.
 UM = {"\xb5m": 1.0, "\u03bcm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6}
 
 
 @dataclass(frozen=True)
-class TiffImage:
-    """The first image of a TIFF file, at full resolution.
+class TiffImage(SlideImage):
+    """The first image of a TIFF file, with its coarser levels; tiles that were left out are white.
 
     Attributes
     ----------
-    axes : str
-        Order of the stored axes: ``"YXS"`` (interleaved) or ``"SYX"`` / ``"CYX"`` (planes).
     premultiplied : bool
         Whether colours are multiplied by their opacity already.
     um_per_px : float or None
-        From OME metadata; the resolution tags are not trusted, most writers leave 72 dpi there.
+        From OME or Aperio metadata; the resolution tags are not trusted, most writers leave 72 dpi
+        there.
     """
 
     path: Path
-    shape: tuple[int, int]
-    axes: str
-    band_rows: int
-    um_per_px: float | None
+    levels: tuple[Level, ...]
+    tiles: tuple[tuple[int, int], ...]
     premultiplied: bool
-    source_dtype: str = "uint8"
+    um_per_px: float | None = None
+    files: tuple[Path, ...] = ()
 
-    def read_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Rows `start` to `stop` (exclusive) as (stop - start, W, 3) uint8."""
-        import zarr
-
-        with (
-            reading(self.path),
-            load_tifffile().TiffFile(self.path, **ALONE) as tiff,
-            tiff.series[0].aszarr(level=0) as store,
-        ):
-            stored = cast(Any, zarr.open_array(store, mode="r"))
-            if self.axes[0] == "Y":
-                pixels = stored[start:stop]
-            else:
-                pixels = np.moveaxis(stored[:, start:stop], 0, -1)
-            pixels = np.ascontiguousarray(pixels)
-        return over_white(pixels, premultiplied=self.premultiplied)
+    def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+        """A rectangle of one level, see `SlideImage`."""
+        with reading(self.path):
+            pages = _parse(self.path, *version(self.path)).levels[level]
+            samples = len(pages) if len(pages) > 1 else pages[0].keyframe.samplesperpixel
+            out = np.full((height, width, samples), 255, np.uint8)
+            with self.path.open("rb") as file:
+                for at, page in enumerate(pages):
+                    target = out[..., at : at + 1] if len(pages) > 1 else out
+                    _fill(target, page, file, x, y)
+        return over_white(out, premultiplied=self.premultiplied)
 
 
 def open_tiff(path: Path) -> TiffImage:
-    """Open a TIFF file: plain, BigTIFF, OME or pyramidal.
+    """Open a TIFF file: plain, BigTIFF, OME, Aperio's or another pyramid.
 
     Raises
     ------
@@ -82,41 +88,65 @@ def open_tiff(path: Path) -> TiffImage:
         If the file is damaged or not 8-bit RGB, or tifffile is not installed.
     """
     try:
-        tifffile = load_tifffile()
+        load_tifffile()
     except ImportError as error:
         raise MissingExtra(str(path), "tifffile", "wsi") from error
-    with reading(path), tifffile.TiffFile(path, **ALONE) as tiff:
-        level = tiff.series[0].levels[0]
-        page = level.keyframe
-        shape, axes, dtype = tuple(level.shape), level.axes, level.dtype
-        stored_rows = page.tilelength if page.is_tiled else page.rowsperstrip
-        um, names = _ome(tiff.ome_metadata) if tiff.is_ome else (None, [])
+    path = path.resolve()
+    with reading(path):
+        found = _parse(path, *version(path))
+        page = found.levels[0][0].keyframe
+        frames = [one[0].keyframe for one in found.levels]
+        shapes = [(int(frame.imagelength), int(frame.imagewidth)) for frame in frames]
+        tiles = tuple(map(_tile, frames))
         orientation = page.tags.get(274)
-        colours = _colours(page, names)
-        there, expected = len(page.dataoffsets), math.prod(page.chunked)
-    if axes not in ("YXS", "YXC", "SYX", "CYX") or dtype != np.uint8:
+        colours = _colours(page, found.names)
+    if found.axes not in ("YXS", "YXC", "SYX", "CYX") or found.dtype != np.uint8:
         raise BadInput(
-            f"{path}: stores {dtype} with axes {axes} of lengths {shape}; "
+            f"{path}: stores {found.dtype} with axes {found.axes} of lengths {found.shape}; "
             "an H&E image must be 8-bit RGB"
         )
-    samples = shape[axes.index("S" if "S" in axes else "C")]
+    samples = found.shape[found.axes.index("S" if "S" in found.axes else "C")]
     if colours is not None or samples not in (3, 4):
         raise BadInput(f"{path}: stores {colours or f'{samples} channels'}; save it as 8-bit RGB")
-    if there < expected:
-        raise BadInput(
-            f"{path}: has {there} of the {expected} strips or tiles of {shape}; the file is "
-            "damaged, fetch it again"
-        )
-    height, width = int(shape[axes.index("Y")]), int(shape[axes.index("X")])
+    for one in itertools.chain(*found.levels):
+        there, expected = len(one.dataoffsets), math.prod(one.keyframe.chunked)
+        if there < expected:
+            raise BadInput(
+                f"{path}: has {there} of the {expected} strips or tiles of {found.shape}; the file "
+                "is damaged, fetch it again"
+            )
+    check_size(path, shapes[0], tiles[0])
+    if page.is_tiled:
+        check_tile(path, max(math.prod(tile) for tile in tiles))
     warn_of_orientation(path, orientation and int(orientation.value))
     return TiffImage(
-        path=path.resolve(),
-        shape=(height, width),
-        axes=axes,
-        band_rows=band_rows(path, (height, width), int(stored_rows or height)),
-        um_per_px=checked_scale(um, path),
+        path=path,
+        levels=pyramid(shapes),
+        tiles=tiles,
+        um_per_px=checked_scale(found.um, path),
         premultiplied=ASSOCIATED in page.extrasamples,
+        files=(path,) if page.is_tiled else (),
     )
+
+
+def opens_as_tiff(path: Path) -> bool:
+    """Whether tifffile reads the tiles of a whole-slide file as the scanner wrote them."""
+    try:
+        with load_tifffile().TiffFile(path, **ALONE) as tiff:
+            page = tiff.series[0].levels[0].keyframe
+            codecs = load_tifffile().TIFF.DECOMPRESSORS
+            known = page.compression != APERIO_YCBCR and page.compression in codecs
+            return bool(page.is_tiled and known and _colours(page, []) is None)
+    except Exception:  # noqa: BLE001  (whatever it is, OpenSlide says what is wrong with it)
+        return False
+
+
+def check_tile(path: Path, pixels: int) -> None:
+    """Refuse tiles of more pixels than any scanner's."""
+    if pixels > MAX_TILE:
+        raise BadInput(
+            f"{path}: declares tiles of {pixels} px; the file is damaged, fetch it again"
+        )
 
 
 def load_tifffile() -> Any:
@@ -126,6 +156,70 @@ def load_tifffile() -> Any:
     # What it says of a damaged file on the way to an exception, the exception says.
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     return tifffile
+
+
+@dataclass(frozen=True)
+class _Parsed:
+    """What the tags of a file say; `levels` hold one page each, or one for every channel."""
+
+    levels: tuple[tuple[Any, ...], ...]
+    axes: str
+    shape: tuple[int, ...]
+    dtype: Any
+    um: float | None
+    names: list[str]
+
+
+@lru_cache(maxsize=4)
+def _parse(path: Path, modified: int, size: int) -> _Parsed:
+    """Read the tags of this version of a file, once for all regions."""
+    with load_tifffile().TiffFile(path, **ALONE) as tiff:
+        series = tiff.series[0]
+        levels = [tuple(level.pages) for level in series.levels if level.axes == series.axes]
+        for page in itertools.chain(*levels):
+            # Looked up now, while the file is open: tifffile reads long tags when asked for them.
+            _ = page.dataoffsets, page.databytecounts, page.keyframe.decode, page.jpegtables
+        um, names = _ome(tiff.ome_metadata) if tiff.is_ome else (None, [])
+        if tiff.is_svs and (aperio := re.search(r"\bMPP = ([\d.]+)", tiff.pages[0].description)):
+            um = float(aperio[1])
+        return _Parsed(tuple(levels), series.axes, tuple(series.shape), series.dtype, um, names)
+
+
+def _tile(page: Any) -> tuple[int, int]:
+    """Rows and columns that a page stores together."""
+    page = page.keyframe
+    if page.is_tiled:
+        return int(page.tilelength), int(page.tilewidth)
+    rows = int(page.imagelength)
+    return min(int(page.rowsperstrip or rows), rows), int(page.imagewidth)
+
+
+def _fill(out: NDArray[np.uint8], page: Any, file: Any, x: int, y: int) -> None:
+    """Put what a page stores from column `x` and row `y` on into `out`, (h, w, samples)."""
+    (rows, columns), frame = _tile(page), page.keyframe
+    across, down = -(-frame.imagewidth // columns), -(-frame.imagelength // rows)
+    height, width = out.shape[:2]
+    if not out.size:
+        return
+    planes = out.shape[-1] if int(frame.planarconfig) == 2 else 1
+    for plane, row, column in itertools.product(
+        range(planes),
+        range(y // rows, -(-(y + height) // rows)),
+        range(x // columns, -(-(x + width) // columns)),
+    ):
+        index = (plane * down + row) * across + column
+        if not page.databytecounts[index]:
+            continue
+        file.seek(page.dataoffsets[index])
+        data = file.read(page.databytecounts[index])
+        tile = frame.decode(data, index, jpegtables=page.jpegtables)[0][0]
+        top, left = row * rows - y, column * columns - x
+        into = out[max(top, 0) : top + rows, max(left, 0) : left + columns]
+        part = tile[max(-top, 0) :, max(-left, 0) :][: into.shape[0], : into.shape[1]]
+        if planes > 1:
+            into[..., plane] = part[..., 0]
+        else:
+            into[:] = part
 
 
 def _colours(page: Any, names: list[str]) -> str | None:

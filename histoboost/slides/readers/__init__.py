@@ -100,7 +100,7 @@ def _check_slides_agree(dataset: Dataset) -> None:
             )
         seen.add(slide.name)
         check_slide_name(slide.name)
-        source = getattr(slide.image, "path", None), getattr(slide.image, "array", None)
+        source = getattr(slide.image, "path", None), getattr(slide.image, "arrays", None)
         other = on_image.setdefault(source, slide)
         if source[0] is not None and other is not slide and None in (other.group, slide.group):
             warn(

@@ -26,11 +26,11 @@ from histoboost.errors import BadInput
 from histoboost.hdf5_file import open_hdf5
 from histoboost.slides.images import open_image
 from histoboost.slides.images.array import hdf5_image, zarr_image
-from histoboost.slides.images.base import reading
+from histoboost.slides.images.base import SlideImage, reading
 from histoboost.slides.readers.abundances import with_abundances
 from histoboost.slides.readers.anndata_abundances import PREFERRED, find_abundances
 from histoboost.slides.scale import um_per_px
-from histoboost.slides.slide import Dataset, Slide, SlideImage
+from histoboost.slides.slide import Dataset, Slide
 
 if TYPE_CHECKING:
     import pandas as pd

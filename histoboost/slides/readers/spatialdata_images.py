@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.errors import BadInput
-from histoboost.slides.images.array import StoredImage, zarr_image
-from histoboost.slides.images.base import rgb_order
+from histoboost.slides.images.array import StoredImage
+from histoboost.slides.images.ome_zarr import open_ome_zarr
 
 
 @dataclass(frozen=True)
@@ -159,20 +159,8 @@ def _affine(transformation: Any) -> NDArray[np.float64]:
 
 
 def _rgb_image(path: Path, name: str) -> StoredImage | str:
-    """The finest level of an image from its OME-NGFF metadata, or why it is no H&E image."""
-    import zarr
-
-    attributes: dict[str, Any] = dict(zarr.open_group(path / "images" / name, mode="r").attrs)
-    attributes = attributes.get("ome", attributes)
-    (multiscales, *_) = attributes["multiscales"]
-    axes = "".join(axis["name"] for axis in multiscales["axes"])
-    channels = attributes.get("omero", {}).get("channels", [])
-    names = [str(channel.get("label", "")) for channel in channels]
-    numbered = names == [str(i) for i in range(len(names))]
-    order = rgb_order(names)
-    if not numbered and order is None:
-        return f"images/{name} has the channels {', '.join(names)}"
+    """An image in all its levels, or why it is no H&E image."""
     try:
-        return zarr_image(path, f"images/{name}/{multiscales['datasets'][0]['path']}", axes, order)
+        return open_ome_zarr(path / "images" / name)
     except BadInput as error:
         return str(error)
