@@ -26,6 +26,10 @@ PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3)
 MIDDLE = 3.0
 #: Squared error on held-out groups, as a share of the mean's, from which on nothing is learned.
 LEAST_GAIN = 0.99
+#: Groups' worth of doubt: shares are shrunk towards their mean by g / (g + DOUBT) for g training
+#: groups, since what a few groups share need not hold for the next (a factor from inner folds was
+#: 1 wherever it was needed most: two donors that agree say nothing of a third).
+DOUBT = 0.25
 #: Share of the features' squares about their mean below which they count as constant.
 FLAT = 1e-6
 
@@ -66,14 +70,18 @@ class Gram:
         """Whether the features vary no more than rounding makes them."""
         return float(np.trace(self.centred()[0])) <= FLAT * max(float(np.trace(self.xx)), 1e-12)
 
-    def solve(self, penalties: Sequence[float]) -> list[tuple[Array, Array]]:
-        """Weights (k, T) and intercepts (T,) for each penalty; weights 0 where all is flat."""
+    def solve(self, penalties: Sequence[float], shrink: Array) -> list[tuple[Array, Array]]:
+        """Weights (k, T), times `shrink` (T,), and intercepts (T,) for each penalty.
+
+        Weights are 0 where all is flat.
+        """
         mean_x, mean_y = self.sum_x / self.weight, self.sum_y / self.weight
         xx, xy = self.centred()
         unit = float(np.trace(xx)) / self.weight
         out = []
         for penalty in penalties:
             weights = np.zeros_like(xy) if self.flat else self._solve(xx, xy, penalty * unit)
+            weights *= shrink
             out.append((weights, mean_y - mean_x @ weights))
         return out
 
@@ -145,14 +153,16 @@ class KernelRidge:
         folds, count = training.inner_folds(), len(total.sum_y)
         rest: list[list[tuple[Array, Array]]] = []
         common = np.full(count, PENALTIES.index(MIDDLE))
-        own, hopeless = common, np.ones(count, bool)
+        own, hopeless, shrink = common, np.ones(count, bool), np.ones(count)
+        if len(training.parts) > 1:
+            shrink[training.parts[2]] = len(folds) / (len(folds) + DOUBT)
         if len(folds) > 1:
             errors, plain = np.zeros((len(PENALTIES), count)), np.zeros(count)
             for held in folds:
                 others = total - reduce(Gram.__add__, [grams[i] for i in held])
                 true = np.concatenate([training.targets[i] for i in held])
                 plain += np.mean((others.sum_y / others.weight - true) ** 2, axis=0)
-                rest.append(others.solve(PENALTIES))
+                rest.append(others.solve(PENALTIES, shrink))
                 for at, (weights, intercept) in enumerate(rest[-1]):
                     predicted = np.concatenate([mapped[i] @ weights for i in held]) + intercept
                     errors[at] += np.mean((predicted - true) ** 2, axis=0)
@@ -160,7 +170,7 @@ class KernelRidge:
             for part in training.parts:
                 common[part] = np.argmin(errors[:, part].sum(axis=1))
             own = common if len(training.parts) == 1 else np.argmin(errors, axis=0)
-        weights, intercept = _mean_of(total.solve(PENALTIES), common, own)
+        weights, intercept = _mean_of(total.solve(PENALTIES, shrink), common, own)
         # Totals, last of the joint target and relative to their mean, stay the mean where nothing
         # is known to predict them.
         if len(training.parts) > 1 and hopeless[-1]:

@@ -30,6 +30,8 @@ from histoboost.regress.multi_target_lgbm import MultiTargetLGBM
 COMPONENTS = 40
 #: Share of the trees in the sum; the rest is the kernel's.
 SHARE = 0.5
+#: The same where they correct the shares: for a new patient those trees lose more than they gain.
+SHARE_OF_SHARES = 0.25
 #: LightGBM's parameters where they differ from those for thousands of columns.
 DEFAULTS: Mapping[str, Any] = {
     "n_estimators": 200,
@@ -53,11 +55,14 @@ class Forest:
         Parts of the kernel's targets that are corrected, T columns each.
     spread : ndarray of shape (parts * T,)
         Units of these targets; what the trees predict is the sum of the parts in them.
+    share : float
+        Of the trees in the sum.
     """
 
     trees: MultiTargetLGBM
     targets: tuple[slice, ...]
     spread: Array
+    share: float
 
     @classmethod
     def fit(
@@ -66,6 +71,7 @@ class Forest:
         components: Sequence[Array],
         held_out: Sequence[Array],
         targets: tuple[slice, ...],
+        share: float,
         options: Mapping[str, Any],
     ) -> Forest:
         """Learn from the kernel's components and its predictions for slides it had not seen."""
@@ -81,13 +87,13 @@ class Forest:
             for scores, predicted in zip(components, held_out, strict=True)
         ]
         trees.fit_blocks(columns, _sum(true / spread, len(targets)), weights)
-        return cls(trees, targets, spread)
+        return cls(trees, targets, spread, share)
 
     def correct(self, components: Array, predicted: Array) -> None:
         """Correct the kernel's predictions (n, T), in place."""
         parts, count = _parts(predicted, self.targets), len(self.targets)
         wanted = self.trees.predict_rows(_columns(components, parts))
-        added = SHARE * (wanted - _sum(parts / self.spread, count)) / count
+        added = self.share * (wanted - _sum(parts / self.spread, count)) / count
         for at, target in enumerate(self.targets):
             width = added.shape[1]
             predicted[:, target] += self.spread[at * width : (at + 1) * width] * added
@@ -129,6 +135,7 @@ class FittedStack:
         fields["models"], arrays["axes"] = len(texts), self.axes
         if len(self.forests) > 1:
             fields["forests"], arrays["spread"] = len(self.forests), self.forests[0].spread
+            fields["tree_shares"] = [forest.share for forest in self.forests]
         return Files(fields, texts, arrays)
 
 
@@ -155,8 +162,12 @@ class StackHead:
             options["learning_rate"] = 2 * given.learning_rate
         components, held_out = [mapped @ axes for mapped in ridge.mapped], ridge.held_out()
         forests = tuple(
-            Forest.fit(training, components, held_out, targets, options)
-            for targets in _targets(len(kernel.intercept), len(training.parts))
+            Forest.fit(training, components, held_out, targets, share, options)
+            for targets, share in zip(
+                _targets(len(kernel.intercept), len(training.parts)),
+                (SHARE, SHARE_OF_SHARES),
+                strict=False,
+            )
         )
         return FittedStack(kernel, axes, forests)
 
@@ -172,6 +183,9 @@ class StackHead:
         if models % count:
             raise ValueError("trees and forests do not fit each other")
         targets = _targets(len(kernel.intercept), 4 if count > 1 else 1)
+        shares = files.fields.get("tree_shares", [SHARE] * count)  # once they were all alike
+        if len(shares) != count:
+            raise ValueError("trees and their shares do not fit each other")
         forests = []
         for at, trees in enumerate(trees_from(files, count)):
             width = len(targets[at]) * models // count
@@ -183,7 +197,7 @@ class StackHead:
                 raise ValueError("trees and kernel do not fit each other")
             if any(part.stop - part.start != models // count for part in parts):
                 raise ValueError("trees and kernel do not fit each other")
-            forests.append(Forest(trees, parts, spread))
+            forests.append(Forest(trees, parts, spread, float(shares[at])))
         return FittedStack(kernel, axes, tuple(forests))
 
 
