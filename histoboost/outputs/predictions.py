@@ -12,6 +12,7 @@ from histoboost.errors import BadInput, require
 from histoboost.io import check_output
 from histoboost.outputs.anndata import spots_anndata, write_anndata
 from histoboost.outputs.geojson import write_geojson
+from histoboost.outputs.ome_tiff import write_ome_tiff
 from histoboost.outputs.table import write_spot_table, write_submission
 
 if TYPE_CHECKING:
@@ -26,9 +27,13 @@ SUFFIXES: dict[str, tuple[str, str] | None] = {
     ".h5ad": None,
     ".zarr": None,
     ".geojson": None,
+    ".ome.tif": ("tifffile", "wsi"),
 }
 #: Written by a function of one slide, in whose pixels they are.
-_ONE_SLIDE: dict[str, Callable[[Path, Prediction], None]] = {".geojson": write_geojson}
+_ONE_SLIDE: dict[str, Callable[[Path, Prediction], None]] = {
+    ".geojson": write_geojson,
+    ".ome.tif": write_ome_tiff,
+}
 SLIDE = "{slide}"
 
 
@@ -90,6 +95,8 @@ def write_predictions(
         ``obsm["prediction_lower"]`` and ``obsm["prediction_upper"]``, novelty in ``obs``.
     ``.geojson``
         Objects for QuPath, one slide a file; see `write_geojson`.
+    ``.ome.tif``
+        A channel for each cell type, one slide a file; see `write_ome_tiff`.
 
     Raises
     ------

@@ -7,9 +7,14 @@ import pytest
 import shapely
 
 from histoboost.outputs.tiles import Tile, nearest_spot
-from tests.outputs.conftest import PITCH, hexagonal
 
+PITCH = 20.0
 SQUARE = PITCH * np.stack(np.meshgrid(np.arange(7.0), np.arange(6.0)), axis=-1).reshape(-1, 2)
+
+
+def hexagonal(rows: int, columns: int) -> np.ndarray:
+    row, column = np.divmod(np.arange(rows * columns), columns)
+    return PITCH * (2 + np.stack([column + (row % 2) / 2, row * np.sqrt(0.75)], axis=1))
 
 
 def turned(xy: np.ndarray, degrees: float) -> np.ndarray:

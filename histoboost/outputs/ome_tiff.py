@@ -1,0 +1,140 @@
+"""Predictions as a picture whose channels are the cell types (OME-TIFF)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histoboost.errors import BadInput
+from histoboost.io import write_whole
+from histoboost.outputs.colours import type_colours
+from histoboost.outputs.tiles import Tile, nearest_spot
+from histoboost.spots import spot_pitch
+
+if TYPE_CHECKING:
+    from histoboost.regress.predictions import Prediction
+
+#: Pixels of a map from one spot to the next: enough for the shape of a hexagon.
+PER_PITCH = 4
+#: Side of the tiles of the file; the pyramid ends where one holds the whole map.
+_TILE = 256
+
+
+def write_ome_tiff(path: Path, prediction: Prediction) -> None:
+    """Write a pyramid of float32, one channel for each column of the table, NaN beside the spots.
+
+    A pixel of the map is a square of `map_pixel` pixels of the slide, and their upper left corners
+    coincide: the map lies on the slide where viewers go by physical sizes, or is enlarged by that
+    factor. Every pixel holds what is predicted at the nearest spot, within the spot's tile. float32
+    keeps every unit as it is, and NaN tells "not predicted" from 0.
+
+    Raises
+    ------
+    HistoboostError
+        If the size of the slide is not known, or the system refuses.
+    """
+    import tifffile
+
+    spots = prediction.spots
+    if spots.image_shape is None:
+        raise BadInput(
+            f"{path}: the size of slide {spots.slide} is not known; featurize it from its image"
+        )
+    side = map_pixel(spots.xy)
+    shape = (math.ceil(spots.image_shape[0] / side), math.ceil(spots.image_shape[1] / side))
+    belongs = nearest_spot(spots.xy, Tile.of(spots.xy).reach, side, shape)
+    frame = prediction.to_frame().iloc[:, 4:]  # what follows slide, spot, x and y
+    levels = [shape]
+    while max(levels[-1]) > _TILE:
+        levels.append((math.ceil(levels[-1][0] / 2), math.ceil(levels[-1][1] / 2)))
+    # The last row is that of places without a spot: -1.
+    values = np.vstack([frame.to_numpy(np.float32), np.full((1, frame.shape[1]), np.nan)])
+    values = values.astype(np.float32)
+
+    def planes(level: int) -> Iterator[NDArray[np.float32]]:
+        for column in values.T:
+            plane = column[belongs]
+            for _ in range(level):
+                plane = _halved(plane)
+            yield plane
+
+    options = {
+        "dtype": np.float32,
+        "tile": (_TILE, _TILE),
+        "compression": "zlib",
+        "photometric": "minisblack",
+    }
+
+    def write(target: Path) -> None:
+        size = 4 * values.shape[1] * shape[0] * shape[1]
+        with tifffile.TiffWriter(target, ome=True, bigtiff=size > 2**31) as file:
+            for level, (rows, columns) in enumerate(levels):
+                kind: dict[str, Any] = (
+                    {"subfiletype": 1}
+                    if level
+                    else {
+                        "subifds": len(levels) - 1,
+                        "metadata": _metadata(prediction, list(frame.columns), side),
+                        "software": "histoboost",
+                    }
+                )
+                whole = (values.shape[1], rows, columns)
+                file.write(_tiles(planes(level)), shape=whole, **kind, **options)
+
+    write_whole(path, write)
+
+
+def map_pixel(xy: NDArray[np.float64]) -> int:
+    """Side of a map's pixel in pixels of the slide: a quarter of the spot pitch, whole."""
+    return max(1, round((spot_pitch(xy) or 1.0) / PER_PITCH))
+
+
+def _metadata(prediction: Prediction, channels: list[str], side: int) -> dict[str, Any]:
+    """What goes into the OME-XML."""
+    colours = type_colours(prediction.cell_types)
+    um = prediction.spots.um_per_px
+    size = {} if um is None else {"PhysicalSizeX": side * um, "PhysicalSizeXUnit": "µm"}
+    size |= {} if um is None else {"PhysicalSizeY": side * um, "PhysicalSizeYUnit": "µm"}
+    return {
+        "axes": "CYX",
+        "Name": prediction.slide,
+        "Description": f"histoboost: {prediction.units} of cell types. A pixel is {side} x {side} "
+        "pixels of the slide; upper left corners coincide. NaN: not predicted.",
+        "Channel": {
+            "Name": channels,
+            "Color": [_rgba(*colours.get(name, (255, 255, 255))) for name in channels],
+        },
+        **size,
+    }
+
+
+def _rgba(red: int, green: int, blue: int) -> int:
+    """A colour as OME-XML has it: opaque RGBA in a signed 32-bit integer."""
+    return (red << 24 | green << 16 | blue << 8 | 255) - (2**32 if red > 127 else 0)
+
+
+def _halved(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Means of 2 x 2 pixels, over those that are not NaN."""
+    rows, columns = plane.shape
+    even = np.pad(plane, ((0, rows % 2), (0, columns % 2)), constant_values=np.nan)
+    blocks = even.reshape(even.shape[0] // 2, 2, even.shape[1] // 2, 2)
+    known = np.isfinite(blocks)
+    with np.errstate(invalid="ignore"):
+        means = np.where(known, blocks, 0).sum(axis=(1, 3)) / known.sum(axis=(1, 3))
+    return np.asarray(means, np.float32)
+
+
+def _tiles(planes: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+    """Cut every plane into tiles, row by row, the last ones filled up."""
+    for plane in planes:
+        for top in range(0, plane.shape[0], _TILE):
+            for left in range(0, plane.shape[1], _TILE):
+                tile = np.full((_TILE, _TILE), np.nan, np.float32)
+                part = plane[top : top + _TILE, left : left + _TILE]
+                tile[: part.shape[0], : part.shape[1]] = part
+                yield tile
