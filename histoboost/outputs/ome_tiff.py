@@ -63,7 +63,7 @@ def write_ome_tiff(path: Path, prediction: Prediction) -> None:
                 plane = _halved(plane)
             yield plane
 
-    options = {
+    options: dict[str, Any] = {
         "dtype": np.float32,
         "tile": (_TILE, _TILE),
         "compression": "zlib",
