@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     "--output",
     required=True,
     type=click.Path(),
-    help="File to write: .csv (the challenge's layout), .parquet, .h5ad, .zarr or .geojson "
-    "(QuPath); {slide} in the name writes one file for each slide.",
+    help="File to write: .csv (the challenge's layout), .parquet, .h5ad, .zarr (SpatialData), "
+    ".geojson (QuPath) or .ome.tif; {slide} in the name writes one file for each slide.",
 )
 @click.option(
     "--with-spots",

@@ -12,16 +12,22 @@ from numpy.typing import NDArray
 
 from histoboost.cache.spot_files import scale_factors
 from histoboost.io import write_whole
+from histoboost.outputs.colours import dominant_types, type_colours
 from histoboost.spots import SpotTable
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from histoboost.regress.predictions import Prediction
+
 
 def spots_anndata(
-    tables: Sequence[SpotTable], obsm: Mapping[str, NDArray[Any]], frames: Any = None
+    tables: Sequence[SpotTable],
+    obsm: Mapping[str, NDArray[Any]],
+    frames: Any = None,
+    **variables: Any,
 ) -> AnnData:
-    """One AnnData of several slides: spots are rows, there are no variables.
+    """One AnnData of several slides: spots are rows.
 
     Parameters
     ----------
@@ -31,6 +37,8 @@ def spots_anndata(
         Written as float32.
     frames : mapping of str to (names, ndarray of shape (N, T)), optional
         Written as data frames whose columns have names; a slash in a name becomes ``_``.
+    **variables
+        ``X`` and ``var`` of the AnnData; none by default.
 
     Returns
     -------
@@ -52,7 +60,9 @@ def spots_anndata(
             obs[column] = pd.Categorical(values)
     obs["library_id"] = obs["slide"]  # where squidpy looks
     obs["spot"] = [spot for table in tables for spot in table.spot_ids]
-    adata = anndata.AnnData(obs=obs, uns={"spatial": {t.slide: _library(t) for t in tables}})
+    adata = anndata.AnnData(
+        obs=obs, uns={"spatial": {t.slide: _library(t) for t in tables}}, **variables
+    )
     adata.obsm["spatial"] = np.concatenate([table.xy for table in tables])
     named = dict(frames or {})
     types = next((table.cell_types for table in tables if table.labelled), None)
@@ -64,6 +74,46 @@ def spots_anndata(
         adata.obsm[key] = pd.DataFrame(values.astype(np.float32), index=obs.index, columns=columns)
     for key, rows in obsm.items():
         adata.obsm[key] = rows.astype(np.float32)
+    return adata
+
+
+def prediction_anndata(predictions: Sequence[Prediction]) -> AnnData:
+    """Predictions of one or more slides by one model.
+
+    Returns
+    -------
+    AnnData
+        As `spots_anndata` makes it. The cell types are the variables and the predictions ``X``, so
+        that scanpy, squidpy and spatialdata-plot draw a type by its name. ``obsm["prediction"]``
+        holds the same, ``prediction_lower`` and ``prediction_upper`` the bounds where there are
+        any. ``obs``: also novelty where it is known, and the dominant type where the units compare
+        the types of a spot, with its colours in ``uns["dominant_colors"]``.
+    """
+    import pandas as pd
+
+    types = predictions[0].cell_types
+    values = np.concatenate([each.values for each in predictions])
+    frames = {"prediction": (types, values)}
+    for name, bounds in (
+        ("prediction_lower", [each.low for each in predictions if each.low is not None]),
+        ("prediction_upper", [each.high for each in predictions if each.high is not None]),
+    ):
+        if bounds:
+            frames[name] = (types, np.concatenate(bounds))
+    variables = pd.DataFrame(index=pd.Index(types, dtype=object))
+    tables = [each.spots for each in predictions]
+    adata = spots_anndata(tables, {}, frames, X=values.astype(np.float32), var=variables)
+    novelty = [each.novelty for each in predictions if each.novelty is not None]
+    if novelty:
+        adata.obs["novelty"] = np.concatenate(novelty)
+    dominant = [dominant_types(each) for each in predictions]
+    codes = [code for each in dominant if each is not None for code in each]
+    if codes:
+        shown = [types[code] for code in sorted(set(codes))]
+        adata.obs["dominant"] = pd.Categorical([types[code] for code in codes], shown)
+        adata.uns["dominant_colors"] = np.array(
+            ["#" + bytes(type_colours(types)[name]).hex() for name in shown], dtype=object
+        )
     return adata
 
 

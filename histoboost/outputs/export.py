@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.errors import BadInput, HistoboostWarning, MissingExtra
-from histoboost.io import check_output, write_whole
+from histoboost.errors import BadInput, HistoboostWarning, require
+from histoboost.io import check_output
 from histoboost.names import check_cell_type_names
-from histoboost.outputs.anndata import spots_anndata, without_notes, write_anndata
-from histoboost.spots import SpotTable, check_cell_types, spot_diameter
-
-if TYPE_CHECKING:
-    from anndata import AnnData
+from histoboost.outputs.anndata import spots_anndata, write_anndata
+from histoboost.outputs.spatialdata import write_spatialdata
+from histoboost.spots import check_cell_types
 
 SUFFIXES = (".h5ad", ".zarr")
 
@@ -51,6 +46,8 @@ def export(
     path = Path(path)
     store = store if isinstance(store, EmbeddingStore) else EmbeddingStore(store, mode="r")
     check_output(path, (".zarr",) if spatialdata else SUFFIXES)
+    if spatialdata:
+        require("export --spatialdata", "spatialdata", "spatialdata")
     tables = [store.spots(slide) for slide in store.slides()]
     if not tables:
         raise BadInput(f"{store.location}: contains no slides; run histoboost featurize first")
@@ -76,51 +73,7 @@ def export(
         {name: recipes[0][name].without_slide().fields for name in names}, sort_keys=True
     )
     if spatialdata:
-        write_whole(path, without_notes(_spatialdata(adata, tables).write))
+        write_spatialdata(path, adata, tables)
     else:
         write_anndata(adata, path)
     return names
-
-
-def _spatialdata(adata: AnnData, tables: Sequence[SpotTable]) -> Any:
-    """Circles and a small image for each slide, in a coordinate system of the slide's name."""
-    try:
-        import spatialdata
-        from spatialdata.models import Image2DModel, ShapesModel, TableModel
-        from spatialdata.transformations import Identity, Scale
-    except ImportError as error:
-        raise MissingExtra("export --spatialdata", "spatialdata", "spatialdata") from error
-    images, shapes = {}, {}
-    for table in tables:
-        name = _plain(table.slide)
-        shapes[name] = ShapesModel.parse(
-            table.xy,
-            geometry=0,
-            radius=spot_diameter(table.xy) / 2,
-            transformations={name: Identity()},
-        )
-        if table.thumbnail is not None and table.image_shape is not None:
-            height, width = table.image_shape
-            rows, columns, _ = table.thumbnail.shape
-            images[f"{name}_image"] = Image2DModel.parse(
-                table.thumbnail,
-                dims=("y", "x", "c"),
-                c_coords=["r", "g", "b"],
-                transformations={name: Scale([width / columns, height / rows], ("x", "y"))},
-            )
-    adata = adata.copy()
-    # SpatialData takes fewer characters in names than histoboost: resnet50@64 is resnet50_64.
-    for key in list(adata.obsm):
-        adata.obsm[_plain(key)] = adata.obsm.pop(key)
-    del adata.uns["spatial"]  # the images are elements of their own
-    adata.obs["region"] = [_plain(slide) for slide in adata.obs["slide"]]
-    adata.obs["region"] = adata.obs["region"].astype("category")
-    adata.obs["instance"] = np.concatenate([np.arange(len(table)) for table in tables])
-    parsed = TableModel.parse(
-        adata, region=list(shapes), region_key="region", instance_key="instance"
-    )
-    return spatialdata.SpatialData(images=images, shapes=shapes, tables={"table": parsed})
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", name)

@@ -6,18 +6,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from histoboost.errors import BadInput, require
 from histoboost.io import check_output
-from histoboost.outputs.anndata import spots_anndata, write_anndata
+from histoboost.outputs.anndata import prediction_anndata, write_anndata
 from histoboost.outputs.geojson import write_geojson
 from histoboost.outputs.ome_tiff import write_ome_tiff
+from histoboost.outputs.spatialdata import write_spatialdata
 from histoboost.outputs.table import write_spot_table, write_submission
 
 if TYPE_CHECKING:
-    from anndata import AnnData
-
     from histoboost.regress.predictions import Prediction
 
 #: Formats of a file, and what each needs besides the core: a package and the extra that brings it.
@@ -25,7 +22,7 @@ SUFFIXES: dict[str, tuple[str, str] | None] = {
     ".csv": None,
     ".parquet": ("pyarrow", "parquet"),
     ".h5ad": None,
-    ".zarr": None,
+    ".zarr": ("spatialdata", "spatialdata"),
     ".geojson": None,
     ".ome.tif": ("tifffile", "wsi"),
 }
@@ -90,9 +87,11 @@ def write_predictions(
     -----
     ``.csv``, ``.parquet``
         Slide, spot, x, y (pixels), the types, their bounds and novelty; one row per spot.
-    ``.h5ad``, ``.zarr``
-        AnnData with the predictions in ``obsm["prediction"]``, bounds in
-        ``obsm["prediction_lower"]`` and ``obsm["prediction_upper"]``, novelty in ``obs``.
+    ``.h5ad``
+        AnnData, see `prediction_anndata`.
+    ``.zarr``
+        SpatialData with the same table and, for every slide, circles and a small image; see
+        `write_spatialdata`.
     ``.geojson``
         Objects for QuPath, one slide a file; see `write_geojson`.
     ``.ome.tif``
@@ -120,8 +119,11 @@ def _write(path: Path, predictions: Sequence[Prediction], submission: bool) -> N
         write_submission(path, predictions)
     elif suffix in (".csv", ".parquet"):
         write_spot_table(path, predictions)
+    elif suffix == ".h5ad":
+        write_anndata(prediction_anndata(predictions), path)
     else:
-        write_anndata(_anndata(predictions), path)
+        spots = [each.spots for each in predictions]
+        write_spatialdata(path, prediction_anndata(predictions), spots)
 
 
 def _suffix(path: Path) -> str:
@@ -130,25 +132,3 @@ def _suffix(path: Path) -> str:
 
 def _of_slide(path: Path, slide: str) -> Path:
     return path.with_name(path.name.replace(SLIDE, slide))
-
-
-def _anndata(predictions: Sequence[Prediction]) -> AnnData:
-    types = predictions[0].cell_types
-    frames = {
-        f"prediction{suffix}": (types, values) for suffix, values in _parts(predictions).items()
-    }
-    adata = spots_anndata([each.spots for each in predictions], {}, frames)
-    novelty = [each.novelty for each in predictions if each.novelty is not None]
-    if novelty:
-        adata.obs["novelty"] = np.concatenate(novelty)
-    return adata
-
-
-def _parts(predictions: Sequence[Prediction]) -> dict[str, np.ndarray]:
-    """Values and, where there are any, bounds of all slides, (N, T) each."""
-    parts = {
-        "": [each.values for each in predictions],
-        "_lower": [each.low for each in predictions if each.low is not None],
-        "_upper": [each.high for each in predictions if each.high is not None],
-    }
-    return {suffix: np.concatenate(values) for suffix, values in parts.items() if values}

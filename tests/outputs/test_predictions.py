@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import anndata
@@ -13,6 +15,7 @@ import pytest
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError
 from histoboost.names import check_cell_type_names
+from histoboost.outputs.colours import type_colours
 from histoboost.outputs.predictions import check_prediction_output, write_predictions
 from histoboost.regress.predictions import Prediction
 from histoboost.spots import SpotTable
@@ -54,18 +57,38 @@ def test_parquet_names_slide_spot_and_place_of_every_row(tmp_path: Path, store, 
     np.testing.assert_array_equal(table["B cell_upper"].iloc[4:], predictions[1].high[:, 1])
 
 
-@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
-def test_anndata_holds_predictions_in_obsm(tmp_path: Path, store, predictions, suffix: str):
-    path = tmp_path / f"out{suffix}"
+def test_anndata_holds_predictions_in_obsm(tmp_path: Path, store, predictions):
+    path = tmp_path / "out.h5ad"
     check_prediction_output(path)
     write_predictions(path, predictions)
-    adata = anndata.read_h5ad(path) if suffix == ".h5ad" else anndata.read_zarr(path)
+    adata = anndata.read_h5ad(path)
     frame = adata.obsm["prediction"]
     assert list(frame.columns) == ["T cell", "B cell", "C_D"]
     assert list(frame.index) == [f"S_1:BC{i}" for i in range(4)] + [f"S_2:BC{i}" for i in range(3)]
     expected = np.vstack([each.values for each in predictions]).astype(np.float32)
     np.testing.assert_array_equal(frame.to_numpy(), expected)
     assert {"prediction_lower", "prediction_upper"} <= set(adata.obsm)
+    assert list(adata.var_names) == TYPES
+    np.testing.assert_array_equal(adata.X, expected)
+
+
+def test_anndata_tells_novelty_and_the_dominant_type_in_its_colour(tmp_path: Path, mapped):
+    write_predictions(tmp_path / "out.h5ad", mapped)
+    adata = anndata.read_h5ad(tmp_path / "out.h5ad")
+    np.testing.assert_array_equal(adata.obs["novelty"], [*mapped[0].novelty, *mapped[1].novelty])
+    expected = [mapped[0].cell_types[i] for each in mapped for i in each.values.argmax(axis=1)]
+    assert list(adata.obs["dominant"]) == expected
+    colours = type_colours(mapped[0].cell_types)
+    for name, colour in zip(
+        adata.obs["dominant"].cat.categories, adata.uns["dominant_colors"], strict=True
+    ):
+        assert tuple(bytes.fromhex(colour[1:])) == colours[name]
+
+
+@pytest.mark.skipif(find_spec("spatialdata") is not None, reason="spatialdata is installed")
+def test_zarr_without_spatialdata_names_the_extra_before_the_work(tmp_path: Path):
+    with pytest.raises(HistoboostError, match=r"needs spatialdata; pip install .*\[spatialdata\]"):
+        check_prediction_output(tmp_path / "out.zarr")
 
 
 def test_csv_stays_the_challenges_layout(tmp_path: Path, store, predictions):
@@ -133,7 +156,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".h5ad", ".zarr"])
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".h5ad", ".geojson"])
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_a_cell_type_of_any_name_that_is_accepted_is_read_back_as_it_was_written(
     tmp_path: Path, predictions, suffix: str, name: str
@@ -141,16 +164,21 @@ def test_a_cell_type_of_any_name_that_is_accepted_is_read_back_as_it_was_written
     types = ("ok", name, "B")
     check_cell_type_names(types, "model")
     path = tmp_path / f"out{suffix}"
-    write_predictions(path, [replace(each, cell_types=types) for each in predictions])
-    if suffix in (".h5ad", ".zarr"):
-        adata = anndata.read_h5ad(path) if suffix == ".h5ad" else anndata.read_zarr(path)
-        found = adata.obsm["prediction"]
+    some = predictions[:1] if suffix == ".geojson" else predictions
+    write_predictions(path, [replace(each, cell_types=types) for each in some])
+    if suffix == ".geojson":
+        found = pd.DataFrame(
+            feature["properties"]["measurements"]
+            for feature in json.loads(path.read_text(encoding="utf-8"))["features"]
+        )[list(types)]
+    elif suffix == ".h5ad":
+        found = anndata.read_h5ad(path).obsm["prediction"]
         assert list(found.columns) == ["ok", name.replace("/", "_"), "B"]
     else:
         table = pd.read_csv(path) if suffix == ".csv" else pd.read_parquet(path)
         found = table[list(types)]
-    expected = np.vstack([each.values for each in predictions])
-    np.testing.assert_allclose(found.to_numpy(), expected, rtol=1e-6)
+    expected = np.vstack([each.values for each in some])
+    np.testing.assert_allclose(found.to_numpy(), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", REFUSED)

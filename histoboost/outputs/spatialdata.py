@@ -1,0 +1,79 @@
+"""Slides as SpatialData: circles, a small image and one table that annotates the circles."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from histoboost.errors import BadInput
+from histoboost.io import write_whole
+from histoboost.outputs.anndata import without_notes
+from histoboost.spots import SpotTable, spot_diameter
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def write_spatialdata(path: Path, adata: AnnData, tables: Sequence[SpotTable]) -> None:
+    """Write a SpatialData store (``.zarr``), whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        A folder that is not there yet.
+    adata : AnnData
+        What `spots_anndata` made of `tables`; in the store it is ``tables/table``.
+    tables : sequence of SpotTable
+        The slides. Each has a coordinate system of its name, in pixels of the source image, with
+        its spots as circles, called as the slide, and its thumbnail as ``<slide>_image``.
+    """
+    write_whole(path, without_notes(lambda target: _spatialdata(adata, tables).write(target)))
+
+
+def _spatialdata(adata: AnnData, tables: Sequence[SpotTable]) -> Any:
+    import spatialdata
+    from spatialdata.models import Image2DModel, ShapesModel, TableModel
+    from spatialdata.transformations import Identity, Scale
+
+    images, shapes = {}, {}
+    for table in tables:
+        name = _plain(table.slide)
+        if name in shapes:
+            raise BadInput(
+                f"slide {table.slide}: SpatialData calls it {name}, as another slide; rename one"
+            )
+        shapes[name] = ShapesModel.parse(
+            table.xy,
+            geometry=0,
+            radius=spot_diameter(table.xy) / 2,
+            transformations={name: Identity()},
+        )
+        if table.thumbnail is not None and table.image_shape is not None:
+            height, width = table.image_shape
+            rows, columns, _ = table.thumbnail.shape
+            images[f"{name}_image"] = Image2DModel.parse(
+                table.thumbnail,
+                dims=("y", "x", "c"),
+                c_coords=["r", "g", "b"],
+                transformations={name: Scale([width / columns, height / rows], ("x", "y"))},
+            )
+    adata = adata.copy()
+    # SpatialData takes fewer characters in names than histoboost: resnet50@64 is resnet50_64.
+    for key in list(adata.obsm):
+        adata.obsm[_plain(key)] = adata.obsm.pop(key)
+    del adata.uns["spatial"]  # the images are elements of their own
+    adata.obs["region"] = [_plain(slide) for slide in adata.obs["slide"]]
+    adata.obs["region"] = adata.obs["region"].astype("category")
+    adata.obs["instance"] = np.concatenate([np.arange(len(table)) for table in tables])
+    parsed = TableModel.parse(
+        adata, region=list(shapes), region_key="region", instance_key="instance"
+    )
+    return spatialdata.SpatialData(images=images, shapes=shapes, tables={"table": parsed})
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", name)
