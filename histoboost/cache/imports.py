@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.cache.layout import FORMAT_VERSION
-from histoboost.cache.patch_files import read_patch_file
+from histoboost.cache.patch_files import read_h5, read_pt
+from histoboost.cache.patch_stores import read_zarr
 from histoboost.cache.recipe import Recipe
 from histoboost.cache.writer import to_float16
 from histoboost.digests import digest_array, digest_spots
@@ -19,21 +20,27 @@ from histoboost.spots import SpotTable
 
 #: Largest error of rounding to float16, rms, as a share of a feature's standard deviation.
 MAX_ROUNDING = 0.1
+#: Kinds of files that are taken in.
+SUFFIXES = (".npy", ".h5", ".pt", ".zarr")
 
 
 def read_arrays(
-    directory: Path, tables: Mapping[str, SpotTable]
+    directory: Path, tables: Mapping[str, SpotTable], name: str = ""
 ) -> dict[str, tuple[NDArray[np.float16], Recipe]]:
-    """The arrays in ``directory/<slide>.npy`` or ``<slide>.h5``, (N, D) each, and their recipes.
+    """The arrays in ``directory/<slide>.npy`` (or another suffix), (N, D) each, and their recipes.
 
-    The rows of an ``.npy`` file are the store's; for ``.h5`` see `patch_files.read_patch_file`.
+    The rows of an ``.npy`` file are the store's; those of all other files are matched to spots, see
+    `patch_files` (``.h5``, ``.pt``) and `patch_stores` (``.zarr``, ``.embeddings.zarr``).
 
     Parameters
     ----------
     directory : Path
-        Folder with one file for each slide, and none for any other.
+        Folder with one file for each slide, and none for any other, or slide2vec's output, which
+        has them in ``tile_embeddings``.
     tables : mapping
         Name to spots of every slide.
+    name : str
+        Of the embedding to be: says which is meant where a file holds several.
 
     Raises
     ------
@@ -43,25 +50,24 @@ def read_arrays(
     if not directory.is_dir():
         raise BadInput(f"{directory}: no such folder; give the one with <slide>.npy files")
     files: dict[str, Path] = {}
-    for path in sorted([*directory.glob("*.npy"), *directory.glob("*.h5")]):
-        if path.stem in files:
-            raise BadInput(
-                f"{path}: slide {path.stem} also has {files[path.stem].name}; keep one of them"
-            )
-        files[path.stem] = path
+    if (directory / "tile_embeddings").is_dir():
+        directory = directory / "tile_embeddings"
+    for path in sorted(path for path in directory.iterdir() if path.suffix in SUFFIXES):
+        slide = path.stem.removesuffix(".embeddings") if path.suffix == ".zarr" else path.stem
+        if slide in files:
+            raise BadInput(f"{path}: slide {slide} also has {files[slide].name}; keep one of them")
+        files[slide] = path
     unknown = sorted(files.keys() - tables.keys())
     if unknown:
         known = ", ".join(tables) or "none"
         raise BadInput(f"{files[unknown[0]]}: no slide {unknown[0]!r}; there are {known}")
     lacking = [slide for slide in tables if slide not in files]
     if lacking:
-        raise BadInput(f"{directory}: no {lacking[0]}.npy or .h5; give one file per slide")
-    arrays = {
-        slide: read_patch_file(files[slide], table)
-        if files[slide].suffix == ".h5"
-        else _load(files[slide])
-        for slide, table in tables.items()
-    }
+        kinds = ", ".join(SUFFIXES[1:-1])
+        raise BadInput(
+            f"{directory}: no {lacking[0]}.npy, {kinds} or {SUFFIXES[-1]}; give one file per slide"
+        )
+    arrays = {slide: _read(files[slide], table, name) for slide, table in tables.items()}
     width = next((array.shape[1] for array in arrays.values() if array.ndim == 2), 0)
     for slide, array in arrays.items():
         expected = (len(tables[slide]), width)
@@ -72,6 +78,14 @@ def read_arrays(
             )
     halves = {slide: _halves(array, files[slide]) for slide, array in arrays.items()}
     return {slide: (half, _recipe(half, tables[slide])) for slide, half in halves.items()}
+
+
+def _read(path: Path, table: SpotTable, name: str) -> NDArray[Any]:
+    if path.suffix == ".npy":
+        return _load(path)
+    if path.suffix == ".zarr":
+        return read_zarr(path, name).of_spots(table)
+    return (read_h5 if path.suffix == ".h5" else read_pt)(path).of_spots(table)
 
 
 def _recipe(array: NDArray[np.float16], table: SpotTable) -> Recipe:

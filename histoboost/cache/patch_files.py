@@ -1,8 +1,9 @@
-"""Embeddings that TRIDENT or HEST wrote: HDF5 with ``features`` and ``coords``, by coordinates."""
+"""Files of patch embeddings: HDF5 of TRIDENT and HEST, ``.pt`` of slide2vec."""
 
 from __future__ import annotations
 
-import warnings
+import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,9 +11,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.errors import BadInput, HistoboostWarning
+from histoboost.cache.patch_matching import Patches
+from histoboost.errors import BadInput, require
 from histoboost.hdf5_file import open_hdf5
-from histoboost.spots import SpotTable, spot_pitch
 
 FEATURES = ("features", "embeddings")
 BARCODES = ("barcode", "barcodes")
@@ -20,49 +21,36 @@ BARCODES = ("barcode", "barcodes")
 #: Attributes that give the side of a patch in pixels of the slide: TRIDENT's, then HEST's.
 SIDES = ("patch_size_level0", "patch_size_src")
 
-#: A patch belongs to a spot if their centres are closer than this share of the spots' distance.
-TOLERANCE = 0.25
 
+def read_h5(path: Path) -> Patches:
+    """The embeddings in an HDF5 file with ``features``, (M, D) or (1, M, D).
 
-def read_patch_file(path: Path, table: SpotTable) -> NDArray[Any]:
-    """The embeddings in `path`, one row for each spot of `table`, in its order.
-
-    Rows are found by barcode where the file has barcodes, else by coordinates: ``coords`` are the
-    upper left corners of the patches, (x, y) in pixels of the slide, and the patch's side is an
-    attribute (``patch_size_level0`` or ``patch_size_src``). Without that attribute they may be
-    the spots' centres, or corners that all lie equally far from them.
-
-    Parameters
-    ----------
-    path : Path
-        HDF5 file with ``features``, (M, D) or (1, M, D), and ``coords``, (M, 2).
-    table : SpotTable
-        N spots. More patches than spots are reported; a spot without a patch is an error.
-
-    Returns
-    -------
-    ndarray of shape (N, D)
+    Beside them lie barcodes, or ``coords``, (M, 2): the upper left corners of the patches, (x, y)
+    in pixels of the slide. The patch's side is an attribute (``patch_size_level0`` or
+    ``patch_size_src``); without it ``coords`` may be the spots' centres, or corners that all lie
+    equally far from them.
 
     Raises
     ------
     HistoboostError
-        If the file is damaged or holds something else, or a spot has no patch of its own.
+        If the file is damaged or holds something else.
+
+    References
+    ----------
+    ``save_h5`` and ``coords_to_h5`` in ``trident/IO.py`` of mahmoodlab/TRIDENT; ``embed_tiles`` in
+    ``src/hest/bench/benchmark.py`` of mahmoodlab/HEST.
     """
     try:
         with open_hdf5(path) as file:
             features = _features(path, file)
-            rows = _rows(path, file, table, len(features))
+            barcodes = _barcodes(path, file)
+            if barcodes is not None:
+                return Patches(path, features, barcodes=barcodes)
+            if not isinstance(file.get("coords"), h5py.Dataset):
+                return Patches(path, features)
+            return Patches(path, features, np.asarray(file["coords"][()]), _side(path, file))
     except (MemoryError, OSError) as error:
         raise BadInput(f"{path}: cannot be read as HDF5 ({error})") from error
-    spare = len(features) - len(rows)
-    if spare:
-        warnings.warn(
-            f"{path}: {spare} of {len(features)} patches match no spot of slide "
-            f"{table.slide} and are ignored",
-            HistoboostWarning,
-            stacklevel=2,
-        )
-    return features[rows]
 
 
 def _features(path: Path, file: h5py.File) -> NDArray[Any]:
@@ -70,82 +58,21 @@ def _features(path: Path, file: h5py.File) -> NDArray[Any]:
     if key is None:
         found = ", ".join(file) or "nothing"
         raise BadInput(f"{path}: no 'features' (it holds {found}); give TRIDENT's output")
-    features: NDArray[Any] = file[key][()]
-    if features.ndim == 3 and len(features) == 1:
-        features = features[0]
-    if features.ndim != 2 or features.dtype.kind not in "fiu":
-        raise BadInput(
-            f"{path}: {key} is {features.dtype} of shape {features.shape}, not numbers of shape "
-            "(patches, width)"
-        )
-    return features
+    return _two_dimensional(file[key][()])
 
 
-def _rows(path: Path, file: h5py.File, table: SpotTable, patches: int) -> NDArray[np.int64]:
+def _two_dimensional(features: NDArray[Any]) -> NDArray[Any]:
+    return features[0] if features.ndim == 3 and len(features) == 1 else features
+
+
+def _barcodes(path: Path, file: h5py.File) -> list[str] | None:
     key = next((key for key in BARCODES if isinstance(file.get(key), h5py.Dataset)), None)
-    if key is not None:
-        try:
-            names = [_text(name) for name in np.ravel(file[key][()])]
-        except UnicodeDecodeError as error:
-            raise BadInput(f"{path}: {key} is not text in UTF-8 ({error})") from error
-        return _by_barcode(path, names, table, patches)
-    if not isinstance(file.get("coords"), h5py.Dataset):
-        raise BadInput(f"{path}: no 'coords' and no barcodes; patches cannot be matched")
-    coords: NDArray[Any] = np.asarray(file["coords"][()])
-    if coords.shape != (patches, 2) or coords.dtype.kind not in "fiu":
-        raise BadInput(
-            f"{path}: coords have shape {coords.shape} for {patches} patches ({coords.dtype}); "
-            "give (x, y) of each"
-        )
-    if lost := int((~np.isfinite(coords)).any(axis=1).sum()):
-        raise BadInput(f"{path}: coords of {lost} patches are not finite; leave these patches out")
-    return _by_coordinates(path, coords.astype(np.float64), _side(path, file), table)
-
-
-def _by_barcode(path: Path, names: list[str], table: SpotTable, patches: int) -> NDArray[np.int64]:
-    where = {name: row for row, name in enumerate(names)}
-    if len(names) != patches or len(where) != patches:
-        raise BadInput(
-            f"{path}: {len(where)} distinct barcodes for {patches} patches; each needs its own"
-        )
-    lacking = [spot for spot in table.spot_ids if spot not in where]
-    if lacking:
-        raise BadInput(
-            f"{path}: {len(lacking)} of {len(table)} spots of slide {table.slide} have no patch "
-            f"(first: {lacking[0]}); embed them too"
-        )
-    return np.array([where[spot] for spot in table.spot_ids])
-
-
-def _by_coordinates(
-    path: Path, coords: NDArray[np.float64], side: float | None, table: SpotTable
-) -> NDArray[np.int64]:
-    from scipy.spatial import cKDTree
-
-    pitch = spot_pitch(table.xy) or np.inf  # a single spot is everywhere
-    if side is not None:
-        shifts = [np.full(2, side / 2)]
-    else:
-        between = table.xy.mean(0) - coords.mean(0)
-        square = len(coords) == len(table) and abs(between[0] - between[1]) <= 1
-        shifts = [np.zeros(2), *([between] if square else [])]
-    best: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
-    for shift in shifts:
-        distance, rows = cKDTree(coords + shift).query(table.xy)
-        near = int((distance <= TOLERANCE * pitch).sum())
-        if near > best[0]:
-            best = (near, rows.astype(np.int64))
-    near, rows = best
-    if near < len(table):
-        raise BadInput(
-            f"{path}: {len(table) - near} of {len(table)} spots of slide {table.slide} have no "
-            "patch around them; embed patches centred on the spots, in pixels of the same image"
-        )
-    if len(np.unique(rows)) < len(rows):
-        raise BadInput(
-            f"{path}: two spots of slide {table.slide} share a patch; embed one patch for each"
-        )
-    return rows
+    if key is None:
+        return None
+    try:
+        return [_text(name) for name in np.ravel(file[key][()])]
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: {key} is not text in UTF-8 ({error})") from error
 
 
 def _side(path: Path, file: h5py.File) -> float | None:
@@ -163,3 +90,56 @@ def _side(path: Path, file: h5py.File) -> float | None:
 
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(cast(Any, value))
+
+
+def read_pt(path: Path) -> Patches:
+    """The embeddings of slide2vec: a tensor (M, D), and the coordinates that lie beside it.
+
+    ``tile_embeddings/<slide>.pt`` has its coordinates in ``tiles/<slide>.coordinates.npz``, the
+    arrays ``x`` and ``y``: upper left corners of the patches in pixels of the slide. The patches'
+    side is ``tile_size_lv0`` in ``tile_embeddings/<slide>.meta.json``.
+    The file is loaded with ``weights_only``, so nothing in it is executed.
+
+    Raises
+    ------
+    HistoboostError
+        If a file is damaged or holds something else, or there are no coordinates.
+
+    References
+    ----------
+    ``docs/output-layout.rst`` and ``slide2vec/artifacts.py`` of clemsgrs/slide2vec.
+    """
+    require(str(path), "torch", "torch")
+    torch: Any = import_module("torch")  # by name: only this format needs it here
+    try:
+        tensor = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001  (torch and pickle each raise their own)
+        reason = str(error).split("\n")[0]
+        raise BadInput(f"{path}: cannot be read as a file of torch ({reason})") from error
+    if not torch.is_tensor(tensor) or not tensor.is_floating_point():
+        raise BadInput(f"{path}: holds no tensor of numbers; give slide2vec's tile embeddings")
+    features = _two_dimensional(tensor.detach().float().numpy())
+    name = f"{path.stem}.coordinates.npz"
+    places = [path.with_name(name), path.parent.parent / "tiles" / name]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise BadInput(
+            f"{path}: no coordinates in {places[1]}; give slide2vec's whole output, or save rows "
+            "in the store's order as .npy"
+        )
+    try:
+        with np.load(found, allow_pickle=False) as arrays:
+            coords = np.stack([arrays["x"], arrays["y"]], axis=1)
+    except Exception as error:
+        raise BadInput(f"{found}: holds no coordinates x and y ({error})") from error
+    return Patches(path, features, coords, _noted_side(path.with_suffix(".meta.json")))
+
+
+def _noted_side(path: Path) -> float | None:
+    if not path.is_file():
+        return None
+    try:
+        side = json.loads(path.read_text("utf-8")).get("tile_size_lv0")
+        return None if side is None else float(side)
+    except (AttributeError, RecursionError, TypeError, ValueError) as error:
+        raise BadInput(f"{path}: not slide2vec's description ({error})") from error

@@ -246,10 +246,11 @@ class EmbeddingStore:
         return remove(self._backend, name, slide_names(self._backend) if slide is None else [slide])
 
     def import_arrays(self, name: str, directory: str | os.PathLike[str]) -> list[str]:
-        """Store embeddings made elsewhere: ``directory/<slide>.npy`` or ``.h5`` for every slide.
+        """Store embeddings made elsewhere: ``directory/<slide>.npy`` or the like for every slide.
 
-        An ``.npy`` holds (N, D) in the store's order; an ``.h5`` is TRIDENT's or HEST's, whose
-        patches are matched to spots by barcode or coordinates.
+        An ``.npy`` holds (N, D) in the store's order; ``.h5`` (TRIDENT, HEST), ``.pt`` (slide2vec)
+        and ``.zarr`` (raw2features, LazySlide) hold patches, matched to spots by barcode or
+        coordinates.
 
         Returns
         -------
@@ -265,7 +266,7 @@ class EmbeddingStore:
         self._check_writable()
         check_embedding_name(name)
         tables = {slide: self.spots(slide) for slide in self.slides()}
-        arrays = read_arrays(Path(directory), tables)
+        arrays = read_arrays(Path(directory), tables, name)
         writers = {
             slide: self.writer(slide, name, recipe, *rows.shape)
             for slide, (rows, recipe) in arrays.items()

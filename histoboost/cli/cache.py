@@ -145,7 +145,9 @@ def import_(store: str, name: str, directory: str) -> None:
     """Import embeddings computed elsewhere into STORE as embedding NAME.
 
     For every slide DIRECTORY contains <slide>.npy, shape (spots, features) in the store's order, or
-    <slide>.h5 of TRIDENT or HEST, whose patches are matched to spots by barcode or coordinates.
+    patches, matched to spots by barcode or coordinates: <slide>.h5 of TRIDENT or HEST, <slide>.pt
+    of slide2vec, <slide>.embeddings.zarr of raw2features, or <slide>.zarr of LazySlide. NAME says
+    which is meant where a file holds several embeddings.
 
     \b
     Example:  histoboost cache import store.zarr uni2 embeddings/
@@ -162,16 +164,26 @@ def import_(store: str, name: str, directory: str) -> None:
 @_STORE
 @click.argument("output", type=click.Path())
 @click.option("--spatialdata", is_flag=True, help="Write SpatialData instead of AnnData.")
-def export(store: str, output: str, spatialdata: bool) -> None:
+@click.option("--trident", is_flag=True, help="Write TRIDENT's files of patch embeddings.")
+def export(store: str, output: str, spatialdata: bool, trident: bool) -> None:
     """Export the slides in STORE, with spots and embeddings, to OUTPUT: .h5ad or .zarr.
+
+    With --trident OUTPUT is a new folder of <embedding>/<slide>.h5.
 
     \b
     Example:  histoboost cache export store.zarr slides.h5ad
               histoboost cache export store.zarr slides.zarr --spatialdata
+              histoboost cache export store.zarr features --trident
     """
     from histoboost.cache.store import EmbeddingStore
     from histoboost.outputs.export import export as write
+    from histoboost.outputs.trident import export_trident
 
+    if trident and spatialdata:
+        raise click.UsageError("--trident and --spatialdata: choose one")
+    if trident:
+        echo(f"Wrote {output}: {', '.join(export_trident(store, output))}.")
+        return
     names = write(EmbeddingStore(store, mode="r"), output, spatialdata=spatialdata)
     echo(f"Wrote {output}: {', '.join(names) or 'spots and abundances, no embeddings'}.")
 

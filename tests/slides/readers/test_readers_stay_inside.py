@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histoboost.cache.patch_files import read_patch_file
+from histoboost.cache.patch_files import read_h5
 from histoboost.errors import HistoboostError
 from histoboost.phantom import write_phantom
 from histoboost.slides.images import open_image
 from histoboost.slides.readers import open_dataset
-from histoboost.spots import SpotTable
 
 Spoil = Callable[[h5py.File, str, Path], None]
 
@@ -95,9 +94,8 @@ def test_a_file_of_patches_reads_no_other_file(tmp_path: Path, spoil: Spoil) -> 
             file["coords"] = np.zeros((3, 2))
     with h5py.File(paths[0], "r+") as file:
         spoil(file, "features", paths[1])
-    table = SpotTable("S_1", np.zeros((3, 2)), ("a", "b", "c"))
     with pytest.raises(HistoboostError, match=r"a\.h5: features is "):
-        read_patch_file(paths[0], table)
+        read_h5(paths[0])
 
 
 def test_a_soft_link_is_followed_within_its_file(challenge: tuple[Path, Path]) -> None:
