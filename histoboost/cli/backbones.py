@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import click
 
 from histoboost.cli.command import Command
@@ -14,6 +16,9 @@ MORE = {
     "<module>:<function>": "Your own function that returns an Architecture.",
 }
 
+_WORDS = {True: "yes", False: "no", None: "disputed"}
+_ACCESS = {True: "gated", False: "open", None: "disputed"}
+
 
 @click.command(cls=Command)
 def backbones() -> None:
@@ -24,26 +29,38 @@ def backbones() -> None:
     """
     require("backbones", "torch", "torch")
     from histoboost.featurize.backbones.factory import describe_backbones
-    from histoboost.featurize.backbones.pathology import MODELS
+    from histoboost.featurize.backbones.pathology import MODELS, advice
 
     for name, line in {**describe_backbones(), **MORE}.items():
-        echo(f"{name:<24}{line}")
+        echo(f"{name:<21}{line}")
     echo()
-    echo("Pathology foundation models (downloaded only on request; read the licence):")
+    echo("Pathology models, downloaded only when you name one (gated: accept the licence first):")
     rows = [
         [
-            model.title,
-            model.backbone,
+            model.short,
             model.licence,
+            _WORDS[model.commercial],
+            _ACCESS[model.gated],
             str(model.input_px),
+            ", ".join(f"{um:g}" for um in model.um_per_px),
             str(model.width),
-            f"{model.um_per_px:g} (20x)",
-            "gated: accept the licence first" if model.gated else "open",
+            f"{model.parameters} M",
         ]
         for model in MODELS
     ]
-    print_table(
-        ["model", "--backbone", "licence", "input", "width", "um per px", "access"],
-        rows,
-        wrap={"licence": 12, "access": 12},
-    )
+    columns = [
+        "--backbone",
+        "licence",
+        "commercial",
+        "access",
+        "input",
+        "um per px",
+        "width",
+        "size",
+    ]
+    print_table(columns, rows)
+    echo()
+    for use, models in advice().items():
+        text = f"For {use + ':':<18} {models}."
+        for line in textwrap.wrap(text, 99, subsequent_indent=" " * 23, break_on_hyphens=False):
+            echo(line)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import BadInput
-from histoboost.featurize.backbones.factory import canonical_name
+from histoboost.featurize.backbones.factory import canonical_name, embedding_label
 from histoboost.featurize.backbones.layers import parse_layers
 from histoboost.featurize.engines.pick import pick_devices
 from histoboost.featurize.patch_size import Patch, parse_sizes
@@ -65,7 +65,8 @@ def featurize(
     store : path or EmbeddingStore
         Created where it does not exist.
     backbone : str
-        A name of `backbone_names`, or ``"none"`` to store spots and abundances only.
+        A name of `backbone_names`, a pathology model of `histoboost backbones`, or ``"none"`` to
+        store spots and abundances only.
     patch : int, str, or sequence of them
         Sides of the patches in pixels (``64``, ``"64"``) or in micrometres (``"55um"``) where the
         slides' scale is known; each becomes an embedding of its own.
@@ -116,7 +117,7 @@ def featurize(
     if groups is not None:
         dataset = with_groups(dataset, groups)
     sizes = parse_sizes(patch, dataset.slides)
-    backbone = canonical_name(backbone)
+    label, backbone = embedding_label(backbone), canonical_name(backbone)
     if backbone != "none" and not sizes:
         raise BadInput("--patch: no patch size given; for example --patch 64,128")
     layers = layers if isinstance(layers, str) else ",".join(layers)
@@ -128,7 +129,7 @@ def featurize(
         if choice != "auto":  # else where the image is read
             moved = move_spots(slide, choice) if isinstance(choice, Alignment) else slide
             check_slide(moved, f"{dataset.path}: ")
-    names = [default_embedding_name(backbone, str(side)) for side in sizes]
+    names = [default_embedding_name(label, str(side)) for side in sizes]
     if name is not None:
         names = [name] if len(sizes) == 1 else [f"{name}@{side}" for side in sizes]
     for each in names:

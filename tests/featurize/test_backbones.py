@@ -47,12 +47,6 @@ def test_an_unknown_name_lists_the_known_and_suggests_the_close():
         load_backbone("zzzzzz")
 
 
-@pytest.mark.parametrize("name", ["UNI", "uni", "Uni2-h"])
-def test_the_title_of_a_pathology_model_leads_to_its_repository(name: str):
-    with pytest.raises(HistoboostError, match="did you mean hf-hub:MahmoodLab/UNI"):
-        load_backbone(name)
-
-
 def test_a_network_that_returns_a_map_is_refused(tiny_net: str):
     net = load_backbone(tiny_net)
     net = replace(net, module=net.module[:6])

@@ -40,6 +40,8 @@ class Architecture:
         How patches are resized to `input_px`, antialiased.
     pretrained : callable or None
         Returns the published weights; None where the network has no weights to learn.
+    convert : callable or None
+        Renames published weights, or those of a file, where the network calls them otherwise.
     exportable : bool
         Whether other engines than PyTorch may run it.
     deep : tuple of str
@@ -56,6 +58,7 @@ class Architecture:
     exportable: bool = True
     deep: tuple[str, ...] = ()
     interpolation: str = "bilinear"
+    convert: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None
 
 
 @dataclass(frozen=True)

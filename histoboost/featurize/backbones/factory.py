@@ -16,7 +16,7 @@ from histoboost.featurize.backbones import stain_texture, torchvision
 from histoboost.featurize.backbones import weights as weight_files
 from histoboost.featurize.backbones.base import REGISTRY, Architecture, Backbone, register
 from histoboost.featurize.backbones.pathology import MODELS, foundation_model
-from histoboost.featurize.backbones.timm import timm_architecture
+from histoboost.featurize.backbones.timm import listed_architecture, timm_architecture
 
 register("stain-texture")(stain_texture.architecture)
 
@@ -38,9 +38,11 @@ def describe_backbones() -> dict[str, str]:
 def is_harmless(name: str) -> bool:
     """Whether building `name` with given weights neither imports code nor fetches a file.
 
-    True of the registered names and timm's own; false of a function and of huggingface.co.
+    True of the registered names, the pathology models listed and timm's own; false of a function
+    and of what else is on huggingface.co.
     """
-    return name in REGISTRY or re.fullmatch(r"timm:[\w.]+", name) is not None
+    listed = name in REGISTRY or foundation_model(name) is not None
+    return listed or re.fullmatch(r"timm:[\w.]+", name) is not None
 
 
 def architecture(name: str) -> Architecture:
@@ -49,34 +51,43 @@ def architecture(name: str) -> Architecture:
     Parameters
     ----------
     name : str
-        One of `backbone_names`, ``timm:<name>``, ``hf-hub:<owner>/<repository>``, or a function
-        of one's own, ``<module>:<function>``, that returns an `Architecture`.
+        One of `backbone_names`, a pathology model (``uni``), ``timm:<name>``,
+        ``hf-hub:<owner>/<repository>``, or a function of one's own, ``<module>:<function>``, that
+        returns an `Architecture`.
 
     Raises
     ------
     HistoboostError
         If there is none; the message suggests close names and lists those there are.
     """
+    model = foundation_model(name)
+    if model is not None:
+        return listed_architecture(model)
     if name.startswith(("timm:", "hf-hub:")):
         return timm_architecture(name)
     if ":" in name:
         return _own_architecture(name)
     if name not in REGISTRY:
-        titles = {model.title.lower(): model.backbone for model in MODELS}
-        known = {**titles, **{each.lower(): each for each in REGISTRY}}
+        known = [*backbone_names(), *(model.short for model in MODELS)]
         close = difflib.get_close_matches(name.lower(), known, n=1)
-        hint = f"did you mean {known[close[0]]}? known are" if close else "known are"
+        hint = f"did you mean {close[0]}? known are" if close else "known are"
         raise BadInput(
-            f"backbone {name!r}: unknown; {hint} {', '.join(backbone_names())}, timm:<name>, "
+            f"backbone {name!r}: unknown; {hint} {', '.join(known)}, timm:<name>, "
             "hf-hub:<repository> and <module>:<function>"
         )
     return REGISTRY[name]()
 
 
 def canonical_name(name: str) -> str:
-    """`name` as its model card writes it: huggingface.co minds no case, options and stores do."""
+    """What recipes call `name`: for a pathology model its repository, as its authors write it."""
     model = foundation_model(name)
     return model.backbone if model else name
+
+
+def embedding_label(name: str) -> str:
+    """What embeddings are called after, by default: a pathology model's short name, if so asked."""
+    model = foundation_model(name)
+    return model.short if model and not name.lower().startswith("hf-hub:") else canonical_name(name)
 
 
 def load_backbone(name: str, weights: str = "pretrained", seed: int = 0) -> Backbone:
@@ -117,6 +128,8 @@ def load_backbone(name: str, weights: str = "pretrained", seed: int = 0) -> Back
         else:
             source, state = str(weights), weight_files.read_weights(weights)
             tuning = weight_files.read_tuning(weights)
+        if net.convert is not None:
+            state = net.convert(state)
         weight_files.fit_weights(net.module, state, head=net.head, source=source, backbone=name)
     module = net.module.eval().requires_grad_(False)
     digest = weight_files.weights_digest(module)

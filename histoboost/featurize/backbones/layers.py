@@ -108,7 +108,7 @@ class _Tap(nn.Module):
         self.layer = layer
         self.value: Tensor | None = None
         self._name, self._pooling = name, name.partition(":")[2]
-        self._prefix = int(getattr(network, "num_prefix_tokens", 1))
+        self._prefix = _prefix_tokens(network)
         self._last = str(getattr(network, "output_fmt", "NCHW")).endswith("NHWC")
         self._ndim = 0  # known from the first pass on: a tracer cannot branch on it
 
@@ -160,6 +160,13 @@ class _Pooled(nn.Module):
         if not self.widths:
             self.widths = [part.shape[1] for part in parts]
         return torch.cat(parts, dim=1)
+
+
+def _prefix_tokens(network: nn.Module) -> int:
+    """How many of a transformer's tokens stand before the patches: its class, its registers."""
+    own: int = getattr(network, "num_prefix_tokens", 0)
+    inner = getattr(network, "network", None)
+    return own or (_prefix_tokens(inner) if isinstance(inner, nn.Module) else 1)
 
 
 def _tapped(

@@ -1,105 +1,54 @@
-"""Pathology foundation models: what each expects, and what its licence allows.
+"""Pathology foundation models by name, and warnings where a slide is not what one expects.
 
 None is downloaded unless it is asked for by its name; most are gated, so that their licence must
-be accepted on huggingface.co first. docs/foundation-models.md says which of the facts were compared
-with the model cards.
+be accepted on huggingface.co first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
 from histoboost.errors import warn
+from histoboost.featurize.backbones.foundation_model import FoundationModel
+from histoboost.featurize.backbones.pathology_models import VISION
+from histoboost.featurize.backbones.vision_language import VISION_LANGUAGE
+
+#: All of them.
+MODELS = (*VISION, *VISION_LANGUAGE)
 
 #: A patch may be seen this many times coarser or finer than a model expects before it is named.
 TOLERANCE = 2.0
 
-
-@dataclass(frozen=True)
-class FoundationModel:
-    """One model, as `histoboost backbones` lists it."""
-
-    title: str
-    backbone: str  # what --backbone takes
-    licence: str
-    gated: bool  # whether huggingface.co asks for an account and the licence's acceptance
-    width: int  # of an embedding
-    #: Arguments of ``timm.create_model`` that the model card asks for.
-    options: Callable[[], dict[str, Any]] = dict
-    #: Whether the embedding is the class token joined to the mean of the patch tokens, as its
-    #: authors recommend, instead of what the network returns.
-    class_and_mean: bool = False
-    input_px: int = 224
-    um_per_px: float = 0.5  # of the slides it was trained on: 20x
+#: Parameters, in millions, up to which a model is quick enough for a CPU.
+CPU_SIZE = 100
 
 
-def _vit_with_layer_scale() -> dict[str, Any]:
-    return {"init_values": 1e-5, "dynamic_img_size": True}
+def foundation_model(name: str) -> FoundationModel | None:
+    """The model that `name` means, in whatever case; None for other backbones.
+
+    Takes the model's name, its other short names, and its repository behind ``hf-hub:``.
+    """
+    asked = name.lower()
+    for model in MODELS:
+        if asked in (model.short, model.backbone.lower(), *model.also):
+            return model
+    return None
 
 
-def _uni2() -> dict[str, Any]:
-    from timm.layers import SwiGLUPacked
-    from torch import nn
-
+def advice() -> dict[str, str]:
+    """What to choose for a CPU, a GPU and a commercial use, from the table."""
+    small = [model for model in MODELS if model.parameters <= CPU_SIZE]
+    free = [model.short for model in MODELS if model.commercial]
+    quick = [model.short for model in small if model.commercial]
     return {
-        "img_size": 224,
-        "patch_size": 14,
-        "depth": 24,
-        "num_heads": 24,
-        "init_values": 1e-5,
-        "embed_dim": 1536,
-        "mlp_ratio": 2.66667 * 2,
-        "no_embed_class": True,
-        "mlp_layer": SwiGLUPacked,
-        "act_layer": nn.SiLU,
-        "reg_tokens": 8,
-        "dynamic_img_size": True,
+        "a CPU": f"h0-mini first ({_of('h0-mini').parameters} M parameters, non-commercial), "
+        f"{' or '.join(quick)} where the use is commercial",
+        "a GPU": "h-optimus-0 first (HEST-Bench: .415, ResNet-50 .326), "
+        "then uni2-h, virchow2 or h-optimus-1 (non-commercial)",
+        "a commercial use": f"{', '.join(free)}; read the licence all the same",
     }
 
 
-def _virchow2() -> dict[str, Any]:
-    from timm.layers import SwiGLUPacked
-    from torch import nn
-
-    return {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU}
-
-
-def _h_optimus() -> dict[str, Any]:
-    return {"init_values": 1e-5, "dynamic_img_size": False}
-
-
-_NC_ND = "CC-BY-NC-ND-4.0"
-
-MODELS = (
-    FoundationModel("UNI", "hf-hub:MahmoodLab/UNI", _NC_ND, True, 1024, _vit_with_layer_scale),
-    FoundationModel("UNI2-h", "hf-hub:MahmoodLab/UNI2-h", _NC_ND, True, 1536, _uni2),
-    FoundationModel(
-        *("Virchow2", "hf-hub:paige-ai/Virchow2", _NC_ND, True, 2560, _virchow2),
-        class_and_mean=True,
-    ),
-    FoundationModel(
-        *("H-optimus-0", "hf-hub:bioptimus/H-optimus-0", "Apache-2.0", True, 1536, _h_optimus)
-    ),
-    FoundationModel(
-        *("H-optimus-1", "hf-hub:bioptimus/H-optimus-1", _NC_ND, True, 1536, _h_optimus)
-    ),
-    FoundationModel(
-        "Phikon",
-        "hf-hub:1aurent/vit_base_patch16_224.owkin_pancancer",
-        "Owkin non-commercial",
-        gated=False,
-        width=768,
-    ),
-    # Its loader is a package of its own, so it comes by a factory; see docs/foundation-models.md.
-    FoundationModel("CONCH", "my_conch:conch", _NC_ND, True, 512, input_px=448),
-)
-
-
-def foundation_model(backbone: str) -> FoundationModel | None:
-    """The foundation model that a backbone's name means, in whatever case; None for others."""
-    return next((m for m in MODELS if m.backbone.lower() == backbone.lower()), None)
+def _of(name: str) -> FoundationModel:
+    return next(model for model in MODELS if model.short == name)
 
 
 def warn_if_far(
@@ -112,22 +61,29 @@ def warn_if_far(
     model = foundation_model(backbone)
     if model is None:
         return
-    side_um = model.input_px * model.um_per_px
     if um_per_px is None:
         warn(
-            f"slide {slide}: {model.title} expects {model.um_per_px:g} um per pixel, but the "
+            f"slide {slide}: {model.name} expects {_listed(model)} um per pixel, but the "
             "slide's scale is unknown; give um_per_px in a manifest to have it checked"
         )
         return
     seen = patch_px * um_per_px / (input_px or patch_px)
-    if not 1 / TOLERANCE <= seen / model.um_per_px <= TOLERANCE:
+    expected = model.nearest(seen)
+    side = model.input_px * expected
+    if not 1 / TOLERANCE <= seen / expected <= TOLERANCE:
         warn(
-            f"slide {slide}: {model.title} would see {seen:.2g} um per pixel where it expects "
-            f"{model.um_per_px:g}; --patch {side_um:g}um gives it what it was trained on"
+            f"slide {slide}: {model.name} would see {seen:.2g} um per pixel where it expects "
+            f"{_listed(model)}; --patch {side:g}um gives it what it was trained on"
         )
-    elif um_per_px > TOLERANCE * model.um_per_px:
+    elif um_per_px > TOLERANCE * expected:
         warn(
-            f"slide {slide}: has {um_per_px:.2g} um per pixel where {model.title} expects "
-            f"{model.um_per_px:g}; patches are enlarged and lack the detail it was trained on, "
+            f"slide {slide}: has {um_per_px:.2g} um per pixel where {model.name} expects "
+            f"{_listed(model)}; patches are enlarged and lack the detail it was trained on, "
             "use a full-resolution image"
         )
+
+
+def _listed(model: FoundationModel) -> str:
+    """Its resolutions: ``0.5``, or ``0.25, 0.5, 1 or 2``."""
+    *others, last = (f"{um:g}" for um in model.um_per_px)
+    return f"{', '.join(others)} or {last}" if others else last

@@ -2,98 +2,131 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import io
-import sys
-from collections.abc import Iterator
+from functools import partial
 from typing import Any, cast
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from histoboost.errors import BadInput, require
+from histoboost.errors import BadInput, require, warn
+from histoboost.featurize.backbones import hub, poolings, weights
 from histoboost.featurize.backbones.base import Architecture
-from histoboost.featurize.backbones.pathology import FoundationModel, foundation_model
-
-
-class ClassAndMean(nn.Module):
-    """The class token of a vision transformer joined to the mean of its patch tokens."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """(B, 3, px, px) to (B, 2 D)."""
-        network = cast(Any, self.network)
-        tokens = network.forward_features(pixels)
-        patches = tokens[:, network.num_prefix_tokens :]
-        return torch.cat([tokens[:, 0], patches.mean(1)], dim=1)
+from histoboost.featurize.backbones.checkpoints import for_timm
+from histoboost.featurize.backbones.foundation_model import POOLINGS, FoundationModel
 
 
 def timm_architecture(name: str) -> Architecture:
-    """A network of timm, with its own input size and normalisation.
+    """A network of timm, or of huggingface.co in timm's format, with its own size and pixels.
 
     Parameters
     ----------
     name : str
-        ``timm:resnet18.a1_in1k`` or ``hf-hub:MahmoodLab/UNI``; the latter needs its configuration
-        from huggingface.co, or from its cache, before it can be built at all.
+        ``timm:resnet18.a1_in1k`` or ``hf-hub:<owner>/<repository>``; the latter needs its
+        configuration from huggingface.co, or from its cache, before it can be built at all.
 
     Raises
     ------
     HistoboostError
         If timm is not installed, knows no such network, or huggingface.co cannot be reached or
         refuses.
+
+    Warns
+    -----
+    HistoboostWarning
+        If it is of huggingface.co: its configuration may not be what it was trained with.
     """
     require(f"backbone {name}", "timm", "timm")
     import timm
 
-    model = foundation_model(name)
-    network = _create(name, model, pretrained=False)
+    network = _create(name, pretrained=False)
     config = timm.data.resolve_model_data_config(network)
+    if name.startswith("hf-hub:"):
+        warn(
+            f"backbone {name}: not on the list of `histoboost backbones`; its configuration says "
+            f"mean {_numbers(config['mean'])} and standard deviation {_numbers(config['std'])}, "
+            "which is taken, and patches are resized bilinearly; compare with its authors' page"
+        )
     classifier = network.pretrained_cfg.get("classifier") or "head"
     return Architecture(
-        module=_pooled(network, model),
+        module=network,
         head=classifier if isinstance(classifier, str) else classifier[0],
-        layer="class+mean tokens" if model and model.class_and_mean else "pre-logits",
+        layer="pre-logits",
         input_px=int(config["input_size"][-1]),
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
-        pretrained=lambda: _create(name, model, pretrained=True).state_dict(),
-        deep=_deep(network, class_and_mean=bool(model and model.class_and_mean)),
+        pretrained=lambda: _create(name, pretrained=True).state_dict(),
+        deep=_deep(network, ends_in_mean=False),
     )
 
 
-def _deep(network: nn.Module, *, class_and_mean: bool) -> tuple[str, ...]:
+def listed_architecture(model: FoundationModel, **smaller: Any) -> Architecture:
+    """A pathology model of the list, built from timm's parts without huggingface.co.
+
+    `smaller` overrides arguments of its network, for tests.
+
+    Raises
+    ------
+    HistoboostError
+        If timm is not installed.
+    """
+    require(f"backbone {model.short}", "timm", "timm")
+    import timm
+    from timm.layers import SwiGLUPacked
+
+    gated = {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU} if model.swiglu else {}
+    network = timm.create_model(
+        model.architecture, num_classes=0, **{**model.arguments, **gated, **smaller}
+    )
+    module = _pooled(network, model)
+    return Architecture(
+        module=module,
+        head="head",
+        layer=POOLINGS[model.pooling],
+        input_px=model.input_px,
+        mean=model.mean,
+        std=model.std,
+        interpolation=model.interpolation,
+        pretrained=lambda: weights.read_weights(hub.fetch(model)),
+        convert=partial(for_timm, module=module),
+        deep=_deep(network, ends_in_mean=isinstance(module, poolings.ClassAndMean)),
+    )
+
+
+def _pooled(network: nn.Module, model: FoundationModel) -> nn.Module:
+    tokens = cast(Any, network).embed_dim
+    if model.pooling == "class token and mean of patch tokens":
+        return poolings.ClassAndMean(network)
+    if model.pooling == "attention pooling":
+        kind = poolings.JointPool if model.name == "CONCH" else poolings.SplitPool
+        return poolings.AttentionPooled(network, kind(model.width, tokens), model.width)
+    if model.pooling == "projected class token, of length 1":
+        return poolings.Projected(network, tokens, model.width)
+    return network
+
+
+def _deep(network: nn.Module, *, ends_in_mean: bool) -> tuple[str, ...]:
     """A transformer's patch tokens, at its end and half-way; a CNN's strides 16, 8, 4 and 2."""
     layers = dict(network.named_modules())
     if hasattr(network, "num_prefix_tokens") and isinstance(layers.get("blocks"), nn.Sequential):
         middle = f"blocks.{len(cast(nn.Sequential, layers['blocks'])) // 2 - 1}:mean"
-        return (middle,) if class_and_mean else ("norm:mean", middle)
+        return (middle,) if ends_in_mean else ("norm:mean", middle)
     found = {}
     for stage in getattr(network, "feature_info", ()):
         if isinstance(stage, dict) and stage.get("module") in layers:
             found[stage["reduction"]] = stage["module"]
-    poolings = ((16, "mean"), (8, "mean"), (4, "std"), (2, "std"))
-    return tuple(f"{found[stride]}:{how}" for stride, how in poolings if stride in found)
+    how_pooled = ((16, "mean"), (8, "mean"), (4, "std"), (2, "std"))
+    return tuple(f"{found[stride]}:{how}" for stride, how in how_pooled if stride in found)
 
 
-def _pooled(network: nn.Module, model: FoundationModel | None) -> nn.Module:
-    return ClassAndMean(network) if model and model.class_and_mean else network
-
-
-def _create(name: str, model: FoundationModel | None, *, pretrained: bool) -> Any:
+def _create(name: str, *, pretrained: bool) -> Any:
     import timm
 
     given = name.removeprefix("timm:")
-    options = model.options() if model else {}
     try:
-        with _quiet_hub():
-            return timm.create_model(given, pretrained=pretrained, num_classes=0, **options)
+        with hub.quiet():
+            return timm.create_model(given, pretrained=pretrained, num_classes=0)
     except OSError as error:  # the errors of huggingface_hub are all of this kind
-        raise BadInput(_hub_line(name, error)) from error
+        raise BadInput(hub.why_not(name, error)) from error
     except (RuntimeError, ValueError, KeyError, AssertionError) as error:
         close = difflib.get_close_matches(given.split(".")[0], timm.list_models(), n=1)
         hint = f"did you mean timm:{close[0]}?" if close and "Unknown model" in str(error) else ""
@@ -104,35 +137,5 @@ def _create(name: str, model: FoundationModel | None, *, pretrained: bool) -> An
         ) from error
 
 
-def _hub_line(name: str, error: OSError) -> str:
-    from huggingface_hub import constants, errors
-
-    repository = name.partition(":")[2]
-    page = f"https://huggingface.co/{repository}"
-    if isinstance(error, errors.GatedRepoError):
-        return (
-            f"backbone {name}: its licence must be accepted first; do so on {page}, "
-            "then run: hf auth login"
-        )
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return f"backbone {name}: no such repository, or a private one; check {page}"
-    reason = str(error).split("\n")[0].split(". ")[0]
-    return (
-        f"backbone {name}: could not be had from huggingface.co ({reason}); connect once, or copy "
-        f"it into {constants.HF_HUB_CACHE} from a machine that has it"
-    )
-
-
-@contextlib.contextmanager
-def _quiet_hub() -> Iterator[None]:
-    """Off a terminal, keep back the hub's progress bars and its log of retries."""
-    from huggingface_hub.utils import logging
-
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    stderr = sys.stderr if sys.stderr.isatty() else io.StringIO()
-    try:
-        with contextlib.redirect_stderr(stderr):
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
+def _numbers(values: Any) -> str:
+    return ", ".join(f"{value:.3g}" for value in values)

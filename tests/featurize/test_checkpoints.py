@@ -1,0 +1,183 @@
+"""Published weights, under whatever names, give the numbers of the network they were made for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from histoboost.featurize.backbones import pathology
+from histoboost.featurize.backbones.foundation_model import FoundationModel
+from histoboost.featurize.backbones.poolings import JointPool, SplitPool
+from histoboost.featurize.backbones.timm import listed_architecture
+from histoboost.featurize.backbones.weights import fit_weights
+
+pytest.importorskip("timm", reason="pip install 'histoboost[timm]'")
+
+#: Fewer and narrower blocks, so that a test takes no time.
+SMALL = {"depth": 2, "embed_dim": 48, "num_heads": 3, "weight_init": "skip"}
+
+
+def named(name: str) -> FoundationModel:
+    model = pathology.foundation_model(name)
+    assert model is not None
+    return model
+
+
+def published(theirs: nn.Module, folder: Path) -> dict[str, torch.Tensor]:
+    """Weights under the names that transformers writes."""
+    from safetensors.torch import load_file
+
+    theirs.save_pretrained(folder)
+    return load_file(folder / "model.safetensors")
+
+
+def fitted(model: FoundationModel, state: dict[str, torch.Tensor]) -> nn.Module:
+    net = listed_architecture(model, **SMALL)
+    assert net.convert is not None
+    fit_weights(net.module, net.convert(state), head="head", source="file", backbone=model.short)
+    return net.module.eval()
+
+
+@pytest.mark.parametrize(
+    ("name", "px", "registers"),
+    [
+        ("midnight-12k", 224, False),
+        ("midnight-12k", 518, False),
+        ("phikon-v2", 224, False),
+        ("hibou-b", 224, True),
+        ("hibou-l", 224, True),
+    ],
+)
+def test_renamed_weights_give_the_numbers_of_transformers(
+    name: str, px: int, registers: bool, tmp_path: Path
+):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    model = named(name)
+    inner = listed_architecture(model, **SMALL).module
+    inner = getattr(inner, "network", inner)
+    kind = "Dinov2WithRegisters" if registers else "Dinov2"
+    config = getattr(transformers, f"{kind}Config")(
+        hidden_size=inner.embed_dim,
+        num_hidden_layers=2,
+        num_attention_heads=inner.blocks[0].attn.num_heads,
+        patch_size=inner.patch_embed.patch_size[0],
+        image_size=px,
+        use_swiglu_ffn=name != "phikon-v2",
+    )
+    torch.manual_seed(0)
+    theirs = getattr(transformers, f"{kind}Model")(config).eval()
+    for values in theirs.parameters():
+        nn.init.normal_(values, std=0.05)
+    pixels = torch.randn(2, 3, 224, 224)
+    with torch.inference_mode():
+        tokens = theirs(pixel_values=pixels).last_hidden_state
+        ours = fitted(model, published(theirs, tmp_path))(pixels)
+    expected = tokens[:, 0]
+    if "mean" in model.pooling:
+        expected = torch.cat([expected, tokens[:, 1:].mean(1)], 1)
+    torch.testing.assert_close(ours, expected)
+
+
+def renamed(module: nn.Module, names: dict[str, str]) -> dict[str, torch.Tensor]:
+    """Random weights of `module`, with the beginnings of their names replaced."""
+    state = {}
+    for name, value in module.state_dict().items():
+        start = next(each for each in names if name.startswith(each))
+        state[names[start] + name.removeprefix(start)] = torch.randn_like(value) * 0.05
+    return state
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "text"),
+    [
+        (
+            "conch",
+            {
+                "network.": "visual.trunk.",
+                "attn_pool_contrast.": "visual.attn_pool_contrast.",
+                "ln_contrast.": "visual.ln_contrast.",
+            },
+            ("text.token_embedding.weight", "visual.proj_contrast", "visual.ln_caption.bias"),
+        ),
+        (
+            "conch-v1.5",
+            {"network.": "trunk.", "attn_pool": "attn_pool", "ln_contrast": "ln_contrast"},
+            (),
+        ),
+        (
+            "keep",
+            {"network.": "visual.", "visual_head.": "visual_head."},
+            ("text.pooler.dense.bias", "logit_scale"),
+        ),
+    ],
+)
+def test_the_image_side_is_taken_of_weights_for_images_and_text(
+    name: str, names: dict[str, str], text: tuple[str, ...]
+):
+    model = named(name)
+    net = listed_architecture(model, **SMALL).module
+    state = renamed(net, names)
+    if name == "keep":
+        state = {k.replace(".ls1.gamma", ".ls1.weight"): v for k, v in state.items()}
+    module = fitted(model, {**state, **dict.fromkeys(text, torch.zeros(3))})
+    torch.testing.assert_close(
+        module.network.blocks[1].attn.qkv.weight,
+        state[f"{names['network.']}blocks.1.attn.qkv.weight"],
+    )
+    pixels = torch.randn(1, 3, model.input_px, model.input_px)
+    with torch.inference_mode():
+        assert torch.isfinite(module(pixels)).all()
+
+
+def test_weights_as_dinov2_names_them_are_taken():
+    """OpenMidnight's: the class token has a position of its own, gates are called w12 and w3."""
+    model = named("openmidnight")
+    net = listed_architecture(model, **SMALL).module
+    state = {
+        name.replace("mlp.fc1", "mlp.w12").replace("mlp.fc2", "mlp.w3"): torch.randn_like(value)
+        for name, value in net.state_dict().items()
+    }
+    position, registers = torch.randn(1, 1, 48), state.pop("reg_token")
+    grid = state.pop("pos_embed")
+    theirs = {
+        **state,
+        "pos_embed": torch.cat([position, grid], 1),
+        "register_tokens": registers,
+        "mask_token": torch.zeros(1, 48),
+    }
+    module = fitted(model, theirs)
+    torch.testing.assert_close(module.cls_token, state["cls_token"] + position)
+    torch.testing.assert_close(module.pos_embed, grid)
+    torch.testing.assert_close(module.blocks[0].mlp.fc1.weight, state["blocks.0.mlp.w12.weight"])
+
+
+def test_attention_of_one_query_is_the_plain_formula():
+    """CONCH v1.5: heads of one query over all tokens, without biases."""
+    torch.manual_seed(0)
+    pool, tokens = SplitPool(16, 12, heads=4), torch.randn(2, 5, 12)
+    keys = pool.ln_k(tokens) @ pool.to_kv.weight.T
+    query = (pool.ln_q(pool.query) @ pool.to_q.weight.T)[0]
+    rows = []
+    for key in keys:
+        parts = []
+        for head in range(4):
+            part = slice(4 * head, 4 * head + 4)
+            weights = torch.softmax(key[:, part] @ query[part] / 2, 0)
+            parts.append(weights @ key[:, 16:][:, part])
+        rows.append(torch.cat(parts) @ pool.to_out.weight.T)
+    torch.testing.assert_close(pool(tokens)[:, 0], torch.stack(rows))
+
+
+def test_attention_with_joint_weights_is_that_of_pytorch():
+    """CONCH: PyTorch's attention, with keys of another width and with biases."""
+    torch.manual_seed(0)
+    pool, tokens = JointPool(16, 12, heads=4), torch.randn(2, 5, 12)
+    for values in pool.parameters():
+        nn.init.normal_(values)
+    keys = pool.ln_k(tokens).transpose(0, 1)
+    query = pool.ln_q(pool.query).unsqueeze(1).expand(-1, 2, -1)
+    expected = pool.attn(query, keys, keys, need_weights=False)[0].transpose(0, 1)
+    torch.testing.assert_close(pool(tokens), expected)

@@ -1,0 +1,236 @@
+"""The list of pathology models: what it says is what is built, in the program and the manual."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+
+from histoboost.cli import main
+from histoboost.errors import HistoboostError, HistoboostWarning
+from histoboost.featurize import featurize
+from histoboost.featurize.backbones import pathology
+from histoboost.featurize.backbones.base import Backbone
+from histoboost.featurize.backbones.factory import (
+    canonical_name,
+    embedding_label,
+    is_harmless,
+    load_backbone,
+)
+from histoboost.featurize.backbones.foundation_model import POOLINGS, FoundationModel
+from histoboost.featurize.backbones.layers import with_layers
+from histoboost.featurize.backbones.timm import listed_architecture
+from histoboost.featurize.resize import FILTERS
+
+timm = pytest.importorskip("timm", reason="pip install 'histoboost[timm]'")
+
+DOCS = Path(__file__).parents[2] / "docs"
+every_model = pytest.mark.parametrize("model", pathology.MODELS, ids=lambda model: model.short)
+
+#: A model as small as timm has them, in the place of a listed one.
+TINY = FoundationModel(
+    name="Tiny",
+    repository="me/Tiny",
+    revision="0123abc" + 33 * "0",
+    architecture="test_vit",
+    arguments={"reg_tokens": 2},
+    pooling="class token and mean of patch tokens",
+    width=128,
+    parameters=0,
+    licence="MIT",
+    reference="none",
+    checked="here",
+    input_px=160,
+    normalisation="half",
+)
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> FoundationModel:
+    monkeypatch.setattr(pathology, "MODELS", (*pathology.MODELS, TINY))
+    return TINY
+
+
+#: Fewer and narrower blocks, so that a test takes no time.
+SMALL = {"depth": 2, "embed_dim": 48, "num_heads": 3, "weight_init": "skip"}
+
+
+def smaller(model: FoundationModel) -> Backbone:
+    """The model with two narrow blocks and random weights."""
+    torch.manual_seed(0)
+    net = listed_architecture(model, **SMALL)
+    for values in net.module.parameters():
+        nn.init.normal_(values, std=0.05)
+    return Backbone(
+        name=model.backbone,
+        module=net.module.eval(),
+        input_px=net.input_px,
+        mean=net.mean,
+        std=net.std,
+        layer=net.layer,
+        weights="random",
+        weights_digest="",
+        deep=net.deep,
+    )
+
+
+@every_model
+def test_a_model_has_the_width_and_size_that_the_list_says(model: FoundationModel):
+    with torch.device("meta"):  # shapes only: some hold a billion weights
+        net = listed_architecture(model, weight_init="skip")
+        rows = net.module.eval()(torch.zeros(1, 3, model.input_px, model.input_px))
+    assert rows.shape == (1, model.width)
+    assert round(sum(p.numel() for p in net.module.parameters()) / 1e6) == model.parameters
+    assert (net.mean, net.std, net.interpolation) == (model.mean, model.std, model.interpolation)
+
+
+@every_model
+def test_deep_layers_are_the_class_token_and_means_of_patch_tokens(model: FoundationModel):
+    net = smaller(model)
+    pixels = torch.randn(1, 3, model.input_px, model.input_px)
+    inner = net.module.network if hasattr(net.module, "network") else net.module
+    first: list[torch.Tensor] = []
+    with torch.inference_mode():
+        handle = inner.blocks[0].register_forward_hook(lambda m, i, out: first.append(out))
+        plain, tokens = net.module(pixels), inner.forward_features(pixels)
+        handle.remove()
+        rows = with_layers(net, "default,norm:class,norm:mean,blocks.0:mean").module(pixels)
+        assert with_layers(net, "deep").layers[-1] == "blocks.0:mean"
+    patches = tokens.shape[1] - inner.num_prefix_tokens
+    assert patches == (model.input_px // inner.patch_embed.patch_size[0]) ** 2
+    expected = [plain, tokens[:, 0], *(t[:, -patches:].mean(1) for t in (tokens, first[0]))]
+    torch.testing.assert_close(rows, torch.cat(expected, 1))
+
+
+def test_the_list_is_whole_and_its_names_are_its_own():
+    names = [name for m in pathology.MODELS for name in (m.short, m.backbone.lower(), *m.also)]
+    assert len(set(names)) == len(names)
+    for model in pathology.MODELS:
+        assert len(model.checked.split(", ")) >= 2
+        assert model.pooling in POOLINGS
+        assert model.interpolation in FILTERS
+        assert model.revision is None or len(model.revision) == 40
+
+
+@every_model
+def test_a_model_is_found_by_each_of_its_names_in_any_case(model: FoundationModel):
+    for name in (model.name, model.short, *model.also, model.backbone, model.backbone.upper()):
+        assert pathology.foundation_model(name) is model
+        assert canonical_name(name) == model.backbone
+    assert is_harmless(model.short)
+    assert embedding_label(model.name) == model.short
+    assert embedding_label(model.backbone.lower()) == model.backbone
+
+
+def test_a_mistyped_model_is_named():
+    with pytest.raises(HistoboostError, match="did you mean virchow2"):
+        load_backbone("virchow-2")
+
+
+def test_the_manual_says_what_the_code_says():
+    spec = importlib.util.spec_from_file_location("models_table", DOCS / "models_table.py")
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    text = (DOCS / "foundation-models.md").read_text(encoding="utf-8")
+    assert text == made.page(text), "run: python docs/models_table.py"
+    sources = {name for model in pathology.MODELS for name in model.checked.split(", ")}
+    assert all(f"| {name} |" in text or "/" in name for name in sources)
+
+
+def test_the_command_fits_a_terminal_and_says_what_to_choose():
+    lines = CliRunner().invoke(main, ["backbones"]).output.splitlines()
+    assert max(map(len, lines)) <= 100
+    for model in pathology.MODELS:
+        assert any(line.split(" ")[0] == model.short for line in lines)
+    text = " ".join(" ".join(lines).split())
+    assert "For a CPU: h0-mini first" in text
+    assert "For a GPU: h-optimus-0 first" in text
+    free = text.partition("For a commercial use: ")[2]
+    assert all((model.short in free) is (model.commercial is True) for model in pathology.MODELS)
+
+
+def test_weights_come_from_an_offline_cache_at_the_pinned_revision(
+    tiny: FoundationModel, hub: Callable[..., Path], tmp_path: Path
+):
+    from safetensors.torch import save_file
+
+    torch.manual_seed(3)
+    state = timm.create_model("test_vit", reg_tokens=2, num_classes=5).state_dict()
+    snapshot = hub("me/Tiny", {}, revision=TINY.revision)
+    save_file(state, snapshot / "model.safetensors")
+    torch.save(state, tmp_path / "tiny.pth")
+    cached, given = load_backbone("tiny"), load_backbone("tiny", str(tmp_path / "tiny.pth"))
+    assert cached.weights_digest == given.weights_digest
+    assert (cached.name, cached.input_px, cached.mean) == ("hf-hub:me/Tiny", 160, (0.5, 0.5, 0.5))
+    torch.testing.assert_close(cached.module.network.norm.bias, state["norm.bias"])
+
+
+def test_without_weights_one_line_says_what_to_do(tiny: FoundationModel, hub: Callable[..., Path]):
+    with pytest.raises(HistoboostError, match="at revision 0123abc0 .*--weights FILE") as error:
+        load_backbone("tiny")
+    assert "\n" not in str(error.value)
+
+
+def test_a_gate_is_one_line(monkeypatch: pytest.MonkeyPatch, tiny: FoundationModel):
+    import huggingface_hub
+    from huggingface_hub.errors import GatedRepoError
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise GatedRepoError.__new__(GatedRepoError, "403 Client Error\nCannot access gated repo")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
+    with pytest.raises(HistoboostError, match="licence must be accepted first.*me/Tiny") as error:
+        load_backbone("TINY")
+    assert "\n" not in str(error.value)
+
+
+def test_without_the_extra_one_line_names_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("histoboost.errors.find_spec", lambda name: None)
+    with pytest.raises(HistoboostError, match=r"backbone uni: .*histoboost\[timm\]"):
+        load_backbone("uni", "random")
+
+
+def test_a_model_asked_for_by_its_short_name_lends_it_to_the_embedding(
+    tiny: FoundationModel, tmp_path: Path
+):
+    from histoboost.cache.store import EmbeddingStore
+    from histoboost.slides.images.array import ArrayImage
+    from histoboost.slides.slide import Dataset, Slide
+
+    image = ArrayImage(np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8))
+    xy = np.array([[20.0, 20.0], [40.0, 40.0]])
+    slide = Slide(name="S", image=image, xy=xy, spot_ids=("a", "b"))
+    for name in ("Tiny", "hf-hub:me/tiny"):
+        with pytest.warns(HistoboostWarning):
+            featurize(
+                Dataset(tmp_path, [slide]),
+                tmp_path / "store.zarr",
+                backbone=name,
+                patch=24,
+                layers="default",
+                weights="random",
+                engine="torch",
+            )
+    found = EmbeddingStore(tmp_path / "store.zarr").embeddings("S")
+    assert set(found) == {"tiny@24", "hf-hub-me-Tiny@24"}
+    (recipe,) = set(found.values())
+    assert recipe.fields["backbone"] == "hf-hub:me/Tiny"
+    assert recipe.fields["resize"] == "bicubic-antialias-uint8"
+
+
+def test_a_model_of_several_resolutions_expects_the_nearest():
+    with pytest.warns(HistoboostWarning, match=r"expects 0.25, 0.5, 1 or 2; --patch 448um"):
+        pathology.warn_if_far("virchow2", 224, 224, 8.0, "S_1")
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pathology.warn_if_far("hf-hub:paige-ai/Virchow2", 224, 224, 2.0, "S_1")
