@@ -1,0 +1,214 @@
+"""Where a slide has tissue that is fit to be read: not under pen, folded, blurred or blank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from histoboost.errors import BadInput
+from histoboost.slides.grid import Grid, read_grid
+from histoboost.slides.slide import SlideImage
+from histoboost.slides.tissue import otsu
+
+Mask = NDArray[np.bool_]
+Array = NDArray[np.float64]
+
+#: Density above glass at which tissue begins: never lower, never higher than this.
+FAINT, PLAIN = 0.03, 0.15
+
+#: Tissue is denser than this, above glass, somewhere, or there is none.
+LEAST_DENSITY = 0.06
+
+#: Brighter than this, 0..255, is the median of a slide in bright field.
+DARK = 60
+
+#: Ink absorbs more red, or blue, than green by these factors; no mixture of H and E does.
+INK_RED, INK_BLUE = 1.3, 1.15
+#: Least density above glass of ink, and of black ink.
+INK, BLACK_INK = 0.2, 0.9
+
+#: A fold is so many times as dense as the median of the tissue, and at least so dense.
+FOLD, LEAST_FOLD = 2.0, 0.8
+
+#: Out of focus is what has less than this share of the slide's median sharpness.
+BLURRED = 0.15
+#: Of tissue with fewer pixels than this to a pitch nobody can tell whether it is sharp.
+FOCUS_PX = 16
+
+#: Points of a spot's disc at which the tissue is looked up.
+DISC_POINTS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class FitTissue:
+    """Tissue of a slide on a grid, and what of it is left out.
+
+    Attributes
+    ----------
+    cell : float
+        Side of a grid cell in pixels of the slide at full resolution.
+    fit : ndarray of shape (h, w), bool
+        Tissue that can be read.
+    left_out : dict of str to ndarray of shape (h, w), bool
+        ``"pen"``, ``"fold"`` and ``"blurred"``: places that were taken for tissue first.
+    """
+
+    cell: float
+    fit: Mask
+    left_out: dict[str, Mask]
+
+    def share_under(self, xy: Array, diameter: float) -> Array:
+        """Share of the disc about every place (N, 2), in pixels, that lies on fit tissue."""
+        turn = np.pi * (3 - np.sqrt(5)) * np.arange(DISC_POINTS)  # a sunflower's: evenly spread
+        radius = diameter / 2 * np.sqrt((np.arange(DISC_POINTS) + 0.5) / DISC_POINTS)
+        total = np.zeros(len(xy))
+        for x, y in zip(radius * np.cos(turn), radius * np.sin(turn), strict=True):
+            column, row = np.floor((xy + [x, y]) / self.cell).astype(np.intp).T
+            height, width = self.fit.shape
+            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            total[inside] += self.fit[row[inside], column[inside]]
+        return total / DISC_POINTS
+
+    def within(self, mask: Mask) -> FitTissue:
+        """Only what lies in `mask`, (h, w)."""
+        left_out = {reason: cells & mask for reason, cells in self.left_out.items()}
+        return replace(self, fit=self.fit & mask, left_out=left_out)
+
+    def __str__(self) -> str:
+        found = self.fit.sum() + sum(cells.sum() for cells in self.left_out.values())
+        text = f"tissue on {found / self.fit.size:.0%} of the slide"
+        parts = [
+            f"{cells.sum() / found:.1%} {reason}"
+            for reason, cells in self.left_out.items()
+            if cells.any()
+        ]
+        return text + (f"; of it left out: {', '.join(parts)}" if parts else "")
+
+
+def find_tissue(image: SlideImage, pitch_px: float, name: str) -> FitTissue:
+    """Find the tissue of a slide and what of it cannot be read.
+
+    Glass and tissue are told apart by Otsu's threshold of the logarithm of stain density, blurred
+    over a spot. Ink is a colour that no mixture of haematoxylin and eosin has; a fold is far
+    denser than the slide's tissue; sharpness is the Laplacian's energy over the variance, against
+    the median over the slide's tissue: what is blurred has less.
+
+    Parameters
+    ----------
+    image : SlideImage
+        The slide.
+    pitch_px : float
+        Distance of the spots that are to lie on it, in pixels: the scale that matters.
+    name : str
+        Of the slide, for messages.
+
+    Raises
+    ------
+    HistoboostError
+        If the slide is blank or dark.
+    """
+    grid = read_grid(image, pitch_px)
+    per_pitch = pitch_px / grid.cell
+    _refuse_dark(grid, name)
+    spread = np.sqrt(np.maximum(grid.square - grid.density[..., 1] ** 2, 0))
+    stain = _blur(grid.density[..., 1] + spread, 0.14 * per_pitch)
+    logs = np.log(stain + 0.01)
+    glass = float(np.quantile(stain, 0.01))
+    plain = float(np.exp(otsu(logs)[0])) - 0.01
+    # Pale tissue lies between glass and what Otsu takes for stained.
+    threshold = glass + 0.8 * (plain - glass)
+    if float(np.quantile(stain, 0.999)) - glass < LEAST_DENSITY:
+        raise BadInput(
+            f"slide {name}: no tissue found, the image is blank; give the slide's image, or where "
+            "to look: --tissue all, or regions drawn in QuPath"
+        )
+    tissue = stain > np.clip(threshold, glass + FAINT, glass + PLAIN)
+    tissue = _tidy(tissue, per_pitch)
+    bare = grid.density[stain <= max(threshold, glass + FAINT)]
+    above = grid.density - (np.median(bare, axis=0) if len(bare) else 0)
+    pen = tissue & _marks(_ink(above), per_pitch)
+    fold = tissue & ~pen & _marks(_folded(above, tissue & ~pen), per_pitch)
+    blurred = tissue & ~pen & ~fold
+    blurred &= _out_of_focus(grid, blurred, per_pitch, pitch_px / grid.look_px)
+    left_out = {"pen": pen, "fold": fold, "blurred": blurred}
+    return FitTissue(grid.cell, tissue & ~pen & ~fold & ~blurred, left_out)
+
+
+def everywhere(image: SlideImage, pitch_px: float) -> FitTissue:
+    """All of a slide, unseen."""
+    cell = max(pitch_px / 12, 1.0)
+    height, width = image.shape
+    return FitTissue(cell, np.ones((int(height / cell) + 1, int(width / cell) + 1), bool), {})
+
+
+def _refuse_dark(grid: Grid, name: str) -> None:
+    seen = grid.black < 0.5
+    bright = 255 * 10 ** -float(np.median(grid.density[seen])) if seen.any() else 0.0
+    if bright < DARK or seen.mean() < 0.05:
+        raise BadInput(
+            f"slide {name}: is dark ({bright:.0f} of 255 in the median), as fluorescence is; give "
+            "an H&E image in bright field"
+        )
+
+
+def _tidy(tissue: Mask, per_pitch: float) -> Mask:
+    """Without specks smaller than half a spot's share, and without holes smaller than a spot and its rim."""
+    tissue = ndimage.binary_closing(np.pad(tissue, 8), _disc(0.2 * per_pitch))[8:-8, 8:-8]
+    small = ~_larger(~tissue, per_pitch**2)
+    return _larger(tissue | small, 0.5 * per_pitch**2)
+
+
+def _ink(above: NDArray[np.float32]) -> Mask:
+    red, green, blue = np.moveaxis(above, 2, 0)
+    coloured = (red > INK_RED * green + INK / 2) | (blue > INK_BLUE * green + INK / 2)
+    dense = np.maximum(red, blue) > INK
+    black = (np.minimum(red, blue) > 0.75 * green) & (green > BLACK_INK)
+    return np.asarray((coloured & dense) | black)
+
+
+def _folded(above: NDArray[np.float32], tissue: Mask) -> Mask:
+    total = above.mean(axis=2)
+    usual = float(np.median(total[tissue])) if tissue.any() else 0.0
+    return np.asarray(total > max(FOLD * usual, LEAST_FOLD))
+
+
+def _out_of_focus(grid: Grid, tissue: Mask, per_pitch: float, seen_px: float) -> Mask:
+    if seen_px < FOCUS_PX or not tissue.any():
+        return np.zeros(tissue.shape, bool)
+    weight = _blur(tissue.astype(np.float32), 0.35 * per_pitch) + 1e-6
+
+    def around(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(_blur(np.where(tissue, values, 0), 0.35 * per_pitch) / weight, np.float32)
+
+    variance = np.maximum(around(grid.square) - around(grid.density[..., 1]) ** 2, 1e-6)
+    sharp = around(grid.curvature) / variance
+    low = tissue & (sharp < BLURRED * float(np.median(sharp[tissue])))
+    return low & _larger(low, per_pitch**2)
+
+
+def _marks(cells: Mask, per_pitch: float) -> Mask:
+    """Marks at least a third of a pitch wide, with a rim of as much."""
+    core = ndimage.binary_opening(cells, _disc(0.12 * per_pitch))
+    core = _larger(core, 0.1 * per_pitch**2)
+    return np.asarray(ndimage.binary_dilation(core, _disc(0.2 * per_pitch)))
+
+
+def _larger(mask: Mask, cells: float) -> Mask:
+    """Connected parts of at least so many cells."""
+    labels, _ = ndimage.label(mask)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return np.asarray((sizes >= max(cells, 1))[labels])
+
+
+def _blur(values: NDArray[np.float32], cells: float) -> NDArray[np.float32]:
+    return np.asarray(ndimage.gaussian_filter(values, cells, mode="nearest"), np.float32)
+
+
+def _disc(radius: float) -> Mask:
+    reach = max(1, round(radius))
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    return np.asarray(x**2 + y**2 <= reach**2 + 0.5)

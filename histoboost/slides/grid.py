@@ -1,0 +1,118 @@
+"""A slide in cells of a coarse grid: how dense, how uneven and how sharp each of them is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histoboost.slides.slide import SlideImage
+from histoboost.slides.tissue import BLACK, DENSITY_OF, block_mean
+
+#: Cells per spot pitch, about, and pixels per pitch at which a slide is looked at, at least.
+CELLS_PER_PITCH = 12
+LOOK_PX = 32
+
+#: Cells of a grid, at most: a slide of 100,000 x 80,000 px has no more.
+MAX_CELLS = 4_000_000
+
+#: Pixels that are looked at together, at most.
+BAND_PIXELS = 2**22
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Means over the pixels of every cell, (h, w) float32 each; densities are optical, decadic.
+
+    Attributes
+    ----------
+    cell : float
+        Side of a cell in pixels of the slide at full resolution.
+    density : ndarray of shape (h, w, 3)
+        Red, green, blue.
+    square, curvature : ndarray of shape (h, w)
+        Of the green density's square, and of the square of its Laplacian.
+    black : ndarray of shape (h, w)
+        Share of pixels that are black: padding, or the background of fluorescence.
+    look_px : float
+        Pixels of the slide to one of those that were looked at.
+    """
+
+    cell: float
+    density: NDArray[np.float32]
+    square: NDArray[np.float32]
+    curvature: NDArray[np.float32]
+    black: NDArray[np.float32]
+    look_px: float
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of cells."""
+        return self.black.shape[0], self.black.shape[1]
+
+
+def read_grid(image: SlideImage, pitch_px: float) -> Grid:
+    """Look at a slide, in bands of rows, at the coarsest level that still shows `pitch_px` well."""
+    height, width = image.shape
+    level, downsample, (rows, columns) = _level(image, max(1.0, pitch_px / LOOK_PX))
+    shrink = max(1, int(pitch_px / LOOK_PX / downsample))
+    look = downsample * shrink
+    most = math.sqrt(height * width / MAX_CELLS) / look
+    side = max(1, round(pitch_px / look / CELLS_PER_PITCH), math.ceil(most))
+    parts: list[tuple[NDArray[np.float32], ...]] = []
+    before: NDArray[np.float32] | None = None
+    for band in _bands(image, level, rows, columns, shrink * side):
+        density = DENSITY_OF[band]
+        black = (band.max(axis=2) < BLACK).astype(np.float32)
+        density[black > 0] = 0
+        if shrink > 1:
+            density = np.stack([block_mean(density[..., c], shrink) for c in range(3)], axis=2)
+            black = block_mean(black, shrink)
+        green = density[..., 1]
+        above = np.repeat(green[:1], 2, axis=0) if before is None else before
+        curved = _laplacian(np.concatenate([above, green]))
+        before = np.concatenate([above, green])[-2:]
+        colours = [block_mean(density[..., c], side) for c in range(3)]
+        rest = (green**2, curved**2, black)
+        parts.append((np.stack(colours, axis=2), *(block_mean(part, side) for part in rest)))
+    joined = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    return Grid(side * look, joined[0], joined[1], joined[2], joined[3], look)
+
+
+def _level(image: SlideImage, wanted: float) -> tuple[int, float, tuple[int, int]]:
+    """The coarsest level not coarser than `wanted`: number, downsample, height and width."""
+    levels = getattr(image, "levels", ())
+    fitting = [k for k, (_, _, downsample) in enumerate(levels) if downsample <= wanted * 1.01]
+    if not fitting:
+        return 0, 1.0, image.shape
+    best = max(fitting, key=lambda k: levels[k][2])
+    height, width, downsample = levels[best]
+    return best, float(downsample), (int(height), int(width))
+
+
+def _bands(
+    image: SlideImage, level: int, height: int, width: int, multiple: int
+) -> Iterator[NDArray[np.uint8]]:
+    """All rows of a level, from the top, in bands of a multiple of so many rows."""
+    step = max(1, BAND_PIXELS // (width * multiple)) * multiple
+    whole = image.read_rows(0, height) if not level and image.band_rows >= height else None
+    for first in range(0, height, step):
+        last = min(first + step, height)
+        if whole is not None:
+            yield whole[first:last]
+        elif level:
+            yield image.read_region(level, 0, first, width, last - first)
+        else:
+            yield image.read_rows(first, last)
+
+
+def _laplacian(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Second differences of all rows but the first and the last; columns are repeated at an end."""
+    middle = values[1:-1]
+    beside = np.pad(middle, ((0, 0), (1, 1)), mode="edge")
+    return np.asarray(
+        4 * middle - values[:-2] - values[2:] - beside[:, :-2] - beside[:, 2:], np.float32
+    )
