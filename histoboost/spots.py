@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -46,6 +46,10 @@ class SpotTable:
         Height and width of the source image in pixels.
     thumbnail : ndarray of shape (h, w, 3), uint8, or None
         The slide in small, for maps. Two tables that differ in it alone are the same table.
+    lattice : mapping or None
+        How the spots were laid where the slide had none: ``kind``, ``pitch_px``, ``tissue`` (where
+        it was looked for), ``least_share`` (of a spot's disc on tissue) and ``found`` (how much
+        tissue, in words).
 
     Raises
     ------
@@ -63,6 +67,7 @@ class SpotTable:
     um_per_px: float | None = None
     image_shape: tuple[int, int] | None = None
     thumbnail: NDArray[np.uint8] | None = field(default=None, compare=False)
+    lattice: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         check_slide_name(self.slide)
@@ -116,6 +121,8 @@ class SpotTable:
     def digest(self) -> str:
         """SHA-256 over everything that `differences` compares."""
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.compare}
+        if self.lattice is None:
+            del values["lattice"]  # as tables were before there were lattices
         plain = {k: digest_array(v) if isinstance(v, np.ndarray) else v for k, v in values.items()}
         return digest_bytes(json.dumps(plain, sort_keys=True).encode())
 

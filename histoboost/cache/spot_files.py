@@ -56,6 +56,7 @@ def encode_table(table: SpotTable) -> dict[str, bytes]:
         "group": table.group,
         "cell_types": np.array(table.cell_types, dtype=object) if table.cell_types else None,
         "spatial": _spatial(table),
+        "lattice": None if table.lattice is None else dict(table.lattice),
     }
     adata = anndata.AnnData(
         obs=pd.DataFrame(index=pd.Index(table.spot_ids, dtype=object, name="spot")),
@@ -118,6 +119,9 @@ def _from_anndata(slide: str, adata: AnnData) -> SpotTable:
         um_per_px=None if "um_per_px" not in uns else float(uns["um_per_px"]),
         image_shape=None if shape is None else (int(shape[0]), int(shape[1])),
         thumbnail=uns["spatial"][slide]["images"]["lowres"] if "spatial" in uns else None,
+        lattice={key: _plain(value) for key, value in uns["lattice"].items()}
+        if "lattice" in uns
+        else None,
     )
 
 
@@ -141,6 +145,11 @@ def scale_factors(table: SpotTable) -> dict[str, float]:
         "spot_diameter_fullres": spot_diameter(table.xy),
         "microns_per_pixel": float("nan") if table.um_per_px is None else table.um_per_px,
     }
+
+
+def _plain(value: Any) -> Any:
+    """A number or text as Python has it."""
+    return value.item() if isinstance(value, np.generic | np.ndarray) else value
 
 
 def _text(value: Any) -> str | None:

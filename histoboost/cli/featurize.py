@@ -16,6 +16,8 @@ from histoboost.cli.options import (
     device_option,
     format_option,
     groups_option,
+    in_order,
+    lattice_options,
     scheduler_option,
 )
 
@@ -86,6 +88,7 @@ from histoboost.cli.options import (
 @click.option(
     "--batch-size", type=click.IntRange(min=1), metavar="N", help="Patches per forward pass."
 )
+@in_order(lattice_options)
 @click.option("--name", metavar="NAME", help="Name of the embedding instead of <backbone>@<side>.")
 @format_option
 @scheduler_option
@@ -99,11 +102,14 @@ def featurize(
 ) -> None:
     """Embed patches around every spot of DATA into STORE.
 
+    Plain images, one or a folder of them, get spots on their tissue: see --pitch.
+
     An interrupted run resumes; a second run computes nothing.
 
     \b
     Example:  histoboost featurize slides.h5 store.zarr --backbone resnet50 --patch 64,128
               histoboost featurize sample/outs store.zarr --backbone resnet50 --patch 55um,110um
+              histoboost featurize a.svs store.zarr --backbone resnet50 --patch 55um --pitch 100um
     """
     from histoboost.featurize import featurize as embed
     from histoboost.slides.readers import open_dataset

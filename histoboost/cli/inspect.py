@@ -30,6 +30,12 @@ def inspect(data: str, format: str | None, json_path: str | None) -> None:
 
     found = inspect_dataset(open_dataset(data, format))
     print_slides(found["slides"])
+    for slide in found["slides"]:
+        if slide["tissue"]:
+            echo(
+                f"{slide['slide']}: no spots: featurize --pitch SIDE lays a lattice on its tissue "
+                f"({slide['tissue']})."
+            )
     types = found["cell_types"]
     echo(f"{len(types)} cell types: {', '.join(types)}" if types else "No labelled slide.")
     for problem in found["problems"]:

@@ -76,6 +76,28 @@ device_option = click.option(
     metavar="auto|cpu|cuda|cuda:N",
     help="Device of the network; auto uses all GPUs, if any.",
 )
+lattice_options = (
+    click.option(
+        "--pitch",
+        metavar="SIDE",
+        help="Distance of the spots that are laid on slides without any, such as 100um or 25px.",
+    ),
+    click.option(
+        "--tissue",
+        type=click.Path(),
+        default="auto",
+        show_default=True,
+        metavar="auto|all|FILE.geojson",
+        help="Where they are laid: on tissue fit to be read, everywhere, or on tissue in regions "
+        "drawn in QuPath.",
+    ),
+    click.option(
+        "--um-per-px",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="X",
+        help="Micrometres per pixel of the slides, where their files do not say, or wrongly.",
+    ),
+)
 jobs_option = click.option(
     "--jobs",
     type=click.IntRange(min=1),

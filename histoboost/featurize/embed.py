@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from histoboost.slides.align.apply import alignment_choices, move_spots
 from histoboost.slides.align.estimate import Alignment
 from histoboost.slides.checks import check_slide
 from histoboost.slides.groups import with_groups
+from histoboost.slides.lattice import lay_lattices
 from histoboost.slides.pixels import read_pixels
 from histoboost.slides.readers import open_dataset
 from histoboost.slides.slide import Dataset, Slide
@@ -51,6 +53,9 @@ def featurize(
     batch_size: int | None = None,
     name: str | None = None,
     groups: str | Path | None = None,
+    pitch: str | float | None = None,
+    tissue: str | Path = "auto",
+    um_per_px: float | None = None,
     client: Client | None = None,
 ) -> FeaturizeSummary:
     """Embed patches around every spot of every slide, once, into a store.
@@ -100,6 +105,13 @@ def featurize(
         ``<name>@<side>``.
     groups : path, optional
         CSV with the columns slide and group.
+    pitch : str or float, optional
+        Distance of the spots to lay on slides that have none: ``"100um"``, or pixels.
+    tissue : str or path
+        Where to lay them: ``"auto"`` (tissue that is fit to be read), ``"all"`` or a GeoJSON file
+        of regions; see `histoboost.slides.lattice.lay_lattice`.
+    um_per_px : float, optional
+        Micrometres per pixel of all slides, in place of what their files say.
     client : distributed.Client, optional
         Embed on the workers of this Dask cluster, one slide after another on each.
 
@@ -116,6 +128,10 @@ def featurize(
     dataset = data if isinstance(data, Dataset) else open_dataset(Path(data).absolute())
     if groups is not None:
         dataset = with_groups(dataset, groups)
+    if um_per_px is not None:
+        scaled = [replace(slide, um_per_px=um_per_px) for slide in dataset.slides]
+        dataset = replace(dataset, slides=scaled)
+    dataset = lay_lattices(dataset, pitch, tissue)
     sizes = parse_sizes(patch, dataset.slides)
     label, backbone = embedding_label(backbone), canonical_name(backbone)
     if backbone != "none" and not sizes:

@@ -8,6 +8,7 @@ from numbers import Integral
 from typing import Any
 
 from histoboost.errors import BadInput, warn
+from histoboost.slides.length import parse_length
 from histoboost.slides.slide import Slide
 
 #: A patch may be this many times the slide's longer side: beyond, it shows mirror images only.
@@ -124,15 +125,9 @@ def parse_sizes(patch: Patch | Iterable[Patch], slides: Sequence[Slide]) -> list
 def _parse(one: Patch) -> PatchSize:
     if isinstance(one, PatchSize):
         return one
-    text = str(one).strip().lower().replace("µ", "u").replace("μ", "u")
-    unit = "um" if text.endswith("um") else "px"
-    number = text.removesuffix(unit).strip()
-    try:
-        amount = float(number)
-    except ValueError:
-        amount = 0.0
-    if not (0 < amount < 1e9 and (unit == "um" or amount.is_integer())):
+    length = parse_length(one)
+    if length is None or not (length.unit == "um" or length.amount.is_integer()):
         raise BadInput(
             f"--patch: {one} is no size; give whole pixels such as 64, or micrometres such as 55um"
         )
-    return PatchSize(amount, unit)
+    return PatchSize(length.amount, length.unit)

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from histoboost.errors import BadInput
 from histoboost.slides.grid import Grid, read_grid
-from histoboost.slides.slide import SlideImage
+from histoboost.slides.images.base import SlideImage
 from histoboost.slides.tissue import otsu
 
 Mask = NDArray[np.bool_]
@@ -26,7 +26,7 @@ LEAST_DENSITY = 0.06
 DARK = 60
 
 #: Ink absorbs more red, or blue, than green by these factors; no mixture of H and E does.
-INK_RED, INK_BLUE = 1.3, 1.15
+INK_RED, INK_BLUE = 1.15, 1.15
 #: Least density above glass of ink, and of black ink.
 INK, BLACK_INK = 0.2, 0.9
 
@@ -155,7 +155,7 @@ def _refuse_dark(grid: Grid, name: str) -> None:
 
 
 def _tidy(tissue: Mask, per_pitch: float) -> Mask:
-    """Without specks smaller than half a spot's share, and without holes smaller than a spot and its rim."""
+    """Without specks, and without holes smaller than a spot and its rim."""
     tissue = ndimage.binary_closing(np.pad(tissue, 8), _disc(0.2 * per_pitch))[8:-8, 8:-8]
     small = ~_larger(~tissue, per_pitch**2)
     return _larger(tissue | small, 0.5 * per_pitch**2)
@@ -186,7 +186,7 @@ def _out_of_focus(grid: Grid, tissue: Mask, per_pitch: float, seen_px: float) ->
     variance = np.maximum(around(grid.square) - around(grid.density[..., 1]) ** 2, 1e-6)
     sharp = around(grid.curvature) / variance
     low = tissue & (sharp < BLURRED * float(np.median(sharp[tissue])))
-    return low & _larger(low, per_pitch**2)
+    return np.asarray(low & _larger(low, per_pitch**2))
 
 
 def _marks(cells: Mask, per_pitch: float) -> Mask:

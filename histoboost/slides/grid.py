@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.slides.slide import SlideImage
+from histoboost.slides.images.base import SlideImage
 from histoboost.slides.tissue import BLACK, DENSITY_OF, block_mean
 
 #: Cells per spot pitch, about, and pixels per pitch at which a slide is looked at, at least.
@@ -84,13 +84,10 @@ def read_grid(image: SlideImage, pitch_px: float) -> Grid:
 
 def _level(image: SlideImage, wanted: float) -> tuple[int, float, tuple[int, int]]:
     """The coarsest level not coarser than `wanted`: number, downsample, height and width."""
-    levels = getattr(image, "levels", ())
-    fitting = [k for k, (_, _, downsample) in enumerate(levels) if downsample <= wanted * 1.01]
-    if not fitting:
-        return 0, 1.0, image.shape
-    best = max(fitting, key=lambda k: levels[k][2])
-    height, width, downsample = levels[best]
-    return best, float(downsample), (int(height), int(width))
+    fitting = [k for k, one in enumerate(image.levels) if one.downsample <= wanted * 1.01]
+    best = max(fitting, key=lambda k: image.levels[k].downsample, default=0)
+    height, width, downsample = image.levels[best]
+    return best, float(downsample), (height, width)
 
 
 def _bands(
@@ -98,15 +95,14 @@ def _bands(
 ) -> Iterator[NDArray[np.uint8]]:
     """All rows of a level, from the top, in bands of a multiple of so many rows."""
     step = max(1, BAND_PIXELS // (width * multiple)) * multiple
-    whole = image.read_rows(0, height) if not level and image.band_rows >= height else None
+    rows = image.tiles[level][0]
+    if rows >= height:  # the file gives all rows or none
+        whole = image.read_region(level, 0, 0, width, height)
+        yield from (whole[first : first + step] for first in range(0, height, step))
+        return
+    step = max(step, min(rows, 4 * BAND_PIXELS // width) // multiple * multiple)
     for first in range(0, height, step):
-        last = min(first + step, height)
-        if whole is not None:
-            yield whole[first:last]
-        elif level:
-            yield image.read_region(level, 0, first, width, last - first)
-        else:
-            yield image.read_rows(first, last)
+        yield image.read_region(level, 0, first, width, min(step, height - first))
 
 
 def _laplacian(values: NDArray[np.float32]) -> NDArray[np.float32]:

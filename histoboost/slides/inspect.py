@@ -11,8 +11,10 @@ import numpy as np
 
 from histoboost.errors import HistoboostError
 from histoboost.slides.align.estimate import align, misalignment
-from histoboost.slides.checks import Problem, implausible_spots, spot_problems
+from histoboost.slides.checks import MIN_PITCH, Problem, implausible_spots, spot_problems
+from histoboost.slides.fit_tissue import find_tissue
 from histoboost.slides.readers import open_dataset
+from histoboost.slides.scale import PITCH_UM
 from histoboost.slides.slide import Dataset, Slide
 from histoboost.spots import spot_pitch
 
@@ -24,12 +26,16 @@ if TYPE_CHECKING:
 NO_POSITION = ("no-spots", "coordinates", "corner", "pitch", "pixels", "flat-image")
 
 
+#: Spots across a slide of unknown scale, where the tissue of one without spots is looked for.
+PITCHES_ACROSS = 60
+
+
 class Inspection(dict[str, Any]):
     """What a data set contains: the document that `inspect --json` writes.
 
     ``{"slides": [{"slide", "split", "spots", "labelled", "image_shape", "image_dtype", "pitch_px",
-    "um_per_px", "group", "abundance_range"}], "cell_types": [..], "problems": [{"slide", "kind",
-    "message"}]}``
+    "um_per_px", "group", "abundance_range", "tissue"}], "cell_types": [..], "problems": [{"slide",
+    "kind", "message"}]}``
     """
 
     def to_frame(self) -> pd.DataFrame:
@@ -70,9 +76,13 @@ def inspect(data: Dataset | str | Path, format: str | None = None) -> Inspection
     dataset = data if isinstance(data, Dataset) else open_dataset(data, format)
     slides, problems = [], []
     for slide in dataset.slides:
-        doubts = implausible_spots(slide)
-        found = [*spot_problems(slide), *doubts, *_image_problems(slide), *_label_problems(slide)]
-        if not any(problem.kind in NO_POSITION for problem in found):
+        doubts = [] if slide.plain else [*spot_problems(slide), *implausible_spots(slide)]
+        found = [*doubts, *_image_problems(slide), *_label_problems(slide)]
+        tissue = None
+        if slide.plain:
+            tissue, none = _tissue(slide)
+            found += none
+        elif not any(problem.kind in NO_POSITION for problem in found):
             found += _alignment_problems(slide)
         problems += [asdict(problem) for problem in found]
         pitch = spot_pitch(slide.xy)
@@ -88,6 +98,7 @@ def inspect(data: Dataset | str | Path, format: str | None = None) -> Inspection
                 "um_per_px": slide.um_per_px,
                 "group": slide.group,
                 "abundance_range": _range(slide),
+                "tissue": tissue,
             }
         )
     types = list(dataset.cell_types)
@@ -97,6 +108,17 @@ def inspect(data: Dataset | str | Path, format: str | None = None) -> Inspection
 def _range(slide: Slide) -> list[float] | None:
     finite = slide.abundance[np.isfinite(slide.abundance)] if slide.abundance is not None else ()
     return [float(np.min(finite)), float(np.max(finite))] if len(finite) else None
+
+
+def _tissue(slide: Slide) -> tuple[str | None, list[Problem]]:
+    """Where a lattice could be laid on a slide without spots, in words."""
+    height, width = slide.image.shape
+    pitch = PITCH_UM / slide.um_per_px if slide.um_per_px else max(height, width) / PITCHES_ACROSS
+    try:
+        return str(find_tissue(slide.image, max(pitch, MIN_PITCH), slide.name)), []
+    except HistoboostError as error:
+        message = str(error).removeprefix(f"slide {slide.name}: ")
+        return None, [Problem(slide.name, "tissue", message)]
 
 
 def _alignment_problems(slide: Slide) -> list[Problem]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,22 @@ from histoboost.errors import BadInput
 from histoboost.names import nfc
 from histoboost.slides.images.base import SlideImage
 from histoboost.spots import SpotTable
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Single cells of a slide.
+
+    Attributes
+    ----------
+    xy : ndarray of shape (C, 2), float64
+        In pixels of the image.
+    types : ndarray of shape (C,), object
+        Names of their cell types.
+    """
+
+    xy: NDArray[np.float64]
+    types: NDArray[np.object_]
 
 
 @dataclass(frozen=True)
@@ -39,6 +56,14 @@ class Slide:
         Patient or animal, where known; slides of one group are held out together.
     um_per_px : float or None
         Micrometres per pixel, where known.
+    plain : bool
+        Whether it is an image that has no spots yet.
+    lattice : dict or None
+        How the spots were laid, where `histoboost.slides.lattice` did it.
+    cells : Cells or None
+        Single cells that are to be counted once there are spots.
+    source : Slide or None
+        The slide as it came, where this one is at another resolution.
     """
 
     name: str
@@ -50,6 +75,10 @@ class Slide:
     split: str | None = None
     group: str | None = None
     um_per_px: float | None = None
+    plain: bool = False
+    lattice: Mapping[str, Any] | None = None
+    cells: Cells | None = None
+    source: Slide | None = None
     _opened: tuple[int, int] | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -89,18 +118,20 @@ class Slide:
         return self.abundance is not None
 
     def spot_table(self, thumbnail: NDArray[np.uint8] | None = None) -> SpotTable:
-        """All but the pixels; `thumbnail`, (h, w, 3) uint8, is the slide in small."""
+        """All but the pixels, in those of the source; `thumbnail`, (h, w, 3) uint8, in small."""
+        came = self.source or self
         return SpotTable(
             slide=self.name,
-            xy=self.xy,
+            xy=came.xy,
             spot_ids=self.spot_ids,
             abundance=self.abundance,
             cell_types=self.cell_types,
             split=self.split,
             group=self.group,
-            um_per_px=self.um_per_px,
-            image_shape=self.image.shape,
+            um_per_px=came.um_per_px,
+            image_shape=came.image.shape,
             thumbnail=thumbnail,
+            lattice=self.lattice,
         )
 
 

@@ -33,6 +33,7 @@ FORMATS = {
     "spatialdata": "histoboost.slides.readers.spatialdata",
     "anndata": "histoboost.slides.readers.anndata",
     "manifest": "histoboost.slides.readers.manifest",
+    "images": "histoboost.slides.readers.images",
     "hdf5": "histoboost.slides.readers.hdf5",
 }
 

@@ -5,8 +5,10 @@
     slide,image,spots,abundances,group,um_per_px
     A,a/he.tif,a/spots.csv,a/weights.csv,patient_1,0.5
     B,b/full.tif,b/outs,b/weights.tsv,patient_2,
+    C,c/slide.svs,,,patient_3,
 
-Paths are relative to the manifest. `slide` and `spots` are needed; `spots` is
+Paths are relative to the manifest. `slide` is needed. Where `spots` is empty, the slide is its
+image, and `featurize --pitch` lays spots on its tissue. Else it is
 
 - a table with the columns ``x`` (column), ``y`` (row) in pixels of the image and a spot id
   (``spot``, ``spot_id``, ``barcode`` or ``id``, else the first column);
@@ -17,12 +19,14 @@ Paths are relative to the manifest. `slide` and `spots` are needed; `spots` is
   `abundances` may then say ``obsm/<key>`` or ``obs/<pattern>``, in a SpatialData also
   ``tables/<name>``.
 
-`abundances` is a table indexed by spot id and may be the table of spots itself. A column `split`
-is kept where there is one.
+`abundances` is a table indexed by spot id and may be the table of spots itself. `cells` in its
+place is a table of single cells (``x``, ``y``, ``cell_type``), which are counted at the spots. A
+column `split` is kept where there is one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +34,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from histoboost.errors import BadInput, HistoboostError
+from histoboost.slides.cells import count_cells, read_cells
 from histoboost.slides.images import open_image
 from histoboost.slides.readers import anndata, spaceranger, spatialdata
 from histoboost.slides.readers.abundances import (
@@ -39,15 +44,17 @@ from histoboost.slides.readers.abundances import (
     read_abundances,
     with_abundances,
 )
+from histoboost.slides.readers.images import plain_slide
 from histoboost.slides.readers.spaceranger_folders import SCALES, sample_folders
 from histoboost.slides.scale import um_per_px
 from histoboost.slides.slide import Dataset, Slide
 from histoboost.slides.tables import id_column, read_table, read_text_table
+from histoboost.spots import spot_pitch
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = ("slide", "image", "spots", "abundances", "group", "um_per_px", "split")
+COLUMNS = ("slide", "image", "spots", "abundances", "cells", "group", "um_per_px", "split")
 
 
 def detect(path: Path) -> bool:
@@ -74,12 +81,12 @@ def read(path: Path) -> Dataset:
         names the slide.
     """
     rows = read_text_table(path)
-    for name in ("slide", "spots"):
-        if name not in rows:
-            raise BadInput(
-                f"{path}: no column {name!r}; a manifest needs slide and spots, comma-separated; "
-                f"it has {', '.join(map(repr, map(str, rows)))}"
-            )
+    if "slide" not in rows or not {"spots", "image"} & set(rows):
+        missing = "spots" if "slide" in rows else "slide"
+        raise BadInput(
+            f"{path}: no column {missing!r}; a manifest needs slide, and spots or image, "
+            f"comma-separated; it has {', '.join(map(repr, map(str, rows)))}"
+        )
     unknown = [str(name) for name in rows if name not in COLUMNS]
     if unknown:
         raise BadInput(
@@ -92,29 +99,55 @@ def read(path: Path) -> Dataset:
             slides.append(_slide(path.parent, entry))
         except HistoboostError as error:
             raise BadInput(f"{path}: slide {entry.get('slide', '?')}: {error}") from error
-    return Dataset(path, tuple(slides))
+    return Dataset(path, _counted(slides))
+
+
+def _counted(slides: Sequence[Slide]) -> Sequence[Slide]:
+    """Slides with single cells know all of their types, and count them if they have spots."""
+    types = sorted({name for slide in slides if slide.cells for name in set(slide.cells.types)})
+    found = []
+    for slide in slides:
+        if slide.cells is not None:
+            slide = replace(slide, cell_types=tuple(types))
+            if not slide.plain:
+                slide = count_cells(slide, spot_pitch(slide.xy) or np.inf)
+        found.append(slide)
+    return found
 
 
 def _slide(folder: Path, row: dict[str, str]) -> Slide:
-    for name in ("slide", "spots"):
-        if name not in row:
-            raise BadInput(f"column {name!r} is empty; fill it in")
-    spots = folder / row["spots"]
+    if "slide" not in row:
+        raise BadInput("column 'slide' is empty; fill it in")
+    if "cells" in row and "abundances" in row:
+        raise BadInput("columns 'abundances' and 'cells' are both labels; leave one empty")
+    spots = folder / row.get("spots", "")
     if not spots.exists():
         raise BadInput(f"{spots}: no such spots; check the path")
-    if spots.is_dir() and spaceranger.detect(spots):
+    if "spots" not in row:
+        slide = _plain(folder, row)
+    elif spots.is_dir() and spaceranger.detect(spots):
         slide = _outs(spots, folder, row)
     elif spatialdata.detect(spots) or anndata.detect(spots):
         slide = _single(spots, folder, row)
     else:
         slide = _table(spots, folder, row)
+    um = _um(row) or slide.um_per_px
     return replace(
         slide,
         name=row["slide"],
         group=row.get("group", slide.group),
         split=row.get("split", slide.split),
-        um_per_px=_um(row) or slide.um_per_px,
+        um_per_px=um,
+        cells=read_cells(folder / row["cells"], um) if "cells" in row else None,
     )
+
+
+def _plain(folder: Path, row: dict[str, str]) -> Slide:
+    if "image" not in row:
+        raise BadInput("columns 'spots' and 'image' are empty; name the image, at least")
+    if "abundances" in row:
+        raise BadInput("column 'spots' is empty, so 'abundances' has no place; name the spots")
+    return plain_slide(folder / row["image"], row["slide"])
 
 
 def _um(row: dict[str, str]) -> float | None:

@@ -122,7 +122,8 @@ WRITTEN = [
 
 
 def test_every_format_is_covered():
-    assert set(FORMATS) == {name.split()[0] for name in WRITTEN}
+    # Plain images have no spots to agree on.
+    assert set(FORMATS) - {"images"} == {name.split()[0] for name in WRITTEN}
 
 
 @pytest.mark.parametrize("name", WRITTEN)

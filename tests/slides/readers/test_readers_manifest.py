@@ -104,7 +104,8 @@ def test_spots_may_be_an_anndata_whose_abundances_are_named(folder: Path, make_a
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("P_1,he.png,,,,", "column 'spots' is empty"),
+        ("P_1,,,,,", "columns 'spots' and 'image' are empty"),
+        ("P_1,he.png,,weights.csv,,", "column 'spots' is empty, so 'abundances' has no place"),
         ("P_1,,spots.csv,,,", "column 'image' is empty"),
         ("P_1,absent.png,spots.csv,,,", "absent.png: no such image"),
         ("P_1,he.png,absent.csv,,,", "absent.csv: no such spots"),
@@ -138,7 +139,7 @@ def test_a_wrong_row_is_one_clear_line(folder: Path, row: str, message: str):
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ("slide,image\n", "no column 'spots'"),
+        ("slide,group\n", "no column 'spots'"),
         ("name,image,spots\n", "no column 'slide'"),
         ("slide,image,spots,weights\n", "column 'weights' is unknown"),
     ],

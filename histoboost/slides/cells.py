@@ -1,0 +1,93 @@
+"""Labels from single cells: how many of every type lie nearest to each spot."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from histoboost.errors import BadInput, warn
+from histoboost.slides.slide import Cells, Slide
+from histoboost.slides.tables import read_table, read_text_table
+
+#: Column of cell types.
+TYPE = "cell_type"
+
+
+def read_cells(path: Path, um_per_px: float | None) -> Cells:
+    """Read a table of single cells.
+
+    Parameters
+    ----------
+    path : Path
+        CSV, TSV or Parquet with the columns ``x`` and ``y`` (pixels of the image), or ``x_um`` and
+        ``y_um``, and ``cell_type``.
+    um_per_px : float or None
+        Of the image, for coordinates in micrometres.
+
+    Raises
+    ------
+    HistoboostError
+        If a column is missing, or a coordinate is no number.
+    """
+    import pandas as pd
+
+    # Nothing here is the id of a spot, which `read_table` keeps as text.
+    table = read_table(path) if path.suffix == ".parquet" else read_text_table(path)
+    unit = "_um" if "x_um" in table and "x" not in table else ""
+    for name in (f"x{unit}", f"y{unit}", TYPE):
+        if name not in table:
+            raise BadInput(
+                f"{path}: no column {name!r}; cells have x and y (pixels of the image, or x_um and "
+                f"y_um) and {TYPE}"
+            )
+    if unit and um_per_px is None:
+        raise BadInput(
+            f"{path}: cells in micrometres on an image of unknown scale; fill in um_per_px"
+        )
+    places = table[[f"x{unit}", f"y{unit}"]].apply(pd.to_numeric, errors="coerce")
+    if not np.isfinite(places.to_numpy(np.float64)).all():
+        raise BadInput(f"{path}: coordinates are missing or no numbers; fill them in")
+    if not len(table):
+        raise BadInput(f"{path}: no cells; check that it is complete")
+    xy = places.to_numpy(np.float64) / (um_per_px if unit and um_per_px else 1.0)
+    types = table[TYPE].fillna("").astype(str).to_numpy(object)
+    return Cells(xy[types != ""], types[types != ""])
+
+
+def count_cells(slide: Slide, pitch_px: float) -> Slide:
+    """The slide with its cells counted, each at the nearest spot within half a pitch and a corner.
+
+    Spots without any cell, of which nothing is known, are left out; a slide without cells stays.
+
+    Raises
+    ------
+    HistoboostError
+        If no cell lies at a spot.
+    """
+    from scipy.spatial import cKDTree
+
+    cells = slide.cells
+    if cells is None:
+        return slide
+    reach = pitch_px / np.sqrt(3) * (1 + 1e-9)  # the corner of a hexagon about a spot
+    distance, spot = cKDTree(slide.xy).query(cells.xy, distance_upper_bound=reach)
+    number = {name: index for index, name in enumerate(slide.cell_types)}
+    kind = np.array([number[name] for name in cells.types], np.intp)
+    near = np.isfinite(distance)
+    counts = np.zeros((len(slide.xy), len(slide.cell_types)), np.float32)
+    np.add.at(counts, (spot[near], kind[near]), 1)
+    filled = np.asarray(counts.any(axis=1))
+    if not filled.any():
+        raise BadInput(
+            f"slide {slide.name}: none of its {len(kind):,} cells lies at a spot; check that x and "
+            "y are in pixels of the image"
+        )
+    if near.mean() < 0.5:
+        warn(
+            f"slide {slide.name}: {1 - near.mean():.0%} of its {len(kind):,} cells lie off its "
+            "spots; check that x and y are in pixels of the image"
+        )
+    ids = tuple(name for name, kept in zip(slide.spot_ids, filled, strict=True) if kept)
+    return replace(slide, xy=slide.xy[filled], spot_ids=ids, abundance=counts[filled], cells=None)

@@ -1,0 +1,50 @@
+"""Plain images without spots: one file, or a folder of them; each is a slide named after it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from histoboost.errors import HistoboostError
+from histoboost.slides.images import IMAGE_SUFFIXES, open_image
+from histoboost.slides.images.ome_zarr import is_ome_zarr
+from histoboost.slides.slide import Dataset, Slide
+
+
+def detect(path: Path) -> bool:
+    """Whether `path` is an image file, or a folder with one."""
+    return bool(_files(path))
+
+
+def read(path: Path) -> Dataset:
+    """Open one image, or those of a folder in the order of their names.
+
+    Raises
+    ------
+    HistoboostError
+        If one is damaged or not RGB.
+    """
+    return Dataset(path, [plain_slide(file) for file in _files(path)])
+
+
+def plain_slide(path: Path, name: str | None = None) -> Slide:
+    """The slide that an image is, without spots; called like the file unless a name is given."""
+    image = open_image(path)
+    stem = path.stem.removesuffix(".ome")
+    return Slide(name or stem, image, np.empty((0, 2)), (), um_per_px=image.um_per_px, plain=True)
+
+
+def _files(path: Path) -> list[Path]:
+    if _is_image(path):
+        return [path]
+    return [one for one in sorted(path.iterdir()) if _is_image(one)] if path.is_dir() else []
+
+
+def _is_image(path: Path) -> bool:
+    if path.is_dir():
+        with suppress(HistoboostError):  # another kind of folder, or a damaged one
+            return any(path.glob("*.dcm")) or is_ome_zarr(path)
+        return False
+    return path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES

@@ -1,0 +1,191 @@
+"""A slide without spots gets a lattice: hexagonal, on tissue, the same every time."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from histoboost.cache.store import EmbeddingStore
+from histoboost.errors import BadInput
+from histoboost.phantom import phantom_slide
+from histoboost.regress.neighbors import spot_graph
+from histoboost.slides.inspect import inspect
+from histoboost.slides.lattice import hexagonal, lay_lattice, lay_lattices
+from histoboost.slides.readers import open_dataset
+from histoboost.slides.slide import Slide
+from histoboost.spots import spot_pitch
+
+
+@pytest.fixture(scope="module")
+def plain() -> Slide:
+    """A phantom without its spots."""
+    slide = phantom_slide(spots=80, seed=1)
+    return replace(slide, xy=np.empty((0, 2)), spot_ids=(), abundance=None, cell_types=())
+
+
+@pytest.fixture(scope="module")
+def image(plain: Slide, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("plain") / "section.png"
+    Image.fromarray(plain.image.read_rows(0, plain.image.shape[0])).save(path)
+    return path
+
+
+def test_inner_places_have_six_neighbours_at_the_pitch() -> None:
+    lattice = hexagonal((300, 300), 25.5)
+    degree = spot_graph(lattice.xy).sum(axis=1)
+    inner = ((lattice.xy > 40) & (lattice.xy < 260)).all(axis=1)
+    assert spot_pitch(lattice.xy) == pytest.approx(25.5)
+    assert set(degree[inner]) == {6}
+
+
+@pytest.mark.parametrize("finer", [2, 3])
+def test_a_finer_lattice_is_copies_of_the_coarse_one(finer: int) -> None:
+    coarse, fine = hexagonal((300, 280), 25.0), hexagonal((300, 280), 25.0, finer)
+    assert spot_pitch(fine.xy) == pytest.approx(25 / finer)
+    assert np.allclose(fine.xy[fine.copy == 0], coarse.xy)
+    for copy in range(finer**2):
+        assert spot_pitch(fine.xy[fine.copy == copy]) == pytest.approx(25)
+
+
+def test_the_lattice_is_the_same_every_time_and_ids_tell_row_and_column(plain: Slide) -> None:
+    [first], [second] = lay_lattice(plain, "100um"), lay_lattice(plain, "25px")
+    assert np.array_equal(first.xy, second.xy)
+    assert first.spot_ids == second.spot_ids
+    assert len(set(first.spot_ids)) == len(first.xy)
+    assert all(len(name) == 8 and name[0] == "r" and name[4] == "c" for name in first.spot_ids)
+
+
+def test_a_store_says_how_its_spots_were_laid(plain: Slide, tmp_path: Path) -> None:
+    [laid] = lay_lattice(plain, 25)
+    store = EmbeddingStore(tmp_path / "store.zarr")
+    store.write_spots(laid.spot_table())
+    store.write_spots(laid.spot_table())  # the same
+    expected = {"kind": "hexagonal", "pitch_px": 25.0, "tissue": "auto", "least_share": 0.5}
+    stored = dict(store.spots(laid.name).lattice or {})
+    assert str(stored.pop("found")).startswith("tissue on")
+    assert stored == expected
+
+
+def test_tables_without_a_lattice_keep_the_digest_they_had() -> None:
+    table = phantom_slide(spots=20).spot_table()
+    assert replace(table, lattice={"kind": "hexagonal"}).digest != table.digest
+    assert table.digest == "cb8eeaa0fbc66539312681367691e2b86540a4b778ef10b0069d8421bd10d53a"
+
+
+def test_a_drawn_region_restricts_the_lattice_and_its_hole_stays_empty(
+    plain: Slide, tmp_path: Path
+) -> None:
+    height, width = plain.image.shape
+    half = [[0, 0], [width / 2, 0], [width / 2, height], [0, height], [0, 0]]
+    x, y = width / 4, height / 2
+    hole = [
+        [x - 30, y - 30],
+        [x + 30, y - 30],
+        [x + 30, y + 30],
+        [x - 30, y + 30],
+        [x - 30, y - 30],
+    ]
+    path = tmp_path / "regions.geojson"
+    path.write_text(json.dumps({"type": "Polygon", "coordinates": [half, hole]}))
+    [free], [drawn] = lay_lattice(plain, 25), lay_lattice(plain, 25, path)
+    beside = free.xy[:, 0] < width / 2 - 10
+    outside_hole = (np.abs(free.xy - [x, y]) > 45).any(axis=1)
+    expected = {
+        name for name, kept in zip(free.spot_ids, beside & outside_hole, strict=True) if kept
+    }
+    assert expected <= set(drawn.spot_ids) <= set(free.spot_ids)
+    assert (drawn.xy[:, 0] < width / 2 + 10).all()
+    assert (np.abs(drawn.xy - [x, y]) > 25).any(axis=1).all()
+    assert drawn.lattice is not None
+    assert drawn.lattice["tissue"] == "regions.geojson"
+
+
+@pytest.mark.parametrize(
+    ("pitch", "tissue", "message"),
+    [
+        ("wide", "auto", "--pitch: wide is no length"),
+        (1, "auto", "puts spots 1 px apart"),
+        ("1um", "auto", "puts spots 0.25 px apart"),
+        (25, "no.geojson", "no.geojson: No such file"),
+    ],
+)
+def test_a_slip_is_one_line(plain: Slide, pitch: str | int, tissue: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        lay_lattice(plain, pitch, tissue)
+
+
+def test_a_length_in_um_needs_a_known_scale(plain: Slide) -> None:
+    with pytest.raises(BadInput, match="micrometres per pixel are unknown"):
+        lay_lattice(replace(plain, um_per_px=None), "100um")
+
+
+def test_one_image_or_a_folder_of_them_are_slides_without_spots(image: Path) -> None:
+    for path in (image, image.parent):
+        [slide] = open_dataset(path).slides
+        assert slide.plain
+        assert slide.name == "section"
+
+
+def test_inspect_says_where_a_lattice_would_lie(image: Path) -> None:
+    found = inspect(image)
+    assert found["problems"] == []
+    assert "tissue on" in found["slides"][0]["tissue"]
+
+
+def test_a_slide_without_spots_needs_a_pitch_and_one_with_spots_takes_none(
+    image: Path, phantom_h5: Path
+) -> None:
+    with pytest.raises(BadInput, match="slide section: has no spots; give --pitch"):
+        lay_lattices(open_dataset(image), None)
+    with pytest.raises(BadInput, match="all slides have spots"):
+        lay_lattices(open_dataset(phantom_h5), "25px")
+
+
+def test_single_cells_of_a_manifest_are_counted_on_the_lattice(image: Path) -> None:
+    [bare] = lay_lattices(open_dataset(image), 25).slides
+    cells = pd.DataFrame({"x": bare.xy[:5, 0], "y": bare.xy[:5, 1], "cell_type": list("abbca")})
+    cells.to_csv(image.parent / "cells.csv", index=False)
+    manifest = image.parent / "manifest.csv"
+    manifest.write_text("slide,image,spots,cells\nA,section.png,,cells.csv\n")
+    [slide] = lay_lattices(open_dataset(manifest), 25).slides
+    assert slide.cell_types == ("a", "b", "c")
+    assert slide.abundance is not None
+    assert slide.abundance.tolist() == [[1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0]]
+    assert slide.spot_ids == bare.spot_ids[:5]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("x,y\n1,2\n", "no column 'cell_type'"),
+        ("x,y,cell_type\n1,,a\n", "coordinates are missing"),
+        ("x_um,y_um,cell_type\n1,2,a\n", "micrometres on an image of unknown scale"),
+    ],
+)
+def test_a_table_of_cells_that_cannot_be_used_is_one_line(
+    image: Path, tmp_path: Path, table: str, message: str
+) -> None:
+    (tmp_path / "cells.csv").write_text(table)
+    (tmp_path / "manifest.csv").write_text(f"slide,image,spots,cells\nA,{image},,cells.csv\n")
+    with pytest.raises(BadInput, match=message):
+        open_dataset(tmp_path / "manifest.csv")
+
+
+def test_featurize_embeds_a_plain_image(image: Path, tmp_path: Path) -> None:
+    from histoboost.featurize import featurize
+
+    for _ in range(2):
+        done = featurize(
+            image, tmp_path / "s.zarr", backbone="stain-texture", patch=32, pitch=25, um_per_px=4.0
+        )
+    table = EmbeddingStore(tmp_path / "s.zarr").spots("section")
+    assert done.computed == 0
+    assert done.kept == len(table)
+    assert table.um_per_px == 4.0
+    assert table.lattice is not None
