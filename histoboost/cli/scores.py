@@ -52,7 +52,11 @@ def print_scores(scores: CrossValidation, result: dict[str, Any]) -> None:
         echo(f"Pearson of abundances over all spots of a fold, as HEST-Bench has it: {value}.")
     if "interval" in result:
         held = result["interval"]
-        echo(f"Prediction intervals of {held['level']:.0%} cover {held['coverage']['mean']:.1%}.")
+        folds = held["coverage"]["folds"]
+        echo(
+            f"Prediction intervals of {held['level']:.0%} cover {held['coverage']['mean']:.1%} in "
+            f"units {held['units']}, {min(folds):.1%} to {max(folds):.1%} by fold."
+        )
 
 
 def _against_baselines(result: dict[str, Any]) -> str:

@@ -1,12 +1,16 @@
-"""Split-conformal intervals from the residuals of slides that were held out.
+"""Intervals from the residuals of slides that were held out.
 
 A spot's interval is the prediction plus and minus a quantile, type by type, of the absolute errors
-on held-out slides. It holds the promised share of spots of a new slide as far as slides are alike;
-spots within a slide are not independent, so `evaluate` reports the share that it really held.
+on held-out slides. Slides (or groups) are the unit, for the spots of one slide err together: each
+counts the same, and the level of the quantile is the one at which intervals from the others hold
+the promised share of a slide, on average over the slides that were held out in turn (as jackknife+
+and CV+ do for single observations: Barber et al. 2021; for groups: Lee, Barber and Willett 2023).
+Single slides lie above and below; `evaluate` reports what each fold held.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.errors import BadInput
+from histoboost.errors import BadInput, warn
+from histoboost.regress.heads.base import held_together
 from histoboost.regress.targets import UNITS, Target, to_units
 
 Array = NDArray[np.float64]
@@ -30,10 +35,14 @@ class Residuals:
         As the target has them, each by a model that did not see the slide.
     true : tuple of ndarray of shape (n, T)
         Abundances.
+    groups : tuple of int or None
+        Slides with the same number were held out together. None in models of 0.1.0, which did not
+        know and whose intervals stay what they were: quantiles in which every spot counts alike.
     """
 
     predicted: tuple[Array, ...]
     true: tuple[Array, ...]
+    groups: tuple[int, ...] | None
 
     def half_width(self, level: float, units: str, target: Target) -> Array:
         """Half the width (T,) of the interval, in these units.
@@ -41,7 +50,8 @@ class Residuals:
         Parameters
         ----------
         level : float
-            Share of spots that the interval is to hold, between 0 and 1.
+            Share of the spots of a new slide that the interval is to hold on average, between 0
+            and 1.
         units : str
             See `to_units`.
         target : Target
@@ -51,23 +61,42 @@ class Residuals:
         ------
         HistoboostError
             If `level` is not between 0 and 1, or there are too few spots for it.
+
+        Warns
+        -----
+        HistoboostWarning
+            If so few slides (or groups) were held out that no interval could guarantee the level
+            for the next one, or if even the largest errors of the others do not reach it.
         """
+        _warn_of_few(len(held_together(self.groups or range(len(self.true)))), level)
+        half, reached = self._half_width(level, units, target)
+        if not reached:
+            warn(
+                f"interval {level:g}: held-out slides differ so much that the largest error on all "
+                "others does not reach it; that error is taken"
+            )
+        return half
+
+    def _half_width(self, level: float, units: str, target: Target) -> tuple[Array, bool]:
+        """The same without a word, and whether held-out slides held the level."""
         if not 0.0 < level < 1.0:
             raise BadInput(f"interval {level}: must lie between 0 and 1, such as 0.9")
-        errors = np.concatenate(
-            [
-                np.abs(to_units(p, units, target) - _truth(t, units, target))
-                for p, t in zip(self.predicted, self.true, strict=True)
-            ]
-        )
-        n = len(errors)
-        rank = int(np.ceil((n + 1) * level))  # the finite-sample quantile of split conformal
+        errors = [
+            np.abs(to_units(p, units, target) - _truth(t, units, target))
+            for p, t in zip(self.predicted, self.true, strict=True)
+        ]
+        n = sum(map(len, errors))
+        rank = math.ceil((n + 1) * level)
         if rank > n:
             raise BadInput(
                 f"interval {level}: {n} held-out spots are too few; ask for "
                 f"{n / (n + 1):.3f} or less"
             )
-        return np.asarray(np.partition(errors, rank - 1, axis=0)[rank - 1])
+        if self.groups is None:
+            return np.partition(np.concatenate(errors), rank - 1, axis=0)[rank - 1], True
+        groups = [np.concatenate([errors[i] for i in own]) for own in held_together(self.groups)]
+        used = level if len(groups) < 2 else _level_that_holds(groups, level)
+        return _quantile(groups, used), used < 1.0
 
     def limits(self, units: str, target: Target) -> tuple[float, float]:
         """Smallest and largest value that the truth can have in these units.
@@ -96,19 +125,23 @@ class Residuals:
 
     @classmethod
     def joined(cls, parts: Sequence[Residuals]) -> Residuals:
-        """Those of several folds in one."""
+        """Those of several folds in one; what a fold held out is a group."""
         return cls(
             tuple(p for part in parts for p in part.predicted),
             tuple(t for part in parts for t in part.true),
+            tuple(at for at, part in enumerate(parts) for _ in part.true),
         )
 
     def to_files(self) -> dict[str, NDArray[Any]]:
         """Arrays for the bundle."""
-        return {
+        arrays: dict[str, NDArray[Any]] = {
             "heldout_predicted": np.concatenate(self.predicted).astype(np.float32),
             "heldout_true": np.concatenate(self.true).astype(np.float32),
             "heldout_sizes": np.array([len(part) for part in self.true], dtype=np.float64),
         }
+        if self.groups is not None:
+            arrays["heldout_groups"] = np.array(self.groups, dtype=np.float64)
+        return arrays
 
     @classmethod
     def from_files(
@@ -121,15 +154,59 @@ class Residuals:
         ends = np.cumsum(arrays["heldout_sizes"]).astype(int)
         if (predicted.shape, true.shape) != ((ends[-1], width), (ends[-1], n_types)):
             raise ValueError("held-out predictions do not fit the cell types")
-        split = [
+        groups = arrays.get("heldout_groups")
+        if groups is not None and groups.shape != ends.shape:
+            raise ValueError("held-out predictions do not fit their groups")
+        slides = (
             tuple(np.split(values.astype(np.float64), ends[:-1])) for values in (predicted, true)
-        ]
-        return cls(*split)
+        )
+        predicted_of, true_of = slides
+        return cls(
+            predicted_of, true_of, None if groups is None else tuple(int(group) for group in groups)
+        )
 
 
 def _truth(abundance: Array, units: str, target: Target) -> Array:
     values = np.asarray(abundance, dtype=np.float64)
     return values if units == "abundance" else to_units(target.forward(values), units, target)
+
+
+def _warn_of_few(groups: int, level: float) -> None:
+    """Say where no interval could guarantee the level for the next slide."""
+    enough = math.ceil(level / (1.0 - level) - 1e-9) if 0.0 < level < 1.0 else 0
+    if groups < enough:
+        warn(
+            f"interval {level:g}: held-out slides (or groups) are {groups}, and {enough} are "
+            "needed to vouch for the next one; this level held on average over those there are"
+        )
+
+
+def _quantile(groups: Sequence[Array], level: float) -> Array:
+    """Smallest errors (T,) that a share `level` of every type's lie at or below, groups alike."""
+    errors = np.concatenate(groups)
+    weights = np.concatenate([np.full(len(g), 1 / (len(g) * len(groups))) for g in groups])
+    order = np.argsort(errors, axis=0)
+    reached = np.cumsum(weights[order], axis=0)
+    at = np.minimum((reached < level - 1e-12).sum(axis=0), len(errors) - 1)
+    return np.asarray(np.take_along_axis(errors, order, axis=0)[at, np.arange(errors.shape[1])])
+
+
+def _level_that_holds(groups: Sequence[Array], level: float) -> float:
+    """Level at which quantiles of all other groups hold a share `level`, on average over groups.
+
+    A spot is held by the quantile of the others as soon as its level exceeds the share of their
+    errors that lie below the spot's own: the level wanted is a quantile of these shares.
+    """
+    below = [np.zeros_like(group) for group in groups]
+    for type_ in range(groups[0].shape[1]):
+        each = [np.sort(group[:, type_]) for group in groups]
+        for at, group in enumerate(groups):
+            for other, known in enumerate(each):
+                if other != at:
+                    share = np.searchsorted(known, group[:, type_]) / len(known)
+                    below[at][:, type_] += share / (len(groups) - 1)
+    flat = [part.reshape(-1, 1) for part in below]
+    return float(_quantile(flat, level)[0])
 
 
 def coverage(folds: Sequence[Residuals], level: float, units: str, target: Target) -> list[float]:
@@ -145,10 +222,11 @@ def coverage(folds: Sequence[Residuals], level: float, units: str, target: Targe
     level, units, target
         See `Residuals.half_width`.
     """
+    _warn_of_few(len(folds), level)
     found = []
     for index, fold in enumerate(folds):
         others = Residuals.joined([other for at, other in enumerate(folds) if at != index])
-        half = others.half_width(level, units, target)
+        half, _ = others._half_width(level, units, target)
         held = [
             np.abs(to_units(p, units, target) - _truth(t, units, target)) <= half
             for p, t in zip(fold.predicted, fold.true, strict=True)

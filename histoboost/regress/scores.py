@@ -195,7 +195,11 @@ class CrossValidation:
         """Held-out predictions of the first seed beside the truth, fold by fold."""
         true = {table.slide: np.asarray(table.abundance, np.float64) for table in self.spots}
         return [
-            Residuals(tuple(fold.predictions.values()), tuple(true[s] for s in fold.held_out))
+            Residuals(
+                tuple(fold.predictions.values()),
+                tuple(true[s] for s in fold.held_out),
+                (0,) * len(fold.held_out),
+            )
             for fold in self.folds
             if fold.seed == self.seeds[0]
         ]

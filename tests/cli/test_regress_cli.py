@@ -72,6 +72,7 @@ def test_evaluate_prints_the_baselines_and_writes_json(store: str, tmp_path: Pat
         "mean-rank",
         "S_2",
         "Prediction intervals of 80%",
+        "by fold.",
         "processes of one thread",
         "seconds",
     ):
