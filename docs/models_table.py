@@ -53,7 +53,11 @@ def tables() -> str:
         ("pixels", "mean", "standard deviation"),
         [(name, _numbers(mean), _numbers(std)) for name, (mean, std) in NORMALISATIONS.items()],
     )
-    remarks = [f"- `{model.short}`: {model.remark}" for model in MODELS if model.remark]
+    told: dict[str, list[str]] = {}
+    for model in MODELS:
+        if model.remark:
+            told.setdefault(model.remark, []).append(f"`{model.short}`")
+    remarks = [f"- {', '.join(names)}: {remark}" for remark, names in told.items()]
     return "\n\n".join(["\n".join(choice), terms, facts, pixels, "\n".join(remarks)])
 
 

@@ -168,7 +168,10 @@ def test_weights_come_from_an_offline_cache_at_the_pinned_revision(
     save_file(state, snapshot / "model.safetensors")
     torch.save(state, tmp_path / "tiny.pth")
     cached, given = load_backbone("tiny"), load_backbone("tiny", str(tmp_path / "tiny.pth"))
-    assert cached.weights_digest == given.weights_digest
+    (snapshot / "model.safetensors").unlink()
+    torch.save(state, snapshot / "pytorch_model.bin")
+    other = load_backbone("tiny")
+    assert cached.weights_digest == given.weights_digest == other.weights_digest
     assert (cached.name, cached.input_px, cached.mean) == ("hf-hub:me/Tiny", 160, (0.5, 0.5, 0.5))
     torch.testing.assert_close(cached.module.network.norm.bias, state["norm.bias"])
 

@@ -32,7 +32,7 @@ def test_it_equals_the_cpu_kernel_bit_for_bit(
 
 @pytest.mark.parametrize("interpolation", FILTERS)
 @pytest.mark.parametrize(("size", "out"), [(448, 224), (256, 224), (63, 224), (777, 64)])
-def test_pillow_rounds_a_few_values_in_a_thousand_otherwise(
+def test_pillow_differs_by_two_grey_levels_at_most_and_in_few_values(
     interpolation: str, size: int, out: int
 ):
     pixels = noise(size, out)[:1]

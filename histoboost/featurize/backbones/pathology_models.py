@@ -141,8 +141,8 @@ VISION = (
         licence=_NC_ND,
         reference="Filiot et al. 2025, arXiv:2501.16239",
         checked="Bioptimus, TRIDENT, LazySlide, slide2vec, PathBench",
-        remark="TRIDENT takes the class token alone. The shape of its blocks was inferred from its "
-        "number of parameters.",
+        remark="TRIDENT takes the class token alone. The width of its MLPs was inferred from the "
+        "size of its weights file.",
     ),
     FoundationModel(
         name="Hibou-B",
