@@ -17,12 +17,12 @@ from histoboost.regress.crossval import run_folds
 from histoboost.regress.distribute import fit_on_cluster
 from histoboost.regress.features import assemble
 from histoboost.regress.fitting import Predictor, fit_predictor
+from histoboost.regress.guard import Guard, fit_guard
 from histoboost.regress.heads.base import Files
 from histoboost.regress.intervals import Residuals
 from histoboost.regress.layout import describe
 from histoboost.regress.of_slide import predict_slide
 from histoboost.regress.predictions import Predictions
-from histoboost.regress.scale import Scale
 from histoboost.regress.setup import Setup
 from histoboost.regress.slides import labelled_slides, named_slides, open_store, unlabelled_slides
 
@@ -69,6 +69,8 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
         What was learned.
     residuals_ : Residuals or None
         Held-out predictions, where intervals were requested.
+    guard_ : Guard
+        What tells slides and spots that are unlike those of training.
     um_per_px_, pitch_px_, pitch_um_ : float or None
         Resolution and spot pitch of the training slides, medians; None where not known.
 
@@ -156,7 +158,7 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
         self.cell_types_ = spots[0].cell_types
         self.training_slides_ = layout.slides
         self.recipes_ = layout.recipes
-        self.scale_ = Scale.of(spots)
+        self.guard_ = fit_guard(opened, layout, setup)
         return self
 
     def predict(
@@ -209,6 +211,7 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
                 said = predict_slide(
                     predictor, self.setup_, self.cell_types_, matrix, units, interval, residuals
                 )
+                said = self.guard_.judged(said, opened)
             pass_on(heard)
             found.append(replace(said, warnings=tuple(heard)))
         return Predictions(found)
@@ -216,17 +219,17 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
     @property
     def um_per_px_(self) -> float | None:
         """Micrometres per pixel of the training slides."""
-        return self.scale_.um_per_px
+        return self.guard_.scale.um_per_px
 
     @property
     def pitch_px_(self) -> float | None:
         """Spot pitch of the training slides in pixels."""
-        return self.scale_.pitch_px
+        return self.guard_.scale.pitch_px
 
     @property
     def pitch_um_(self) -> float | None:
         """Spot pitch of the training slides in micrometres."""
-        return self.scale_.pitch_um
+        return self.guard_.scale.pitch_um
 
     def importances(self) -> dict[str, float]:
         """Share of each term of the features in the model; empty where the model cannot tell.
@@ -243,7 +246,8 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
         HistoboostError
             If `folder` exists and is not a bundle.
         """
-        files = self._trained().to_files()
+        trained = self._trained()
+        files = self.guard_.add_to(trained.to_files())
         if self.residuals_ is not None:
             files.arrays.update(self.residuals_.to_files())
         document = {
@@ -251,7 +255,6 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
             "cell_types": list(self.cell_types_),
             "training_slides": list(self.training_slides_),
             "recipes": self.recipes_,
-            **({"scale": scale} if (scale := self.scale_.to_json()) else {}),
             **files.fields,
         }
         write_bundle(Path(folder), files._replace(fields=document))
@@ -286,7 +289,7 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
         model.cell_types_ = tuple(map(str, document["cell_types"]))
         model.training_slides_ = tuple(map(str, document["training_slides"]))
         model.recipes_ = {str(k): dict(v) for k, v in document["recipes"].items()}
-        model.scale_ = Scale.from_json(document.get("scale", {}))  # older models know none
+        model.guard_ = Guard.from_files(files)
         types = len(model.cell_types_)
         model.predictor_ = Predictor.from_files(files, setup, types)
         width = model.predictor_.target.width(types)

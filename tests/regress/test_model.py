@@ -307,7 +307,7 @@ def test_predictions_are_a_table_of_spots(store: EmbeddingStore, store_path: Pat
         both = model.predict(store_path, ["D", "A"], units="none", interval=0.5)
     frame = both.to_frame()
     bounds = [f"{name}{end}" for end in ("_lower", "_upper") for name in TYPES]
-    assert list(frame) == ["slide", "spot", "x", "y", *TYPES, *bounds]
+    assert list(frame) == ["slide", "spot", "x", "y", *TYPES, *bounds, "novelty"]
     assert list(frame["slide"]) == ["D"] * 72 + ["A"] * 72
     table = store.spots("A")
     np.testing.assert_array_equal(frame.loc[72:, ["x", "y"]], table.xy)

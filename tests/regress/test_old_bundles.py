@@ -36,6 +36,7 @@ def test_a_model_of_0_1_0_predicts_to_the_last_digit(archive: Path, name: str) -
     exact = 1e-12 if here == expected["arithmetic"] else 1e-5
     for units in ("none", "rank", "abundance", "softmax"):
         [found] = model.predict(store, units=units, interval=0.8)
+        assert found.novelty is None  # it kept nothing to judge by
         for one, other in zip(
             (found.values, found.low, found.high), expected[f"{name}/{units}"], strict=True
         ):
