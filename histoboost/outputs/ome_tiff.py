@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from histoboost.errors import BadInput
 from histoboost.io import write_whole
 from histoboost.outputs.colours import type_colours
-from histoboost.outputs.tiles import Tile, nearest_spot
+from histoboost.outputs.tiles import nearest_spot
 from histoboost.spots import spot_pitch
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def write_ome_tiff(path: Path, prediction: Prediction) -> None:
         )
     side = map_pixel(spots.xy)
     shape = (math.ceil(spots.image_shape[0] / side), math.ceil(spots.image_shape[1] / side))
-    belongs = nearest_spot(spots.xy, Tile.of(spots.xy).reach, side, shape)
+    belongs = nearest_spot(spots.xy, side, shape)
     frame = prediction.to_frame().iloc[:, 4:]  # what follows slide, spot, x and y
     levels = [shape]
     while max(levels[-1]) > _TILE:

@@ -11,6 +11,7 @@ from histoboost.io import check_output
 from histoboost.outputs.anndata import prediction_anndata, write_anndata
 from histoboost.outputs.geojson import write_geojson
 from histoboost.outputs.ome_tiff import write_ome_tiff
+from histoboost.outputs.picture import write_picture
 from histoboost.outputs.spatialdata import write_spatialdata
 from histoboost.outputs.table import write_spot_table, write_submission
 
@@ -25,11 +26,13 @@ SUFFIXES: dict[str, tuple[str, str] | None] = {
     ".zarr": ("spatialdata", "spatialdata"),
     ".geojson": None,
     ".ome.tif": ("tifffile", "wsi"),
+    ".png": None,
 }
 #: Written by a function of one slide, in whose pixels they are.
 _ONE_SLIDE: dict[str, Callable[[Path, Prediction], None]] = {
     ".geojson": write_geojson,
     ".ome.tif": write_ome_tiff,
+    ".png": write_picture,
 }
 SLIDE = "{slide}"
 
@@ -96,6 +99,8 @@ def write_predictions(
         Objects for QuPath, one slide a file; see `write_geojson`.
     ``.ome.tif``
         A channel for each cell type, one slide a file; see `write_ome_tiff`.
+    ``.png``
+        The slide under a map of each cell type, one slide a file; see `map_figure`.
 
     Raises
     ------

@@ -6,12 +6,14 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from histoboost.spots import REACH, spot_pitch
 
 #: A lattice is taken for hexagonal or square where its neighbours' directions agree so far.
 _ORDER = 0.5
+#: How far a tile reaches beyond its outline, so that whole coordinates leave no holes in a map.
+_ROOM = 1.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +43,7 @@ class Tile:
 
 
 def nearest_spot(
-    xy: NDArray[np.float64], reach: float, side: float, shape: tuple[int, int]
+    xy: NDArray[np.float64], side: float, shape: tuple[int, int], corner: ArrayLike = (0, 0)
 ) -> NDArray[np.int32]:
     """Which spot a pixel of a map belongs to.
 
@@ -49,28 +51,33 @@ def nearest_spot(
     ----------
     xy : ndarray of shape (N, 2), float64
         Centres of the spots in pixels of the slide.
-    reach : float
-        Distance in pixels of the slide beyond which a place belongs to no spot.
     side : float
-        Side of the map's pixels in pixels of the slide; the corners (0, 0) coincide.
+        Side of the map's pixels in pixels of the slide.
     shape : tuple of int
         Rows and columns of the map.
+    corner : pair of float
+        Where the upper left corner of the map lies on the slide, x and y.
 
     Returns
     -------
     ndarray of `shape`, int32
-        Row of the nearest spot in `xy`; -1 where there is none within `reach`.
+        Row in `xy` of the nearest spot, in whose tile the middle of the pixel lies; -1 where there
+        is none.
     """
     from scipy.spatial import cKDTree
 
-    tree = cKDTree(xy)
+    tree, tile = cKDTree(xy), Tile.of(xy)
+    edges = tile.outline + np.roll(tile.outline, -1, axis=0)  # twice the middle of each edge
+    bounds = (edges**2).sum(axis=1) / 2
     found = np.full(shape, -1, np.int32)
-    columns = (np.arange(shape[1]) + 0.5) * side
+    x0, y0 = np.asarray(corner, dtype=np.float64)
+    x = x0 + (np.arange(shape[1]) + 0.5) * side
     for row in range(shape[0]):  # a row at a time: the places of a whole map would take much room
-        y = (row + 0.5) * side
-        places = np.stack([columns, np.full(len(columns), y)], axis=1)
-        distance, spot = tree.query(places, distance_upper_bound=reach * (1 + 1e-9))
-        found[row] = np.where(np.isfinite(distance), spot, -1)
+        places = np.stack([x, np.full(len(x), y0 + (row + 0.5) * side)], axis=1)
+        distance, spot = tree.query(places, distance_upper_bound=_ROOM * tile.reach)
+        at = np.flatnonzero(np.isfinite(distance))
+        inside = ((places[at] - xy[spot[at]]) @ edges.T <= _ROOM * bounds).all(axis=1)
+        found[row, at[inside]] = spot[at[inside]]
     return found
 
 

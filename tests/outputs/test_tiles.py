@@ -44,15 +44,16 @@ def test_places_without_a_lattice_are_discs(xy):
     assert len(Tile.of(xy).outline) == 24
 
 
-def test_a_pixel_belongs_to_the_tile_that_it_lies_in():
-    xy, side = hexagonal(5, 6), 3.0
-    tile = Tile.of(xy)
-    found = nearest_spot(xy, tile.reach, side, (60, 70))
-    for spot in (0, 13):
-        shape = shapely.Polygon(tile.outline + xy[spot])
-        rows, columns = np.nonzero(found == spot)
-        if spot == 13:  # others around it
-            assert len(rows) * side**2 == pytest.approx(shape.area, rel=0.15)
-        places = shapely.points((columns + 0.5) * side, (rows + 0.5) * side)
-        assert (shapely.distance(shape, places) < 0.2 * PITCH).all()
-    assert found[0, 0] == found[-1, -1] == -1
+@pytest.mark.parametrize("xy", [hexagonal(5, 6), turned(SQUARE, 20) + [70, 20]])
+def test_a_pixel_belongs_to_the_tile_that_it_lies_in(xy: np.ndarray):
+    side, corner = 1.7, np.array([11.0, 5.0])
+    found = nearest_spot(xy, side, (110, 130), corner)
+    outline = Tile.of(xy).outline
+    rows, columns = np.indices(found.shape)
+    places = np.stack([columns, rows], axis=-1) * side + side / 2 + corner
+    for spot in range(len(xy)):
+        shape = shapely.Polygon(outline + xy[spot])
+        expected = shapely.contains_xy(shape, places[..., 0], places[..., 1])
+        assert (found[expected] == spot).mean() > 0.99
+        assert (found[shapely.distance(shape, shapely.points(places)) > 0.05 * PITCH] != spot).all()
+    assert (found == -1).any()
