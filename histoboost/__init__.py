@@ -23,6 +23,7 @@ _HOME = {
     "MultiTargetLGBM": "histoboost.regress.multi_target_lgbm",
     "cross_validate": "histoboost.regress.crossval",
     "ablate": "histoboost.regress.ablate",
+    "map_slide": "histoboost.map",
 }
 
 __all__ = ["__version__", *_HOME]  # noqa: F822  (PEP 562 attributes)
@@ -41,6 +42,7 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from histoboost.cache.store import EmbeddingStore as EmbeddingStore
     from histoboost.featurize.relabel import relabel as relabel
+    from histoboost.map import map_slide as map_slide
     from histoboost.regress.ablate import ablate as ablate
     from histoboost.regress.crossval import cross_validate as cross_validate
     from histoboost.regress.model import CompositionRegressor as CompositionRegressor

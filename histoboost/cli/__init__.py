@@ -18,6 +18,7 @@ from histoboost.cli.explore import explore
 from histoboost.cli.featurize import featurize
 from histoboost.cli.finetune import finetune
 from histoboost.cli.inspect import inspect
+from histoboost.cli.map import map
 from histoboost.cli.predict import predict
 from histoboost.cli.report import report
 from histoboost.cli.show import show
@@ -34,6 +35,8 @@ def main() -> None:
     On your data:  histoboost inspect slides.h5
                    histoboost featurize slides.h5 store.zarr --backbone resnet50 --patch 64,128
                    histoboost evaluate store.zarr
+                   histoboost train store.zarr model
+                   histoboost map plain.svs model -o map.geojson
     """
 
 
@@ -53,3 +56,4 @@ main.add_command(ablate)
 main.add_command(train)
 main.add_command(show)
 main.add_command(predict)
+main.add_command(map)

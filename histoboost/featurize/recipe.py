@@ -49,5 +49,10 @@ def recipe(
         "precision": precision,
         "dtype": "float16",
     }
+    if slide.source is not None:  # patches were cut at another resolution than the source's
+        fields["slide_scale"] = {
+            **side.recipe(slide).get("slide_scale", {}),
+            "um_per_px": slide.um_per_px,
+        }
     # Not for the numbers, which the weights' digest covers: `evaluate` must know.
     return Recipe({**fields, "tuned_on": list(net.tuned_on)} if net.tuned_on else fields)

@@ -1,0 +1,100 @@
+"""Embeddings made as a model's were: what its recipes say, and the weights that fit them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from histoboost.errors import BadInput, HistoboostError
+from histoboost.featurize.backbones.factory import load_backbone
+from histoboost.names import default_embedding_name, layer_suffix
+
+
+@dataclass(frozen=True)
+class Way:
+    """One call of `featurize`, as its arguments; `digest` is that of the weights."""
+
+    backbone: str
+    digest: str
+    stain: str
+    views: int
+    precision: str
+    name: str | None
+    patch: tuple[str, ...]
+    layers: tuple[str, ...] = ()
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """All but the weights."""
+        fields = ("backbone", "stain", "views", "precision", "name", "patch", "layers")
+        return {field: getattr(self, field) for field in fields}
+
+
+def ways(recipes: Mapping[str, Mapping[str, Any]]) -> list[Way]:
+    """The calls of `featurize` that make embeddings with these recipes, by name.
+
+    Raises
+    ------
+    HistoboostError
+        If one was imported, so that nobody here can make it anew.
+    """
+    layers: dict[Way, dict[str, None]] = {}
+    for name, fields in recipes.items():
+        if "backbone" not in fields or not {"patch_px", "patch_um"} & fields.keys():
+            raise BadInput(
+                f"embedding {name}: was made elsewhere and imported, so it cannot be made for a "
+                "new slide; import it into a store and use histoboost predict"
+            )
+        side = f"{fields['patch_um']:g}um" if "patch_um" in fields else str(fields["patch_px"])
+        backbone, layer = str(fields["backbone"]), str(fields.get("layer", ""))
+        base = name.removesuffix(layer_suffix(layer))
+        way = Way(
+            backbone=backbone,
+            digest=str(fields["weights"]),
+            stain=str(fields.get("stain", "none")).split(",")[0],
+            views=int(fields.get("views", 1)),
+            precision=str(fields.get("precision", "fp32")),
+            name=None if base == default_embedding_name(backbone, side) else base,
+            patch=(side,),
+        )
+        layers.setdefault(way, {})[layer if ":" in layer else "default"] = None
+    joined: dict[Way, list[str]] = {}
+    for way, found in layers.items():
+        # Sizes that need the same layers go through together; of one's own name there is one size.
+        any_size = replace(way, patch=way.patch if way.name else (), layers=tuple(found))
+        joined.setdefault(any_size, []).append(way.patch[0])
+    return [replace(way, patch=tuple(sides)) for way, sides in joined.items()]
+
+
+def fitting_weights(way: Way, given: Sequence[str]) -> str:
+    """Of the weights that were given, those that the model's embeddings were made with.
+
+    Parameters
+    ----------
+    way : Way
+        What is to be made.
+    given : sequence of str
+        As `load_backbone` takes them; ``"pretrained"`` where there are none.
+
+    Raises
+    ------
+    HistoboostError
+        If none of them are the same.
+    """
+    why = ""
+    for weights in given or ["pretrained"]:
+        try:
+            digest = load_backbone(way.backbone, weights).weights_digest
+        except HistoboostError as error:
+            why = why or str(error)
+            if "has no weights" in why and weights != "pretrained":
+                return fitting_weights(way, ())
+            continue
+        if digest == way.digest:
+            return weights
+        why = (
+            f"{weights}: are not the weights of {way.backbone} that the model's embeddings were "
+            f"made with (digest {digest[:12]}, not {way.digest[:12]})"
+        )
+    raise BadInput(f"{why.rstrip('.')}; give those of training with --weights PATH")

@@ -1,0 +1,239 @@
+"""A plain slide in, a map out: as `predict` would say it, at the model's pitch and resolution."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from histoboost import CompositionRegressor, map_slide
+from histoboost.cli import main
+from histoboost.errors import BadInput, HistoboostWarning
+from histoboost.featurize import featurize
+from histoboost.featurize.run import Run
+from histoboost.phantom import phantom_slide
+from histoboost.slides.images import open_image
+from histoboost.slides.images.array import ArrayImage
+from histoboost.slides.resample import Resampled
+from histoboost.slides.slide import Dataset, Slide
+
+
+@pytest.fixture(scope="module")
+def section() -> Slide:
+    """A slide that the model has not seen, with the spots that it would have had."""
+    slide = phantom_slide("section", seed=9, spots=60)
+    return replace(slide, abundance=None, cell_types=())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, section: Slide) -> Path:
+    """`model`, trained on two phantoms, and `section.ome.tif`, a pyramid without spots."""
+    import tifffile
+
+    folder = tmp_path_factory.mktemp("map")
+    known = [phantom_slide(f"S_{k}", seed=k, spots=50) for k in range(2)]
+    data = Dataset(folder, [*known, section])
+    featurize(data, folder / "store.zarr", backbone="stain-texture", patch=[32, "200um"])
+    model = CompositionRegressor(model="ridge", features="*+*:ring1").fit(folder / "store.zarr")
+    model.save(folder / "model")
+    pixels = section.image.read_rows(0, section.image.shape[0])
+    scale = {"PhysicalSizeX": 4.0, "PhysicalSizeY": 4.0}
+    with tifffile.TiffWriter(folder / "section.ome.tif", ome=True) as tiff:
+        tiff.write(pixels, subifds=1, tile=(64, 64), photometric="rgb", metadata=scale)
+        tiff.write(pixels[::2, ::2], subfiletype=1, tile=(64, 64), photometric="rgb")
+    return folder
+
+
+def _values(of: Path | Slide, folder: Path, **options: object) -> pd.DataFrame:
+    [found] = map_slide(of, folder / "model", **options)  # type: ignore[arg-type]
+    return found.to_frame().set_index("spot")
+
+
+def test_with_the_lattice_on_the_spots_a_map_is_what_predict_says(
+    folder: Path, section: Slide
+) -> None:
+    plain = replace(section, image=open_image(folder / "section.ome.tif"))
+    [mapped] = map_slide(plain, folder / "model")
+    [said] = CompositionRegressor.load(folder / "model").predict(
+        folder / "store.zarr", "section", units="share"
+    )
+    assert np.array_equal(mapped.values, said.values)
+    assert mapped.spots.spot_ids == said.spots.spot_ids
+
+
+def test_a_plain_slide_gets_the_models_pitch(folder: Path) -> None:
+    [found] = map_slide(folder / "section.ome.tif", folder / "model")
+    assert found.spots.lattice is not None
+    assert found.spots.lattice["pitch_px"] == pytest.approx(25, rel=0.01)
+    assert found.spots.um_per_px == 4.0
+    assert np.allclose(found.values.sum(axis=1), 1)
+
+
+def test_a_finer_map_says_the_same_where_the_coarse_one_has_its_places(folder: Path) -> None:
+    coarse = _values(folder / "section.ome.tif", folder)
+    fine = _values(folder / "section.ome.tif", folder, finer=2)
+    distance = np.hypot(
+        *(coarse[axis].to_numpy()[:, None] - fine[axis].to_numpy() for axis in "xy")
+    )
+    same = fine.index[distance.argmin(axis=1)]
+    assert distance.min(axis=1).max() < 1e-9
+    assert len(fine) > 3.5 * len(coarse)
+    assert fine.index.is_monotonic_increasing
+    types = list(fine.columns[3:17])
+    assert np.array_equal(fine.loc[same, types], coarse[types])
+
+
+def test_a_finer_scan_of_the_same_tissue_gives_the_same_map(folder: Path, section: Slide) -> None:
+    height, width = section.image.shape
+    pixels = Image.fromarray(section.image.read_rows(0, height))
+    larger = np.asarray(pixels.resize((4 * width, 4 * height), Image.Resampling.LANCZOS))
+    finer = replace(section, image=ArrayImage(larger), xy=4 * section.xy, um_per_px=1.0)
+    same, scanned = _values(section, folder), _values(finer, folder)
+    assert np.allclose(scanned[["x", "y"]], 4 * same[["x", "y"]])
+    for name in same.columns[3:17]:
+        assert np.corrcoef(same[name], scanned[name])[0, 1] > 0.99, name
+
+
+def test_a_resampled_image_does_not_depend_on_what_is_asked_for(section: Slide) -> None:
+    image = Resampled(section.image, 1.7)
+    height, width = image.shape
+    whole = image.read_region(0, 0, 0, width, height)
+    assert np.array_equal(image.read_region(0, 31, 45, 60, 50), whole[45:95, 31:91])
+    assert np.array_equal(image.read_rows(7, 9), whole[7:9])
+
+
+def test_a_second_run_with_a_store_computes_nothing(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = _values(folder / "section.ome.tif", folder, store=tmp_path / "store.zarr", finer=2)
+
+    def fail(*_: object) -> None:
+        raise AssertionError("an engine was made")
+
+    monkeypatch.setattr(Run, "make_engine", fail)
+    again = _values(folder / "section.ome.tif", folder, store=tmp_path / "store.zarr", finer=2)
+    pd.testing.assert_frame_equal(first, again)
+
+
+def test_where_no_scale_is_known_pixels_are_taken_and_a_line_says_so(
+    folder: Path, section: Slide
+) -> None:
+    model = CompositionRegressor.load(folder / "model")
+    px = CompositionRegressor(model="ridge", features="stain-texture@32").fit(folder / "store.zarr")
+    unknown = replace(section, um_per_px=None)
+    with pytest.warns(HistoboostWarning, match="micrometres per pixel of it are unknown"):
+        [found] = map_slide(unknown, px)
+    assert any("--um-per-px" in line for line in found.warnings)
+    with pytest.raises(BadInput, match="the model needs them .*; give --um-per-px"):
+        map_slide(unknown, model)
+    [same], [told] = map_slide(section, model), map_slide(unknown, model, um_per_px=4.0)
+    assert np.array_equal(same.values, told.values)
+
+
+def test_a_coarser_slide_and_one_without_tissue_are_refused_in_a_line(
+    folder: Path, section: Slide
+) -> None:
+    glass = ArrayImage(np.full((300, 300, 3), 240, np.uint8))
+    blank = Slide("blank", glass, np.empty((0, 2)), (), um_per_px=4.0, plain=True)
+    for slide, message in (
+        (replace(section, um_per_px=8.0), "coarser than the 4 of the model's training slides"),
+        (blank, "slide blank: no tissue found"),
+    ):
+        with pytest.raises(BadInput, match=message) as error:
+            map_slide(slide, folder / "model")
+        assert "\n" not in str(error.value)
+
+
+def test_weights_that_are_not_those_of_training_are_refused(
+    folder: Path, section: Slide, tmp_path: Path, tiny_net: str
+) -> None:
+    import torch
+
+    from histoboost.featurize.backbones.factory import load_backbone
+
+    state = load_backbone(tiny_net, "random", seed=1).module.state_dict()
+    torch.save(state, tmp_path / "trained.pth")
+    torch.save({name: 2 * value for name, value in state.items()}, tmp_path / "other.pth")
+    data = Dataset(
+        tmp_path, [phantom_slide("S_1", spots=20), phantom_slide("S_2", seed=1, spots=20)]
+    )
+    trained = str(tmp_path / "trained.pth")
+    featurize(data, tmp_path / "s.zarr", backbone=tiny_net, patch=32, weights=trained)
+    model = CompositionRegressor(model="ridge").fit(tmp_path / "s.zarr")
+    with pytest.raises(BadInput, match="other.pth: are not the weights"):
+        map_slide(section, model, weights=str(tmp_path / "other.pth"))
+    with pytest.raises(BadInput, match="pretrained: .*give those of training with --weights PATH"):
+        map_slide(section, model)
+    [found] = map_slide(section, model, weights=[str(tmp_path / "other.pth"), trained])
+    assert len(found.values) == len(section.xy)
+
+
+def test_the_command_writes_every_output_and_says_what_it_did(folder: Path, tmp_path: Path) -> None:
+    names = ("map.geojson", "map.ome.tif", "map.csv", "map.h5ad")
+    outputs = [part for name in names for part in ("-o", str(tmp_path / name))]
+    region = {"type": "Polygon", "coordinates": [[[0, 0], [900, 0], [900, 900], [0, 900], [0, 0]]]}
+    (tmp_path / "drawn.geojson").write_text(json.dumps(region))
+    done = CliRunner().invoke(
+        main,
+        [
+            *("map", str(folder / "section.ome.tif"), str(folder / "model"), *outputs),
+            *("--regions", str(tmp_path / "drawn.geojson"), "--json", str(tmp_path / "map.json")),
+        ],
+        catch_exceptions=False,
+    )
+    assert done.exit_code == 0, done.output
+    assert "tissue on" in done.output
+    [slide] = json.loads((tmp_path / "map.json").read_text())["slides"]
+    assert slide["slide"] == "section"
+    assert slide["spots"] == len(pd.read_csv(tmp_path / "map.csv"))
+    assert [Path(path).name for path in slide["outputs"]] == [*names, "regions.csv"]
+    assert all(Path(path).exists() for path in slide["outputs"])
+
+
+def test_several_slides_go_into_a_folder(folder: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.ome.tif").write_bytes((folder / "section.ome.tif").read_bytes())
+    slides = [str(tmp_path / "a.ome.tif"), str(tmp_path / "b.ome.tif")]
+    args = ["map", *slides, str(folder / "model"), "-o", str(tmp_path / "maps") + "/"]
+    done = CliRunner().invoke(main, args, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert {path.name for path in (tmp_path / "maps").glob("*.geojson")} == {
+        "a.geojson",
+        "b.geojson",
+    }
+
+
+@pytest.mark.parametrize(
+    ("slide", "output", "options", "message"),
+    [
+        ("typo.svs", "m.csv", [], "typo.svs: no such file"),
+        ("section.ome.tif", "m.xyz", [], "unknown suffix '.xyz'"),
+        ("section.ome.tif", "m.csv", ["--pitch", "2"], "spots 2 px apart"),
+        ("section.ome.tif", "m.csv", ["--tissue", "no.geojson"], "no.geojson"),
+        ("section.ome.tif", "m.csv", ["--weights", "no.pth"], "no.pth"),
+    ],
+)
+def test_a_slip_of_the_command_is_one_line(
+    folder: Path, tmp_path: Path, slide: str, output: str, options: list[str], message: str
+) -> None:
+    args = ["map", str(folder / slide), str(folder / "model"), "-o", str(tmp_path / output)]
+    done = CliRunner().invoke(main, [*args, *options])
+    assert done.exit_code == 2, done.output
+    assert message in done.output
+    assert done.output.strip().splitlines()[-1].startswith("Error: ")
+
+
+def test_a_truncated_slide_is_one_line(folder: Path, tmp_path: Path) -> None:
+    whole = (folder / "section.ome.tif").read_bytes()
+    (tmp_path / "cut.tif").write_bytes(whole[: len(whole) // 2])
+    args = ["map", str(tmp_path / "cut.tif"), str(folder / "model"), "-o", str(tmp_path / "m.csv")]
+    done = CliRunner().invoke(main, args)
+    assert done.exit_code == 2
+    assert "cut.tif" in done.output
+    assert not (tmp_path / "m.csv").exists()
