@@ -39,4 +39,9 @@ def test_the_wheel_installs_the_command_the_licence_and_the_type_marker(wheel: P
         held = {name.split("/", 1)[1]: name for name in archive.namelist()}
         commands = archive.read(held["entry_points.txt"]).decode()
     assert "histoboost = histoboost.cli:main" in commands.splitlines()
-    assert {"licenses/LICENSE", "py.typed", "report/assets/report.html"} <= held.keys()
+    assert {
+        "licenses/LICENSE",
+        "py.typed",
+        "report/assets/report.html",
+        "outputs/assets/map.js",
+    } <= held.keys()

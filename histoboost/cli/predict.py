@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     required=True,
     type=click.Path(),
     help="File to write: .csv (the challenge's layout), .parquet, .h5ad, .zarr (SpatialData), "
-    ".geojson (QuPath), .ome.tif or .png; {slide} in the name writes one file for each slide.",
+    ".geojson (QuPath), .ome.tif, .png or .html; {slide} in the name writes a file for each slide.",
 )
 @click.option(
     "--with-spots",

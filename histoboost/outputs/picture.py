@@ -12,6 +12,7 @@ import numpy as np
 from histoboost.io import write_whole
 from histoboost.outputs.canvas import Canvas
 from histoboost.outputs.colours import dominant_types, type_colours
+from histoboost.outputs.scales import UNIT_NAMES, is_share, value_range
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,8 +29,6 @@ _BAR, _TITLE, _GAP = 0.62, 0.42, 0.12
 _RATIO = 1.3
 #: Height and width of an entry of the legend of the dominant types, in inches.
 _LINE, _ENTRY = 0.16, 2.1
-#: Scales of shares end here at least: less is noise, which would else look like a pattern.
-_LEAST = 0.02
 
 
 def write_picture(path: Path, prediction: Prediction) -> None:
@@ -92,14 +91,14 @@ def map_figure(prediction: Prediction) -> Figure:
         axes = panel(left, down, _LARGER)
         _title(axes, "dominant cell type", step)
         _show_dominant(canvas, axes, prediction, dominant, legend)
-    share = prediction.units in ("share", "softmax")
+    share = is_share(prediction.units)
     label = _percent if share else _number
     for i, name in enumerate(prediction.cell_types):
         row, column = divmod(i, columns)
         axes = panel(_GAP + column * cell[0], 0.75 + top + row * cell[1] + _TITLE)
         values = prediction.values[:, i]
         _title(axes, name, cell[0], f"mean {_percent(values.mean())}" if share else "")
-        canvas.show(axes, values, _range(values, prediction.units), "viridis", label)
+        canvas.show(axes, values, value_range(values, prediction.units), "viridis", label)
     return figure
 
 
@@ -115,11 +114,10 @@ def _columns(types: int, cell: tuple[float, float], top: float) -> int:
 
 def _head(figure: Figure, prediction: Prediction, size: tuple[float, float]) -> None:
     """Slide, units and what is to be known before one believes the map."""
-    what = {"share": "share of the spot", "abundance": "abundance", "rank": "rank within the spot"}
     figure.text(
         _GAP / size[0],
         1 - 0.3 / size[1],
-        f"{prediction.slide}: predicted {what.get(prediction.units, prediction.units)}",
+        f"{prediction.slide}: predicted {UNIT_NAMES[prediction.units]}",
         fontsize=15,
         weight="bold",
         parse_math=False,
@@ -175,15 +173,6 @@ def _show_dominant(
     )
     for text in drawn.get_texts():
         text.set_parse_math(False)
-
-
-def _range(values: np.ndarray, units: str) -> tuple[float, float]:
-    if units in ("rank", "rank-slide", "minmax"):
-        return 0.0, 1.0
-    least, most = np.percentile(values, [0.5, 99.5])
-    return min(0.0, float(least)), max(
-        float(most), _LEAST if units in ("share", "softmax") else 1e-9
-    )
 
 
 def _number(value: float) -> str:

@@ -10,6 +10,7 @@ from histoboost.errors import BadInput, require
 from histoboost.io import check_output
 from histoboost.outputs.anndata import prediction_anndata, write_anndata
 from histoboost.outputs.geojson import write_geojson
+from histoboost.outputs.map_page import write_map_page
 from histoboost.outputs.ome_tiff import write_ome_tiff
 from histoboost.outputs.picture import write_picture
 from histoboost.outputs.spatialdata import write_spatialdata
@@ -27,6 +28,7 @@ SUFFIXES: dict[str, tuple[str, str] | None] = {
     ".geojson": None,
     ".ome.tif": ("tifffile", "wsi"),
     ".png": None,
+    ".html": None,
 }
 #: Written by a function of one slide, in whose pixels they are.
 _ONE_SLIDE: dict[str, Callable[[Path, Prediction], None]] = {
@@ -101,6 +103,8 @@ def write_predictions(
         A channel for each cell type, one slide a file; see `write_ome_tiff`.
     ``.png``
         The slide under a map of each cell type, one slide a file; see `map_figure`.
+    ``.html``
+        A map for the browser; see `write_map_page`.
 
     Raises
     ------
@@ -120,6 +124,8 @@ def _write(path: Path, predictions: Sequence[Prediction], submission: bool) -> N
     suffix = _suffix(path)
     if suffix in _ONE_SLIDE:
         _ONE_SLIDE[suffix](path, predictions[0])
+    elif suffix == ".html":
+        write_map_page(path, predictions)
     elif suffix == ".csv" and submission:
         write_submission(path, predictions)
     elif suffix in (".csv", ".parquet"):

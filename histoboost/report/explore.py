@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from histoboost.io import check_output
+from histoboost.outputs.encode import floats, numbers
 from histoboost.report import statistics
-from histoboost.report.encode import floats, numbers
 from histoboost.report.page import SUFFIXES, VERSION, write_page
 from histoboost.report.slides import slide_payload
 from histoboost.report.source import Source, open_source

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from histoboost.errors import BadInput, pass_on, warnings_kept
 from histoboost.io import check_output
-from histoboost.report.encode import floats, numbers
+from histoboost.outputs.encode import floats, numbers
 from histoboost.report.page import SUFFIXES, VERSION, write_page
 from histoboost.report.slides import slide_payload
 

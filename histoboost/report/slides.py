@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.report.encode import floats, jpeg
+from histoboost.outputs.encode import floats, jpeg
 from histoboost.spots import SpotTable, spot_pitch
 
 

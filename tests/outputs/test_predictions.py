@@ -108,7 +108,7 @@ def test_a_csv_with_spots_is_the_table_of_parquet(tmp_path: Path, predictions):
     np.testing.assert_allclose(table[TYPES].iloc[4:], predictions[1].values, rtol=1e-6)
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".h5ad", ".geojson", ".ome.tif", ".png"])
+@pytest.mark.parametrize("suffix", [".csv", ".h5ad", ".geojson", ".ome.tif", ".png", ".html"])
 def test_a_name_with_slide_in_it_gives_every_slide_a_file(tmp_path: Path, mapped, suffix: str):
     files = write_predictions(tmp_path / f"{{slide}}{suffix}", mapped)
     assert files == [tmp_path / f"S_1{suffix}", tmp_path / f"S_2{suffix}"]
@@ -134,7 +134,8 @@ def test_a_format_of_one_slide_asks_for_a_name_for_each(tmp_path: Path, mapped, 
     [
         (
             "out.xlsx",
-            "unknown suffix '.xlsx'; give .csv, .parquet, .h5ad, .zarr, .geojson, .ome.tif, .png",
+            "unknown suffix '.xlsx'; give .csv, .parquet, .h5ad, .zarr, .geojson, .ome.tif, .png, "
+            ".html",
         ),
         ("absent/out.h5ad", "no such directory"),
         ("store.zarr", "is a directory"),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from histoboost.errors import HistoboostError
-from histoboost.report.encode import floats, jpeg, numbers
+from histoboost.outputs.encode import floats, jpeg, numbers
 from histoboost.report.page import write_page
 
 

@@ -1,0 +1,79 @@
+"""The shell of a page: one HTML file that needs nothing else, now or later.
+
+A content security policy inside the file forbids every request, so that "works offline" and
+"sends nothing anywhere" are enforced by the browser and not only promised.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from importlib.metadata import version
+from importlib.resources import files
+from typing import Any
+
+VERSION = version("histoboost")
+
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'{eval}; style-src 'unsafe-inline'; "
+    "img-src data: blob:"
+)
+_SHELL = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="color-scheme" content="light dark">
+<meta name="generator" content="histoboost {version}">
+<link rel="icon" href="data:,">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<noscript><p class="note">This page needs JavaScript to draw its plots.</p></noscript>
+{body}
+<script type="application/json" id="data">{data}</script>
+{scripts}
+</body>
+</html>
+"""
+
+
+def html_page(
+    title: str, body: str, data: dict[str, Any], scripts: Sequence[str], plotly: bool = False
+) -> str:
+    """A self-contained page.
+
+    Parameters
+    ----------
+    title : str
+        Shown by the browser.
+    body : str
+        Markup, ours: it is not escaped.
+    data : dict
+        What the scripts draw; must be JSON without NaN.
+    scripts : sequence of str
+        Ours, in order.
+    plotly : bool
+        Whether plotly is among them, whose WebGL traces compile their own shader calls.
+    """
+    return _SHELL.format(
+        policy=_POLICY.format(eval=" 'unsafe-eval'" if plotly else ""),
+        version=VERSION,
+        title=html.escape(title),
+        style=asset("page.css"),
+        body=body,
+        # "</script>" or "<!--" inside the data would end or swallow the element that carries it.
+        data=json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
+        scripts="\n".join(
+            "<script>" + script.replace("</script", "<\\/script") + "</script>"
+            for script in scripts
+        ),
+    )
+
+
+def asset(name: str) -> str:
+    """A text of the folder ``assets``."""
+    return files("histoboost.outputs").joinpath("assets", name).read_text(encoding="utf-8")
