@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.errors import BadInput, require
-from histoboost.io import write_text
-from histoboost.phantom import write_phantom
+from histoboost.errors import BadInput, require, warnings_kept
+from histoboost.io import write_text, write_whole
+from histoboost.phantom import phantom_slide, write_phantom
 
 #: Weights-free statistics of stain and texture.
 BACKBONE = "stain-texture"
@@ -45,7 +45,7 @@ def run(
     spots: int = 250,
     say: Say = print,
 ) -> dict[str, Any]:
-    """Write synthetic slides, embed, cross-validate, train, predict, report, show the scores.
+    """Write synthetic slides, embed, cross-validate, train, predict, report, map; show scores.
 
     The results of an earlier run of the same demo in `out` are used again.
 
@@ -73,6 +73,8 @@ def run(
     """
     require("demo", "torch", "torch")
     from histoboost.featurize import featurize
+    from histoboost.map import map_slide
+    from histoboost.outputs.predictions import write_predictions
     from histoboost.outputs.table import write_submission
     from histoboost.regress.model import CompositionRegressor
     from histoboost.report.model_report import report
@@ -87,6 +89,9 @@ def run(
         "submission": folder / "submission.csv",
         "scores": folder / "scores.json",
         "report": folder / "report.html",
+        "plain": folder / "plain.png",
+        "map": folder / "map.png",
+        "qupath": folder / "map.geojson",
     }
     say(f"1. Synthetic slides: {SLIDES} labelled, 1 unlabelled, about {spots} spots each.")
     _write_slides(paths["slides"], spots)
@@ -108,6 +113,14 @@ def run(
     write_submission(paths["submission"], predictions)
     say("5. report: maps, scores, importances and learning curves on one page.")
     report(paths["store"], paths["model"], paths["report"])
+    say("6. map: a plain slide, without spots, all over its tissue.")
+    _write_plain(paths["plain"], spots)
+    with warnings_kept() as heard:
+        mapped = map_slide(paths["plain"], model, weights=[] if backbone == BACKBONE else weights)
+    for line in heard:
+        say(f"   {line}")
+    for file in (paths["map"], paths["qupath"]):
+        write_predictions(file, mapped)
     result = {
         "backbone": backbone,
         "weights": None if backbone == BACKBONE else weights,
@@ -131,6 +144,14 @@ def _write_slides(slides: Path, spots: int) -> None:
         what = "a demo with other slides" if slides.name in files else "other files"
         raise BadInput(f"{slides.parent}: contains {what}; choose another folder with --out")
     made.replace(slides)
+
+
+def _write_plain(path: Path, spots: int) -> None:
+    from PIL import Image
+
+    image = phantom_slide(seed=SLIDES + 1, spots=spots, pitch_px=PITCH_PX).image
+    pixels = Image.fromarray(image.read_rows(0, image.shape[0]))
+    write_whole(path, lambda made: pixels.save(made))
 
 
 def _features(backbone: str) -> str:

@@ -43,7 +43,7 @@ def demo(out: str, backbone: str, weights: str, spots: int) -> None:
     """Run the full pipeline on synthetic slides: no download, about a minute.
 
     Writes synthetic slides, embeds them, cross-validates, trains, predicts the unlabelled slide,
-    writes a report and prints scores beside those of constant profiles.
+    writes a report, maps a plain slide and prints scores beside those of constant profiles.
 
     \b
     Example:  histoboost demo

@@ -15,7 +15,7 @@ from histoboost.cli.options import device_option, in_order, lattice_options, uni
 from histoboost.errors import BadInput, require
 
 #: What a folder gets of every slide.
-IN_FOLDER = ("{slide}.geojson", "{slide}.ome.tif", "{slide}.parquet")
+IN_FOLDER = ("{slide}.geojson", "{slide}.png", "{slide}.h5ad")
 
 
 def _interrupted(options: dict[str, object]) -> str:
@@ -34,8 +34,9 @@ def _interrupted(options: dict[str, object]) -> str:
     multiple=True,
     type=click.Path(),
     metavar="OUT",
-    help="What to write, by its suffix: .geojson (QuPath), .ome.tif, .h5ad, .zarr (SpatialData), "
-    ".parquet or .csv; or a folder. Repeatable; {slide} in the name writes one for each slide.",
+    help="What to write, by its suffix: .geojson (QuPath), .ome.tif, .png, .h5ad, .zarr "
+    "(SpatialData), .parquet or .csv; or a folder, which gets .geojson, .png and .h5ad. "
+    "Repeatable; {slide} in the name writes one for each slide.",
 )
 @units_option("share")
 @in_order(lattice_options)
