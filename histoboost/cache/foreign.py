@@ -9,6 +9,7 @@ from histoboost.cache.backend import Backend
 from histoboost.cache.layout import (
     ROOT_DOCUMENT,
     SLIDES,
+    SOURCE_DOCUMENT,
     STAGING,
     Damaged,
     bears_mark,
@@ -41,7 +42,7 @@ def foreign_in_store(backend: Backend) -> list[str]:
 
 def foreign_in_table(backend: Backend, record: SlideRecord) -> list[str]:
     """Paths in a slide's folder that belong neither to its table nor to an embedding."""
-    known = {ROOT_DOCUMENT, *record.files}
+    known = {ROOT_DOCUMENT, SOURCE_DOCUMENT, *record.files}
     paths = [path for path in backend.walk(slide_key(record.slide)) if path not in known]
     # From this one listing: a second one could lack what another process publishes meanwhile.
     names = {match[1] for path in paths if (match := _EMBEDDING.match(path))}

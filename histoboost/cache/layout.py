@@ -23,6 +23,7 @@ FORMAT_VERSION = 1
 CHUNK_ROWS = 1024
 STAGING = ".staging"
 ROOT_DOCUMENT = "zarr.json"
+SOURCE_DOCUMENT = "uns/source/zarr.json"
 SLIDES = "slides"
 
 # Words of every document of ours, of which any single damage leaves two.

@@ -10,7 +10,7 @@ from histoboost.digests import digest_bytes
 from histoboost.errors import BadInput
 
 #: Fields that differ from slide to slide within one embedding.
-SLIDE_FIELDS = ("slide_pixels", "slide_scale", "spots", "alignment", "array")
+SLIDE_FIELDS = ("slide_pixels", "slide_scale", "slide_level", "spots", "alignment", "array")
 
 #: Fields that hold a digest, which says nothing to people, and what it means that they differ.
 DIGESTS = {

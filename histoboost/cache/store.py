@@ -7,11 +7,11 @@ the store asks of the file system.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from histoboost.cache.pending import note_slides, pending_labels, pending_slides
 from histoboost.cache.published import Published, open_published, read_rows
 from histoboost.cache.recipe import Recipe
 from histoboost.cache.root import check_root, make_root, open_backend
+from histoboost.cache.source import read_source, write_source
 from histoboost.cache.table import (
     SlideRecord,
     embedding_names,
@@ -160,6 +161,15 @@ class EmbeddingStore:
         """The spots of a slide."""
         record = self._slide(slide)
         return self._intact(lambda: read_table(self._backend, record), slide)
+
+    def source(self, slide: str) -> dict[str, Any]:
+        """What `note_source` noted last of the image of a slide; empty where nothing is."""
+        return read_source(self._backend, slide)
+
+    def note_source(self, slide: str, source: Mapping[str, Any]) -> None:
+        """Remember what tells whether the image of a slide has changed, values of JSON."""
+        self._check_writable()
+        write_source(self._backend, self._slide(slide).slide, source)
 
     def embeddings(self, slide: str) -> dict[str, Recipe]:
         """Names of the complete embeddings of a slide, sorted, with their recipes."""

@@ -90,6 +90,11 @@ from histoboost.cli.options import (
 )
 @in_order(lattice_options)
 @click.option("--name", metavar="NAME", help="Name of the embedding instead of <backbone>@<side>.")
+@click.option(
+    "--check-sources",
+    is_flag=True,
+    help="Read every image again, also those that are as they were by path, size and time.",
+)
 @format_option
 @scheduler_option
 def featurize(
@@ -104,7 +109,7 @@ def featurize(
 
     Plain images, one or a folder of them, get spots on their tissue: see --pitch.
 
-    An interrupted run resumes; a second run computes nothing.
+    An interrupted run resumes; a second run computes and reads nothing.
 
     \b
     Example:  histoboost featurize slides.h5 store.zarr --backbone resnet50 --patch 64,128

@@ -8,16 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import BadInput
 from histoboost.featurize.backbones.factory import canonical_name, embedding_label
 from histoboost.featurize.backbones.layers import parse_layers
 from histoboost.featurize.engines.pick import pick_devices
+from histoboost.featurize.opened import QueuedSlide, remembered
 from histoboost.featurize.patch_size import Patch, parse_sizes
-from histoboost.featurize.run import QueuedSlide, Request, Run
+from histoboost.featurize.run import Request, Run
 from histoboost.featurize.stain import check_method
 from histoboost.featurize.summary import FeaturizeSummary
 from histoboost.featurize.workers import embed_on_cluster, embed_on_gpus
@@ -27,9 +25,8 @@ from histoboost.slides.align.estimate import Alignment
 from histoboost.slides.checks import check_slide
 from histoboost.slides.groups import with_groups
 from histoboost.slides.lattice import lay_lattices
-from histoboost.slides.pixels import read_pixels
 from histoboost.slides.readers import open_dataset
-from histoboost.slides.slide import Dataset, Slide
+from histoboost.slides.slide import Dataset
 from histoboost.slides.thumbnail import thumbnail
 
 if TYPE_CHECKING:
@@ -56,6 +53,7 @@ def featurize(
     pitch: str | float | None = None,
     tissue: str | Path = "auto",
     um_per_px: float | None = None,
+    check_sources: bool = False,
     client: Client | None = None,
 ) -> FeaturizeSummary:
     """Embed patches around every spot of every slide, once, into a store.
@@ -112,6 +110,9 @@ def featurize(
         of regions; see `histoboost.slides.lattice.lay_lattice`.
     um_per_px : float, optional
         Micrometres per pixel of all slides, in place of what their files say.
+    check_sources : bool
+        Read every image again, also those whose path, size and time of the last change are as
+        they were.
     client : distributed.Client, optional
         Embed on the workers of this Dask cluster, one slide after another on each.
 
@@ -165,6 +166,7 @@ def featurize(
             batch_size=batch_size,
             stain=stain,
             sizes=tuple(zip(sizes, names, strict=True)),
+            check_sources=check_sources,
             patches=len(sizes) * sum(len(slide.xy) for slide in dataset.slides),
         )
     # Weights that do not fit are refused before anything is written.
@@ -196,8 +198,10 @@ def _parts(
     """Do the work where it is to be done, and tell what was done part by part."""
     if request is None:
         for queued in queue:
-            table = queued.slide.spot_table(thumbnail(queued.slide.image))
-            store.write_spots(table, queued.order)
+            known = remembered(store, queued.slide)
+            read = "pixels" not in known
+            picture = thumbnail(queued.slide.image) if read else None
+            store.write_spots(queued.slide.spot_table(picture), queued.order)
         return []
     if run is None:
         assert client is not None
@@ -206,10 +210,3 @@ def _parts(
     if len(devices) > 1 and len(queue) > 1:
         return embed_on_gpus(devices, run, queue, store.location)
     return [run.embed(queue, store)]
-
-
-def read_slide(slide: Slide) -> tuple[NDArray[np.uint8], str]:
-    """All pixels of a slide, (H, W, 3), and their digest as a recipe has it."""
-    height, width = slide.image.shape
-    with read_pixels(slide.image, budget=3 * height * width) as pixels:
-        return pixels.rows(0, height), pixels.digest

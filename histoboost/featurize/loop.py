@@ -1,7 +1,8 @@
 """The embedding loop of one slide, and the thread that writes what it computes.
 
-The main thread crops and runs the network; one other thread waits for results, gathers them into
-chunks and writes these. On a GPU both only queue work, and the device never waits for a disk.
+Threads cut patches ahead, the main thread resizes them and runs the network; one other thread waits
+for results, gathers them into chunks and writes these. On a GPU both only queue work, and the
+device never waits for a disk.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,9 +23,9 @@ from histoboost.cache.store import EmbeddingWriter
 from histoboost.errors import BadInput, warn
 from histoboost.featurize import patches
 from histoboost.featurize.engines.base import Engine, Pending
-from histoboost.featurize.stream import BATCH_PIXELS, Bands, PatchStream, Work, plan
+from histoboost.featurize.stream import PatchStream, Work
 from histoboost.progress import Advance
-from histoboost.slides.pixels import SlidePixels
+from histoboost.slides.images.base import SlideImage
 
 #: Batches that may wait for the writing thread; with the two of an engine this bounds memory.
 WAITING = 4
@@ -154,7 +155,7 @@ class WriterThread:
 
 def embed_patches(
     slide: str,
-    pixels: SlidePixels,
+    image: SlideImage,
     xy: NDArray[np.float64],
     sinks: Mapping[int, Sequence[Sink]],
     engine: Engine,
@@ -175,42 +176,38 @@ def embed_patches(
     HistoboostError
         If not even one patch fits into the device's memory.
     """
-    bands = Bands(pixels, engine.device)
-    mixed = input_px is not None
     missing = {
-        px: {part.start: part for sink in of_px for part in sink.missing}
+        px: {part.start: part for sink in of_px for part in sink.missing}.values()
         for px, of_px in sinks.items()
     }
-    work = plan(
-        {px: parts.values() for px, parts in missing.items()},
-        xy,
-        pixels.height,
-        banded=bands.max_rows < pixels.height,
-        mixed=mixed,
-    )
-    stream = PatchStream(bands, pixels.height, xy, sinks, input_px, interpolation)
-    most = BATCH_PIXELS[engine.device.type] // (1 if mixed else 4)
+    stream = PatchStream(image, xy, missing, input_px, interpolation)
     flat: list[tuple[Work, Tensor]] = []
-    done = 0
-    with _threads(engine.crop_threads):
-        while done < len(work):
-            part = work.batch(done, engine.batch, most, mixed=mixed)
-            try:
-                with clock("crop"):
-                    batch = stream.batch(part)
-                    blank = patches.flat(batch)
-                with clock("forward"):
-                    pending = engine.submit(batch)
-            except torch.OutOfMemoryError as error:
-                _halve(engine, slide, error)
-                continue
-            flat.append((part, blank))
-            with clock("forward"):  # where the queue is full, the network is what it waits for
-                writing.put(_collect(pending, part, sinks))
-            done += len(part)
-            advance(len(part))
+    with _threads(engine.crop_threads), closing(stream.cut(engine)) as cuts:
+        while True:
+            with clock("crop"):
+                cut = next(cuts, None)
+            if cut is None:
+                break
+            done = 0
+            while done < len(cut.work):
+                rows = slice(done, min(done + engine.batch, len(cut.work)))
+                try:
+                    with clock("crop"):
+                        batch = cut.batch(rows, engine.device)
+                        blank = patches.flat(batch)
+                    with clock("forward"):
+                        pending = engine.submit(batch)
+                except torch.OutOfMemoryError as error:
+                    _halve(engine, slide, error)
+                    continue
+                part = cut.work[rows]
+                flat.append((part, blank))
+                with clock("forward"):  # where the queue is full, the network is what it waits for
+                    writing.put(_collect(pending, part, sinks))
+                done = rows.stop
+                advance(len(part))
     _warn_flat(slide, flat, sinks)
-    return len(work)
+    return len(stream.work)
 
 
 @contextmanager

@@ -1,14 +1,16 @@
-"""Windows around spots: crop, resize and normalise, on the device that holds the slide.
+"""Windows around spots: cut from a slide, resized and normalised on the device that computes.
 
 The patch of P pixels around a spot at (x, y) covers the columns ``floor(x - P/2 + 0.5)`` up to
 P further, exclusive, and the rows likewise. Beyond the border the slide is mirrored, edge
 pixels included (``numpy.pad(mode="symmetric")``), on all sides alike, so that a spot stays the
 centre of its patch. Patches are resized as uint8, antialiased, and only then divided by 255.
+Of a large slide they are cut from the coarsest level that has the pixels that a network takes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,10 +18,40 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from histoboost.featurize.resize import resize_exact
+from histoboost.slides.images.base import Level, SlideImage, coarsest
 
 #: What the recipe of an embedding says about the steps of this module.
 BORDER = "symmetric"
 RESIZE = {name: f"{name}-antialias-uint8" for name in ("bilinear", "bicubic")}
+
+
+class Window(NamedTuple):
+    """Where patches are cut: a level of the image, its downsample, and their side in its pixels."""
+
+    level: int
+    downsample: float
+    side: int
+
+    def starts(self, xy: NDArray[np.float64]) -> NDArray[np.int64]:
+        """First column and row of the patch of every spot, (N, 2), in pixels of the level."""
+        return window_starts(xy / self.downsample, self.side)
+
+    def recipe(self) -> dict[str, Any]:
+        """What a recipe says of it: nothing at full resolution."""
+        if self.downsample == 1:
+            return {}
+        return {"slide_level": {"downsample": self.downsample, "patch_px": self.side}}
+
+
+def window(levels: Sequence[Level], px: int, input_px: int | None) -> Window:
+    """Where patches of `px` pixels are cut for a network that takes `input_px`.
+
+    From full resolution where it takes any size.
+    """
+    if input_px is None:
+        return Window(0, 1.0, px)
+    number, level = coarsest(levels, lambda one: px / one.downsample >= input_px)
+    return Window(number, level.downsample, round(px / level.downsample))
 
 
 def window_starts(xy: NDArray[np.float64], px: int) -> NDArray[np.int64]:
@@ -31,100 +63,47 @@ def window_starts(xy: NDArray[np.float64], px: int) -> NDArray[np.int64]:
     return np.floor(xy - px / 2 + 0.5).astype(np.int64)
 
 
-def mirrored(index: Tensor, size: int) -> Tensor:
+def mirrored(index: NDArray[np.int64], size: int) -> NDArray[np.int64]:
     """Where each index lies after mirroring at both ends of an axis, edge included.
 
     ``-1`` becomes 0 and `size` becomes ``size - 1``; any distance is allowed, so a patch may be
     larger than the slide.
     """
-    wrapped = index.remainder(2 * size)
-    return torch.minimum(wrapped, 2 * size - 1 - wrapped)
+    wrapped = index % (2 * size)
+    return np.minimum(wrapped, 2 * size - 1 - wrapped)
 
 
 def crop(
-    rows: Tensor,
-    starts: NDArray[np.int64],
-    px: int,
-    *,
-    height: int,
-    first_row: int = 0,
-    scratch: NDArray[np.uint8] | None = None,
-) -> Tensor:
-    """Cut the patches that begin at `starts` out of a band of a slide.
-
-    Parameters
-    ----------
-    rows : Tensor of shape (h, W, 3), uint8
-        Rows `first_row` to ``first_row + h`` of the slide, on any device; at least `rows_needed`.
-    starts : ndarray of shape (B, 2), int64
-        From `window_starts`.
-    px : int
-        Side of the patches in pixels.
-    height : int
-        Rows of the whole slide; mirroring happens at its border, never at a band's.
-    first_row : int
-        Row of the slide that ``rows[0]`` is.
-    scratch : ndarray of shape (B or more, px, px, 3), uint8, optional
-        On a CPU the patches are put here, so that no fresh pages are touched.
+    image: SlideImage, starts: NDArray[np.int64], side: int, level: int = 0
+) -> NDArray[np.uint8]:
+    """Cut the patches that begin at `starts`, (B, 2), out of one level of a slide.
 
     Returns
     -------
-    Tensor of shape (B, 3, px, px), uint8, channels_last, on the device of `rows`
+    ndarray of shape (B, side, side, 3), uint8
     """
-    if rows.device.type == "cpu":
-        return _crop_by_slices(rows, starts, px, height, first_row, scratch)
-    return _crop_by_gather(rows, starts, px, height, first_row)
-
-
-def _crop_by_slices(
-    rows: Tensor,
-    starts: NDArray[np.int64],
-    px: int,
-    height: int,
-    first_row: int,
-    scratch: NDArray[np.uint8] | None = None,
-) -> Tensor:
-    """One copy per patch: on a CPU twice as quick as gathering single pixels."""
-    source = rows.numpy()
-    width = source.shape[1]
-    shape = (len(starts), px, px, 3)
-    out = np.empty(shape, np.uint8) if scratch is None else scratch[: len(starts)]
+    out = np.empty((len(starts), side, side, 3), np.uint8)
+    height, width, _ = image.levels[level]
     for patch, (column, row) in zip(out, starts.tolist(), strict=True):
-        if 0 <= column <= width - px and 0 <= row <= height - px:
-            top = row - first_row
-            patch[:] = source[top : top + px, column : column + px]
+        if 0 <= column <= width - side and 0 <= row <= height - side:
+            patch[:] = image.read_region(level, column, row, side, side)
         else:
-            steps = torch.arange(px)
-            lines = mirrored(row + steps, height).numpy() - first_row
-            columns = mirrored(column + steps, width).numpy()
-            patch[:] = source[lines[:, None], columns]
-    return torch.from_numpy(out).permute(0, 3, 1, 2)
+            columns = mirrored(column + np.arange(side), width)
+            rows = mirrored(row + np.arange(side), height)
+            left, top = int(columns.min()), int(rows.min())
+            wide, tall = int(columns.max()) + 1 - left, int(rows.max()) + 1 - top
+            region = image.read_region(level, left, top, wide, tall)
+            patch[:] = region[(rows - top)[:, None], columns - left]
+    return out
 
 
-def _crop_by_gather(
-    rows: Tensor, starts: NDArray[np.int64], px: int, height: int, first_row: int
-) -> Tensor:
-    """All patches in one indexing kernel."""
-    corner = torch.from_numpy(np.ascontiguousarray(starts)).to(rows.device, non_blocking=True)
-    steps = torch.arange(px, device=rows.device)
-    columns = mirrored(corner[:, :1] + steps, rows.shape[1])
-    lines = mirrored(corner[:, 1:] + steps, height) - first_row
-    return rows[lines[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-
-
-def rows_needed(
-    starts: NDArray[np.int64], px: int, height: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First and last row (exclusive) of the slide that each patch at `starts` touches.
-
-    Mirrored rows lie inside the slide: beyond the upper border row -k is row k - 1, beyond the
-    lower one row ``height - 1 + k`` is row ``height - k``.
-    """
-    top = starts[:, 1]
-    bottom = top + px
-    first = np.where(bottom > height, np.minimum(top, 2 * height - bottom), top)
-    last = np.where(top < 0, np.maximum(bottom, -top), bottom)
-    return np.maximum(first, 0), np.minimum(last, height)
+def on_device(cut: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """Patches (B, P, P, 3) as (B, 3, P, P) uint8, channels_last, where they are to be computed."""
+    patches = torch.from_numpy(cut)
+    if device.type != "cpu":
+        # From pinned memory the copy runs beside what the device is computing.
+        patches = patches.pin_memory().to(device, non_blocking=True)
+    return patches.permute(0, 3, 1, 2)
 
 
 def resize(patches: Tensor, px: int | None, interpolation: str = "bilinear") -> Tensor:

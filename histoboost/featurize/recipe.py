@@ -21,6 +21,7 @@ def recipe(
     pixels_digest: str,
     alignment: Alignment,
     *,
+    window: patches.Window | None = None,
     layer: str = "default",
     stain: str = "none",
     views: int = 1,
@@ -39,6 +40,7 @@ def recipe(
         "layer": net.layer if layer == "default" else layer,
         "weights": net.weights_digest,
         **side.recipe(slide),
+        **(window.recipe() if window else {}),
         # A network without a size of its own takes the patch as it is.
         "input_px": net.input_px or ("patch" if side.unit == "um" else side.pixels(slide)),
         "resize": patches.RESIZE[net.interpolation],

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from histoboost.cache.store import EmbeddingStore
+from histoboost.errors import BadInput
+from histoboost.featurize import patches
 from histoboost.featurize.backbones.base import Backbone
 from histoboost.featurize.backbones.factory import load_backbone
 from histoboost.featurize.backbones.layers import widths, with_layers
@@ -19,19 +20,15 @@ from histoboost.featurize.backbones.pathology import warn_if_far
 from histoboost.featurize.engines.base import Engine
 from histoboost.featurize.engines.pick import check_engine, pick_device, pick_engine
 from histoboost.featurize.loop import Clock, Sink, WriterThread, embed_patches
+from histoboost.featurize.opened import OpenedSlide, QueuedSlide, open_slide, read_slide
 from histoboost.featurize.patch_size import PatchSize
 from histoboost.featurize.recipe import recipe
-from histoboost.featurize.stain import normalised
 from histoboost.featurize.summary import FeaturizeSummary
 from histoboost.names import layer_suffix
 from histoboost.progress import Advance, progress
-from histoboost.slides.align.apply import AlignmentChoice, alignment_of, move_spots
-from histoboost.slides.align.estimate import Alignment
-from histoboost.slides.checks import check_slide
-from histoboost.slides.images.base import Level, SlideImage
-from histoboost.slides.pixels import SlidePixels, read_pixels
-from histoboost.slides.slide import Slide
-from histoboost.slides.thumbnail import thumbnail
+from histoboost.slides.align.apply import move_spots
+from histoboost.slides.images.base import in_order
+from histoboost.slides.pixels import levels_cut
 
 
 @dataclass(frozen=True)
@@ -53,6 +50,7 @@ class Request:
     stain: str
     sizes: tuple[tuple[PatchSize, str], ...]
     patches: int
+    check_sources: bool = False
 
     def run(self) -> Run:
         """Load the backbone on this machine and make ready to embed."""
@@ -60,46 +58,6 @@ class Request:
         net = with_layers(load_backbone(self.backbone, self.weights), self.layers)
         check_engine(net, device, self.engine, self.precision, self.views)
         return Run(self, net, device)
-
-
-@dataclass(frozen=True)
-class QueuedSlide:
-    """A slide to embed, on whichever device or machine, and its place in the store."""
-
-    slide: Slide
-    alignment: AlignmentChoice
-    order: int
-
-
-@dataclass(frozen=True)
-class OpenedSlide:
-    """A slide whose image was read: pixels as they are cropped, and as it came, in small."""
-
-    slide: Slide
-    pixels: SlidePixels
-    picture: NDArray[np.uint8]
-    alignment: Alignment
-
-
-@dataclass(frozen=True)
-class Decoded(SlideImage):
-    """Pixels that were read already, as an image."""
-
-    pixels: SlidePixels
-
-    @property
-    def levels(self) -> tuple[Level, ...]:  # type: ignore[override]
-        """The one there is."""
-        return (Level(self.pixels.height, self.pixels.width),)
-
-    @property
-    def tiles(self) -> tuple[tuple[int, int], ...]:  # type: ignore[override]
-        """Rows."""
-        return ((64, self.pixels.width),)
-
-    def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        """A rectangle, (height, width, 3) uint8."""
-        return self.pixels.rows(y, y + height)[:, x : x + width]
 
 
 class Run:
@@ -123,27 +81,25 @@ class Run:
         self, queue: Sequence[QueuedSlide], store: EmbeddingStore, *, quiet: bool = False
     ) -> FeaturizeSummary:
         """Store the spots and the embeddings of all slides; `quiet` shows no progress."""
-        names = [
-            name + layer_suffix(layer)
-            for _, name in self._request.sizes
-            for layer in self._net.layers
-        ]
-        clock, summary, self._load_s = Clock(), FeaturizeSummary(embeddings=names), 0.0
+        clock, summary, self._load_s = Clock(), FeaturizeSummary(embeddings=self._names), 0.0
         total = 0 if quiet else self.patches(queue)
         writing = WriterThread()
         sinks: list[Sink] = []
-        with ThreadPoolExecutor(1) as reader, progress("embedding", total, "patches") as advance:
+        stain, check = self._request.stain, self._request.check_sources
+        slides = in_order(
+            lambda queued: open_slide(queued, store, self._names, stain, check=check),
+            queue,
+            threads=1,
+            ahead=1,
+        )
+        with closing(slides), progress("embedding", total, "patches") as advance:
             try:
-                ahead = reader.submit(self._read, queue[0]) if queue else None
-                for number, queued in enumerate(queue):
-                    assert ahead is not None
+                for queued in queue:
                     with clock("read"):
-                        opened = ahead.result()
-                    if number + 1 < len(queue):
-                        ahead = reader.submit(self._read, queue[number + 1])
-                    with opened.pixels:
-                        store.write_spots(queued.slide.spot_table(opened.picture), queued.order)
-                        sinks += self._embed_slide(opened, store, writing, clock, advance, summary)
+                        opened = next(slides)
+                    sinks += self._embed_slide(
+                        queued, opened, store, writing, clock, advance, summary
+                    )
                 with clock("write"):
                     writing.finish()
             finally:
@@ -168,28 +124,15 @@ class Run:
             patches=request.patches,
         )
 
-    def _read(self, queued: QueuedSlide) -> OpenedSlide:
-        """All that needs the image, from one reading of it."""
-        slide = queued.slide
-        source = read_pixels(slide.image)
-        try:
-            image = Decoded(source)
-            picture = thumbnail(image)
-            slide.check_unchanged()
-            decoded = replace(slide, image=image)
-            alignment = alignment_of(decoded, queued.alignment)
-            check_slide(move_spots(decoded, alignment))
-            if self._request.stain == "none":
-                return OpenedSlide(slide, source, picture, alignment)
-            pixels = read_pixels(normalised(image, self._request.stain, slide.name))
-        except BaseException:
-            source.close()
-            raise
-        source.close()
-        return OpenedSlide(slide, pixels, picture, alignment)
+    @property
+    def _names(self) -> list[str]:
+        """Names of all embeddings."""
+        bases = [name for _, name in self._request.sizes]
+        return [name + layer_suffix(layer) for name in bases for layer in self._net.layers]
 
     def _embed_slide(
         self,
+        queued: QueuedSlide,
         opened: OpenedSlide,
         store: EmbeddingStore,
         writing: WriterThread,
@@ -198,11 +141,18 @@ class Run:
         summary: FeaturizeSummary,
     ) -> list[Sink]:
         slide = opened.slide
+        store.write_spots(slide.spot_table(opened.picture), queued.order)
+        found = self._all_sinks(opened, store)
+        if opened.image is None and any(sink.missing for sinks in found.values() for sink in sinks):
+            for sink in (sink for sinks in found.values() for sink in sinks):
+                sink.writer.close()
+            with clock("read"):
+                opened = read_slide(queued, opened.source, self._request.stain)
+            found = self._all_sinks(opened, store)
+        if opened.source["files"]:
+            store.note_source(slide.name, opened.source)
         by_px: dict[int, list[Sink]] = {}
-        for side, name in self._request.sizes:
-            px = side.pixels(slide)
-            warn_if_far(self._net.name, self._net.input_px, px, slide.um_per_px, slide.name)
-            sinks = self._sinks(opened, side, name, store)
+        for px, sinks in found.items():
             missing = {part.start: part.stop for sink in sinks for part in sink.missing}
             kept = len(slide.xy) - sum(stop - start for start, stop in missing.items())
             summary.kept += kept
@@ -214,13 +164,14 @@ class Run:
                 by_px[px] = sinks
         if not by_px:
             return []
+        assert opened.image is not None
         all_sinks = [sink for sinks in by_px.values() for sink in sinks]
         try:
             engine = self._running()
             advance(0, kept=True)  # the time that loading took says nothing of what is to come
             summary.computed += embed_patches(
                 slide.name,
-                opened.pixels,
+                opened.image,
                 move_spots(slide, opened.alignment).xy,
                 by_px,
                 engine,
@@ -239,27 +190,40 @@ class Run:
             raise
         return all_sinks
 
+    def _all_sinks(self, opened: OpenedSlide, store: EmbeddingStore) -> dict[int, list[Sink]]:
+        """Where the embeddings go, by the side of their patches in pixels."""
+        slide, found = opened.slide, {}
+        for side, name in self._request.sizes:
+            px = side.pixels(slide)
+            warn_if_far(self._net.name, self._net.input_px, px, slide.um_per_px, slide.name)
+            found[px] = self._sinks(opened, side, name, store)
+        return found
+
     def _sinks(
         self, opened: OpenedSlide, side: PatchSize, base: str, store: EmbeddingStore
     ) -> list[Sink]:
         """Where the embeddings of one patch size go, one for each layer."""
         slide, request = opened.slide, self._request
         names = [base + layer_suffix(layer) for layer in self._net.layers]
-        recipes = [
-            recipe(
+        window = patches.window(levels_cut(slide.image), side.pixels(slide), self._net.input_px)
+        found = store.embeddings(slide.name)
+        recipes = []
+        for layer, name in zip(self._net.layers, names, strict=True):
+            own = recipe(
                 self._net,
                 side,
                 slide,
-                opened.pixels.digest,
+                opened.digest,
                 opened.alignment,
+                window=window,
                 layer=layer,
                 stain=request.stain,
                 views=request.views,
                 precision=request.precision,
             )
-            for layer in self._net.layers
-        ]
-        found = store.embeddings(slide.name)
+            older = found.get(name)
+            same = opened.of_older_version(own, older, request.stain)
+            recipes.append(older if same and older is not None else own)
         stored = [found.get(name) == own for name, own in zip(names, recipes, strict=True)]
         # What is stored already needs no pass through the network.
         columns = (
@@ -272,6 +236,11 @@ class Run:
             names, recipes, np.cumsum([0, *columns[:-1]]).tolist(), columns, strict=True
         ):
             writer = store.writer(slide.name, name, own, len(slide.xy), width)
+            if writer.missing and window.level and "slide_level" not in own.fields:
+                raise BadInput(
+                    f"{store.location}: slide {slide.name}, embedding {name}: is damaged, and was "
+                    "cut at full resolution by an older version; remove it first"
+                )
             what = f"slide {slide.name}: embedding {name}"
             sinks.append(Sink(writer, writer.missing, slice(first, first + width), what))
         return sinks

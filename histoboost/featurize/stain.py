@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.errors import BadInput, require
-from histoboost.slides.images.base import Level, SlideImage
+from histoboost.slides.images.base import Level, SlideImage, bands, coarsest
 
 #: Method -> what a recipe says of it. What is estimated of a slide shows in its pixels' digest.
 RECIPES = {
@@ -150,9 +150,10 @@ def _tissue_sample(image: SlideImage) -> NDArray[np.uint8]:
     """Pixels of tissue on a regular grid over the slide, (n, 3)."""
     height, width = image.shape
     step = max(1, int(np.sqrt(height * width / SAMPLE)))
+    level, (_, _, factor) = coarsest(image.levels, lambda one: one.downsample <= step)
+    step = max(1, int(step / factor))
     found = []
-    for start in range(0, height, image.band_rows):
-        rows = image.read_rows(start, min(start + image.band_rows, height))
+    for start, rows in bands(image, level):
         # The grid is the slide's, not the band's: another band size gives the same sample.
         grid = rows[-start % step :: step, ::step].reshape(-1, 3)
         found.append(grid[is_tissue(grid)])

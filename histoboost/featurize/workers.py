@@ -20,7 +20,8 @@ from histoboost.cache.on_worker import shared_location, store_on_worker
 from histoboost.cache.store import EmbeddingStore
 from histoboost.cluster import run_units, worker_threads
 from histoboost.errors import BadInput, warnings_kept
-from histoboost.featurize.run import QueuedSlide, Request, Run
+from histoboost.featurize.opened import QueuedSlide
+from histoboost.featurize.run import Request, Run
 from histoboost.featurize.summary import FeaturizeSummary
 from histoboost.progress import progress
 

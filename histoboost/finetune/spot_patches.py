@@ -1,4 +1,4 @@
-"""Patches of spots: cut from slides that stay in memory as uint8, when a batch needs them.
+"""Patches of spots, cut when a batch needs them.
 
 Cropping, resizing and normalising are those of `histoboost.featurize.patches`, so that a
 fine-tuned network sees in `featurize` what it saw in training.
@@ -17,24 +17,26 @@ from torch import Tensor
 from histoboost.errors import warn
 from histoboost.featurize import patches
 from histoboost.featurize.backbones.base import Backbone
-from histoboost.featurize.embed import read_slide
 from histoboost.finetune.network import input_px
 from histoboost.finetune.presets import Settings
+from histoboost.slides.images.base import SlideImage
+from histoboost.slides.pixels import read_pixels
 from histoboost.slides.slide import Slide
 
 
 class Resident(NamedTuple):
-    """The image of a slide in memory: (H, W, 3) uint8, and the SHA-256 that recipes name."""
+    """The image of a slide, the digest that recipes name, and where its patches are wanted."""
 
-    image: Tensor
+    image: SlideImage
     digest: str
+    device: torch.device
 
 
 Pixels = Mapping[str, Resident]
 
 
 def load_pixels(slides: Sequence[Slide], device: torch.device, px: int) -> dict[str, Resident]:
-    """Read the whole image of every slide onto `device`; by the slide's name.
+    """Make every slide ready to be cut for `device`, small ones in memory; by the slide's name.
 
     Warns
     -----
@@ -43,13 +45,12 @@ def load_pixels(slides: Sequence[Slide], device: torch.device, px: int) -> dict[
     """
     found = {}
     for slide in slides:
-        pixels, digest = read_slide(slide)
-        image, starts = torch.from_numpy(pixels).to(device), patches.window_starts(slide.xy, px)
-        found[slide.name] = Resident(image, digest)
+        found[slide.name] = Resident(*read_pixels(slide.image), device)
+        image, starts = found[slide.name].image, patches.window_starts(slide.xy, px)
         flat = 0
         for first in range(0, len(starts), 256):
-            cut = patches.crop(image, starts[first : first + 256], px, height=image.shape[0])
-            flat += int(patches.flat(cut).sum())
+            cut = torch.from_numpy(patches.crop(image, starts[first : first + 256], px))
+            flat += int(patches.flat(cut.permute(0, 3, 1, 2)).sum())
         if flat:
             warn(
                 f"slide {slide.name}: {flat} of {len(starts)} patches of {px} px are one flat "
@@ -76,15 +77,14 @@ class SpotPatches:
         self, slides: Sequence[Slide], pixels: Pixels, settings: Settings, backbone: Backbone
     ) -> None:
         self._pixels = [pixels[slide.name].image for slide in slides]
-        self.device = self._pixels[0].device
+        self.device = pixels[slides[0].name].device
         self._patch = settings.patch
         self.input_px = input_px(settings, backbone)
         self._interpolation = backbone.interpolation
         self._mean, self._std = backbone.mean, backbone.std
         counts = [len(slide.xy) for slide in slides]
         self._slide = np.repeat(np.arange(len(slides)), counts)
-        xy = np.concatenate([slide.xy for slide in slides])
-        self._starts = {px: patches.window_starts(xy, px) for px in settings.patch}
+        self._xy = np.concatenate([slide.xy for slide in slides])
         coords = np.concatenate([scaled_coords(slide.xy) for slide in slides])
         self._coords = torch.from_numpy(coords)
 
@@ -102,10 +102,13 @@ class SpotPatches:
             rows = np.flatnonzero(self._slide[spots] == slide)
             image = self._pixels[slide]
             for index, px in enumerate(self._patch):
-                starts = self._starts[px][spots[rows]]
-                cut = patches.crop(image, starts, px, height=image.shape[0])
-                where = torch.from_numpy(rows).to(self.device)
-                out[where, index] = patches.resize(cut, self.input_px, self._interpolation)
+                window = patches.window(image.levels, px, self.input_px)
+                starts = window.starts(self._xy[spots[rows]])
+                cut = patches.crop(image, starts, window.side, window.level)
+                resized = patches.resize(
+                    patches.on_device(cut, self.device), self.input_px, self._interpolation
+                )
+                out[torch.from_numpy(rows).to(self.device), index] = resized
         return out
 
     def normalise(self, cropped: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from histoboost.errors import HistoboostError
 from histoboost.slides.align.estimate import align, misalignment
 from histoboost.slides.checks import MIN_PITCH, Problem, implausible_spots, spot_problems
 from histoboost.slides.fit_tissue import find_tissue
+from histoboost.slides.images.base import bands
 from histoboost.slides.readers import open_dataset
 from histoboost.slides.scale import PITCH_UM
 from histoboost.slides.slide import Dataset, Slide
@@ -127,11 +128,9 @@ def _alignment_problems(slide: Slide) -> list[Problem]:
 
 
 def _image_problems(slide: Slide) -> list[Problem]:
-    height = slide.image.shape[0]
     low, high = 255, 0
     try:
-        for start in range(0, height, slide.image.band_rows):
-            rows = slide.image.read_rows(start, min(start + slide.image.band_rows, height))
+        for _, rows in bands(slide.image):
             low, high = min(low, int(rows.min())), max(high, int(rows.max()))
     except HistoboostError as error:
         return [Problem(slide.name, "pixels", str(error))]

@@ -1,162 +1,164 @@
-"""The pixels of a slide: read once, in order, then at hand in bands of rows.
+"""What identifies the pixels of a slide, and where they are read from: memory, or tiles of a file.
 
-A slide that fits a byte budget stays in memory as uint8. A larger one is spooled, decoded, to an
-unnamed temporary file while its digest is taken, and bands are read back from there: sources are
-often compressed in chunks, and decoding them again for every batch would cost more than the
-network. Temporary files go where ``TMPDIR`` says.
+A small slide is decoded once, whole: its pixels identify it, whatever the file. Of a large one only
+the regions that are asked for are decoded, and the bytes of its files identify it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import shutil
-import tempfile
-from types import TracebackType
-from typing import IO
+import itertools
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.errors import BadInput
-from histoboost.slides.images.base import SlideImage
+from histoboost.slides.images.array import ArrayImage
+from histoboost.slides.images.base import Level, SlideImage, bands
 
-#: Decoded bytes of a slide that are kept in memory.
-MEMORY_BUDGET = 512 * 2**20
+#: Decoded bytes up to which a slide is small.
+SMALL = 512 * 2**20
 
-#: Bytes read from the source at a time, or one of its bands where that is more.
-READ_BYTES = 16 * 2**20
+#: Decoded bytes of a large slide that are kept.
+CACHE_BYTES = 192 * 2**20
 
+#: Least side of what is decoded together, in pixels.
+BLOCK = 256
 
-class SlidePixels:
-    """All rows of one slide, in memory or in a temporary file.
-
-    Use as a context manager: leaving it gives memory and file back.
-
-    Attributes
-    ----------
-    height, width : int
-        Of the slide, in pixels.
-    digest : str
-        SHA-256 of height, width and the uint8 pixels in row order.
-    resident : bool
-        Whether all rows are in memory.
-    band_rows : int
-        Rows that the budget allows to hold at a time.
-    """
-
-    def __init__(
-        self,
-        shape: tuple[int, int],
-        digest: str,
-        band_rows: int,
-        source: NDArray[np.uint8] | IO[bytes],
-    ) -> None:
-        self.height, self.width = shape
-        self.digest = digest
-        self.band_rows = band_rows
-        self._array = source if isinstance(source, np.ndarray) else None
-        self._file = None if isinstance(source, np.ndarray) else source
-
-    @property
-    def resident(self) -> bool:
-        """Whether all rows are in memory."""
-        return self._array is not None
-
-    def rows(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Rows `start` to `stop` (exclusive), (stop - start, W, 3); a view where resident."""
-        if self._array is not None:
-            return self._array[start:stop]
-        assert self._file is not None, "closed"
-        out = np.empty((stop - start, self.width, 3), np.uint8)
-        self._file.seek(start * self.width * 3)
-        view = out.data.cast("B")
-        filled = 0
-        while filled < len(view):
-            count = self._file.readinto(view[filled:])  # type: ignore[attr-defined]
-            if not count:
-                raise BadInput(
-                    f"temporary file in {tempfile.gettempdir()}: shorter than written; "
-                    "set TMPDIR to a sound disk"
-                )
-            filled += count
-        return out
-
-    def close(self) -> None:
-        """Give memory and file back."""
-        self._array = None
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def __enter__(self) -> SlidePixels:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+#: With this begins the digest of a large slide.
+OF_FILES = "file:"
 
 
-def read_pixels(image: SlideImage, budget: int = MEMORY_BUDGET) -> SlidePixels:
-    """Read a slide once, in order.
+def read_pixels(image: SlideImage, digest: str | None = None) -> tuple[SlideImage, str]:
+    """Make the pixels of a slide ready to be cut, and tell what identifies them.
 
     Parameters
     ----------
     image : SlideImage
         The slide.
-    budget : int
-        Decoded bytes that may be held; a larger slide is spooled to a temporary file.
+    digest : str, optional
+        That of a large slide where it is known already.
 
     Returns
     -------
-    SlidePixels
+    SlideImage
+        In memory, at full resolution, where it is small; else its tiles as they are asked for.
+    str
+        Of a small slide, or one that is not stored in tiles, the SHA-256 of height, width and the
+        uint8 pixels in row order; else that of its files, after `OF_FILES`.
 
     Raises
     ------
     HistoboostError
-        If pixels are not what the format promises, or the temporary file cannot be written.
+        If a file cannot be read, or pixels are not what the format promises.
     """
+    if is_small(image):
+        return _whole(image)
+    if digest is None:
+        digest = digest_files(image.files) if image.files else decoded_digest(image)
+    return TileCache(image), digest
+
+
+def is_small(image: SlideImage) -> bool:
+    """Whether a slide is to be held in memory; one that is a single tile cannot be otherwise."""
     height, width = image.shape
-    row_bytes = width * 3
+    return 3 * height * width <= SMALL or image.tiles[0] == image.shape
+
+
+def levels_cut(image: SlideImage) -> tuple[Level, ...]:
+    """The levels from which patches may be cut: all of a large slide, the finest of a small one."""
+    return image.levels[:1] if is_small(image) else image.levels
+
+
+def decoded_digest(image: SlideImage) -> str:
+    """SHA-256 of height, width and all uint8 pixels in row order."""
+    digest = hashlib.sha256("{} {}\n".format(*image.shape).encode())
+    for _, rows in bands(image):
+        digest.update(np.ascontiguousarray(rows).data)
+    return digest.hexdigest()
+
+
+def digest_files(files: tuple[Path, ...]) -> str:
+    """SHA-256 of the bytes of files, and of all files in folders with their names."""
+    digest = hashlib.sha256()
+    for top in files:
+        for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
+            if path.is_file():
+                if path != top:
+                    digest.update(f"{path.relative_to(top).as_posix()}\n".encode())
+                with path.open("rb") as file:
+                    hashlib.file_digest(file, lambda: digest)
+    return OF_FILES + digest.hexdigest()
+
+
+def _whole(image: SlideImage) -> tuple[ArrayImage, str]:
+    if isinstance(image, ArrayImage):
+        return image, decoded_digest(image)
+    height, width = image.shape
     digest = hashlib.sha256(f"{height} {width}\n".encode())
-    if image.band_rows >= height:  # the source gives all rows or none
-        whole = np.require(image.read_rows(0, height), requirements=["C", "W"])
-        digest.update(whole.data)
-        return SlidePixels((height, width), digest.hexdigest(), height, whole)
-    step = image.band_rows * max(1, READ_BYTES // (image.band_rows * row_bytes))
-    bands = ((first, min(first + step, height)) for first in range(0, height, step))
-    if height * row_bytes <= budget:
-        array = np.empty((height, width, 3), np.uint8)
-        for first, last in bands:
-            array[first:last] = image.read_rows(first, last)
-            digest.update(array[first:last].data)
-        return SlidePixels((height, width), digest.hexdigest(), height, array)
-    size = height * row_bytes
-    free = shutil.disk_usage(tempfile.gettempdir()).free
-    if size > free:
-        raise _no_room(image, f"{free / 1e9:.1f} GB are free")
-    file = tempfile.TemporaryFile()  # noqa: SIM115  (closed by SlidePixels)
-    try:
-        for first, last in bands:
-            rows = np.ascontiguousarray(image.read_rows(first, last))
-            digest.update(rows.data)
-            file.write(rows.data)
-        file.flush()
-    except OSError as error:
-        file.close()
-        raise _no_room(image, error.strerror or str(error)) from error
-    except BaseException:
-        file.close()
-        raise
-    return SlidePixels((height, width), digest.hexdigest(), max(1, budget // row_bytes), file)
+    whole = np.empty((height, width, 3), np.uint8)
+    for top, rows in bands(image):
+        if len(rows) == height:
+            whole = np.ascontiguousarray(rows)  # a single tile, which may be most of the memory
+        else:
+            whole[top : top + len(rows)] = rows
+        digest.update(whole[top : top + len(rows)].data)
+    return ArrayImage(whole, image.source_dtype), digest.hexdigest()
 
 
-def _no_room(image: SlideImage, reason: str) -> BadInput:
-    height, width = image.shape
-    return BadInput(
-        f"temporary file in {tempfile.gettempdir()}: {reason}; a slide of {width} x {height} px "
-        f"needs {height * width * 3 / 1e9:.1f} GB there, set TMPDIR to a larger disk"
-    )
+class TileCache(SlideImage):
+    """An image whose tiles are decoded once while they are needed, by any number of threads.
+
+    At most `budget` bytes of them are kept: those that were asked for last.
+    """
+
+    def __init__(self, image: SlideImage, budget: int = CACHE_BYTES) -> None:
+        self._image, self._left = image, budget
+        self.levels, self.source_dtype = image.levels, image.source_dtype
+        self.tiles = tuple(
+            (min(level.height, rows * -(-BLOCK // rows)), min(level.width, w * -(-BLOCK // w)))
+            for level, (rows, w) in zip(image.levels, image.tiles, strict=True)
+        )
+        self._kept: OrderedDict[tuple[int, int, int], Future[NDArray[np.uint8]]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+        """A rectangle of one level, see `SlideImage`."""
+        out = np.empty((height, width, 3), np.uint8)
+        rows, columns = self.tiles[level]
+        for top, left in itertools.product(
+            range(y - y % rows, y + height, rows), range(x - x % columns, x + width, columns)
+        ):
+            tile = self._tile(level, top, left)
+            into = out[max(top - y, 0) : top - y + rows, max(left - x, 0) : left - x + columns]
+            part = tile[max(y - top, 0) :, max(x - left, 0) :]
+            into[:] = part[: into.shape[0], : into.shape[1]]
+        return out
+
+    def _tile(self, level: int, top: int, left: int) -> NDArray[np.uint8]:
+        key = level, top, left
+        with self._lock:
+            mine = key not in self._kept
+            found = self._kept.setdefault(key, Future())
+            self._kept.move_to_end(key)
+        if mine:
+            (rows, columns), size = self.tiles[level], self.levels[level]
+            width, height = min(columns, size.width - left), min(rows, size.height - top)
+            try:
+                tile = self._image.read_region(level, left, top, width, height)
+            except BaseException as error:
+                with self._lock:
+                    del self._kept[key]
+                found.set_exception(error)
+                raise
+            with self._lock:
+                self._left -= tile.nbytes
+                found.set_result(tile)
+                while self._left < 0 and (old := next(iter(self._kept))) != key:
+                    if not self._kept[old].done():
+                        break
+                    self._left += self._kept.pop(old).result().nbytes
+        return found.result()

@@ -7,7 +7,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.slides.images.base import SlideImage
+from histoboost.slides.images.base import SlideImage, bands, coarsest
 
 #: Optical density of every pixel value (decadic, one level added so that black is finite).
 DENSITY_OF = -np.log10((np.arange(256, dtype=np.float32) + 1) / 256)
@@ -15,16 +15,14 @@ DENSITY_OF = -np.log10((np.arange(256, dtype=np.float32) + 1) / 256)
 #: Pixels darker than this in all channels are padding or the slide's rim, not stain.
 BLACK = 8
 
-#: Pixels that are looked at together, at most.
-BAND_PIXELS = 2**24
-
 
 def stain_density(image: SlideImage, block: int) -> NDArray[np.float32]:
     """How much stain lies in every block of an image, read in bands.
 
     The density of a block is the mean optical density of its pixels in green, which both
     haematoxylin and eosin absorb, plus the standard deviation between them: tissue is uneven,
-    tinted or shaded glass is not.
+    tinted or shaded glass is not. Pixels are those of the coarsest level of which a block holds a
+    whole number, four or more along its side.
 
     Parameters
     ----------
@@ -38,16 +36,13 @@ def stain_density(image: SlideImage, block: int) -> NDArray[np.float32]:
     ndarray of shape (ceil(H / block), ceil(W / block)), float32
         Blocks at the right and lower edge may hold fewer pixels.
     """
-    height, width = image.shape
-    rows_at_once = min(image.band_rows, BAND_PIXELS // max(width, 1))
-    band = max(1, rows_at_once // block) * block
-    out = []
-    for top in range(0, height, band):
-        rows = image.read_rows(top, min(top + band, height))
+    level, found = coarsest(image.levels, lambda one: block % (4 * one.downsample) == 0)
+    side, out = block // int(found.downsample), []
+    for _, rows in bands(image, level, multiple=side):
         density = DENSITY_OF[rows[..., 1]]
         density[rows.max(axis=2) < BLACK] = 0
-        mean = block_mean(density, block)
-        out.append(mean + np.sqrt(np.maximum(block_mean(density**2, block) - mean**2, 0)))
+        mean = block_mean(density, side)
+        out.append(mean + np.sqrt(np.maximum(block_mean(density**2, side) - mean**2, 0)))
     return cast(NDArray[np.float32], np.concatenate(out))
 
 

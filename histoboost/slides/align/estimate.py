@@ -108,6 +108,9 @@ def align(slide: Slide, *, unless_on_tissue: float = 1.0) -> Alignment:
     if len(xy) < MIN_SPOTS or not pitch:
         return Alignment(slide.name, reason=f"fewer than {MIN_SPOTS} spots with distinct places")
     block = max(1, int(pitch / 12))
+    # Of a pyramid, one that the coarsest level which is fine enough divides.
+    coarse = max(step for _, _, step in slide.image.levels if step == 1 or 4 * step <= block)
+    block -= block % int(4 * coarse) if coarse > 1 else 0
     density = stain_density(slide.image, block)
     before = float(on_tissue(xy, density, block, pitch).mean())
     unchanged = Alignment(slide.name, tissue_before=before, tissue_after=before)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+import joblib
 import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.errors import BadInput, HistoboostError, warn
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 #: Bytes of a band, or one row of tiles where that is more.
 BAND_BYTES = 16 * 2**20
@@ -86,16 +92,54 @@ class SlideImage:
         """Height and width in pixels, at level 0."""
         return self.levels[0][:2]
 
-    @property
-    def band_rows(self) -> int:
-        """Rows of level 0 to read at a time: `BAND_BYTES` or so, in multiples of its tiles."""
-        height, width = self.shape
-        rows = max(1, min(self.tiles[0][0], height))
-        return min(height, rows * max(1, BAND_BYTES // (3 * width * rows)))
-
     def read_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Rows `start` to `stop` (exclusive) of level 0, (stop - start, W, 3) uint8."""
         return self.read_region(0, 0, start, self.shape[1], stop - start)
+
+
+def coarsest(levels: Sequence[Level], fit: Callable[[Level], bool]) -> tuple[int, Level]:
+    """The coarsest level that fits, else the finest: its number and what it is."""
+    return [(at, level) for at, level in enumerate(levels) if not at or fit(level)][-1]
+
+
+def bands(
+    image: SlideImage, level: int = 0, multiple: int = 1
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """All pixels of a level from top to bottom: first row and (h, W, 3) uint8 of every band.
+
+    A band takes `BAND_BYTES` or so, and has a `multiple` of rows; several are decoded at once.
+    """
+    height, width, _ = image.levels[level]
+    rows = max(1, min(image.tiles[level][0], height))
+    step = rows * max(1, BAND_BYTES // (3 * width * rows))
+    step = max(multiple, step - step % multiple)
+
+    def read(top: int) -> tuple[int, NDArray[np.uint8]]:
+        return top, image.read_region(level, 0, top, width, min(step, height - top))
+
+    tops = range(0, height, step)
+    return in_order(read, tops) if len(tops) > 1 else map(read, tops)
+
+
+def in_order(
+    work: Callable[[T], R], items: Iterable[T], *, threads: int | None = None, ahead: int = 2
+) -> Generator[R, None, None]:
+    """What `work` makes of every item, in their order, by threads that run up to `ahead` ahead.
+
+    By default there are as many threads as cores that the process may use.
+    """
+    with ThreadPoolExecutor(threads or joblib.cpu_count()) as pool:
+        waiting: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for one in waiting:
+                one.cancel()
 
 
 def pyramid(shapes: Sequence[tuple[int, int]]) -> tuple[Level, ...]:

@@ -1,0 +1,40 @@
+"""What a store remembers of the image of a slide, so that an unchanged one is not read again.
+
+It lies beside the spot table and is no part of it: where it is missing or damaged, the image is
+read once more.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from histoboost.cache.backend import Backend
+from histoboost.cache.layout import (
+    FORMAT_VERSION,
+    SOURCE_DOCUMENT,
+    Damaged,
+    group_document,
+    seal,
+    slide_key,
+    unseal,
+)
+
+
+def read_source(backend: Backend, slide: str) -> dict[str, Any]:
+    """What was noted last, as JSON gives it back; empty where nothing is."""
+    try:
+        document = unseal(backend.read(f"{slide_key(slide)}/{SOURCE_DOCUMENT}") or b"")
+    except Damaged:
+        return {}
+    return dict(document["attributes"]["histoboost"].get("source", {}))
+
+
+def write_source(backend: Backend, slide: str, source: Mapping[str, Any]) -> None:
+    """Note `source`, values of JSON, unless it is what was noted last."""
+    if json.loads(json.dumps(source)) != read_source(backend, slide):
+        own = {"format_version": FORMAT_VERSION, "source": dict(source)}
+        document = {"encoding-type": "dict", "encoding-version": "0.1.0", "histoboost": own}
+        key = f"{slide_key(slide)}/{SOURCE_DOCUMENT}"
+        backend.put(key, seal(group_document(document)))

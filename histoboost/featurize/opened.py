@@ -1,0 +1,147 @@
+"""A slide made ready to be embedded: read, or as the store remembers it where nothing has changed.
+
+What a store remembers of an image is ``{"files": [[path, time of the last change in ns, bytes],
+...], "pixels": {stain: digest}, "decoded": {stain: digest}, "auto": {"dx", "dy", "scale"}}``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histoboost.cache.recipe import Recipe
+from histoboost.cache.store import EmbeddingStore
+from histoboost.digests import digest_bytes
+from histoboost.errors import DamagedStore
+from histoboost.featurize.stain import NormalisedImage, normalised
+from histoboost.slides.align.apply import AlignmentChoice, alignment_of, move_spots
+from histoboost.slides.align.estimate import Alignment
+from histoboost.slides.checks import check_slide
+from histoboost.slides.images.base import SlideImage, version
+from histoboost.slides.pixels import OF_FILES, TileCache, decoded_digest, read_pixels
+from histoboost.slides.slide import Slide
+from histoboost.slides.thumbnail import thumbnail
+
+
+@dataclass(frozen=True)
+class QueuedSlide:
+    """A slide to embed, on whichever device or machine, and its place in the store."""
+
+    slide: Slide
+    alignment: AlignmentChoice
+    order: int
+
+
+@dataclass(frozen=True)
+class OpenedSlide:
+    """A slide, what identifies its pixels, and what the store is to remember of its image.
+
+    `image` are the pixels as they are cut, None where they were not read, and `picture` is the
+    slide as it came, in small.
+    """
+
+    slide: Slide
+    digest: str
+    alignment: Alignment
+    source: dict[str, Any]
+    image: SlideImage | None = None
+    picture: NDArray[np.uint8] | None = None
+
+    def of_older_version(self, own: Recipe, stored: Recipe | None, stain: str) -> bool:
+        """Whether `stored` says of this slide what `own` does, in the words of version 0.1.0.
+
+        There the decoded pixels identified large slides, too, all cut at full resolution.
+        """
+        if stored is None or stored == own or not self.digest.startswith(OF_FILES):
+            return False
+        fields = {**own.fields, "slide_pixels": stored.fields.get("slide_pixels")}
+        fields.pop("slide_level", None)
+        if Recipe(fields) != stored:
+            return False
+        decoded = self.source.setdefault("decoded", {})
+        if stain not in decoded:
+            image = self.slide.image
+            if stain != "none":
+                image = normalised(image, stain, self.slide.name)
+            decoded[stain] = decoded_digest(image)
+        return bool(decoded[stain] == fields["slide_pixels"])
+
+
+def open_slide(
+    queued: QueuedSlide, store: EmbeddingStore, names: Collection[str], stain: str, *, check: bool
+) -> OpenedSlide:
+    """A slide without its pixels where the embeddings `names` are stored of an unchanged image.
+
+    With `check` it is read in any case.
+    """
+    slide = queued.slide
+    known = remembered(store, slide)
+    if check:
+        known = {"files": known["files"]}
+    if stain in known.get("pixels", {}):
+        alignment = _alignment_known(queued, known)
+        with contextlib.suppress(DamagedStore):
+            if alignment is not None and store.embeddings(slide.name).keys() >= set(names):
+                return OpenedSlide(slide, known["pixels"][stain], alignment, known)
+    return read_slide(queued, known, stain)
+
+
+def read_slide(queued: QueuedSlide, known: dict[str, Any], stain: str) -> OpenedSlide:
+    """All that needs the image, from one reading of it; `known` is what the store remembers."""
+    slide = queued.slide
+    digests: dict[str, str] = dict(known.get("pixels", {}))
+    image, digests["none"] = read_pixels(slide.image, digests.get("none"))
+    picture = thumbnail(image)
+    slide.check_unchanged()
+    decoded = replace(slide, image=image)
+    alignment = alignment_of(decoded, queued.alignment)
+    check_slide(move_spots(decoded, alignment))
+    if stain != "none":
+        image, digests[stain] = _stained(decoded, digests["none"], stain, slide.image)
+    source = {**known, "pixels": digests}
+    if queued.alignment == "auto":
+        source["auto"] = asdict(alignment.transform)
+    return OpenedSlide(slide, digests[stain], alignment, source, image, picture)
+
+
+def _stained(slide: Slide, digest: str, stain: str, raw: SlideImage) -> tuple[SlideImage, str]:
+    found = normalised(slide.image, stain, slide.name)
+    if not digest.startswith(OF_FILES):
+        return read_pixels(found)
+    assert isinstance(found, NormalisedImage)
+    how = f"{digest} {found.method} {found.matrix} {found.offset}"
+    return TileCache(replace(found, image=raw)), OF_FILES + digest_bytes(how.encode())
+
+
+def stamp(image: SlideImage) -> list[list[Any]]:
+    """Path, time of the last change in ns and bytes of every file; nothing of pixels in memory."""
+    files = image.files or tuple(filter(None, [getattr(image, "path", None)]))
+    return [[str(path), *version(path)] for path in files]
+
+
+def remembered(store: EmbeddingStore, slide: Slide) -> dict[str, Any]:
+    """What the store remembers of the image, if that is as it was and the spots are intact.
+
+    Of an image that it does not know only its stamp.
+    """
+    files = stamp(slide.image)
+    if files and slide.name in store.slides():
+        with contextlib.suppress(DamagedStore):
+            known, _ = store.source(slide.name), store.spots(slide.name)
+            if known.get("files") == files:
+                return known
+    return {"files": files}
+
+
+def _alignment_known(queued: QueuedSlide, known: dict[str, Any]) -> Alignment | None:
+    """How the spots are moved, where no image need be looked at; None where one must."""
+    if isinstance(queued.alignment, Alignment):
+        return queued.alignment
+    if queued.alignment == "none":
+        return Alignment(queued.slide.name)
+    return Alignment(queued.slide.name, **known["auto"]) if "auto" in known else None
