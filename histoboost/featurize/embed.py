@@ -181,7 +181,7 @@ def featurize(
     ]
     summary = FeaturizeSummary(slides)
     with target.expecting(slides):
-        for part in _parts(queue, request, run, target, client):
+        for part in _parts(queue, request, run, target, client, check_sources):
             summary.add(part)
     summary.load_seconds += load_seconds
     summary.wall_seconds = time.perf_counter() - start
@@ -194,14 +194,16 @@ def _parts(
     run: Run | None,
     store: EmbeddingStore,
     client: Client | None,
+    check_sources: bool,
 ) -> Iterable[FeaturizeSummary]:
     """Do the work where it is to be done, and tell what was done part by part."""
     if request is None:
         for queued in queue:
-            known = remembered(store, queued.slide)
-            read = "pixels" not in known
-            picture = thumbnail(queued.slide.image) if read else None
-            store.write_spots(queued.slide.spot_table(picture), queued.order)
+            slide, known = queued.slide, remembered(store, queued.slide)
+            read = check_sources or "pixels" not in known
+            picture = thumbnail(slide.image) if read else None
+            store.write_spots(slide.spot_table(picture), queued.order)
+            store.note_source(slide.name, {"pixels": {}, **known})
         return []
     if run is None:
         assert client is not None

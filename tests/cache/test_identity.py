@@ -67,7 +67,8 @@ def test_what_changes_the_numbers_is_refused_under_the_same_name(stored, slide, 
 
 @pytest.mark.parametrize("name", ["RESIZE", "BORDER"])
 def test_another_way_to_crop_is_another_recipe(stored, slide, name, monkeypatch):
-    monkeypatch.setattr(patches, name, "another")
+    another = {"bilinear": "another"} if name == "RESIZE" else "another"
+    monkeypatch.setattr(patches, name, another)
     with pytest.raises(HistoboostError, match=f"{name.lower()}: .*not .another"):
         featurize(Dataset(Path("x"), (slide,)), stored, **ARGUMENTS)
 

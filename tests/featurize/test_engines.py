@@ -12,7 +12,7 @@ import torch
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError
-from histoboost.featurize import featurize
+from histoboost.featurize import featurize, patches
 from histoboost.featurize.backbones.base import Backbone
 from histoboost.featurize.backbones.factory import load_backbone
 from histoboost.featurize.backbones.torchvision import NETWORKS
@@ -70,13 +70,13 @@ def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def ours(net: Backbone, engine: engines.Engine, px: int) -> np.ndarray:
-    from histoboost.featurize.stream import Bands, PatchStream, Work
-    from histoboost.slides.pixels import read_pixels
+    return engine.submit(cut(slide(), px, net.input_px))()
 
-    with read_pixels(slide().image) as pixels:
-        bands = Bands(pixels, CPU)
-        stream = PatchStream(bands, pixels.height, slide().xy, [px], net.input_px)
-        return engine.submit(stream.batch(Work(np.full(4, px), np.arange(4))))()
+
+def cut(slide: Slide, px: int, input_px: int | None) -> torch.Tensor:
+    """Patches of the first four spots."""
+    found = torch.from_numpy(patches.crop(slide.image, patches.window_starts(slide.xy[:4], px), px))
+    return patches.resize(found.permute(0, 3, 1, 2), input_px)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -219,15 +219,12 @@ def test_threads_stay_within_what_the_process_may_use(monkeypatch):
 
 @pytest.mark.real
 def test_the_real_network_equals_the_plain_way_on_real_tissue(shared: Path):
-    from histoboost.featurize.stream import Bands, PatchStream, Work
     from histoboost.slides.pixels import read_pixels
     from histoboost.slides.readers import open_dataset
 
     net = load_backbone("mobilenet_v2", str(shared / "weights" / "mobilenet_v2.pth"))
     section = open_dataset(shared / "data" / "mob.h5")["MOB1"]
-    with read_pixels(section.image) as pixels:
-        stream = PatchStream(Bands(pixels, CPU), pixels.height, section.xy, [64], 224)
-        batch = stream.batch(Work(np.full(4, 64), np.arange(4)))
+    batch = cut(replace(section, image=read_pixels(section.image)[0]), 64, 224)
     normal = (batch / 255 - torch.tensor(net.mean).view(3, 1, 1)) / torch.tensor(net.std).view(
         3, 1, 1
     )

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from histoboost.featurize import patches
+from histoboost.slides.images.array import ArrayImage
+from histoboost.slides.images.base import Level
 
 SLIDE = np.random.default_rng(3).integers(0, 256, (37, 29, 3), np.uint8)
 
@@ -22,33 +24,45 @@ def padded_patch(slide: np.ndarray, x: float, y: float, px: int) -> np.ndarray:
     return padded[row : row + px, column : column + px]
 
 
-@pytest.mark.parametrize("cut", [patches._crop_by_slices, patches._crop_by_gather])
 @given(
     xy=st.lists(st.tuples(st.floats(0, 29), st.floats(0, 37)), min_size=1, max_size=4),
     px=st.integers(1, 90),
 )
 @settings(max_examples=60, deadline=None)
-def test_a_patch_is_a_slice_of_the_symmetrically_padded_slide(cut, xy, px):
+def test_a_patch_is_a_slice_of_the_symmetrically_padded_slide(xy, px):
     spots = np.array(xy, np.float64)
-    out = cut(torch.from_numpy(SLIDE), patches.window_starts(spots, px), px, 37, 0)
+    out = patches.crop(ArrayImage(SLIDE), patches.window_starts(spots, px), px)
     for patch, (x, y) in zip(out, xy, strict=True):
-        np.testing.assert_array_equal(patch.permute(1, 2, 0), padded_patch(SLIDE, x, y, px))
+        np.testing.assert_array_equal(patch, padded_patch(SLIDE, x, y, px))
 
 
-@given(
-    xy=st.lists(st.tuples(st.floats(0, 29), st.floats(0, 37)), min_size=1, max_size=4),
-    px=st.integers(1, 90),
+@pytest.mark.parametrize(
+    ("px", "input_px", "expected"),
+    [
+        (64, 224, (0, 1.0, 64)),
+        (447, 224, (0, 1.0, 447)),
+        (448, 224, (1, 2.0, 224)),
+        (1000, 224, (2, 4.0, 250)),
+        (1001, 224, (2, 4.0, 250)),
+        (9000, None, (0, 1.0, 9000)),
+    ],
 )
-@settings(max_examples=60, deadline=None)
-def test_a_band_of_the_rows_needed_gives_the_same_patches(xy, px):
-    starts = patches.window_starts(np.array(xy, np.float64), px)
-    first, last = patches.rows_needed(starts, px, 37)
-    low, high = int(first.min()), int(last.max())
-    whole = patches.crop(torch.from_numpy(SLIDE), starts, px, height=37)
-    band = torch.from_numpy(SLIDE[low:high])
-    assert torch.equal(patches.crop(band, starts, px, height=37, first_row=low), whole)
-    gathered = patches._crop_by_gather(band, starts, px, 37, low)
-    assert torch.equal(gathered, whole)
+def test_patches_are_cut_from_the_coarsest_level_that_has_the_pixels(px, input_px, expected):
+    levels = (Level(10_000, 10_000), Level(5_000, 5_000, 2.0), Level(2_500, 2_500, 4.0))
+    assert patches.window(levels, px, input_px) == expected
+
+
+def test_a_window_of_a_coarser_level_lies_around_the_same_place():
+    window = patches.Window(1, 4.0, 10)
+    column, row = window.starts(np.array([[402.0, 81.0]]))[0]
+    assert abs(4 * (column + 5) - 402) <= 2
+    assert abs(4 * (row + 5) - 81) <= 2
+
+
+def test_a_recipe_tells_of_a_level_only_where_it_is_not_the_finest():
+    assert patches.Window(0, 1.0, 64).recipe() == {}
+    told = patches.Window(1, 4.0, 10).recipe()
+    assert told == {"slide_level": {"downsample": 4.0, "patch_px": 10}}
 
 
 @pytest.mark.parametrize(("px", "first", "last"), [(5, 8, 12), (4, 8, 11), (1, 10, 10)])
@@ -64,8 +78,8 @@ def test_a_mark_at_the_spot_stays_in_the_middle_at_every_border():
         slide[:] = 0
         slide[y, x] = 255
         starts = patches.window_starts(np.array([[x, y]], float), 9)
-        out = patches.crop(torch.from_numpy(slide), starts, 9, height=40)
-        assert out[0, 0, 4, 4] == 255
+        out = patches.crop(ArrayImage(slide), starts, 9)
+        assert out[0, 4, 4, 0] == 255
 
 
 def test_resize_rounds_as_torchvision_does():

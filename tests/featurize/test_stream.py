@@ -1,4 +1,4 @@
-"""Batches of patches: every patch once, in an order that completes chunks, from bands or whole."""
+"""Batches of patches: every patch once, in an order that completes chunks and follows the file."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from histoboost.featurize import patches
-from histoboost.featurize.stream import Bands, PatchStream, Work, plan
-from histoboost.slides.pixels import SlidePixels
+from histoboost.featurize.stream import PatchStream
+from histoboost.slides.images.array import ArrayImage
+from histoboost.slides.pixels import TileCache
 
 HEIGHT, WIDTH = 300, 50
 PIXELS = np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
@@ -16,102 +17,86 @@ XY = np.random.default_rng(2).random((60, 2)) * [WIDTH, HEIGHT]
 XY[:4] = [[0, 0], [WIDTH, HEIGHT], [0, HEIGHT], [WIDTH, 0]]
 MISSING = {8: [slice(0, 25), slice(50, 60)], 33: [slice(0, 25), slice(25, 50), slice(50, 60)]}
 CPU = torch.device("cpu")
+IMAGES = {"in memory": ArrayImage(PIXELS), "in tiles": TileCache(ArrayImage(PIXELS))}
 
 
-class CountingPixels(SlidePixels):
-    """Says how many rows were asked for at a time."""
+class Engine:
+    device = CPU
 
-    most = 0
-
-    def rows(self, start: int, stop: int) -> np.ndarray:
-        self.most = max(self.most, stop - start)
-        return super().rows(start, stop)
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
 
 
-def pixels() -> CountingPixels:
-    return CountingPixels((HEIGHT, WIDTH), "digest", HEIGHT, PIXELS)
+def pairs(stream: PatchStream) -> list[tuple[int, int]]:
+    return list(zip(stream.work.px.tolist(), stream.work.spot.tolist(), strict=True))
 
 
-@pytest.mark.parametrize("banded", [True, False])
-@pytest.mark.parametrize("mixed", [True, False])
-def test_a_plan_holds_every_missing_patch_once_and_finishes_chunk_by_chunk(banded, mixed):
-    work = plan(MISSING, XY, HEIGHT, banded=banded, mixed=mixed)
+@pytest.mark.parametrize("kind", IMAGES)
+@pytest.mark.parametrize("input_px", [16, None])
+def test_every_missing_patch_is_cut_once_and_chunk_by_chunk(kind: str, input_px: int | None):
+    stream = PatchStream(IMAGES[kind], XY, MISSING, input_px)
     expected = {(px, s) for px, parts in MISSING.items() for p in parts for s in range(60)[p]}
-    pairs = list(zip(work.px.tolist(), work.spot.tolist(), strict=True))
-    assert len(pairs) == len(set(pairs))
-    assert set(pairs) == expected
-    chunk = np.searchsorted([25, 50], work.spot, side="right")
+    assert len(pairs(stream)) == len(set(pairs(stream)))
+    assert set(pairs(stream)) == expected
+    chunk = np.searchsorted([25, 50], stream.work.spot, side="right")
     assert (np.diff(chunk) >= 0).all()
-    if banded:
-        for number in range(3):
-            for px in (8, 33) if not mixed else (None,):
-                own = (chunk == number) & ((work.px == px) | (px is None))
-                tops = [
-                    max(0, int(np.floor(XY[s, 1] - p / 2 + 0.5))) for p, s in pairs_of(work, own)
-                ]
-                # Patches over the lower border mirror rows from further up: leave these out.
-                low = [
-                    t
-                    for t, (p, _) in zip(tops, pairs_of(work, own), strict=True)
-                    if t + p <= HEIGHT
-                ]
-                assert low == sorted(low)
 
 
-def pairs_of(work: Work, own: np.ndarray) -> list[tuple[int, int]]:
-    return list(zip(work.px[own].tolist(), work.spot[own].tolist(), strict=True))
+def test_patches_of_a_slide_in_memory_keep_the_order_of_the_spots():
+    stream = PatchStream(ArrayImage(PIXELS), XY, {8: [slice(0, 60)]}, 16)
+    np.testing.assert_array_equal(stream.work.spot, np.arange(60))
 
 
-def test_nothing_missing_is_an_empty_plan():
-    assert len(plan({8: []}, XY, HEIGHT, banded=True, mixed=True)) == 0
+def test_patches_of_a_slide_in_tiles_are_cut_square_by_square_from_the_top():
+    xy = np.random.default_rng(3).random((500, 2)) * 5000
+    image = TileCache(ArrayImage(np.zeros((5000, 5000, 3), np.uint8)))
+    squares = (xy[PatchStream(image, xy, {8: [slice(0, 500)]}, 16).work.spot] // 1024).tolist()
+    assert [(y, x) for x, y in squares] == sorted((y, x) for x, y in squares)
+
+
+def test_nothing_missing_is_no_work():
+    stream = PatchStream(ArrayImage(PIXELS), XY, {8: []}, 16)
+    assert len(stream.work) == 0
+    assert list(stream.cut(Engine(4))) == []
 
 
 @pytest.mark.parametrize("size", [1, 7, 64])
-def test_batches_of_one_size_only_where_sizes_cannot_mix(size: int):
-    work = plan(MISSING, XY, HEIGHT, banded=False, mixed=False)
-    done = 0
-    while done < len(work):
-        part = work.batch(done, size, 10**6, mixed=False)
-        assert 1 <= len(part) <= size
-        assert len(set(part.px.tolist())) == 1
-        done += len(part)
-    assert done == len(work)
+def test_batches_are_of_one_size_only_where_sizes_cannot_mix(size: int):
+    stream = PatchStream(ArrayImage(PIXELS), XY, MISSING, None)
+    parts = [cut.work for cut in stream.cut(Engine(size))]
+    assert all(1 <= len(part) <= size and len(set(part.px.tolist())) == 1 for part in parts)
+    assert sum(map(len, parts)) == len(stream.work)
 
 
-def test_a_batch_of_large_patches_holds_fewer_of_them():
-    work = Work(np.array([30, 30, 5000, 5000, 40]), np.arange(5))
-    sizes, done = [], 0
-    while done < 5:
-        part = work.batch(done, 16, 10**6, mixed=True)
-        sizes.append(part.px.tolist())
-        done += len(part)
-    assert sizes == [[30, 30], [5000], [5000], [40]]
+def test_a_batch_of_large_patches_holds_fewer_of_them(monkeypatch):
+    monkeypatch.setattr("histoboost.featurize.stream.BATCH_PIXELS", {"cpu": 33 * 33 * 3})
+    stream = PatchStream(ArrayImage(PIXELS), XY, {33: [slice(0, 10)], 90: [slice(10, 12)]}, 16)
+    sizes = [cut.work.px.tolist() for cut in stream.cut(Engine(8))]
+    assert sizes == [[33] * 3] * 3 + [[33], [90], [90]]
 
 
-@pytest.mark.parametrize("rows", [1, 40, 100, 299])
+@pytest.mark.parametrize("kind", IMAGES)
 @pytest.mark.parametrize("batch", [1, 5, 64])
-def test_bands_of_any_height_give_the_patches_of_the_whole_slide(rows: int, batch: int):
-    work = plan(MISSING, XY, HEIGHT, banded=True, mixed=True)
-    source = pixels()
-    banded = PatchStream(Bands(source, CPU, rows * WIDTH * 3), HEIGHT, XY, MISSING, 16)
-    done = 0
-    while done < len(work):
-        part = work.batch(done, batch, 10**6, mixed=True)
-        out = banded.batch(part)
-        for patch, px, spot in zip(out, part.px.tolist(), part.spot.tolist(), strict=True):
-            starts = patches.window_starts(XY[spot : spot + 1], px)
-            plain = patches.crop(torch.from_numpy(PIXELS), starts, px, height=HEIGHT)
-            assert torch.equal(patch, patches.resize(plain, 16)[0])
-        done += len(part)
-    # A band is as tall as the budget allows, or as one patch needs.
-    assert source.most <= max(rows, 33)
+def test_patches_are_the_plain_crops_resized_in_whatever_pieces(kind: str, batch: int):
+    stream = PatchStream(IMAGES[kind], XY, MISSING, 16)
+    for cut in stream.cut(Engine(batch)):
+        middle = len(cut.work) // 2
+        parts = [
+            cut.batch(rows, CPU)
+            for rows in (slice(0, middle), slice(middle, None))
+            if len(cut.work[rows])
+        ]
+        for patch, px, spot in zip(torch.cat(parts), cut.work.px, cut.work.spot, strict=True):
+            starts = patches.window_starts(XY[spot : spot + 1], int(px))
+            plain = torch.from_numpy(patches.crop(ArrayImage(PIXELS), starts, int(px)))
+            assert torch.equal(patch, patches.resize(plain.permute(0, 3, 1, 2), 16)[0])
 
 
-def test_a_slide_within_the_budget_is_loaded_once():
-    source = pixels()
-    bands = Bands(source, CPU)
-    first, _ = bands.covering(5, 9)
-    second, top = bands.covering(200, 300)
-    assert first is second
-    assert top == 0
-    assert source.most == HEIGHT
+def test_an_error_of_a_thread_that_cuts_is_raised_where_the_batch_is_asked_for():
+    class Broken(TileCache):
+        def read_region(self, *where: int) -> np.ndarray:
+            raise OSError("the disk is gone")
+
+    stream = PatchStream(Broken(ArrayImage(PIXELS)), XY, {8: [slice(0, 60)]}, 16)
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(stream.cut(Engine(4)))

@@ -44,10 +44,10 @@ def test_views_are_the_patches_of_stage_one(two_slides: tuple[Slide, Slide]) -> 
     assert got.shape == (5, 2, 3, 32, 32)
     for row, spot in enumerate(chosen):
         one = two_slides[spot // 9]
-        image = torch.from_numpy(one.image.read_rows(0, 90))
         for view, px in enumerate(settings.patch):
             starts = patches.window_starts(one.xy[spot % 9 :][:1], px)
-            cut = patches.resize(patches.crop(image, starts, px, height=90), 32)
+            cut = torch.from_numpy(patches.crop(one.image, starts, px)).permute(0, 3, 1, 2)
+            cut = patches.resize(cut, 32)
             expected = patches.normalise(cut, backbone.mean, backbone.std)
             torch.testing.assert_close(got[row, view], expected[0])
 

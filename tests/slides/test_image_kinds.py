@@ -16,7 +16,6 @@ from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.slides.images import open_image
 from histoboost.slides.images.array import hdf5_image, zarr_image
 from histoboost.slides.images.base import over_white
-from histoboost.slides.pixels import read_pixels
 
 tifffile = pytest.importorskip("tifffile", reason="pip install 'histoboost[wsi]'")
 
@@ -259,14 +258,6 @@ def test_a_tiff_of_no_width_is_refused(tmp_path: Path):
     path.write_bytes(data)
     with pytest.raises(HistoboostError, match="which no slide has|cannot be read|no H&E|RGB"):
         open_image(path)
-
-
-def test_a_slide_for_which_the_disk_has_no_room_is_refused_before_it_is_read(tmp_path: Path):
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        image = file.create_dataset("he", (350_000, 350_000, 3), "u1", chunks=(256, 256, 3))
-        stored = hdf5_image(tmp_path / "a.h5", image)
-    with pytest.raises(HistoboostError, match="GB are free; a slide of 350000 x 350000 px needs"):
-        read_pixels(stored)
 
 
 def test_a_png_that_is_too_small_for_its_pixels_is_refused(tmp_path: Path):

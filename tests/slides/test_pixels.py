@@ -1,88 +1,141 @@
-"""Pixels of a slide: read once in order, the same from memory and from the temporary file."""
+"""Pixels of a slide: what identifies them, and that tiles give what the whole image would."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from histoboost.errors import HistoboostError
 from histoboost.slides import pixels as module
-from histoboost.slides.pixels import read_pixels
+from histoboost.slides.images import open_image
+from histoboost.slides.images.array import ArrayImage
+from histoboost.slides.images.base import Level, SlideImage, bands
+from histoboost.slides.pixels import OF_FILES, TileCache, levels_cut, read_pixels
 
-SHAPE = (301, 40)
+tifffile = pytest.importorskip("tifffile", reason="pip install 'histoboost[wsi]'")
+
+SHAPE = (701, 640)
 PIXELS = np.random.default_rng(0).integers(0, 256, (*SHAPE, 3), np.uint8)
 
 
-@dataclass
-class BandedImage:
-    """An image in bands of 16 rows that writes down what was read."""
+class TiledImage(SlideImage):
+    """An image in tiles that writes down what was read."""
 
-    shape: tuple[int, int] = SHAPE
-    source_dtype: str = "uint8"
-    band_rows: int = 16
-    reads: list[tuple[int, int]] = field(default_factory=list)
+    def __init__(self, tile: tuple[int, int] = (16, 32)) -> None:
+        self.levels, self.tiles = (Level(*SHAPE),), (tile,)
+        self.reads: list[tuple[int, int, int, int]] = []
 
-    def read_rows(self, start: int, stop: int) -> np.ndarray:
-        self.reads.append((start, stop))
-        return PIXELS[start:stop].copy()
+    def read_region(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
+        self.reads.append((x, y, width, height))
+        return PIXELS[y : y + height, x : x + width].copy()
 
 
-@pytest.fixture(autouse=True)
-def _small_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "READ_BYTES", 40 * 3 * 40)  # two bands of 16 rows
+def write(path: Path, pixels: np.ndarray = PIXELS, **options: object) -> SlideImage:
+    options = {"photometric": "rgb", "metadata": None, "tile": (64, 64), **options}
+    tifffile.imwrite(path, pixels, **options)
+    return open_image(path)
 
 
-@pytest.mark.parametrize("budget", [10**6, 40 * 3 * 50])
-def test_every_band_is_read_once_in_order(budget: int):
-    image = BandedImage()
-    with read_pixels(image, budget) as pixels:
-        assert pixels.resident == (budget == 10**6)
-        assert image.reads[0][0] == 0
-        assert image.reads[-1][1] == 301
-        for (_, stop), (start, _) in zip(image.reads, image.reads[1:], strict=False):
-            assert start == stop
-            assert start % 16 == 0
-        for start, stop in [(0, 301), (17, 40), (300, 301), (100, 150)]:
-            np.testing.assert_array_equal(pixels.rows(start, stop), PIXELS[start:stop])
+@pytest.fixture
+def _all_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SMALL", 0)
 
 
-def test_the_digest_does_not_depend_on_the_way_of_reading():
-    with read_pixels(BandedImage(), 10**6) as a, read_pixels(BandedImage(), 6000) as b:
-        assert a.digest == b.digest
-        assert b.band_rows == 50
-    with read_pixels(BandedImage(band_rows=301), 10**6) as whole:
-        assert whole.digest == a.digest
+@pytest.mark.parametrize("tile", [(16, 32), (701, 640), (1, 640)])
+def test_a_small_slide_is_read_once_whole_and_known_by_its_pixels(tile: tuple[int, int]):
+    image = TiledImage(tile)
+    whole, digest = read_pixels(image)
+    assert isinstance(whole, ArrayImage)
+    np.testing.assert_array_equal(whole.pixels, PIXELS)
+    assert sum(width * height for _, _, width, height in image.reads) == SHAPE[0] * SHAPE[1]
+    assert digest == read_pixels(ArrayImage(PIXELS))[1]
+    # As version 0.1.0 took it, so that stores stay valid.
+    assert digest == "c426d2878f475153519905ea8d6f45a05a52bd6e70d5190484cf07c70d6998d6"
 
 
-def test_pixels_and_shape_change_the_digest(monkeypatch: pytest.MonkeyPatch):
-    with read_pixels(BandedImage()) as before:
-        pass
-    changed = PIXELS.copy()
-    changed[300, 39, 2] ^= 1
-    monkeypatch.setitem(globals(), "PIXELS", changed)
-    with read_pixels(BandedImage()) as after:
-        assert before.digest != after.digest
-    monkeypatch.setitem(globals(), "PIXELS", PIXELS.reshape(602, 20, 3))
+@pytest.mark.usefixtures("_all_large")
+def test_a_large_slide_in_tiles_is_known_by_its_files_bytes_wherever_it_lies(tmp_path: Path):
+    image = write(tmp_path / "a.tif")
+    digest = read_pixels(image)[1]
+    assert digest.startswith(OF_FILES)
+    shutil.copy(tmp_path / "a.tif", tmp_path / "b.tif")
+    os.utime(tmp_path / "b.tif", (0, 0))
+    assert read_pixels(open_image(tmp_path / "b.tif"))[1] == digest
+    assert read_pixels(write(tmp_path / "a.tif", PIXELS ^ 1))[1] != digest
+    assert read_pixels(image, "known")[1] == "known"
 
 
-def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch):
-    class Full:
-        def write(self, data: object) -> None:
-            raise OSError(28, "No space left on device")
-
-        def close(self) -> None:
-            pass
-
-    monkeypatch.setattr(module.tempfile, "TemporaryFile", Full)
-    with pytest.raises(HistoboostError, match="No space left on device; .* set TMPDIR"):
-        read_pixels(BandedImage(), 6000)
+@pytest.mark.usefixtures("_all_large")
+def test_a_large_slide_that_is_not_in_tiles_is_known_by_its_pixels(tmp_path: Path):
+    image = write(tmp_path / "a.tif", tile=None, rowsperstrip=7)
+    cached, digest = read_pixels(image)
+    assert isinstance(cached, TileCache)
+    assert digest == module.decoded_digest(ArrayImage(PIXELS))
 
 
-def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(module.tempfile, "tempdir", str(tmp_path))
-    with read_pixels(BandedImage(), 6000):
-        pass
-    assert list(tmp_path.iterdir()) == []
+def test_coarser_levels_are_cut_of_large_slides_only(tmp_path: Path, monkeypatch):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        options = {"photometric": "rgb", "tile": (64, 64), "metadata": None}
+        file.write(PIXELS, **options)
+        file.write(np.ascontiguousarray(PIXELS[::2, ::2]), subfiletype=1, **options)
+    image = open_image(tmp_path / "a.tif")
+    assert len(image.levels) == 2
+    assert levels_cut(image) == read_pixels(image)[0].levels == (Level(*SHAPE),)
+    monkeypatch.setattr(module, "SMALL", 0)
+    assert levels_cut(image) == read_pixels(image)[0].levels == image.levels
+
+
+@pytest.mark.parametrize("tile", [(16, 32), (300, 300), (7, 640), (701, 640)])
+@pytest.mark.parametrize("budget", [0, 400_000, 10**9])
+def test_a_cache_gives_the_regions_of_its_image(tile: tuple[int, int], budget: int):
+    cache = TileCache(TiledImage(tile), budget)
+    rng = np.random.default_rng(1)
+    for _ in range(60):
+        x, y = rng.integers(0, SHAPE[1]), rng.integers(0, SHAPE[0])
+        width, height = rng.integers(0, SHAPE[1] - x + 1), rng.integers(0, SHAPE[0] - y + 1)
+        region = cache.read_region(0, x, y, width, height)
+        np.testing.assert_array_equal(region, PIXELS[y : y + height, x : x + width])
+
+
+def test_a_cache_decodes_a_tile_once_for_all_threads_and_keeps_no_more_than_its_budget():
+    image = TiledImage((256, 256))
+    cache = TileCache(image)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda at: cache.read_region(0, at, at, 100, 100), [*range(0, 500, 5)] * 3))
+    assert len(image.reads) == len(set(image.reads))
+    small = TileCache(image, budget=256 * 256 * 3 * 2)
+    for x in range(0, 600, 30):
+        small.read_region(0, x, 0, 40, 701)
+    kept = sum(tile.result().nbytes for tile in small._kept.values())
+    assert kept <= 256 * 256 * 3 * 3
+
+
+def test_a_tile_that_could_not_be_read_is_an_error_for_all_who_wait_and_tried_again_later():
+    image, fail = TiledImage(), threading.Event()
+    read = image.read_region
+
+    def broken(*where: int) -> np.ndarray:
+        if not fail.is_set():
+            raise OSError("the disk is gone")
+        return read(*where)
+
+    image.read_region = broken  # type: ignore[method-assign]
+    cache = TileCache(image)
+    with ThreadPoolExecutor(4) as pool:
+        tasks = [pool.submit(cache.read_region, 0, 0, 0, 9, 9) for _ in range(8)]
+        assert all(isinstance(task.exception(), OSError) for task in tasks)
+    fail.set()
+    np.testing.assert_array_equal(cache.read_region(0, 0, 0, 9, 9), PIXELS[:9, :9])
+
+
+@pytest.mark.parametrize("multiple", [1, 7, 1000])
+def test_bands_hold_every_row_once_in_order(multiple: int, monkeypatch):
+    monkeypatch.setattr("histoboost.slides.images.base.BAND_BYTES", 100_000)
+    found = list(bands(TiledImage(), multiple=multiple))
+    np.testing.assert_array_equal(np.concatenate([rows for _, rows in found]), PIXELS)
+    assert all(top % multiple == 0 for top, _ in found)

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from histoboost.phantom import phantom_slide
+from histoboost.slides.images.base import bands
 from histoboost.slides.slide import Slide
 
 #: The image of a fixture is a quarter of the "full-resolution" one its positions refer to.
@@ -111,11 +112,8 @@ def same_slide(source: Slide) -> Callable[[Slide], None]:
         np.testing.assert_allclose(slide.xy, source.xy[order], atol=1e-6)
         assert slide.image.shape == source.image.shape
         height = slide.image.shape[0]
-        bands = [
-            slide.image.read_rows(start, min(height, start + slide.image.band_rows))
-            for start in range(0, height, slide.image.band_rows)
-        ]
-        np.testing.assert_array_equal(np.concatenate(bands), source.image.read_rows(0, height))
+        found = np.concatenate([rows for _, rows in bands(slide.image)])
+        np.testing.assert_array_equal(found, source.image.read_rows(0, height))
         assert slide.cell_types == source.cell_types
         np.testing.assert_allclose(slide.abundance, source.abundance[order], rtol=1e-6)
         if um:

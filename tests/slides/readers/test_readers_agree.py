@@ -16,6 +16,7 @@ from PIL import Image
 from histoboost.featurize import patches
 from histoboost.featurize.backbones.base import Backbone
 from histoboost.featurize.backbones.factory import load_backbone
+from histoboost.slides.pixels import read_pixels
 from histoboost.slides.readers import FORMATS, open_dataset
 from histoboost.slides.slide import Slide
 
@@ -35,14 +36,10 @@ def expected(source: Slide, net: Backbone) -> np.ndarray:
 
 def embedded(slide: Slide, xy: np.ndarray, net: Backbone) -> np.ndarray:
     """Embeddings around `xy`, (N, D) float32: the store would round them to float16."""
-    height = slide.image.shape[0]
-    bands = [
-        slide.image.read_rows(start, min(start + slide.image.band_rows, height))
-        for start in range(0, height, slide.image.band_rows)
-    ]
-    rows = torch.from_numpy(np.concatenate(bands))
+    image, _ = read_pixels(slide.image)
     starts = patches.window_starts(xy, PATCH_PX)
-    cut = patches.resize(patches.crop(rows, starts, PATCH_PX, height=height), 64)
+    cut = torch.from_numpy(patches.crop(image, starts, PATCH_PX)).permute(0, 3, 1, 2)
+    cut = patches.resize(cut, 64)
     with torch.inference_mode():
         return net.module(patches.normalise(cut, net.mean, net.std)).numpy()
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError
+from histoboost.slides.images.base import bands
 from histoboost.slides.inspect import inspect
 from histoboost.slides.readers import open_dataset
 
@@ -58,9 +59,8 @@ def opened(path: Path) -> str:
     """What opening a file and reading its pixels comes to, in words."""
     try:
         for slide in open_dataset(path).slides:
-            for start in range(0, slide.image.shape[0], slide.image.band_rows):
-                stop = min(start + slide.image.band_rows, slide.image.shape[0])
-                slide.image.read_rows(start, stop)
+            for _ in bands(slide.image):
+                pass
     except HistoboostError as error:
         return str(error)
     return "read"
