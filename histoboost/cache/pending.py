@@ -10,6 +10,7 @@ from histoboost.cache.backend import Backend, Hold
 from histoboost.cache.layout import STAGING, Damaged
 from histoboost.cache.table import open_slide
 from histoboost.digests import digest_bytes
+from histoboost.errors import DamagedStore
 
 #: In a staging folder of a run: the slides that it is to store.
 SLIDES_NOTE = "asked.json"
@@ -83,3 +84,13 @@ def forget_labels(backend: Backend, slides: Collection[str]) -> None:
         if isinstance(note, dict) and not note.keys().isdisjoint(slides):
             rest = {slide: digest for slide, digest in note.items() if slide not in slides}
             backend.put(key, json.dumps(rest).encode()) if rest else backend.delete(key)
+
+
+def damaged_store(backend: Backend, slide: str, name: str | None, reason: str) -> DamagedStore:
+    """The error that names a damaged slide, or its embedding `name`, and what repairs it."""
+    what = f"slide {slide}" if name is None else f"slide {slide}, embedding {name}"
+    labels = name is None and slide in pending_labels(backend)
+    return DamagedStore(
+        f"{backend}: {what}: {reason}; run the same {'cache relabel' if labels else 'featurize'} "
+        "again to repair it, or remove it"
+    )

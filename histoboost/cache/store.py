@@ -22,7 +22,12 @@ from histoboost.cache.imports import read_arrays
 from histoboost.cache.labels import relabel, relabelled
 from histoboost.cache.layout import Damaged, embedding_key
 from histoboost.cache.listing import EmbeddingRow, list_embeddings
-from histoboost.cache.pending import note_slides, pending_labels, pending_slides
+from histoboost.cache.pending import (
+    damaged_store,
+    note_slides,
+    pending_labels,
+    pending_slides,
+)
 from histoboost.cache.published import Published, open_published, read_rows
 from histoboost.cache.recipe import Recipe
 from histoboost.cache.root import check_root, make_root, open_backend
@@ -39,7 +44,7 @@ from histoboost.cache.table import (
 )
 from histoboost.cache.verify import Verification, verify
 from histoboost.cache.writer import EmbeddingWriter
-from histoboost.errors import BadInput, DamagedStore
+from histoboost.errors import BadInput
 from histoboost.names import check_embedding_name, check_slide_name
 from histoboost.spots import SpotTable
 
@@ -163,13 +168,13 @@ class EmbeddingStore:
         return self._intact(lambda: read_table(self._backend, record), slide)
 
     def source(self, slide: str) -> dict[str, Any]:
-        """What `note_source` noted last of the image of a slide; empty where nothing is."""
+        """What `note_source` noted last of the image of a slide."""
         return read_source(self._backend, slide)
 
     def note_source(self, slide: str, source: Mapping[str, Any]) -> None:
-        """Remember what tells whether the image of a slide has changed, values of JSON."""
+        """Remember what tells whether the image of a slide has changed."""
         self._check_writable()
-        write_source(self._backend, self._slide(slide).slide, source)
+        write_source(self._backend, slide, source)
 
     def embeddings(self, slide: str) -> dict[str, Recipe]:
         """Names of the complete embeddings of a slide, sorted, with their recipes."""
@@ -193,7 +198,8 @@ class EmbeddingStore:
         published = self._published(slide, name)
         rows = self._intact(lambda: read_rows(self._backend, published), slide, name)
         if len(rows) != self._slide(slide).n_spots:
-            raise self._damaged(f"has {len(rows)} rows, not one for each spot", slide, name)
+            reason = f"has {len(rows)} rows, not one for each spot"
+            raise damaged_store(self._backend, slide, name, reason)
         return rows
 
     def writer(
@@ -218,7 +224,7 @@ class EmbeddingStore:
         return EmbeddingWriter(self._backend, slide, name, recipe, n_spots, width)
 
     def verify(self) -> Verification:
-        """Read every byte and list what is damaged."""
+        """Read every byte, and list what is damaged."""
         return verify(self._backend)
 
     def summary(self) -> list[EmbeddingRow]:
@@ -307,17 +313,7 @@ class EmbeddingStore:
         try:
             return read()
         except Damaged as damage:
-            raise self._damaged(str(damage), slide, name) from None
-
-    def _damaged(self, reason: str, slide: str, name: str | None) -> DamagedStore:
-        what = f"slide {slide}" if name is None else f"slide {slide}, embedding {name}"
-        command = (
-            "cache relabel" if name is None and slide in self.pending_labels() else "featurize"
-        )
-        return DamagedStore(
-            f"{self.location}: {what}: {reason}; run the same {command} again to repair it, or "
-            "remove it"
-        )
+            raise damaged_store(self._backend, slide, name, str(damage)) from None
 
     def _check_writable(self) -> None:
         if self._mode == "r":
