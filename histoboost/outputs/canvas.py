@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,11 +71,19 @@ class Canvas:
         left, right, bottom, top = self.box
         return (bottom - top) / (right - left)
 
-    def show_slide(self, axes: Axes) -> None:
-        """The slide in pale grey, cut to the spots, without axes."""
+    @cached_property
+    def _pale(self) -> NDArray[np.uint8]:
+        """Luminance of the slide, nearer to white."""
         grey = self.colour @ np.array([0.299, 0.587, 0.114])
-        pale = 255 - (255 - grey) * _PALE
-        axes.imshow(np.repeat(pale[..., None], 3, axis=2).astype(np.uint8), extent=self.extent)
+        return np.asarray(255 - (255 - grey) * _PALE, dtype=np.uint8)
+
+    def show_slide(self, axes: Axes) -> None:
+        """The slide in pale grey."""
+        axes.imshow(self._pale, extent=self.extent, cmap="gray", vmin=0, vmax=255)
+        self.cut(axes)
+
+    def cut(self, axes: Axes) -> None:
+        """Show the part with the spots, without axes."""
         axes.set(xlim=self.box[:2], ylim=self.box[2:], xticks=[], yticks=[])
         axes.spines[:].set_color("#bbbbbb")
 

@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from histoboost.digests import digest_array
 from histoboost.io import write_whole
 from histoboost.outputs.colours import dominant_types, type_colours
+from histoboost.outputs.ids import prediction_id
 from histoboost.outputs.tiles import Tile
 
 if TYPE_CHECKING:
     from histoboost.regress.predictions import Prediction
-
-#: Of the ids of objects, so that they are ours and no one else's.
-_NAMESPACE = uuid.UUID("6f0d9d2c-0f1b-5d0b-9a53-6c1d1c3a7e10")
 
 
 def write_geojson(path: Path, prediction: Prediction) -> None:
@@ -49,8 +46,7 @@ def _features(prediction: Prediction) -> Iterator[dict[str, Any]]:
     names, values = list(frame.columns), frame.to_numpy(dtype=np.float64)
     colours = type_colours(types)
     classes = [{"name": name, "color": list(colours[name])} for name in types]
-    dominant = dominant_types(prediction)
-    digest = digest_array(prediction.values)
+    dominant, whole = dominant_types(prediction), prediction_id(prediction)
     for i, spot in enumerate(spots.spot_ids):
         properties: dict[str, Any] = {"objectType": "tile", "name": spot}
         if dominant is not None:
@@ -60,7 +56,7 @@ def _features(prediction: Prediction) -> Iterator[dict[str, Any]]:
         }
         yield {
             "type": "Feature",
-            "id": str(uuid.uuid5(_NAMESPACE, f"{spots.slide}\n{spot}\n{digest}")),
+            "id": str(uuid.uuid5(whole, spot)),
             "geometry": {
                 "type": "Polygon",
                 "coordinates": [np.round(outline + spots.xy[i], 2).tolist()],

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from histoboost.errors import BadInput
 from histoboost.io import write_whole
 from histoboost.outputs.colours import type_colours
+from histoboost.outputs.ids import prediction_id
 from histoboost.outputs.tiles import nearest_spot
 from histoboost.spots import spot_pitch
 
@@ -102,6 +103,7 @@ def _metadata(prediction: Prediction, channels: list[str], side: int) -> dict[st
     size |= {} if um is None else {"PhysicalSizeY": side * um, "PhysicalSizeYUnit": "µm"}
     return {
         "axes": "CYX",
+        "UUID": str(prediction_id(prediction)),
         "Name": prediction.slide,
         "Description": f"histoboost: {prediction.units} of cell types. A pixel is {side} x {side} "
         "pixels of the slide; upper left corners coincide. NaN: not predicted.",

@@ -78,7 +78,8 @@ def map_figure(prediction: Prediction) -> Figure:
     _head(figure, prediction, size)
     down = 0.75 + _TITLE
     slide = panel(_GAP, down, _LARGER)
-    slide.images[0].set_data(canvas.colour)
+    slide.imshow(canvas.colour, extent=canvas.extent)
+    canvas.cut(slide)
     _title(slide, "slide", step)
     canvas.scale_bar(slide)
     left = _GAP + step

@@ -64,6 +64,12 @@ def test_a_large_map_has_a_pyramid_of_means(tmp_path: Path, mapped):
         np.testing.assert_allclose(inner[known], expected, rtol=1e-5)
 
 
+def test_the_same_map_is_the_same_file(tmp_path: Path, mapped):
+    for name in ("one", "two"):
+        write_ome_tiff(tmp_path / f"{name}.ome.tif", mapped[0])
+    assert (tmp_path / "one.ome.tif").read_bytes() == (tmp_path / "two.ome.tif").read_bytes()
+
+
 def test_an_unknown_scale_stays_unknown(tmp_path: Path, mapped):
     path = tmp_path / "S_1.ome.tif"
     write_ome_tiff(path, replace(mapped[0], spots=replace(mapped[0].spots, um_per_px=None)))
