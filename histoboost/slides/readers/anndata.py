@@ -54,7 +54,7 @@ def detect(path: Path) -> bool:
     if not h5py.is_hdf5(path):
         return False
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             return bool(file.attrs.get("encoding-type") == "anndata")
     except (OSError, KeyError, ValueError, TypeError, RuntimeError):  # damaged
         return False
