@@ -133,7 +133,7 @@ def _is_sound(found: Any) -> bool:
         return end <= found.get_size()
     if kind == h5py.h5t.VLEN:
         # Text is a class of its own to h5py; anything but a sequence here has no functions.
-        return bool(found.encode()[KIND_AT] & 0xF == 0) and _is_sound(found.get_super())
+        return int(found.encode()[KIND_AT]) & 0xF == 0 and _is_sound(found.get_super())
     return kind != h5py.h5t.ARRAY or _is_sound(found.get_super())
 
 

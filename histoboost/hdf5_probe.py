@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from atexit import register
@@ -116,17 +117,22 @@ def _read(name: str, found: Any) -> None:
 
 
 def _say(text: str) -> None:
+    _end_in(2 * PATIENCE)  # where the other process is no more
     print(json.dumps(text), flush=True)
 
 
-if __name__ == "__main__":
-    import signal
+def _end_in(seconds: float) -> None:
+    if hasattr(signal, "alarm"):
+        signal.alarm(round(seconds))
 
+
+if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process decides
     sys.path[:] = sys.argv[1:]
     import h5py  # noqa: F401
 
-    _say("ready")
+    print(json.dumps("ready"), flush=True)
     for line in sys.stdin:
         _read_all(json.loads(line))
+        _end_in(0)
         print(flush=True)
