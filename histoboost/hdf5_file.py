@@ -130,9 +130,9 @@ def _is_sound(found: Any) -> bool:
             if offset < end or member.dtype.itemsize > size or not _is_sound(member):
                 return False
             end = offset + size
-        return end <= found.get_size()
+        return bool(end <= found.get_size())
     if kind == h5py.h5t.VLEN:
-        # Text is a class of its own to h5py; anything but a sequence here has no functions.
+        # Text is a class of its own to h5py; anything but a sequence here cannot be read.
         return int(found.encode()[KIND_AT]) & 0xF == 0 and _is_sound(found.get_super())
     return kind != h5py.h5t.ARRAY or _is_sound(found.get_super())
 
