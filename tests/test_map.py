@@ -214,6 +214,7 @@ def test_several_slides_go_into_a_folder(folder: Path, tmp_path: Path) -> None:
     [
         ("typo.svs", "m.csv", [], "typo.svs: no such file"),
         ("section.ome.tif", "m.xyz", [], "unknown suffix '.xyz'"),
+        ("section.ome.tif", "m.csv", ["--regions", "drawn.geojson"], "drawn.geojson: No such file"),
         ("section.ome.tif", "m.csv", ["--pitch", "2"], "spots 2 px apart"),
         ("section.ome.tif", "m.csv", ["--tissue", "no.geojson"], "no.geojson"),
         ("section.ome.tif", "m.csv", ["--weights", "no.pth"], "no.pth"),

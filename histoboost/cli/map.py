@@ -34,8 +34,8 @@ def _interrupted(options: dict[str, object]) -> str:
     multiple=True,
     type=click.Path(),
     metavar="OUT",
-    help="What to write, by its suffix: .geojson (QuPath), .ome.tif, .png, .h5ad, .zarr "
-    "(SpatialData), .parquet or .csv; or a folder, which gets .geojson, .png and .h5ad. "
+    help="What to write, by its suffix: .geojson (QuPath), .ome.tif, .png, .html, .h5ad, "
+    ".zarr (SpatialData), .parquet or .csv; or a folder, which gets .geojson, .png and .h5ad. "
     "Repeatable; {slide} in the name writes one for each slide.",
 )
 @units_option("share")
@@ -96,7 +96,7 @@ def map(
     from histoboost.finetune.folder import is_ensemble
     from histoboost.map import map_slide
     from histoboost.outputs.predictions import check_prediction_output, write_predictions
-    from histoboost.outputs.regions import regions_path, write_regions
+    from histoboost.outputs.regions import check_regions, regions_path, write_regions
     from histoboost.slides.readers import open_dataset
 
     if is_ensemble(model):
@@ -105,6 +105,9 @@ def map(
     files = _files(outputs, slides)
     for file in files:
         check_prediction_output(file, [slide.name for slide in found])
+    table = regions_path(files[0])
+    if regions is not None:
+        check_regions(table, regions, [slide.name for slide in found])
     predictions = map_slide(
         found,
         model,
@@ -122,7 +125,6 @@ def map(
         for own, path in zip(written, write_predictions(file, predictions), strict=True):
             own.append(str(path))
     if regions is not None:
-        table = regions_path(files[0])
         write_regions(table, predictions, regions)
         for own in written:
             own.append(str(table))

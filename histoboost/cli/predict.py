@@ -96,7 +96,7 @@ def predict(
     if end_to_end:
         predictions, known = _predict_images(source, model, slides, units, backbones, format)
     else:
-        predictions, known = _predict_embeddings(source, model, slides, units, interval)
+        predictions, known = _predict_embeddings(source, model, output, slides, units, interval)
     files = write_predictions(Path(output), predictions, submission=not with_spots)
     print_slide_scores(predictions, known)
     first = 0
@@ -115,14 +115,24 @@ def predict(
 
 
 def _predict_embeddings(
-    store: str, model_path: str, slides: list[str] | None, units: str, interval: float | None
+    store: str,
+    model_path: str,
+    output: str,
+    slides: list[str] | None,
+    units: str,
+    interval: float | None,
 ) -> tuple[Predictions, tuple[str, ...]]:
     from histoboost.names import check_cell_type_names
+    from histoboost.outputs.predictions import check_prediction_output
     from histoboost.regress.model import CompositionRegressor
+    from histoboost.regress.slides import open_store, unlabelled_slides
 
     model = CompositionRegressor.load(model_path)
     check_cell_type_names(model.cell_types_, model_path)
-    predictions = model.predict(store, slides, units=units, interval=interval)
+    opened = open_store(store)
+    slides = slides or [table.slide for table in unlabelled_slides(opened)]
+    check_prediction_output(Path(output), slides)
+    predictions = model.predict(opened, slides, units=units, interval=interval)
     return predictions, model.training_slides_
 
 

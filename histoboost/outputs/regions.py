@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from histoboost.errors import warn
-from histoboost.outputs.table import write_table
+from histoboost.outputs.table import check_table, write_table
 from histoboost.slides.regions import read_regions
 
 if TYPE_CHECKING:
@@ -51,6 +51,13 @@ def region_means(predictions: Sequence[Prediction], regions: str | Path) -> pd.D
         If no spot of a slide lies in any of its regions.
     """
     return pd.concat([_of_slide(each, regions) for each in predictions], ignore_index=True)
+
+
+def check_regions(path: Path, regions: str | Path, slides: Sequence[str]) -> None:
+    """Refuse, before the work, regions that cannot be read, or a table that cannot be written."""
+    check_table(path)
+    for slide in slides:
+        read_regions(regions_of(slide, regions))
 
 
 def write_regions(path: Path, predictions: Sequence[Prediction], regions: str | Path) -> None:

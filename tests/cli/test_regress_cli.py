@@ -175,6 +175,24 @@ def test_train_and_predict_write_a_submission(store: str, tmp_path: Path) -> Non
     assert output.read_text().startswith("ID,a,b,c,d,a_lower,a_upper,b_lower")
 
 
+def test_predict_writes_spots_and_maps_where_asked(store: str, tmp_path: Path) -> None:
+    model, output = str(tmp_path / "model"), tmp_path / "out.csv"
+    assert run("train", store, model, "--features", "mine", "--model", "ridge").exit_code == 0
+    result = run("predict", store, model, "-o", str(output), "--with-spots")
+    assert result.exit_code == 0, result.output
+    assert output.read_text().startswith("slide,spot,x,y,a,b,c,d")
+    assert "S_3: 36 spots" in result.output
+    both = ("--slides", "S_1,S_3", "--json", str(tmp_path / "out.json"))
+    refused = run("predict", store, model, "-o", str(tmp_path / "out.geojson"), *both)
+    assert refused.exit_code == 2
+    assert "out.geojson: .geojson holds one slide, and there are 2" in refused.stderr
+    written = run("predict", store, model, "-o", str(tmp_path / "{slide}.geojson"), *both)
+    assert written.exit_code == 0, written.output
+    for each in json.loads((tmp_path / "out.json").read_text())["slides"]:
+        assert each["outputs"] == [str(tmp_path / f"{each['slide']}.geojson")]
+        assert Path(each["outputs"][0]).exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
