@@ -12,7 +12,7 @@ from histoboost.cli.command import NOTHING_WRITTEN, RESUMES, Command
 from histoboost.cli.console import echo, print_table
 from histoboost.cli.json_output import json_option, write_json
 from histoboost.cli.options import client_of
-from histoboost.cli.scores import brief
+from histoboost.cli.scores import BASELINES, brief
 from histoboost.cli.setup_options import fold_options, setup_fields, setup_options
 
 if TYPE_CHECKING:
@@ -31,7 +31,12 @@ def _interrupted(options: Mapping[str, Any]) -> str:
     metavar="SPEC",
     help="Feature-set expression; repeat it, the first one is the reference.",
 )
-@click.option("--leave-one-out", is_flag=True, help="Also drop each term of the first set in turn.")
+@click.option(
+    "--leave-one-out",
+    is_flag=True,
+    help="Also drop each term of the first set in turn; of many terms, each backbone, patch size, "
+    "layer and neighbourhood.",
+)
 @setup_options
 @fold_options
 @click.option(
@@ -79,7 +84,7 @@ def ablate(
             client=client,
             **setup_fields(**given),
         )
-    _print_ablation(table, [] if leave_one_out else list(features))
+    _print_ablation(table, features)
     write_json(json_path, table.to_json())
 
 
@@ -100,11 +105,15 @@ def _print_ablation(ablation: Ablation, given: Sequence[str]) -> None:
     rows.append(None)
     for name in first.folds[0].baselines:
         spot, by_type = (f"{first.baseline(name, score):.3f}" for score in COMPARED)
-        rows.append([name, spot, "", by_type, ""])
+        rows.append([BASELINES.get(name, name), spot, "", by_type, ""])
     print_table(["", "per-spot", "difference (95 %)", "per-type", "difference (95 %)"], rows)
     for index, row in enumerate(ablation.rows):
         name = brief(row.setup.features)
-        echo(f"{index + 1:>3}  {given[index] if given and name != row.setup.features else name}")
+        if index in ablation.left_out:
+            name = f"without {ablation.left_out[index]}"
+        elif given and name != row.setup.features:
+            name = given[index]
+        echo(f"{index + 1:>3}  {name}")
         if index:
             echo(f"     {_by_fold(ablation, index)}")
     echo(ablation.caution)

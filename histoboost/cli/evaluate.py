@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from histoboost.cli.command import NOTHING_WRITTEN, RESUMES, Command
 from histoboost.cli.console import echo
@@ -86,6 +87,12 @@ def evaluate(
     from histoboost.regress.setup import Setup
     from histoboost.regress.slides import labelled_slides
 
+    source = click.get_current_context().get_parameter_source("units")
+    if source is ParameterSource.COMMANDLINE and interval is None and predictions is None:
+        raise click.UsageError(
+            "--units: the five scores have units of their own; add --predictions or --interval, "
+            "or omit it"
+        )
     setup = Setup(**setup_fields(**given))
     opened = EmbeddingStore(store, mode="r")
     spots = labelled_slides(opened, slides)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: Headings of the five scores.
 HEADINGS = ("per-spot", "per-type", "Pearson", "RMSE", "JSD")
+#: What the baselines are called in tables: the mean of the folds stands beside them.
+BASELINES = {"mean": "mean profile", "mean-rank": "mean-rank profile", "coords": "coords"}
 LEGEND = (
     "per-spot, per-type: Spearman; Pearson, RMSE and JSD (Jensen-Shannon divergence, bits): of "
     "shares; of the last two, less is better. Totals of spots are not scored."
@@ -41,9 +43,9 @@ def print_scores(scores: CrossValidation, result: dict[str, Any]) -> None:
         name = fold.name + (f" (seed {fold.seed})" if len(scores.seeds) > 1 else "")
         values = (getattr(fold, score) for score in result["mean"])
         rows.append([name, f"{fold.n_spots:,}", *map(_number, values)])
-    rows += [None, ["mean of folds", "", *map(_number, result["mean"].values())], None]
+    rows += [None, ["all folds, averaged", "", *map(_number, result["mean"].values())], None]
     for name, baseline in result["baselines"].items():
-        rows.append([name, "", *map(_number, baseline.values())])
+        rows.append([BASELINES.get(name, name), "", *map(_number, baseline.values())])
     print_table(["held out", "spots", *HEADINGS], rows)
     echo(LEGEND)
     echo(_against_baselines(result))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import BadInput, warnings_kept
 from histoboost.regress.baselines import SCORES
 from histoboost.regress.crossval import run_folds
+from histoboost.regress.expression import Term
 from histoboost.regress.fold_cache import FoldCache
 from histoboost.regress.layout import describe
 from histoboost.regress.scores import CrossValidation
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 #: Folds below which an interval says little, and is said to.
 FEW_FOLDS = 10
+#: Terms up to which each is left out by itself.
+ONE_BY_ONE = 12
+_PARTS = re.compile(r"(?P<backbone>.+)@(?P<patch>\d+(?:\.\d+)?um|\d+)(?:\.(?P<layer>.+))?")
 
 
 @dataclass(frozen=True)
@@ -56,9 +61,12 @@ class Ablation:
     ----------
     rows : tuple of CrossValidation
         In the order given; the first is what the others are compared with.
+    left_out : dict
+        Number of a row that leaves several terms out of the first to what they share.
     """
 
     rows: tuple[CrossValidation, ...]
+    left_out: dict[int, str] = field(default_factory=dict)
 
     def difference(self, row: int, score: str) -> Difference:
         """`score` of a row less that of the first, fold by fold (seeds averaged)."""
@@ -102,6 +110,8 @@ class Ablation:
                 result[f"delta_{score}_interval"] = difference.interval
             for fold, first in zip(result["folds"], self.rows[0].folds, strict=True):
                 fold |= {f"delta_{score}": fold[score] - getattr(first, score) for score in SCORES}
+            if index in self.left_out:
+                result["without"] = self.left_out[index]
             rows.append(result)
         return {"rows": rows, "caution": self.caution}
 
@@ -162,7 +172,8 @@ def ablate(
     features : str or sequence of str
         Feature-set expressions.
     leave_one_out : bool
-        Also score the first one with each of its terms left out.
+        Also score the first one with each of its terms left out; of more than `ONE_BY_ONE` terms,
+        each backbone, patch size, layer and neighbourhood.
     seeds, slides, held_out, jobs, client
         As for `cross_validate`.
     cache : FoldCache, optional
@@ -192,15 +203,20 @@ def ablate(
     with warnings_kept():  # said again when it is the row's turn
         # A slip in the last feature set shows before the first one is computed.
         layouts = [describe(opened, spots, row.features) for row in rows]
+    left_out = {}
     if leave_one_out:
-        terms = [str(block.term) for block in layouts[0].blocks]
-        if len(terms) < 2:
+        terms = [block.term for block in layouts[0].blocks]
+        without = _without(terms)
+        if len(without) < 2:
             raise BadInput(
                 f"leave-one-out: {rows[0].features!r} has one term; give a feature set of two or "
                 "more"
             )
-        without = ["+".join(term for term in terms if term != left) for left in terms]
-        rows[len(specs) : len(specs)] = [replace(rows[0], features=spec) for spec in without]
+        if len(terms) > ONE_BY_ONE:
+            left_out = dict(enumerate(without, start=len(specs)))
+        rows[len(specs) : len(specs)] = [
+            replace(rows[0], features="+".join(map(str, stay))) for stay in without.values()
+        ]
     return Ablation(
         tuple(
             run_folds(
@@ -214,5 +230,33 @@ def ablate(
                 client=client,
             )
             for row in rows
-        )
+        ),
+        left_out,
     )
+
+
+def _without(terms: Sequence[Term]) -> dict[str, list[Term]]:
+    """What can be left out, to the terms that stay."""
+    if len(terms) <= ONE_BY_ONE:
+        kinds = [{"term": str(term)} for term in terms]
+    else:
+        kinds = [_kinds(term) for term in terms]
+    found = {}
+    for kind in ("term", "backbone", "patch", "layer", "around"):
+        values = list(dict.fromkeys(kinds_of[kind] for kinds_of in kinds if kind in kinds_of))
+        for value in values if len(values) > 1 or kind == "term" else ():
+            stay = [t for t, own in zip(terms, kinds, strict=True) if own.get(kind) != value]
+            label = value if kind in ("term", "around") else f"{kind} {value}"
+            if stay:
+                found[label] = stay
+    return found
+
+
+def _kinds(term: Term) -> dict[str, str]:
+    """Backbone, patch size, layer and neighbourhood of a term; the term where it has none."""
+    parts = _PARTS.fullmatch(term.name)
+    if parts is None:
+        return {"term": str(term)}
+    layer = parts["layer"] or "last"
+    around = f":{term.around}" if term.around else "the spot itself"
+    return {"backbone": parts[1], "patch": parts[2], "layer": layer, "around": around}

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from histoboost.errors import warn
 from histoboost.regress.features import unit_coords
 from histoboost.regress.fitting import fit_coords, spot_weights
 from histoboost.regress.heads.constant import target_of
@@ -22,6 +23,8 @@ Array = NDArray[np.float64]
 #: Correlations and errors of a prediction; of the last two less is better.
 SCORES = ("spot_spearman", "type_spearman", "type_pearson", "share_rmse", "share_jsd")
 CONSTANTS = ("mean", "mean-rank")
+#: Spots of a slide below which its scores are said to tell little.
+FEW_SPOTS = 10
 
 
 def five_scores(
@@ -92,9 +95,20 @@ def slide_scores(
     """
     if table.abundance is None or set(table.cell_types) != set(cell_types):
         return None
+    warn_of_few_spots([table])
     order = [table.cell_types.index(name) for name in cell_types]
     truth = replace(table, abundance=table.abundance[:, order], cell_types=tuple(cell_types))
     return scores_of([predicted], [truth], target)[0]
+
+
+def warn_of_few_spots(scored: Sequence[SpotTable]) -> None:
+    """Name the slides of which so few spots are scored that the scores tell little."""
+    few = [f"{table.slide} ({len(table)})" for table in scored if len(table) < FEW_SPOTS]
+    if few:
+        warn(
+            f"slides of fewer than {FEW_SPOTS} spots: {', '.join(few)}; their scores are chance, "
+            "above all those per type, and count in means like any other slide's"
+        )
 
 
 def baselines(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import BadInput
 from histoboost.progress import progress
+from histoboost.regress.baselines import warn_of_few_spots
 from histoboost.regress.distribute import folds_on_cluster
 from histoboost.regress.features import FeatureMatrix, assemble
 from histoboost.regress.fold_cache import FoldCache, fold_key
@@ -99,6 +100,7 @@ def run_folds(
     setup = replace(setup, features=layout.features)
     folds = make_folds(spots, setup.group_by, held_out)
     warn_of_leakage(store, layout, folds)
+    warn_of_few_spots([spots[at] for at in sorted({at for fold in folds for at in fold.held_out})])
     numbers = tuple(range(setup.seed, setup.seed + seeds))
     work = [(fold, replace(setup, seed=number)) for number in numbers for fold in folds]
     keys = [] if cache is None else [fold_key(layout, *each) for each in work]

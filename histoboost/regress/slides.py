@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.errors import BadInput, HistoboostWarning
+from histoboost.errors import BadInput, HistoboostWarning, warn
 from histoboost.spots import SpotTable, check_cell_types
 
 
@@ -53,7 +53,7 @@ def labelled_slides(
     Warns
     -----
     HistoboostWarning
-        If slides are still to come.
+        If slides are still to come, or there is one cell type only.
     """
     if slides is None:
         labelled = [table for table in _all_slides(store) if table.labelled]
@@ -72,6 +72,12 @@ def labelled_slides(
         raise BadInput(f"{store.location}: no labelled slide; featurize slides with labels")
     remedy = "; train on slides that share them, chosen with --slides, or take it out"
     check_cell_types(labelled, store.location, remedy)
+    if len(labelled[0].cell_types) == 1:
+        warn(
+            f"{store.location}: one cell type, {labelled[0].cell_types[0]}: its share is 1 and its "
+            "rank 1 in every spot, so that only its map (--units rank-slide, scores per type) and, "
+            "with --target raw or log, its abundance can be learned"
+        )
     return labelled
 
 

@@ -231,3 +231,33 @@ def test_a_failing_json_path_is_named_before_the_work(store: str, tmp_path: Path
     result = run("evaluate", store, "--model", "mean", "--json", str(tmp_path / "no" / "x.json"))
     assert result.exit_code == 2
     assert "x.json" in result.output
+
+
+def test_units_that_would_be_ignored_are_refused(store: str) -> None:
+    result = run("evaluate", store, "--model", "mean", "--units", "share")
+    assert result.exit_code == 2
+    assert "add --predictions or --interval" in result.output
+
+
+def test_the_constant_profile_is_not_taken_for_the_mean_of_the_folds(store: str) -> None:
+    result = run("evaluate", store, "--features", "mine", "--model", "ridge")
+    printed = [line.split("  ")[0].strip(" │|") for line in result.output.splitlines()]
+    assert {"all folds, averaged", "mean profile", "mean-rank profile"} <= set(printed)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "train"])
+def test_one_cell_type_and_slides_of_few_spots_are_named(tmp_path: Path, command: str) -> None:
+    made = EmbeddingStore(tmp_path / "s.zarr")
+    (tmp_path / "arrays").mkdir()
+    for slide, spots in (("S_1", 12), ("S_2", 3)):
+        xy, rng = np.arange(2.0 * spots).reshape(-1, 2), np.random.default_rng(0)
+        ids, labels = tuple(map(str, range(spots))), rng.random((spots, 1)).astype(np.float32)
+        made.write_spots(SpotTable(slide, xy, ids, labels, ("tumour",)))
+        np.save(tmp_path / "arrays" / f"{slide}.npy", rng.random((spots, 2)))
+    made.import_arrays("mine", tmp_path / "arrays")
+    model = [str(tmp_path / "model")] if command == "train" else []
+    result = run(command, str(tmp_path / "s.zarr"), *model, "--model", "ridge")
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.stderr.split())
+    assert "one cell type, tumour: its share is 1" in said
+    assert ("slides of fewer than 10 spots: S_2 (3)" in said) == (command == "evaluate")

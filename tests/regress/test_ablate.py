@@ -18,8 +18,9 @@ from histoboost.regress.baselines import SCORES
 from histoboost.regress.fold_cache import FoldCache, default_folder
 from histoboost.regress.setup import Setup
 from histoboost.regress.slides import labelled_slides
+from histoboost.spots import SpotTable
 
-from .conftest import add_embedding
+from .conftest import add_embedding, hexagonal
 
 BY_SLIDE = {"model": "ridge", "group_by": "slide"}
 LIGHTGBM = {"model": "lightgbm", "group_by": "slide", "jobs": 1}
@@ -89,6 +90,30 @@ def test_leave_one_out_drops_each_term_in_turn(store: EmbeddingStore) -> None:
         "net@32+coords",
         "net@32+net@64",
     ]
+
+
+def test_of_many_terms_what_they_share_is_left_out(tmp_path: Path) -> None:
+    store, rng = EmbeddingStore(tmp_path / "s.zarr"), np.random.default_rng(0)
+    layers = ("net@32", "net@32.layer1.std", "net@64", "net@64.layer1.std")
+    for slide in ("A", "B"):
+        abundance = rng.random((20, 2)).astype(np.float32)
+        spots = SpotTable(slide, hexagonal(5, 4), tuple(map(str, range(20))), abundance, ("a", "b"))
+        store.write_spots(spots)
+        for name in layers:
+            add_embedding(store, slide, name, rng.normal(size=(20, 2)).astype(np.float32))
+    table = ablate(store, ["default+net@*:ring1+coords"], leave_one_out=True, model="mean")
+    parts = ["coords", "patch 32", "patch 64", "layer last", "layer layer1.std"]
+    around = ["the spot itself", ":area1", ":area10", ":area90", ":ring1"]
+    assert list(table.left_out.values()) == [*parts, *around]
+    rows = {name: table.rows[at].setup.features.split("+") for at, name in table.left_out.items()}
+    everything = table.rows[0].setup.features.split("+")
+    assert rows["patch 32"] == [term for term in everything if not term.startswith("net@32")]
+    assert rows[":area10"] == [term for term in everything if not term.endswith(":area10")]
+    assert rows["layer last"] == [
+        term for term in everything if "layer1" in term or term == "coords"
+    ]
+    assert rows["coords"] == everything[:-1]
+    assert [row.get("without") for row in table.to_json()["rows"]] == [None, *parts, *around]
 
 
 def test_seeds_are_averaged(make_store: Callable[..., EmbeddingStore]) -> None:

@@ -161,7 +161,7 @@ def test_predictions_that_hardly_vary_raise_a_warning(store: EmbeddingStore) -> 
         ({"held_out": ["D"]}, "'D': is not one of A, B, C"),
         ({"seeds": 0}, "1 or more"),
         ({"smooth": 2.0}, "between 0 and 1"),
-        ({"options": {"depth": 3}}, "choose one of LightGBM's"),
+        ({"options": {"depth": 3}}, "choose one of n_estimators"),
         ({"model": "ridge", "options": {"max_bin": 3}}, "model ridge does not take it"),
         ({"options": {"early_stopping": 50}}, "model stack does not take it"),
         ({"options": {"num_leaves": 0}}, "num_leaves=0: must be a whole number from 2"),
