@@ -34,18 +34,7 @@ IN_FLIGHT = 256
 
 @contextmanager
 def connect(address: str) -> Iterator[Client]:
-    """A client of the scheduler at `address`, closed at the end.
-
-    Parameters
-    ----------
-    address : str
-        For example ``tcp://head:8786``.
-
-    Raises
-    ------
-    HistoboostError
-        If Dask is not installed, nobody listens at the address, or no worker appears.
-    """
+    """A client of the scheduler at `address`, such as ``tcp://head:8786``, closed at the end."""
     try:
         from distributed import Client
     except ImportError as error:
@@ -158,32 +147,11 @@ def run_units(
 ) -> Iterator[tuple[int, T]]:
     """Run ``function(*unit)`` for every unit on the cluster's workers.
 
-    Parameters
-    ----------
-    client : distributed.Client
-        See `connect`.
-    function : callable
-        Importable on the workers.
-    units : sequence of tuple
-        Arguments, the most expensive unit first: workers take them in this order.
-    names : sequence of str
-        What to call each unit in an error.
-    description, unit : str
-        For the progress bar.
-    gpu : bool
-        Each unit takes one of a worker's ``GPU`` resource (``dask worker --resources GPU=1``).
-
-    Yields
-    ------
-    index : int
-        Index into `units`, in the order in which they are done.
-    result
-
-    Raises
-    ------
-    HistoboostError
-        If a unit failed (the others are cancelled), its workers kept dying, or the scheduler was
-        lost.
+    `function` must be importable there. Workers take the units in order, so the most expensive
+    should come first. `names` says what to call each in an error, `description` and `unit` are for
+    the progress bar. With `gpu` each unit takes one of a worker's ``GPU`` resource (``dask worker
+    --resources GPU=1``). Yields the index of each unit and its result in the order in which they
+    are done. Where one fails, or its workers keep dying, the others are cancelled.
     """
     from concurrent.futures import CancelledError
 

@@ -47,29 +47,10 @@ def run(
 ) -> dict[str, Any]:
     """Write synthetic slides, embed, cross-validate, train, predict, report, map; show scores.
 
-    The results of an earlier run of the same demo in `out` are used again.
-
-    Parameters
-    ----------
-    out : str or Path
-        Folder, made if it does not exist.
-    backbone, weights : str
-        As in `histoboost.featurize.featurize`; the default backbone needs no weights.
-    spots : int
-        Spots per slide, about.
-    say : callable
-        Takes every line meant for people.
-
-    Returns
-    -------
-    dict
-        ``{"backbone", "weights", "rows": [{"model", "spot_spearman", "type_spearman"}],
-        "paths": {..}, "seconds"}``; the same is written to ``scores.json``.
-
-    Raises
-    ------
-    HistoboostError
-        If `out` contains anything but an earlier run of the same demo.
+    The results of an earlier run of the same demo in `out` are used again; a folder with anything
+    else is refused. There are about `spots` spots per slide; `say` takes every line meant for
+    people. Returns what is written to ``scores.json``: ``{"backbone", "weights", "rows": [{"model",
+    "spot_spearman", "type_spearman"}], "paths": {..}, "seconds"}``.
     """
     require("demo", "torch", "torch")
     from histoboost.featurize import featurize

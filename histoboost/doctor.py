@@ -48,18 +48,9 @@ CORE = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report.
+    """One line of the report: what was looked at and found, and what to do where it is missing.
 
-    Attributes
-    ----------
-    section : str
-        ``"software"``, ``"optional"``, ``"machine"`` or ``"weights"``.
-    name : str
-        What was looked at.
-    value : str
-        What was found.
-    remedy : str
-        What to do where something is missing; empty where all is well.
+    Sections are ``"software"``, ``"optional"``, ``"machine"`` and ``"weights"``.
     """
 
     section: str
@@ -69,13 +60,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Look at this installation and this machine; nothing is changed, nothing is downloaded.
-
-    Returns
-    -------
-    list of Finding
-        In the order in which they read best.
-    """
+    """Look at this installation and this machine; nothing is changed, nothing is downloaded."""
     weights = _weights() if find_spec("torch") else []
     return [*_software(), *_optional(), *_machine(), *weights]
 

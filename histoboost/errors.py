@@ -20,17 +20,7 @@ class BadInput(HistoboostError):
 
 
 class MissingExtra(HistoboostError):
-    """A package that only some commands need is not installed.
-
-    Parameters
-    ----------
-    what : str
-        What needs it, for example ``"slides.parquet"``.
-    package : str
-        The package.
-    extra : str
-        The extra of histoboost that brings it.
-    """
+    """A package is not installed that `what` needs; the extra of histoboost that brings it."""
 
     def __init__(self, what: str, package: str, extra: str) -> None:
         self.what, self.package, self.extra = what, package, extra

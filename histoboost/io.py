@@ -32,18 +32,7 @@ def check_name(path: Path) -> None:
 def check_output(path: Path, suffixes: Sequence[str] = ()) -> None:
     """Say before the work, and not after it, that `path` cannot be written.
 
-    Parameters
-    ----------
-    path : Path
-        File to be; an older one is replaced later.
-    suffixes : sequence of str
-        Those it may have; any where none is given.
-
-    Raises
-    ------
-    HistoboostError
-        If its suffix is another, it is a directory, or its own directory is missing or not
-        writable.
+    An older file is replaced later. Where `suffixes` are given, it must end in one of them.
     """
     check_name(path)
     if path.is_dir():
@@ -59,13 +48,8 @@ def check_output(path: Path, suffixes: Sequence[str] = ()) -> None:
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write` on a place beside `path` and move what it wrote to `path` in one step.
 
-    Whatever happens meanwhile, `path` holds what it held before or all that was written. Where
-    it is a symbolic link, the link stays and what it leads to is replaced.
-
-    Raises
-    ------
-    HistoboostError
-        If the system refuses, as a full disk does.
+    Whatever happens meanwhile, `path` holds what it held before or all that was written. Where it
+    is a symbolic link, the link stays and what it leads to is replaced.
     """
     target = Path(os.path.realpath(path))
     with plain_errors(path):

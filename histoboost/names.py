@@ -78,19 +78,10 @@ def nfc(name: str) -> str:
 def check_cell_type_names(names: Sequence[str], where: object) -> None:
     """Refuse cell types whose columns could not be told apart, or stand for others, in a table.
 
-    Parameters
-    ----------
-    names : sequence of str
-        Cell types of one data set or model; a slash is written as ``_`` in AnnData.
-    where : object
-        What holds them, for the message.
-
-    Raises
-    ------
-    HistoboostError
-        If a name is empty, has unprintable characters, begins like a spreadsheet's formula, cannot
-        be the name of a file (columns are files in Zarr), is a
-        column of our outputs (slide, spot, x, y, novelty, ID), or two names give one column.
+    Names are those of one data set or model, `where` for the message; a slash is written as ``_``
+    in AnnData. None may be empty, have unprintable characters, begin like a spreadsheet's formula,
+    be no name of a file (columns are files in Zarr) or of a column of our outputs, or give the same
+    column as another.
     """
     taken = dict.fromkeys(_COLUMNS, "a column of every table of predictions")
     for name in names:

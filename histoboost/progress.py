@@ -24,13 +24,7 @@ class Advance(Protocol):
 
 
 class Pace:
-    """How fast units are done. Kept ones, and the time it took to find them, do not count.
-
-    Parameters
-    ----------
-    total : int
-        Units of work.
-    """
+    """How fast units are done. Kept ones, and the time it took to find them, do not count."""
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -68,21 +62,10 @@ class Pace:
 
 @contextmanager
 def progress(description: str, total: int, unit: str) -> Iterator[Advance]:
-    """Show how far `total` units of work have come, on stderr.
+    """Show on stderr how far `total` units of work have come; 0 shows nothing.
 
-    Parameters
-    ----------
-    description : str
-        What is being done, in a few words.
-    total : int
-        Number of units of work; 0 shows nothing.
-    unit : str
-        Plural name of a unit, such as ``"patches"``.
-
-    Yields
-    ------
-    Advance
-        ``advance(n)`` says that `n` more units are done.
+    ``advance(n)``, which is yielded, says that `n` more units are done. `unit` is a plural name,
+    such as ``"patches"``.
     """
     if total == 0:
         yield Pace(0).advance

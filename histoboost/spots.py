@@ -174,21 +174,9 @@ def _brief(value: Any) -> str:
 
 
 def check_cell_types(labelled: Sequence[SpotTable], location: str, remedy: str) -> None:
-    """Refuse labelled slides that do not share their cell types.
+    """Refuse labelled slides of the store at `location` that do not share their cell types.
 
-    Parameters
-    ----------
-    labelled : sequence of SpotTable
-        Slides with abundances.
-    location : str
-        Their store.
-    remedy : str
-        What follows on the two slides' names, up to the command that removes one of them.
-
-    Raises
-    ------
-    HistoboostError
-        Naming the first slide whose cell types are not those of the first.
+    `remedy` follows on the two slides' names, up to the command that removes one of them.
     """
     for table in labelled:
         if table.cell_types != labelled[0].cell_types:
@@ -199,22 +187,11 @@ def check_cell_types(labelled: Sequence[SpotTable], location: str, remedy: str) 
 
 
 def spot_pitch(xy: NDArray[np.float64]) -> float | None:
-    """Distance of neighbouring spots.
+    """Distance of neighbouring spots, in the unit of `xy` (N, 2); None for a single place.
 
     The median distance to the nearest spot is too small on a jittered lattice (the nearest of
     several is nearer than the typical one), so it is refined once by the median over all pairs
-    within reach.
-
-    Parameters
-    ----------
-    xy : ndarray of shape (N, 2), float64
-        Spot centres, in any unit; those that are not finite do not count, nor do spots at one
-        place twice.
-
-    Returns
-    -------
-    float or None
-        In the unit of `xy`; None where there are fewer than two places.
+    within reach. Spots that are not finite, or at one place twice, do not count.
     """
     from scipy.spatial import cKDTree
 

@@ -33,17 +33,9 @@ class Backend(Protocol):
         """Content of several files, in order."""
 
     def fill(self, targets: Iterable[tuple[str, memoryview]]) -> Iterator[bytes | None]:
-        """Read files into memory that is there already.
+        """Read files into memory that is there already, as far as each memoryview goes.
 
-        Parameters
-        ----------
-        targets : iterable of (key, writable memoryview of bytes)
-            Where the first bytes of each file go.
-
-        Yields
-        ------
-        bytes or None
-            What follows in the file, in order; None where the file is missing or shorter.
+        Yields what follows in the file, in order; None where the file is missing or shorter.
         """
 
     def children(self, key: str) -> list[str]:
@@ -89,21 +81,9 @@ class Backend(Protocol):
     ) -> bool:
         """Make a folder of files visible in one step, after reading back what was written.
 
-        Parameters
-        ----------
-        staging : str
-            Name of a staging folder that this process holds.
-        target : str
-            Folder to make; the folder around it exists.
-        content : mapping
-            Paths below `target` to their content; among them ``zarr.json``.
-        superseded : callable
-            Says, where something is at `target`, whether it shall stay.
-
-        Returns
-        -------
-        bool
-            False if another process had published meanwhile, and this copy was dropped.
+        This process holds `staging`; the folder around `target` exists. `content` are paths below
+        it, among them ``zarr.json``. `superseded` says, where something is there, whether it shall
+        stay. False if another process had published meanwhile, and this copy was dropped.
         """
 
     def in_progress(self, target: str) -> bool:

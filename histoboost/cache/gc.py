@@ -15,15 +15,9 @@ OLDER_THAN_S = 24 * 3600.0
 
 @dataclass(frozen=True)
 class Collected:
-    """What `collect` removed and what it kept.
+    """How many staging areas were removed, with how many bytes, and how many were kept.
 
-    Attributes
-    ----------
-    removed : int
-        Number of staging areas.
-    removed_bytes : int
-    kept : int
-        Number of staging areas that a live run owns, or may own, or that cannot be removed.
+    Kept are those that a live run owns, or may own, or that cannot be removed.
     """
 
     removed: int

@@ -145,15 +145,7 @@ def seal(document: dict[str, Any]) -> bytes:
 
 
 def unseal(data: bytes) -> dict[str, Any]:
-    """Read a document that `seal` wrote.
-
-    Raises
-    ------
-    Damaged
-        If it is not ours, or not byte for byte as written.
-    HistoboostError
-        If a newer version wrote it.
-    """
+    """Read a document that `seal` wrote; `Damaged` if it is not ours or not as written."""
     try:
         document: dict[str, Any] = json.loads(data)
         own = document["attributes"]["histoboost"]

@@ -18,23 +18,10 @@ from histoboost.cache.table import embedding_names, open_slide
 class EmbeddingRow:
     """One embedding, over all slides.
 
-    Attributes
-    ----------
-    name : str
-    slides : list of str
-        Slides that have it.
-    lacking : list of str
-        Slides of the store that do not, or whose copy has damaged metadata.
-    staged : dict
-        Slide to ``[chunks staged, chunks in all]`` of runs that are not finished.
-    spots : int
-        Rows over all slides.
-    width : int or None
-        D; None while nothing is published.
-    bytes : int
-        Size on disk.
-    backbone, weights : str or None
-        From the recipe.
+    `lacking` are the slides of the store that do not have it, or whose copy has damaged metadata;
+    `staged` maps a slide to ``[chunks staged, chunks in all]`` of runs that are not finished.
+    `spots` are the rows over all slides, `width` is D, None while nothing is published, and `bytes`
+    the size on disk; `backbone` and `weights` are those of the recipe.
     """
 
     name: str

@@ -28,14 +28,8 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
 class FolderHold:
     """A shared claim on a staging folder; ends with `drop`, or with the process.
 
-    Parameters
-    ----------
-    folder : Path
-        The staging folder.
-    descriptor : int
-        Its open and locked file.
-    alone : bool
-        Whether nobody else holds it, for all that can be known.
+    `descriptor` is its open and locked file; `alone`: nobody else holds it, for all that can be
+    known.
     """
 
     def __init__(self, folder: Path, descriptor: int, *, alone: bool = False) -> None:

@@ -30,13 +30,7 @@ _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
 
 
 class LocalBackend:
-    """A folder of a local file system; see `Backend` for the methods.
-
-    Parameters
-    ----------
-    root : Path
-        The store's folder; need not exist yet.
-    """
+    """A folder of a local file system, which need not exist yet; see `Backend` for the methods."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

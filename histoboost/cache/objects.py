@@ -39,13 +39,10 @@ class _Outcome(Enum):
 
 
 class ObjectBackend:
-    """A prefix in a bucket; see `Backend` for the methods.
+    """A prefix in a bucket, such as ``s3://bucket/prefix``; see `Backend` for the methods.
 
-    Parameters
-    ----------
-    url : str
-        Such as ``s3://bucket/prefix``. Credentials, region and endpoint come from the usual
-        environment variables (``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL`` and so on).
+    Credentials, region and endpoint come from the usual environment variables
+    (``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL`` and so on).
     """
 
     def __init__(self, url: str) -> None:

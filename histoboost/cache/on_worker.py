@@ -17,13 +17,7 @@ def shared_location(store: EmbeddingStore) -> str:
 
 
 def store_on_worker(location: str) -> EmbeddingStore:
-    """The store as a worker sees it; never a new one in its place.
-
-    Raises
-    ------
-    HistoboostError
-        If there is no store at `location` on the worker's machine.
-    """
+    """The store as a worker sees it; never a new one in its place."""
     try:
         EmbeddingStore(location, mode="r")
     except HistoboostError as error:

@@ -29,18 +29,7 @@ _THREADS = 4
 
 @dataclass(frozen=True)
 class Published:
-    """What an embedding's metadata says.
-
-    Attributes
-    ----------
-    key : str
-        Its folder.
-    shape : tuple of int
-        (N, D).
-    recipe : Recipe
-    chunks : tuple of str
-        SHA-256 of the stored bytes of every chunk, in row order.
-    """
+    """What an embedding's metadata says: folder, shape (N, D), recipe, SHA-256 of every chunk."""
 
     key: str
     shape: tuple[int, int]

@@ -33,12 +33,9 @@ _UNREADABLE = (
 
 
 def encode_table(table: SpotTable) -> dict[str, bytes]:
-    """The files of a slide's AnnData group, without any embedding.
+    """The files of a slide's AnnData group, without any embedding, by their path in it.
 
-    Returns
-    -------
-    dict
-        Paths below ``STORE/slides/<slide>/`` to contents; every array chunk ends in a crc32c.
+    Every array chunk ends in a crc32c.
     """
     import anndata
     import pandas as pd

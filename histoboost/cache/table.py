@@ -32,16 +32,8 @@ _ATTEMPTS = 5
 class SlideRecord:
     """What a slide's metadata says.
 
-    Attributes
-    ----------
-    slide : str
-    order : int
-        Slides are listed by it.
-    n_spots : int
-    table_digest : str
-        SHA-256 over everything in the table.
-    files : dict
-        Path below the slide's folder of every file of the spot table, to its SHA-256.
+    Slides are listed by `order`. `table_digest` is a SHA-256 over everything in the table, `files`
+    has that of every file of it by its path below the slide's folder.
     """
 
     slide: str

@@ -29,16 +29,9 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Damage:
-    """One damaged thing.
+    """One damaged thing, and what is wrong in a few words.
 
-    Attributes
-    ----------
-    slide : str or None
-        None where the store's own documents are damaged.
-    embedding : str or None
-        None where the slide's spot table is damaged.
-    reason : str
-        What is wrong, in a few words.
+    `slide` is None for the store's own documents, `embedding` for the slide's spot table.
     """
 
     slide: str | None
@@ -48,15 +41,7 @@ class Damage:
 
 @dataclass(frozen=True)
 class Verification:
-    """What `verify` found.
-
-    Attributes
-    ----------
-    checked : int
-        Number of spot tables and embeddings that were read.
-    damaged : tuple of Damage
-        One for each damaged spot table, embedding and document of the store.
-    """
+    """How many spot tables and embeddings were read, and what is damaged."""
 
     checked: int
     damaged: tuple[Damage, ...]

@@ -87,20 +87,7 @@ class EmbeddingWriter:
         return [part for i, part in enumerate(self._slices) if i not in self._verified]
 
     def write(self, rows: slice, array: NDArray[np.floating[Any]]) -> None:
-        """Store one chunk durably.
-
-        Parameters
-        ----------
-        rows : slice
-            One of `missing`.
-        array : ndarray of shape (rows.stop - rows.start, D)
-            Converted to float16.
-
-        Raises
-        ------
-        HistoboostError
-            If the shape is wrong or a value is not finite in float16.
-        """
+        """Store one chunk durably: `array` as float16 for `rows`, one of the ranges `missing`."""
         if rows not in self._slices:
             raise BadInput(f"{self._what}: rows {rows} are not a chunk; write those in `missing`")
         expected = (rows.stop - rows.start, self._shape[1])
@@ -119,18 +106,7 @@ class EmbeddingWriter:
         self._verified[index] = digest
 
     def publish(self) -> bool:
-        """Make the embedding visible, after reading back every chunk.
-
-        Returns
-        -------
-        bool
-            True if this call published it, False if it had been published before.
-
-        Raises
-        ------
-        HistoboostError
-            If chunks are missing.
-        """
+        """Make the embedding visible, after reading back every chunk; False if it was before."""
         self._verified = {}  # read everything back, also what this process wrote
         missing = len(self.missing)
         if self._published:

@@ -22,13 +22,7 @@ _NEVER = {
 
 
 def check_arguments(ctx: click.Context) -> None:
-    """Refuse arguments in the wrong order, and an output that would replace an input.
-
-    Raises
-    ------
-    HistoboostError
-        With the order of the arguments, or the input's name.
-    """
+    """Refuse arguments in the wrong order, and an output that would replace an input."""
     paths = {name: value for name, value in ctx.params.items() if isinstance(value, str)}
     for param in ctx.command.params:
         path = paths.get(param.name or "", "")

@@ -31,10 +31,7 @@ INTERRUPTED = 128 + signal.SIGINT
 class Command(click.Command):
     """A command that takes `--config FILE.toml` and says what Ctrl-C leaves behind.
 
-    Parameters
-    ----------
-    interrupted : str or callable
-        What Ctrl-C leaves behind; where it depends on the options, a function of their values.
+    Where that depends on the options, `interrupted` is a function of their values.
     """
 
     def __init__(

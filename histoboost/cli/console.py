@@ -34,14 +34,8 @@ def print_table(
 ) -> None:
     """Print rows below the names of their columns; nothing is cut off.
 
-    Parameters
-    ----------
-    columns : sequence of str
-        Headings.
-    rows : sequence of sequence of str, or None
-        Cells; None draws a line.
-    wrap : mapping of str to int, optional
-        Columns that may break on a narrow terminal, and their least width.
+    A row that is None draws a line. `wrap` has the columns that may break on a narrow terminal, and
+    their least width.
     """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console

@@ -46,13 +46,7 @@ def _prepare(ctx: click.Context, param: click.Parameter, value: str | None) -> s
 
 
 def write_json(path: str | None, result: object) -> None:
-    """Write `result` as JSON to `path`, ``-`` for stdout; do nothing where no path was given.
-
-    Raises
-    ------
-    HistoboostError
-        If it cannot be written.
-    """
+    """Write `result` as JSON to `path`, ``-`` for stdout; do nothing where no path was given."""
     if path is None:
         return
     text = json.dumps(result, indent=2, allow_nan=False) + "\n"

@@ -17,15 +17,8 @@ def augmentation(settings: Settings, input_px: int) -> Augment:
     """The augmentation of a batch of patches: (B, S, 3, px, px) uint8 to the same.
 
     Rotation, zoom and translation look beyond the patch at its mirror image, never at black
-    corners. All fields of view of a spot change in the same way, so that they still show the
-    same tissue. Draws come from torch's global generator.
-
-    Parameters
-    ----------
-    settings : Settings
-        Which changes, and how large they may be.
-    input_px : int
-        Side of the patches.
+    corners. All fields of view of a spot change in the same way, so that they still show the same
+    tissue. Draws come from torch's global generator.
     """
     from torchvision.transforms import v2
 

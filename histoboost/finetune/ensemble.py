@@ -64,12 +64,6 @@ class Ensemble:
 
         `backbones` are networks beyond histoboost's and timm's own that the caller trusts: the
         folder may come from anywhere, and no other name in it is imported or fetched.
-
-        Raises
-        ------
-        HistoboostError
-            If the folder holds none, one of another version, or one in training, or names a
-            network that is not in `backbones`.
         """
         folder = Path(folder)
         path = folder / IDENTITY
@@ -127,28 +121,9 @@ class Ensemble:
         units: str = "rank",
         device: torch.device,
     ) -> Predictions:
-        """Predict slides, labelled or not, as `CompositionRegressor.predict` does.
+        """Predict slides, all without labels by default, as `CompositionRegressor.predict` does.
 
-        Parameters
-        ----------
-        dataset : Dataset
-            Slides with their images.
-        slides : sequence of str, optional
-            All without labels by default.
-        units : str
-            See `histoboost.regress.targets.to_units`.
-        device : torch.device
-            Where to compute.
-
-        Returns
-        -------
-        Predictions
-            One `Prediction` for each slide, spots in the order and place of the source.
-
-        Raises
-        ------
-        HistoboostError
-            If a slide is unknown or has other cell types.
+        Spots come in the order and place of the source; for `units` see `regress.targets.to_units`.
         """
         if slides is not None:
             chosen = [dataset[name] for name in slides]

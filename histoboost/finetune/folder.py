@@ -41,13 +41,7 @@ def is_ensemble(folder: str | Path) -> bool:
 
 
 def claim(folder: Path, identity: Mapping[str, Any]) -> None:
-    """Write what the folder is for, or check that it was begun for the same.
-
-    Raises
-    ------
-    HistoboostError
-        If it holds something else.
-    """
+    """Write what the folder is for, or check that it was begun for the same."""
     path = folder / IDENTITY
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"{folder}: is a file; give the name of a folder")
@@ -111,13 +105,7 @@ def save_tensors(content: Mapping[str, Any], path: Path) -> None:
 
 
 def load_tensors(path: Path) -> dict[str, Any]:
-    """Read what `save_tensors` wrote, onto the CPU.
-
-    Raises
-    ------
-    HistoboostError
-        If the file is missing, damaged, or holds more than tensors and plain values.
-    """
+    """Read what `save_tensors` wrote, onto the CPU; only tensors and plain values are accepted."""
     import torch
 
     try:

@@ -79,11 +79,6 @@ def build(
     """A member of the ensemble before training, on the CPU, and the backbone that is its trunk.
 
     `blank`: the weights will be loaded over, so those that training began with are not needed.
-
-    Raises
-    ------
-    HistoboostError
-        If the weights cannot be read, downloaded or loaded.
     """
     seed, name = settings.seed + member, settings.backbones[member]
     weights = settings.weights[member if len(settings.weights) > 1 else 0]

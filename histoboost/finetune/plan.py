@@ -20,17 +20,10 @@ from histoboost.slides.slide import Dataset, Slide
 class Plan:
     """One model to train in a folder; one that was begun with the same plan is continued.
 
-    Attributes
-    ----------
-    slides, held_out : tuple of Slide
-        Labelled slides: those that networks learn from or are stopped by, and those that the
-        model never sees.
-    stop_on : tuple of str
-        Names of the slides that may stop a network. Member i is stopped by the i-th of them,
-        counted round, and learns from all other slides. Empty: all epochs on all slides.
-    alignment : str
-        How the spots of `slides` were moved, so that those to be predicted are moved in the same
-        way: ``"none"``, ``"auto"`` or the path of a table.
+    `slides` are labelled: networks learn from them or are stopped by them. Member i is stopped by
+    the i-th of `stop_on`, counted round, and learns from all other slides; where that is empty, it
+    trains all epochs on all slides. `alignment` is how the spots were moved, so that those to be
+    predicted are moved in the same way: ``"none"``, ``"auto"`` or the path of a table.
     """
 
     folder: Path
@@ -62,35 +55,12 @@ def plan_models(
     stop_on: Sequence[str] = ("auto",),
     alignment: str = "none",
 ) -> list[Plan]:
-    """Plan one model in `out`, or with `cross_validate` one for each fold.
+    """Plan one model in `out`, or with `cross_validate` one for each fold in ``out/folds``.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        Labelled and unlabelled slides.
-    out : Path
-        Folder of the model; those of cross-validation go to ``out/folds/<held out>``.
-    settings : Settings
-        How to train.
-    slides : sequence of str, optional
-        Labelled slides to use; all by default.
-    held_out : sequence of str, optional
-        Slides that the one model never sees.
-    cross_validate : bool
-        Hold out each slide, or each group, in turn.
-    group_by : {"slide", "group"}
-        What a fold of cross-validation holds out.
-    stop_on : sequence of str
-        ``["auto"]``: any training slide may stop a network, the last one first; ``["none"]``:
-        train all epochs; or names of slides.
-    alignment : str
-        How `aligned` moved the spots of `dataset`.
-
-    Raises
-    ------
-    HistoboostError
-        If a slide is unknown or unlabelled, the choices do not go together, there are fewer than
-        two folds, or no slide is left to train on.
+    `slides` are the labelled ones to use (all by default), `held_out` those that the one model
+    never sees; `group_by`, ``"slide"`` or ``"group"``, is what a fold holds out. `stop_on` is
+    ``["auto"]`` (any training slide may stop a network, the last one first), ``["none"]`` (train
+    all epochs) or names of slides. `alignment` is how `aligned` moved the spots of `dataset`.
     """
     used = _labelled(dataset, slides)
     parts: list[tuple[Path, list[str]]] = [(out, [])]
@@ -136,13 +106,7 @@ def _labelled(dataset: Dataset, names: Sequence[str] | None) -> list[Slide]:
 
 
 def stopping_slides(training: Sequence[Slide], stop_on: Sequence[str]) -> tuple[str, ...]:
-    """Names of the training slides that may stop a network; for `stop_on` see `plan_models`.
-
-    Raises
-    ------
-    HistoboostError
-        If none of the named slides trains, or no other slide is left to learn from.
-    """
+    """Names of the training slides that may stop a network; for `stop_on` see `plan_models`."""
     names = [slide.name for slide in training]
     if list(stop_on) == ["none"]:
         return ()

@@ -30,11 +30,6 @@ class Settings:
     """Hyper-parameters of an end-to-end model; the defaults are those of ``cnn-baseline``.
 
     The command line has an option for every field, with the help text given here.
-
-    Raises
-    ------
-    HistoboostError
-        If a name is unknown, a number out of range, or two choices do not go together.
     """
 
     backbones: tuple[str, ...] = _setting(
@@ -166,13 +161,7 @@ PRESETS: dict[str, Settings] = {
 
 
 def preset(name: str, **changes: Any) -> Settings:
-    """The recipe called `name`, with some settings changed.
-
-    Raises
-    ------
-    HistoboostError
-        If there is no such recipe or backbone, or the settings do not go together.
-    """
+    """The recipe called `name`, with some settings changed."""
     from histoboost.featurize.backbones.factory import architecture
 
     if name not in PRESETS:

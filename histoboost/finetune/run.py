@@ -66,21 +66,8 @@ def train_models(
 ) -> list[Trained]:
     """Train what is missing of every planned model, and predict what it held out.
 
-    Parameters
-    ----------
-    plans : sequence of Plan
-        From `plan_models`: one run's, with the same settings.
-    device : torch.device
-        Where to train.
-    checkpoint_s : float
-        Seconds between two checkpoints.
-    tell : callable
-        Takes lines for the user: one for every epoch.
-
-    Raises
-    ------
-    HistoboostError
-        If a folder holds something else, or training fails.
+    `plans` are those of one run, with the same settings; a checkpoint is written every
+    `checkpoint_s` seconds, and `tell` takes a line for every epoch.
     """
     settings = plans[0].settings
     slides = {slide.name: slide for plan in plans for slide in (*plan.slides, *plan.held_out)}

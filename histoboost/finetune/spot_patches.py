@@ -38,10 +38,7 @@ Pixels = Mapping[str, Resident]
 def load_pixels(slides: Sequence[Slide], device: torch.device, px: int) -> dict[str, Resident]:
     """Make every slide ready to be cut for `device`, small ones in memory; by the slide's name.
 
-    Warns
-    -----
-    HistoboostWarning
-        Where patches of `px` pixels are one flat colour: nothing can be learned from them.
+    Warns where patches of `px` pixels are one flat colour: nothing can be learned from them.
     """
     found = {}
     for slide in slides:

@@ -97,20 +97,12 @@ class Training:
     ) -> list[Epoch]:
         """Train to the end, from the last checkpoint where there is one.
 
-        Afterwards `net` holds the weights of the best epoch, or of the last one where there is
-        no stopping slide. A kill costs at most `checkpoint_s` seconds of work.
+        Afterwards `net` holds the weights of the best epoch, or of the last one where there is no
+        stopping slide. A kill costs at most `checkpoint_s` seconds of work.
 
-        Returns
-        -------
-        list of dict
-            One row per epoch, with which `on_epoch` is called, too: ``epoch`` (from 1), ``loss``,
-            ``stop_loss``, ``score``, ``learning_rate``, ``seconds``, ``improved`` (the last such
-            epoch is the best one).
-
-        Raises
-        ------
-        HistoboostError
-            If the loss is no longer finite, or a checkpoint is damaged or of other settings.
+        Returns one row per epoch, with which `on_epoch` is called, too: ``epoch`` (from 1),
+        ``loss``, ``stop_loss``, ``score``, ``learning_rate``, ``seconds``, ``improved`` (the last
+        such epoch is the best one).
         """
         settings = self.settings
         with torch.random.fork_rng(devices=[self.device] if self._on_cuda else []):

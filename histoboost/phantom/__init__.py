@@ -28,32 +28,12 @@ TISSUE_SHARE = 0.5
 def phantom_slide(
     name: str = "S_1", *, seed: int = 0, spots: int = 80, pitch_px: float = 25.0
 ) -> Slide:
-    """One labelled slide of made-up tissue.
+    """One labelled slide of made-up tissue; seeds differ in tissue, stain and light.
 
     Cells of 14 types lie in smooth niches. An abundance is what the cells under and near the spot
-    contribute, times a capture rate of the spot and noise: raw, positive and heavy-tailed.
-
-    Parameters
-    ----------
-    name : str
-        Name of the slide.
-    seed : int
-        Slides of different seeds differ in tissue, stain and light.
-    spots : int
-        Spots under tissue, about.
-    pitch_px : float
-        Distance between neighbouring spots in pixels; they are 100 um apart.
-
-    Returns
-    -------
-    Slide
-        The image is (H, W) uint8 in memory; the spots, on a hexagonal lattice and in no order,
-        are those under tissue.
-
-    Raises
-    ------
-    HistoboostError
-        If fewer than 10 spots or a pitch below 8 px is asked for.
+    contribute, times a capture rate of the spot and noise: raw, positive and heavy-tailed. The
+    image is (H, W) uint8 in memory. About `spots` spots lie under tissue, in no order, on a
+    hexagonal lattice of `pitch_px` pixels, which are 100 um.
     """
     if spots < 10 or pitch_px < 8:
         raise BadInput(
@@ -90,34 +70,11 @@ def write_phantom(
     pitch_px: float = 25.0,
     dtype: str = "float32",
 ) -> Path:
-    """Write phantom slides in the layout of the challenge's HDF5.
+    """Write phantom slides to `path` in the layout of the challenge's HDF5, over what is there.
 
-    Parameters
-    ----------
-    path : str or Path
-        HDF5 file; one that exists is overwritten.
-    seed : int
-        Files of different seeds share no slide.
-    slides : int
-        Labelled slides, ``images/Train/S_1`` and on.
-    unlabelled : int
-        Slides without abundances, ``images/Test/S_<slides + 1>`` and on.
-    spots : int
-        Spots per slide, about.
-    pitch_px : float
-        Distance between neighbouring spots in pixels.
-    dtype : str
-        Type of the pixels: ``"float32"`` (0..1, as in the challenge) or ``"uint8"``.
-
-    Returns
-    -------
-    Path
-        `path`.
-
-    Raises
-    ------
-    HistoboostError
-        If `dtype` is another, or the slides would be too small.
+    First `slides` labelled ones, ``images/Train/S_1`` and on, then the others, ``images/Test/...``;
+    for `spots` and `pitch_px` see `phantom_slide`. Files of different seeds share no slide. Pixels
+    are of type ``"float32"`` (0..1, as in the challenge) or ``"uint8"``.
     """
     import h5py
 

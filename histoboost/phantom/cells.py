@@ -64,16 +64,8 @@ KINDS = (
 class Niche:
     """A kind of tissue.
 
-    Attributes
-    ----------
-    eosin : float
-        Optical density of what lies between the cells.
-    fibres : float
-        How strongly fibres modulate it, 0 to 1.
-    fat : bool
-        Whether it is full of empty vacuoles.
-    cells : dict
-        Cells per 10,000 square micrometres (a square of 100 um), by the name of the kind.
+    `eosin` is the optical density between the cells, which fibres modulate by `fibres` (0 to 1);
+    `cells` per 10,000 square micrometres by the name of the kind; `fat` is full of empty vacuoles.
     """
 
     eosin: float

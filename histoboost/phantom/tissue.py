@@ -54,16 +54,8 @@ class Tissue:
 class Cells:
     """The C cells of a slide.
 
-    Attributes
-    ----------
-    xy : ndarray of shape (C, 2)
-        Centres, in cells of the grid.
-    kind : ndarray of shape (C,)
-        Indices into `KINDS`.
-    angle : ndarray of shape (C,)
-        Direction of the nucleus in radians.
-    size : ndarray of shape (C,)
-        Factor on the kind's diameter.
+    Centres `xy`, (C, 2) in cells of the grid; of shape (C,) the index into `KINDS`, the direction
+    of the nucleus in radians, and the factor on the kind's diameter.
     """
 
     xy: Field

@@ -65,18 +65,9 @@ def boosted(fitted: Fitted) -> MultiTargetLGBM | None:
 def by_rounds(
     matrix: FeatureMatrix, fold: Fold, predictor: Predictor, counts: Sequence[int]
 ) -> list[float]:
-    """Score with the first trees of every boosted model; one score for each count.
+    """Score with the first trees of every boosted model on the slides that `fold` holds out.
 
-    Parameters
-    ----------
-    matrix : FeatureMatrix
-        Features of all slides.
-    fold : Fold
-        Says which of them are held out.
-    predictor : Predictor
-        Trained on the fold; its model must have boosted trees.
-    counts : sequence of int
-        Numbers of trees.
+    One score for each of the `counts` of trees; `predictor`, trained on the fold, must have trees.
     """
     import lightgbm as lgb
 

@@ -31,18 +31,10 @@ if TYPE_CHECKING:
 class Evaluation:
     """What cross-validation says about a model's settings.
 
-    Attributes
-    ----------
-    matrix : FeatureMatrix
-        Features of all slides that take part.
-    results : list of FoldResult
-        Scores and predictions, one for every fold.
-    targets : list of Target
-        What the predictions of each fold are in units of.
-    ways : dict
-        Way to divide the features -> group -> ``{"gain", "permutation", "spread"}``.
-    rounds, sizes : tuple of list, or None
-        Numbers of rounds or of training slides, and for every fold the scores there.
+    `results` and `targets` have one entry for every fold: scores with predictions, and what these
+    are in units of. `ways` is: way to divide the features -> group -> ``{"gain", "permutation",
+    "spread"}``. `rounds` and `sizes` are numbers of rounds, or of training slides, and for every
+    fold the scores there.
     """
 
     matrix: FeatureMatrix
@@ -56,19 +48,7 @@ class Evaluation:
 def evaluate(
     store: EmbeddingStore, slides: Sequence[str], setup: Setup, jobs: int | None = None
 ) -> Evaluation:
-    """Cross-validate `setup` on `slides` and look inside the models.
-
-    Parameters
-    ----------
-    store : EmbeddingStore
-        Where the embeddings are.
-    slides : sequence of str
-        Labelled slides, in two groups at least.
-    setup : Setup
-        What to learn, from what, and how.
-    jobs : int, optional
-        Cores to use at most.
-    """
+    """Cross-validate `setup` on labelled `slides`, of two groups or more; look into the models."""
     layout = describe(store, named_slides(store, slides), setup.features)
     folds = make_folds(layout.spots, setup.group_by)
     warn_of_leakage(store, layout, folds, "train with --group-by auto to hold them out together")

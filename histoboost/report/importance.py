@@ -21,17 +21,8 @@ Groups = dict[str, NDArray[np.intp]]
 def column_groups(columns: Iterable[Columns]) -> dict[str, Groups]:
     """Ways to divide the columns of a feature matrix: name of the way -> group -> columns.
 
-    Parameters
-    ----------
-    columns : iterable of Columns
-        As in `Layout.columns`.
-
-    Returns
-    -------
-    dict
-        ``"feature"`` always; ``"embedding"``, ``"layer"``, ``"patch size"`` and
-        ``"neighbourhood"`` where they divide the columns into fewer groups than the features do,
-        but more than one.
+    ``"feature"`` always; ``"embedding"``, ``"layer"``, ``"patch size"`` and ``"neighbourhood"``
+    where they divide the columns into fewer groups than the features do, but more than one.
     """
     ways: dict[str, dict[str, list[NDArray[np.intp]]]] = {}
     for part in columns:
@@ -73,26 +64,11 @@ def permutation(
 ) -> dict[str, float]:
     """Per-spot Spearman that is lost when a group of features is shuffled between spots.
 
-    All columns of a group are shuffled together, so that they stay what they were to each other
-    and only lose the spot that they belong to.
-
-    Parameters
-    ----------
-    predict : callable
-        Features (N, F) to predictions (N, T).
-    features : ndarray of shape (N, F)
-        Of the spots of one slide that the model never saw; unchanged on return.
-    truth : ndarray of shape (N, T)
-        Abundances.
-    groups : mapping
-        Name of a group to its columns.
-    seed : int
-        Of the order; the same for all groups.
-
-    Returns
-    -------
-    dict
-        Group to loss; negative where the model does better without.
+    All columns of a group are shuffled together, so that they stay what they were to each other and
+    only lose the spot that they belong to; the order is the same for all groups. `predict` takes
+    `features` (N, F), of the spots of one slide that the model never saw, to (N, T), which is
+    compared with the abundances `truth`. A loss is negative where the model does better without the
+    group.
     """
     order = np.random.default_rng(seed).permutation(len(features))
     whole = spot_spearman(predict(features), truth)

@@ -15,29 +15,10 @@ SUFFIXES = (".html", ".htm")
 
 
 def write_page(path: str | Path, *, title: str, kind: str, data: dict[str, Any]) -> Path:
-    """Write a self-contained page.
+    """Write a self-contained page, in one step: one that is open elsewhere is never half there.
 
-    Parameters
-    ----------
-    path : str or Path
-        The HTML file; replaced in one step, so a page that is open elsewhere is never half there.
-    title : str
-        Shown by the browser.
-    kind : str
-        ``"explore"`` or ``"report"``: which of the pages in ``assets`` to fill.
-    data : dict
-        What the page's script draws; must be JSON without NaN.
-
-    Returns
-    -------
-    Path
-        The file.
-
-    Raises
-    ------
-    HistoboostError
-        If `path` has another suffix than `SUFFIXES`, is a directory, or its own directory is
-        missing or not writable.
+    `kind`, ``"explore"`` or ``"report"``, is the page in ``assets`` to fill, and `data` what its
+    script draws: JSON without NaN.
     """
     path = Path(path)
     check_output(path, SUFFIXES)

@@ -15,17 +15,7 @@ COMPONENTS = 50
 
 
 def sample(sizes: list[int], limit: int = MAX_SPOTS, seed: int = 0) -> list[NDArray[np.intp]]:
-    """Rows to show of every slide, in order, at most `limit` in all; slides keep their share.
-
-    Parameters
-    ----------
-    sizes : list of int
-        Number of spots of every slide.
-    limit : int
-        Most rows in all.
-    seed : int
-        Of the choice.
-    """
+    """Rows to show of every slide, in order, at most `limit` in all; slides keep their share."""
     rng = np.random.default_rng(seed)
     share = min(1.0, limit / max(1, sum(sizes)))
     return [np.sort(rng.choice(n, int(n * share) or min(n, 1), replace=False)) for n in sizes]
@@ -34,21 +24,9 @@ def sample(sizes: list[int], limit: int = MAX_SPOTS, seed: int = 0) -> list[NDAr
 def project(
     embedding: NDArray[np.floating[Any]], seed: int = 0
 ) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
-    """Two-dimensional views of an embedding.
+    """Views of an embedding (N, D), (N, 2) each, and the variance shares of two components.
 
-    Parameters
-    ----------
-    embedding : ndarray of shape (N, D)
-        Every column is standardised first; constant columns drop out.
-    seed : int
-        Of both projections.
-
-    Returns
-    -------
-    dict
-        Name of the view -> (N, 2) coordinates. t-SNE needs 10 spots at least.
-    ndarray of shape (2,)
-        Share of the variance in the first two principal components.
+    Every column is standardised first; constant columns drop out. t-SNE needs 10 spots at least.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE

@@ -35,17 +35,8 @@ def provenance(
 ) -> list[tuple[str, str]]:
     """Name and value of everything that led to the report.
 
-    Parameters
-    ----------
-    store : str
-        Location of the store.
-    folder : Path
-        The model's bundle. The digest shown is that of its ``model.json``, which lists the
-        digests of all its other files.
-    model : CompositionRegressor
-        What was loaded from there.
-    command : str
-        How the report was made.
+    The digest of the model is that of its ``model.json``, which lists the digests of its other
+    files.
     """
     setup = model.setup_
     digest = hashlib.sha256((folder / "model.json").read_bytes()).hexdigest()

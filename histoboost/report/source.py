@@ -23,16 +23,9 @@ PICTURE_PX = 1000
 
 @dataclass(frozen=True)
 class Source:
-    """Slides to explore.
+    """Slides to explore: those of a dataset with what `inspect` found, or those of a store.
 
-    Attributes
-    ----------
-    slides : list of SpotTable
-        Spots that can be drawn, and a small picture of each slide where there is one.
-    problems : list of dict
-        What `inspect` found: slide, kind and message of each.
-    store : EmbeddingStore or None
-        Where the embeddings are, if anywhere.
+    Spots that cannot be drawn are left out, and each has a small picture where its slide has one.
     """
 
     slides: list[SpotTable]
@@ -63,13 +56,7 @@ class Source:
 
 
 def open_source(path: str | Path, format: str | None = None) -> Source:
-    """Open a dataset, or a store where no format of a dataset is given.
-
-    Raises
-    ------
-    HistoboostError
-        If `path` is neither.
-    """
+    """Open a dataset, or a store where no format of a dataset is given."""
     if format is None and _is_store(path):
         return _from_store(path)
     return _from_dataset(path, format)

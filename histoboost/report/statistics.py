@@ -43,15 +43,9 @@ def mean_ranks(abundance: Matrix) -> Matrix:
 def moran(abundance: Matrix, graph: csr_array) -> Matrix:
     """Moran's I of every type over a spot graph, (T,); NaN where a type is constant.
 
-    With deviations z from the mean and weights w of the graph:
-    ``I = (N / sum(w)) * sum_ij(w_ij z_i z_j) / sum_i(z_i ** 2)`` (Moran 1950).
-
-    Parameters
-    ----------
-    abundance : ndarray of shape (N, T)
-        Abundances of a slide's spots.
-    graph : sparse array of shape (N, N)
-        Weight of every pair of spots; zero on the diagonal.
+    With deviations z of the abundances (N, T) from the mean and weights w of the graph (N, N),
+    whose diagonal is zero: ``I = (N / sum(w)) * sum_ij(w_ij z_i z_j) / sum_i(z_i ** 2)`` (Moran
+    1950).
     """
     z = abundance.astype(float) - abundance.mean(axis=0, dtype=float)
     # Deviations of a constant column are rounding errors, not zeros.

@@ -26,24 +26,10 @@ def move_spots(slide: Slide, alignment: Alignment) -> Slide:
 
 
 def alignment_choices(dataset: Dataset, alignment: str | Path) -> dict[str, AlignmentChoice]:
-    """What ``featurize --alignment`` means for every slide; looks at no pixels.
+    """What `alignment_of` takes for every slide, by name; looks at no pixels.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        The slides.
-    alignment : str or Path
-        ``"none"``, ``"auto"`` or the path of a table that `write_table` wrote or a person did.
-
-    Returns
-    -------
-    dict
-        Slide name to what `alignment_of` takes.
-
-    Raises
-    ------
-    HistoboostError
-        If the table cannot be read or has no row for a slide.
+    `alignment` is ``"none"``, ``"auto"`` or the path of a table that `write_table` or a person
+    wrote.
     """
     if alignment in ("none", "auto"):
         return {slide.name: str(alignment) for slide in dataset.slides}
@@ -60,18 +46,10 @@ def alignment_choices(dataset: Dataset, alignment: str | Path) -> dict[str, Alig
 def alignment_of(slide: Slide, choice: AlignmentChoice) -> Alignment:
     """How the spots of a slide are to be moved.
 
-    Parameters
-    ----------
-    slide : Slide
-        Its image is read, unless `choice` is an `Alignment`.
-    choice : {"none", "auto"} or Alignment
-        ``"none"``: nothing moves, but a slide that looks misaligned is warned about;
-        ``"auto"``: what `align` is confident of, with a warning where it is not; otherwise this.
-
-    Warns
-    -----
-    HistoboostWarning
-        Also where the spots, once moved, are hardly where they are said to be.
+    ``"none"``: nothing moves, but a slide that looks misaligned is warned about; ``"auto"``: what
+    `align` is confident of, with a warning where it is not; otherwise this. Also warns where the
+    spots, once moved, are hardly where they are said to be. The image is read unless it is an
+    `Alignment`.
     """
     found = _alignment_of(slide, choice)
     for problem in implausible_spots(move_spots(slide, found)):
@@ -96,17 +74,7 @@ def _alignment_of(slide: Slide, choice: AlignmentChoice) -> Alignment:
 def aligned(dataset: Dataset, alignment: str | Path) -> Dataset:
     """The same slides with their spots moved; every image is read, unless a table is given.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        Slides with the source's coordinates.
-    alignment : str or Path
-        As in `alignment_choices`.
-
-    Raises
-    ------
-    HistoboostError
-        If the table cannot be used, or spots lie where no patch can be cut.
+    For `alignment` see `alignment_choices`; refused where spots then lie where no patch can be cut.
     """
     choices = alignment_choices(dataset, alignment)
     moved = [

@@ -23,13 +23,9 @@ CERTAINTY = 0.95
 
 @dataclass(frozen=True)
 class Belief:
-    """What a grid says about tissue: log probability of tissue and of glass, per cell.
+    """What a grid says about tissue: log probability of tissue and of glass, (h, w).
 
-    Attributes
-    ----------
-    cell : float
-        Side of a grid cell in pixels.
-    tissue, glass : ndarray of shape (h, w)
+    A cell is `cell` pixels wide.
     """
 
     cell: float

@@ -171,15 +171,7 @@ def align(slide: Slide, *, unless_on_tissue: float = 1.0) -> Alignment:
 
 
 def misalignment(slide: Slide, alignment: Alignment) -> str | None:
-    """One line where the image says that the spots are somewhere else, else None.
-
-    Parameters
-    ----------
-    slide : Slide
-        The slide that was looked at.
-    alignment : Alignment
-        What `align` found.
-    """
+    """One line where the image says that the spots are somewhere else, else None."""
     if alignment.implausible:
         return alignment.reason
     pitch = spot_pitch(slide.xy)

@@ -17,19 +17,7 @@ from histoboost.spots import SPOT_SHARE, spot_pitch
 def write_overlay(slide: Slide, alignment: Alignment, folder: str | Path) -> Path:
     """Draw the spots on the slide, before on the left and after on the right.
 
-    Parameters
-    ----------
-    slide : Slide
-        The slide with its spots as they were given.
-    alignment : Alignment
-        What moves them.
-    folder : str or Path
-        Made if it does not exist; ``<slide>_alignment.png`` in it is overwritten.
-
-    Returns
-    -------
-    Path
-        The picture.
+    The picture is ``<slide>_alignment.png`` in `folder`, which is made where it is missing.
     """
     from matplotlib.collections import EllipseCollection
     from matplotlib.figure import Figure

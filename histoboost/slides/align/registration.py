@@ -62,19 +62,10 @@ class Transform:
 class Registration:
     """The best transform and what speaks for it.
 
-    Attributes
-    ----------
-    transform : Transform
-    spread : float
-        95 of 100 resamplings put the spots within this many pitches of the best transform.
-    agreement : float
-        Largest distance (pitches) between the answers for the different borders of tissue.
-    at_edge : bool
-        Whether the best transform lies at the edge of what was searched.
-    framed : bool
-        Whether the spots end at a straight side all around, so that the tissue's edge is not seen.
-    empty_on_glass : float
-        Share of the empty places that lie on glass after the transform, of those on the image.
+    95 of 100 resamplings put the spots within `spread` pitches of it, and the answers for the
+    different borders of tissue within `agreement`. `at_edge`: it lies at the edge of what was
+    searched. `framed`: the spots end at a straight side all around, so that the tissue's edge is
+    not seen. `empty_on_glass`: share of the empty places on the image that lie on glass after it.
     """
 
     transform: Transform

@@ -36,17 +36,9 @@ def write_table(path: Path, alignments: Iterable[Alignment]) -> None:
 
 
 def read_table(path: Path) -> dict[str, Alignment]:
-    """Read a table of alignments; the columns slide, dx, dy and scale are enough.
+    """Read a table of alignments by slide; the columns slide, dx, dy and scale are enough.
 
-    Returns
-    -------
-    dict
-        Slide name to `Alignment`; every row counts, whatever its ``confident`` says.
-
-    Raises
-    ------
-    HistoboostError
-        If the file is missing, lacks a column, names a slide twice or holds no usable number.
+    Every row counts, whatever its ``confident`` says.
     """
     if not path.is_file():
         raise BadInput(

@@ -25,11 +25,7 @@ REGIONS_ACROSS = 6
 class Votes:
     """Places that speak for or against a transform, in groups of one kind and one region.
 
-    Attributes
-    ----------
-    groups : list of tuple
-        (places (n, 2) in pixels, whether they are spots, region, weight of one place)
-    regions : int
+    A group is (places (n, 2) in pixels, whether they are spots, region, weight of one place).
     """
 
     groups: list[tuple[Array, bool, int, float]]

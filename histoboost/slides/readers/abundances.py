@@ -33,22 +33,9 @@ NO_CELL_TYPE = re.compile(
 
 
 def read_abundances(path: Path) -> pd.DataFrame:
-    """Abundances by spot id, as cell2location, RCTD and stereoscope write them.
+    """Abundances by spot id, float32, as cell2location, RCTD and stereoscope write them.
 
-    Parameters
-    ----------
-    path : Path
-        CSV, TSV or parquet: spot ids and one column per cell type, see `tables.read_table`.
-
-    Returns
-    -------
-    DataFrame
-        float32; the index holds the spot ids as text.
-
-    Raises
-    ------
-    HistoboostError
-        If an id comes twice, or a value is missing or no number.
+    CSV, TSV or parquet: spot ids and one column per cell type, see `tables.read_table`.
     """
     table = read_table(path)
     table = table.set_index(id_column(table, path))
@@ -68,15 +55,8 @@ def check_ids(table: pd.DataFrame, where: Path | str) -> None:
 def checked_abundances(table: pd.DataFrame, where: str) -> pd.DataFrame:
     """The same table as float32, its ids as text and its columns named by cell type.
 
-    Rows that are empty throughout pass: spots that nobody labelled. Columns that are no cell
-    types, such as coordinates and counts, are left out with a warning.
-
-    Parameters
-    ----------
-    table : DataFrame
-        One row per spot, the ids in the index.
-    where : str
-        Name of the table, for the messages.
+    Rows that are empty throughout pass: spots that nobody labelled. Columns that are no cell types,
+    such as coordinates and counts, are left out with a warning.
     """
     table = table.set_axis(table.index.astype(str), axis=0)
     others = [name for name in map(str, table.columns) if NO_CELL_TYPE.fullmatch(name)]
@@ -111,21 +91,9 @@ def cell_type_names(columns: Sequence[object]) -> list[str]:
 
 
 def join_abundances(slide: Slide, table: pd.DataFrame, where: str) -> Slide:
-    """The slide with the abundances that a table has for its spots.
+    """The slide with the abundances that `table`, of `read_abundances`, has for its spots.
 
-    Parameters
-    ----------
-    slide : Slide
-        Spots without a row are left out with a warning: they cannot be learnt from.
-    table : DataFrame
-        From `read_abundances`.
-    where : str
-        Slide and table, for the messages.
-
-    Raises
-    ------
-    HistoboostError
-        If no id matches at all; the message shows an id of each side.
+    Spots without a row are left out with a warning: they cannot be used for training.
     """
     ids = list(slide.spot_ids)
     extra = ~table.index.isin(ids)

@@ -61,40 +61,17 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path) -> Dataset:
-    """Read spots and abundances; one slide for each library in ``uns['spatial']``.
-
-    Parameters
-    ----------
-    path : Path
-        ``.h5ad`` file or ``.zarr`` folder.
-
-    Returns
-    -------
-    Dataset
-
-    Raises
-    ------
-    HistoboostError
-        If there are no coordinates or no image, or the abundances are ambiguous.
-    """
+    """Read one slide for each library in ``uns['spatial']`` of an ``.h5ad`` or ``.zarr``."""
     return Dataset(path, tuple(read_slides(path)))
 
 
 def read_slides(
     path: Path, abundances: str | None = None, image: str | None = None, slide: str | None = None
 ) -> list[Slide]:
-    """Read the slides of one AnnData.
+    """Read the slides of one AnnData, all, or the library or sample called `slide`.
 
-    Parameters
-    ----------
-    path : Path
-        ``.h5ad`` file or ``.zarr`` folder.
-    abundances : str, optional
-        Where they are, see `anndata_abundances.find_abundances`.
-    image : str, optional
-        Path of the full-resolution image to use instead of those in the file; needs `slide`.
-    slide : str, optional
-        The library or sample to read; by default all.
+    For `abundances` see `anndata_abundances.find_abundances`; `image` is the path of a
+    full-resolution image to use instead of those in the file, and needs `slide`.
     """
     from anndata.io import read_elem
 

@@ -25,32 +25,13 @@ def find_abundances(
     where: str,
     wanted: str | None = None,
 ) -> pd.DataFrame | None:
-    """Abundances of the spots of an AnnData.
+    """Abundances of an AnnData's spots, float32 in the order of `obs`, or None.
 
-    Parameters
-    ----------
-    obs : DataFrame
-        One row per spot.
-    obsm : mapping
-        Elements that may be abundances: the data frames, and arrays under a preferred key.
-    names : sequence of str or None
-        Names of cell types that ``uns`` holds: columns of an array, or columns of `obs`.
-    where : str
-        The file, for the messages.
-    wanted : str, optional
-        ``obsm/<key>``, or ``obs/<pattern>`` such as ``obs/q05_*`` for columns of `obs`. By
-        default the data frame in obsm (a preferred key before any other), else the columns of
-        `obs` that `names` lists, as cell2location leaves them. ``""`` looks for none.
-
-    Returns
-    -------
-    DataFrame or None
-        float32, in the order of `obs`; None where there are none.
-
-    Raises
-    ------
-    HistoboostError
-        If what is wanted is not there, or there is more than one data frame to choose from.
+    `obsm` are the elements that may be abundances: data frames, and arrays under a preferred key.
+    `names` are the cell types that ``uns`` holds: columns of an array, or columns of `obs`.
+    `wanted` is ``obsm/<key>``, or ``obs/<pattern>`` such as ``obs/q05_*`` for columns of `obs`;
+    ``""`` looks for none. By default they are the data frame in obsm (a preferred key before any
+    other), else the columns of `obs` that `names` lists, as cell2location leaves them.
     """
     if wanted == "":
         return None

@@ -31,22 +31,8 @@ def detect(path: Path) -> bool:
 def read(path: Path) -> Dataset:
     """Read the spot tables; images are read later.
 
-    Parameters
-    ----------
-    path : Path
-        HDF5 file.
-
-    Returns
-    -------
-    Dataset
-        Train slides first, then the others; within a split in the natural order of the names
-        (S_2 before S_10).
-
-    Raises
-    ------
-    HistoboostError
-        If there is no ``spots`` group, a spot table lacks ``x`` or ``y``, or an image is missing
-        or not (H, W, 3).
+    Train slides come first, then the others; within a split in the natural order of the names (S_2
+    before S_10).
     """
     with reading(path, "HDF5"), _open(path) as file:
         for group in ("spots", "images"):

@@ -19,13 +19,7 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path) -> Dataset:
-    """Open one image, or those of a folder in the order of their names.
-
-    Raises
-    ------
-    HistoboostError
-        If one is damaged or not RGB.
-    """
+    """Open one image, or those of a folder in the order of their names."""
     return Dataset(path, [plain_slide(file) for file in _files(path)])
 
 

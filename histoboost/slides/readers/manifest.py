@@ -63,23 +63,7 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path) -> Dataset:
-    """Read the slides that a manifest lists.
-
-    Parameters
-    ----------
-    path : Path
-        CSV or TSV file.
-
-    Returns
-    -------
-    Dataset
-
-    Raises
-    ------
-    HistoboostError
-        If a column is unknown or missing, or a file it names is missing or damaged; the message
-        names the slide.
-    """
+    """Read the slides that a CSV or TSV file lists; errors name the slide."""
     rows = read_text_table(path)
     if "slide" not in rows or not {"spots", "image"} & set(rows):
         missing = "spots" if "slide" in rows else "slide"

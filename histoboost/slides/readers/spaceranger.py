@@ -54,24 +54,9 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path, bin: str | None = None) -> Dataset:
-    """Read the positions and abundances of every sample.
+    """Read the positions, on the tissue only, and abundances of every sample.
 
-    Parameters
-    ----------
-    path : Path
-        See the text of the module.
-    bin : str, optional
-        Bin size of Visium HD, such as ``8um``.
-
-    Returns
-    -------
-    Dataset
-        Spots on the tissue only. A slide is called after its sample folder.
-
-    Raises
-    ------
-    HistoboostError
-        If a file is missing or damaged, or abundances match no barcode.
+    A slide is named after its sample's folder; `bin` is a bin size of Visium HD, such as ``8um``.
     """
     samples = sample_folders(path, bin)
     return Dataset(path, tuple(read_outs(outs, name) for name, outs in samples.items()))
@@ -80,18 +65,10 @@ def read(path: Path, bin: str | None = None) -> Dataset:
 def read_outs(
     outs: Path, name: str, *, image: Path | None = None, abundances: Path | None = None
 ) -> Slide:
-    """Read one ``outs`` folder.
+    """Read one ``outs`` folder, which holds ``spatial``.
 
-    Parameters
-    ----------
-    outs : Path
-        The folder that holds ``spatial``.
-    name : str
-        Name of the slide.
-    image : Path, optional
-        Full-resolution image; by default ``spatial/tissue_fullres_image.*``, else the hires one.
-    abundances : Path, optional
-        By default ``abundances.csv``, ``.tsv`` or ``.parquet`` in `outs`.
+    The image is by default ``spatial/tissue_fullres_image.*``, else the hires one; abundances are
+    those of ``abundances.csv``, ``.tsv`` or ``.parquet``.
     """
     spatial = outs / "spatial"
     scales = read_scales(spatial / SCALES)
@@ -123,18 +100,7 @@ def positions_file(spatial: Path) -> Path:
 
 
 def read_positions(path: Path) -> pd.DataFrame:
-    """Read any variant of the positions.
-
-    Returns
-    -------
-    DataFrame
-        Index: barcode; columns: `POSITION_COLUMNS` without the first.
-
-    Raises
-    ------
-    HistoboostError
-        If a column is missing or not numeric, or a barcode comes twice.
-    """
+    """Read any variant of the positions: `POSITION_COLUMNS`, the first of them as index."""
     # By content rather than by name: people rename the file, and headers came and went.
     header = path.suffix.lower() == ".parquet" or POSITION_COLUMNS[0] in _first_line(path)
     table = read_table(path, header=header)

@@ -27,18 +27,8 @@ def is_spaceranger(path: Path) -> bool:
 def sample_folders(path: Path, bin: str | None = None) -> dict[str, Path]:
     """Name of every sample in a folder, and the folder around its ``spatial``.
 
-    Parameters
-    ----------
-    path : Path
-        ``outs`` or ``spatial``, the sample around it, a folder of samples, or one bin size of
-        Visium HD (``outs/binned_outputs/square_008um``).
-    bin : str, optional
-        Bin size, such as ``8um``; needed for Visium HD.
-
-    Raises
-    ------
-    HistoboostError
-        If there is none, or it is Visium HD and `bin` is none of its sizes.
+    `path` is ``outs`` or ``spatial``, the sample around it, a folder of samples, or one bin size of
+    Visium HD (``outs/binned_outputs/square_008um``); else Visium HD needs `bin`, such as ``8um``.
     """
     samples = _samples(path)
     if not samples:

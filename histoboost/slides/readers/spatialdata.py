@@ -30,23 +30,9 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path) -> Dataset:
-    """Read spots and abundances; one slide for each element that a table annotates.
+    """Read one slide for each element of spots that a table annotates, called after it.
 
-    Parameters
-    ----------
-    path : Path
-        ``.zarr`` folder.
-
-    Returns
-    -------
-    Dataset
-        A slide is called after its element of spots. Without any table, every element of points
-        or circles is a slide without labels.
-
-    Raises
-    ------
-    HistoboostError
-        If the store cannot be read, or spots share no coordinate system with an image.
+    Without any table, every element of points or circles is a slide without labels.
     """
     return Dataset(path, tuple(read_slides(path)))
 
@@ -54,15 +40,9 @@ def read(path: Path) -> Dataset:
 def read_slides(path: Path, abundances: str | None = None, image: str | None = None) -> list[Slide]:
     """Read the slides of one SpatialData store.
 
-    Parameters
-    ----------
-    path : Path
-        ``.zarr`` folder.
-    abundances : str, optional
-        Where they are in the table, see `anndata_abundances.find_abundances`; ``tables/<name>``
-        or ``tables/<name>/obsm/<key>`` names the table as well.
-    image : str, optional
-        ``images/<name>`` of the image that the spots lie on.
+    For `abundances` see `anndata_abundances.find_abundances`; ``tables/<name>`` or
+    ``tables/<name>/obsm/<key>`` names the table as well. `image` is the ``images/<name>`` that the
+    spots lie on.
     """
     try:
         import spatialdata

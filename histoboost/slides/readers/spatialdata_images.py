@@ -18,12 +18,7 @@ from histoboost.slides.images.ome_zarr import open_ome_zarr
 class Candidate:
     """An image that shares a coordinate system with spots, and the way into its pixels.
 
-    Attributes
-    ----------
-    inside : int
-        Spots that lie on it.
-    matrix : ndarray of shape (3, 3)
-        Affine matrix from the spots' own system to pixels of the image.
+    `inside` of the spots lie on it; `matrix` (3, 3) leads from their own system to its pixels.
     """
 
     inside: int
@@ -48,28 +43,11 @@ def image_under(
     xy: NDArray[np.float64],
     wanted: str | None,
 ) -> Candidate:
-    """The image that spots lie on.
+    """The image on which the spots `region` lie, at `xy` (N, 2) in their own system.
 
-    Parameters
-    ----------
-    data : SpatialData
-        What the store at `path` holds.
-    path : Path
-        The store.
-    region : str
-        Element of the spots.
-    regions : list of str
-        All elements of spots.
-    xy : ndarray of shape (N, 2)
-        Spots in their own system.
-    wanted : str or None
-        ``images/<name>`` where it was chosen.
-
-    Raises
-    ------
-    HistoboostError
-        If no RGB image shares a coordinate system with the spots, or several do and nothing says
-        which is theirs.
+    `regions` are all elements of spots, `wanted` is ``images/<name>`` where it was chosen. Refused
+    if no RGB image shares a coordinate system with the spots, or several do and nothing says which
+    is theirs.
     """
     names = {f"images/{name}": name for name in data.images}
     where = f"{path}: {region}"
