@@ -105,9 +105,14 @@ def parse_sizes(patch: Patch | Iterable[Patch], slides: Sequence[Slide]) -> list
                 )
             height, width = slide.image.shape
             if px > LARGEST * max(height, width):
-                raise BadInput(
-                    f"slide {slide.name}: --patch {size} is {px} px, the slide only {width} x "
-                    f"{height}; give a smaller --patch"
+                message = f"{px} px, the slide only {width} x {height}"
+                if slide.lattice is None:
+                    raise BadInput(
+                        f"slide {slide.name}: --patch {size} is {message}; give a smaller --patch"
+                    )
+                warn(
+                    f"slide {slide.name}: patches of {size} are {message}: beyond its edges they "
+                    "show it mirrored, again and again"
                 )
             taken[px] = size
     in_px = next((size for size in sizes if size.unit == "px"), None)
