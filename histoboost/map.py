@@ -17,7 +17,6 @@ from histoboost.errors import BadInput, pass_on, require, warn, warnings_kept
 from histoboost.progress import progress
 from histoboost.regress.model import CompositionRegressor
 from histoboost.regress.predictions import Prediction, Predictions
-from histoboost.slides.lattice import lay_lattice
 from histoboost.slides.length import Length, parse_length
 from histoboost.slides.readers import open_dataset
 from histoboost.slides.resample import at_resolution
@@ -97,15 +96,9 @@ def map_slide(
     todo = _ways(model, [weights] if isinstance(weights, str) else weights)
     if finer < 1:
         raise BadInput(f"--finer {finer}: give a whole number from 1 on")
-    laid, notes = [], {}
     found = _open(slides, um_per_px)
-    with progress("finding tissue", len(found) if len(found) > 1 else 0, "slides") as advance:
-        for slide in found:
-            with warnings_kept() as heard:
-                laid += _prepare(slide, model, pitch, finer, tissue)
-            pass_on(heard)
-            notes[slide.name] = tuple(heard)
-            advance(1)
+    laid: list[Slide] = []
+    notes: dict[str, tuple[str, ...]] = {}
     temporary: AbstractContextManager[str] = (
         tempfile.TemporaryDirectory(prefix="histoboost-")
         if store is None
@@ -113,6 +106,13 @@ def map_slide(
     )
     with temporary as place:
         target = EmbeddingStore(Path(place) / "store.zarr" if store is None else place)
+        with progress("finding tissue", len(found) if len(found) > 1 else 0, "slides") as advance:
+            for slide in found:
+                with warnings_kept() as heard:
+                    laid += _prepare(slide, model, target, pitch, finer, tissue)
+                pass_on(heard)
+                notes[slide.name] = tuple(heard)
+                advance(1)
         for arguments in todo:
             featurize(Dataset(Path("map"), laid), target, device=device, **arguments)
         parts = model.predict(target, [slide.name for slide in laid], units=units)
@@ -150,13 +150,18 @@ def _open(
 def _prepare(
     slide: Slide,
     model: CompositionRegressor,
+    store: EmbeddingStore,
     pitch: str | float | None,
     finer: int,
     tissue: str | Path,
 ) -> list[Slide]:
     """The slide with spots, as one or several, at the model's resolution."""
     fixed = not slide.plain and pitch is None and finer == 1 and str(tissue) == "auto"
-    laid = [slide] if fixed else lay_lattice(slide, _pitch(slide, model, pitch), tissue, finer)
+    from histoboost.featurize.laid import lay_or_recall
+
+    if fixed:
+        return [_at_training_resolution(slide, model)]
+    laid = lay_or_recall(store, slide, _pitch(slide, model, pitch), tissue, finer)
     return [_at_training_resolution(each, model) for each in laid]
 
 
@@ -242,7 +247,7 @@ def _joined(name: str, parts: Sequence[Prediction], notes: tuple[str, ...]) -> P
         return replace(first, warnings=tuple(heard))
     ids = [spot for part in parts for spot in part.spots.spot_ids]
     order = np.argsort(ids, kind="stable")
-    lattice = {k: v for k, v in (first.spots.lattice or {}).items() if k not in ("copy", "copies")}
+    lattice = {k: v for k, v in (first.spots.lattice or {}).items() if k != "copies"}
     finer = round(np.sqrt((first.spots.lattice or {}).get("copies", 1)))
     spots = replace(
         first.spots,

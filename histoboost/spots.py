@@ -48,8 +48,8 @@ class SpotTable:
         The slide in small, for maps. Two tables that differ in it alone are the same table.
     lattice : mapping or None
         How the spots were laid where the slide had none: ``kind``, ``pitch_px``, ``tissue`` (where
-        it was looked for), ``least_share`` (of a spot's disc on tissue) and ``found`` (how much
-        tissue, in words).
+        it was looked for), ``least_share`` (of a spot's disc on tissue) ``found`` (how much
+        tissue, in words) and ``places`` (how many); of several shifted copies also ``copies``.
 
     Raises
     ------

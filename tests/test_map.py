@@ -20,6 +20,7 @@ from histoboost.featurize.run import Run
 from histoboost.phantom import phantom_slide
 from histoboost.slides.images import open_image
 from histoboost.slides.images.array import ArrayImage
+from histoboost.slides.images.tiff import TiffImage
 from histoboost.slides.resample import Resampled
 from histoboost.slides.slide import Dataset, Slide
 
@@ -108,17 +109,32 @@ def test_a_resampled_image_does_not_depend_on_what_is_asked_for(section: Slide) 
     assert np.array_equal(image.read_rows(7, 9), whole[7:9])
 
 
-def test_a_second_run_with_a_store_computes_nothing(
+def test_a_second_run_with_a_store_computes_nothing_and_reads_no_pixel(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = _values(folder / "section.ome.tif", folder, store=tmp_path / "store.zarr", finer=2)
 
     def fail(*_: object) -> None:
-        raise AssertionError("an engine was made")
+        raise AssertionError("an engine was made, or the image read")
 
     monkeypatch.setattr(Run, "make_engine", fail)
+    monkeypatch.setattr(TiffImage, "read_region", fail)
     again = _values(folder / "section.ome.tif", folder, store=tmp_path / "store.zarr", finer=2)
     pd.testing.assert_frame_equal(first, again)
+
+
+def test_the_lattice_is_laid_anew_where_the_image_has_changed(
+    folder: Path, section: Slide, tmp_path: Path
+) -> None:
+    path, store = tmp_path / "s.png", tmp_path / "store.zarr"
+    pixels = section.image.read_rows(0, section.image.shape[0]).copy()
+    Image.fromarray(pixels).save(path)
+    first = _values(path, folder, store=store, um_per_px=4.0)
+    pixels[: len(pixels) // 2] = pixels[:2, :2].mean(axis=(0, 1))
+    Image.fromarray(pixels).save(path)
+    with pytest.raises(BadInput, match="stored with a different spot table"):
+        _values(path, folder, store=store, um_per_px=4.0)
+    assert len(_values(path, folder, um_per_px=4.0)) < len(first)
 
 
 def test_where_no_scale_is_known_pixels_are_taken_and_a_line_says_so(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from histoboost.errors import BadInput
 from histoboost.featurize.backbones.factory import canonical_name, embedding_label
 from histoboost.featurize.backbones.layers import parse_layers
 from histoboost.featurize.engines.pick import pick_devices
+from histoboost.featurize.laid import lay_or_recall
 from histoboost.featurize.opened import QueuedSlide, remembered
 from histoboost.featurize.patch_size import Patch, parse_sizes
 from histoboost.featurize.run import Request, Run
@@ -132,7 +134,8 @@ def featurize(
     if um_per_px is not None:
         scaled = [replace(slide, um_per_px=um_per_px) for slide in dataset.slides]
         dataset = replace(dataset, slides=scaled)
-    dataset = lay_lattices(dataset, pitch, tissue)
+    target = store if isinstance(store, EmbeddingStore) else EmbeddingStore(store)
+    dataset = lay_lattices(dataset, pitch, tissue, partial(lay_or_recall, target))
     sizes = parse_sizes(patch, dataset.slides)
     label, backbone = embedding_label(backbone), canonical_name(backbone)
     if backbone != "none" and not sizes:
@@ -173,7 +176,6 @@ def featurize(
     loading = time.perf_counter()
     run = request.run() if request is not None and client is None else None
     load_seconds = time.perf_counter() - loading
-    target = store if isinstance(store, EmbeddingStore) else EmbeddingStore(store)
     slides = [slide.name for slide in dataset.slides]
     orders = target.orders(slides)
     queue = [

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,10 @@ LEAST_SHARE = 0.5
 
 #: More places than this on one slide are a slip in the pitch.
 MAX_PLACES = 5_000_000
+
+
+#: Lays a lattice on a slide at a pitch, on tissue looked for there: `lay_lattice`, or from memory.
+Lay = Callable[[Slide, Length | str | float, str | Path], list[Slide]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +90,9 @@ def lay_lattices(
     dataset: Dataset,
     pitch: Length | str | float | None,
     tissue: str | Path = "auto",
+    lay: Lay | None = None,
 ) -> Dataset:
-    """Give every slide without spots a lattice; the others stay as they are.
+    """Give every slide without spots a lattice, by `lay_lattice`; the others stay as they are.
 
     Raises
     ------
@@ -109,7 +115,7 @@ def lay_lattices(
     laid = []
     with progress("finding tissue", len(plain) if len(plain) > 1 else 0, "slides") as advance:
         for slide in dataset.slides:
-            laid += lay_lattice(slide, pitch, tissue) if slide.plain else [slide]
+            laid += (lay or lay_lattice)(slide, pitch, tissue) if slide.plain else [slide]
             if slide.plain:
                 advance(1)
     return replace(dataset, slides=laid)
@@ -147,10 +153,41 @@ def lay_lattice(
     HistoboostError
         If no place lies on tissue, or the pitch has no size on the slide or is too fine for it.
     """
+    facts = lattice_facts(slide, pitch, tissue, finer)
+    px = facts["pitch_px"]
+    found = tissue_of(slide, px, tissue)
+    lattice = hexagonal(slide.image.shape, px, finer)
+    kept = lattice[found.share_under(lattice.xy, SPOT_SHARE * px) >= LEAST_SHARE]
+    if not len(kept.xy):
+        raise BadInput(
+            f"slide {slide.name}: no place of a lattice of {px:.3g} px lies on its tissue ({found})"
+            "; give a smaller --pitch, or --tissue all"
+        )
+    facts |= {"found": str(found), "places": len(kept.xy)}
+    slides = []
+    for copy in np.unique(kept.copy).tolist():
+        part = kept[kept.copy == copy]
+        name = slide.name if finer == 1 else f"{slide.name}.{copy + 1}of{finer**2}"
+        own = replace(slide, name=name, xy=part.xy, spot_ids=part.ids, abundance=None, plain=False)
+        types = slide.cell_types if slide.cells else ()
+        slides.append(count_cells(replace(own, lattice=facts, cell_types=types), px))
+    return slides
+
+
+def lattice_facts(
+    slide: Slide, pitch: Length | str | float, tissue: str | Path, finer: int
+) -> dict[str, Any]:
+    """What makes a lattice on a slide what it is, before its tissue was looked at.
+
+    Raises
+    ------
+    HistoboostError
+        If the pitch is no length, has no size on the slide or is too fine for it.
+    """
     length = pitch if isinstance(pitch, Length) else parse_length(pitch)
     if length is None:
         raise BadInput(f"--pitch: {pitch} is no length; give pixels such as 25.5, or 100um")
-    px = length.on(slide, "--pitch")
+    px = float(length.on(slide, "--pitch"))
     height, width = slide.image.shape
     if px < MIN_PITCH or px / finer < 1:
         what = f"--pitch {length}" + (f" --finer {finer}" if finer > 1 else "")
@@ -163,31 +200,13 @@ def lay_lattice(
             f"slide {slide.name}: --pitch {length} gives more than {MAX_PLACES:,} places on "
             f"{width} x {height} px; give a larger one"
         )
-    found = tissue_of(slide, px, tissue)
-    lattice = hexagonal((height, width), px, finer)
-    kept = lattice[found.share_under(lattice.xy, SPOT_SHARE * px) >= LEAST_SHARE]
-    if not len(kept.xy):
-        raise BadInput(
-            f"slide {slide.name}: no place of a lattice of {px:.3g} px lies on its tissue ({found})"
-            "; give a smaller --pitch, or --tissue all"
-        )
-    facts = {
+    facts: dict[str, Any] = {
         "kind": "hexagonal",
-        "pitch_px": float(px),
+        "pitch_px": px,
         "tissue": str(tissue) if str(tissue) in ("auto", "all") else Path(tissue).name,
         "least_share": LEAST_SHARE,
-        "found": str(found),
     }
-    copies = finer**2
-    slides = []
-    for copy in np.unique(kept.copy).tolist():
-        part = kept[kept.copy == copy]
-        name = slide.name if copies == 1 else f"{slide.name}.{copy + 1}of{copies}"
-        of_copy = facts if copies == 1 else {**facts, "copy": copy + 1, "copies": copies}
-        own = replace(slide, name=name, xy=part.xy, spot_ids=part.ids, abundance=None, plain=False)
-        own = replace(own, lattice=of_copy, cell_types=slide.cell_types if slide.cells else ())
-        slides.append(count_cells(own, px))
-    return slides
+    return facts if finer == 1 else {**facts, "copies": finer**2}
 
 
 def tissue_of(slide: Slide, pitch_px: float, tissue: str | Path = "auto") -> FitTissue:
