@@ -69,6 +69,7 @@ def test_a_store_says_how_its_spots_were_laid(plain: Slide, tmp_path: Path) -> N
     expected = {"kind": "hexagonal", "pitch_px": 25.0, "tissue": "auto", "least_share": 0.5}
     stored = dict(store.spots(laid.name).lattice or {})
     assert str(stored.pop("found")).startswith("tissue on")
+    assert stored.pop("places") == len(laid.xy)
     assert stored == expected
 
 
