@@ -167,7 +167,9 @@ def run_units(
     indices: dict[Any, int] = {}
 
     def hand_out() -> Iterator[Future[T]]:
-        for index, arguments in islice(waiting, max(0, _in_flight(client) - len(indices))):
+        # Enough that no worker waits, even one that joins later.
+        most = max(IN_FLIGHT, 4 * int(sum(client.nthreads().values())))
+        for index, arguments in islice(waiting, max(0, most - len(indices))):
             future = client.submit(
                 function,
                 *arguments,
@@ -210,11 +212,6 @@ def run_units(
         if done < len(units):
             with contextlib.suppress(CommClosedError, OSError, TimeoutError):
                 client.cancel(list(futures.futures))
-
-
-def _in_flight(client: Client) -> int:
-    """Units to hand out at a time: enough that no worker waits, even one that joins later."""
-    return max(IN_FLIGHT, 4 * int(sum(client.nthreads().values())))
 
 
 def _require_gpus(client: Client) -> None:

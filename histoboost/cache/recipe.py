@@ -68,13 +68,8 @@ class Recipe:
         return fields
 
     @property
-    def canonical(self) -> str:
-        """Sorted keys, no space, UTF-8: the text that the digest is taken of."""
-        return self._canonical
-
-    @property
     def digest(self) -> str:
-        """SHA-256 of `canonical`, in hexadecimal."""
+        """SHA-256 of the canonical text: sorted keys, no space, UTF-8; in hexadecimal."""
         return digest_bytes(self._canonical.encode())
 
     def differences(self, other: Recipe) -> list[str]:

@@ -18,7 +18,7 @@ import click
 from histoboost.cli.arguments import check_arguments
 from histoboost.cli.config import meant, read_config
 from histoboost.cli.console import echo
-from histoboost.errors import BadInput, HistoboostError
+from histoboost.errors import HistoboostError
 
 #: Lines printed after Ctrl-C.
 NOTHING_WRITTEN = "nothing was written; run the same command again"
@@ -119,18 +119,21 @@ class Group(click.Group):
         warnings.showwarning = _print_warning
         _make_streams_safe()
         try:
-            return super().main(*args, **kwargs)
+            sys.exit(super().main(*args, **{**kwargs, "standalone_mode": False}))
+        except click.UsageError as error:
+            # A group without a command: its help is what was asked for. click 8.1 has no such
+            # error: it prints the help and exits.
+            if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+                error.show()
+                sys.exit(error.exit_code)
+            help = f" ({error.ctx.command_path} --help)" if error.ctx else ""
+            _fail(_usage_line(error).rstrip(".") + help)
+        except click.Abort:
+            sys.exit(INTERRUPTED)
         except HistoboostError as error:
             _fail(str(error))
         except OSError as error:
             _fail(_os_error_line(error))
-
-    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        """Read the group's own options; see `click.BaseCommand.make_context`."""
-        try:
-            return super().make_context(*args, **kwargs)
-        except click.UsageError as error:
-            raise _in_one_line(error) from error
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """The command that is named first; a slip is told the command that it is most like."""
@@ -139,13 +142,6 @@ class Group(click.Group):
             known = f"; choose one of {', '.join(self.commands)}"
             ctx.fail(f"no such command {name}{meant(name, self.commands) or known}")
         return super().resolve_command(ctx, args)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run a command."""
-        try:
-            return super().invoke(ctx)
-        except click.UsageError as error:
-            raise _in_one_line(error) from error
 
 
 def _make_streams_safe() -> None:
@@ -158,16 +154,8 @@ def _make_streams_safe() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _in_one_line(error: click.UsageError) -> Exception:
-    """What was wrong with a command line, and where its help is; click would print four lines."""
-    # click 8.1 has no such error: it prints the help and exits.
-    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
-        return error  # a group without a command: its help is what was asked for
-    line = _usage_line(error).rstrip(".")
-    return BadInput(line + (f" ({error.ctx.command_path} --help)" if error.ctx else ""))
-
-
 def _usage_line(error: click.UsageError) -> str:
+    """What was wrong with a command line; click would print four lines."""
     command = error.ctx.command if error.ctx else click.Command(None)
     if isinstance(error, click.NoSuchOption) and error.ctx:
         known = [flag for param in command.get_params(error.ctx) for flag in param.opts]

@@ -48,7 +48,7 @@ def explore(data: str | Path, output: str | Path, format: str | None = None) -> 
         slides.append({**slide_payload(spots), "abundance": abundance})
     labelled = [spots for spots in source.slides if spots.labelled]
     types = labelled[0].cell_types if labelled else ()
-    kind = "embedding store" if source.is_store else "dataset"
+    kind = "embedding store" if source.store else "dataset"
     page = {
         "title": Path(data).name,
         "source": f"{kind} {data}",

@@ -32,11 +32,6 @@ class Source:
     problems: list[dict[str, Any]] = field(default_factory=list)
     store: EmbeddingStore | None = None
 
-    @property
-    def is_store(self) -> bool:
-        """Whether the slides come from a store."""
-        return self.store is not None
-
     def embedding_names(self) -> list[str]:
         """Names of all embeddings, `net@64` before `net@128`."""
         if self.store is None:

@@ -43,8 +43,8 @@ def store(tmp_path_factory: pytest.TempPathFactory, phantom_h5: Path) -> Embeddi
 
 def test_a_store_shows_the_same_slides_as_the_dataset_it_came_from(store, phantom_h5):
     ours, theirs = open_source(store.location), open_source(phantom_h5)
-    assert ours.is_store
-    assert not theirs.is_store
+    assert ours.store is not None
+    assert theirs.store is None
     for a, b in zip(ours.slides, theirs.slides, strict=True):
         assert (a.slide, a.image_shape) == (b.slide, b.image_shape)
         assert (a.cell_types, a.split) == (b.cell_types, b.split)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from histoboost.slides.align.belief import contrast, covered_tissue, on_tissue
-from histoboost.slides.align.registration import Transform, register
+from histoboost.slides.align.registration import Transform, distance, register
 from histoboost.slides.checks import MIN_SPOTS, implausible_spots
 from histoboost.slides.slide import Slide
 from histoboost.slides.tissue import stain_density
@@ -154,8 +154,8 @@ def align(slide: Slide, *, unless_on_tissue: float = 1.0) -> Alignment:
     ):
         if doubtful:
             return replace(tried, reason=why)
-    distance = float(np.median(np.hypot(*(moved - xy).T))) / pitch
-    if distance < WORTH_MOVING:
+    pitches = distance(best, Transform(), xy, slide.image.shape) / pitch
+    if pitches < WORTH_MOVING:
         return replace(
             tried, confident=True, reason="the spots lie where they belong, nothing to change"
         )
@@ -166,7 +166,7 @@ def align(slide: Slide, *, unless_on_tissue: float = 1.0) -> Alignment:
         scale=best.scale,
         tissue_after=after,
         confident=True,
-        reason=f"moves the spots by {distance:.2g} spot pitches",
+        reason=f"moves the spots by {pitches:.2g} spot pitches",
     )
 
 
@@ -178,8 +178,7 @@ def misalignment(slide: Slide, alignment: Alignment) -> str | None:
     if not alignment.changes or pitch is None:
         return None
     xy = slide.xy[np.isfinite(slide.xy).all(axis=1)]
-    gap = alignment.transform.apply(xy, slide.image.shape) - xy
-    pitches = float(np.median(np.hypot(gap[:, 0], gap[:, 1]))) / pitch
+    pitches = distance(alignment.transform, Transform(), xy, slide.image.shape) / pitch
     if pitches < MISALIGNED:
         return None
     return (

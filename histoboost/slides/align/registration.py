@@ -91,7 +91,7 @@ def register(
     _, start, spread, at_edge, border = max(answers, key=lambda answer: answer[0])
     fine = believe(density, block, pitch, border, FINE)
     best = _refine(votes, fine, start, shape, pitch)
-    distances = [_distance(answer[1], start, xy, shape) / pitch for answer in answers]
+    distances = [distance(answer[1], start, xy, shape) / pitch for answer in answers]
     return Registration(
         transform=best,
         spread=spread,
@@ -164,7 +164,7 @@ def _search(
     rng = np.random.default_rng(0)
     draws = rng.multinomial(len(each), np.full(len(each), 1 / len(each)), size=RESAMPLES)
     redrawn = (draws.astype(np.float32) @ each + extra).argmax(axis=1)
-    moves = [_distance(transform(int(index)), best, xy, shape) for index in redrawn]
+    moves = [distance(transform(int(index)), best, xy, shape) for index in redrawn]
     at_edge = max(abs(best.dx), abs(best.dy)) >= steps * belief.cell
     return float(total[winner]), best, float(np.quantile(moves, 0.95)) / pitch, at_edge
 
@@ -188,7 +188,7 @@ def _refine(
     )
 
 
-def _distance(one: Transform, other: Transform, xy: Array, shape: tuple[int, int]) -> float:
+def distance(one: Transform, other: Transform, xy: Array, shape: tuple[int, int]) -> float:
     """Median distance in pixels between where two transforms put the spots."""
     gap = one.apply(xy, shape) - other.apply(xy, shape)
     return float(np.median(np.hypot(gap[:, 0], gap[:, 1])))

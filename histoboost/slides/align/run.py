@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,7 @@ from histoboost.progress import progress
 from histoboost.slides.align import estimate
 from histoboost.slides.align.estimate import Alignment
 from histoboost.slides.align.overlay import write_overlay
-from histoboost.slides.align.table import as_json, write_table
+from histoboost.slides.align.table import write_table
 from histoboost.slides.readers import open_dataset
 from histoboost.slides.slide import Dataset
 
@@ -27,14 +29,22 @@ class Alignments(tuple[Alignment, ...]):
         return super().__new__(cls, alignments)
 
     def to_json(self) -> dict[str, Any]:
-        """The fields of `align --json`."""
-        return as_json(self)
+        """``{"convention", "slides": [..]}``: the table's columns, reasons and estimates."""
+        rows = [asdict(one) for one in self]
+        for row in rows:
+            for share in ("tissue_before", "tissue_after"):
+                row[share] = None if math.isnan(row[share]) else row[share]
+        return {
+            "convention": "x' = scale * (x - cx) + cx + dx, y likewise; pixels; "
+            "(cx, cy) = (width / 2, height / 2) of the image",
+            "slides": rows,
+        }
 
     def to_frame(self) -> pd.DataFrame:
         """One row per slide: shift (pixels), scale, share of spots on tissue, reason."""
         import pandas as pd
 
-        return pd.DataFrame(as_json(self)["slides"])
+        return pd.DataFrame(self.to_json()["slides"])
 
     def save(self, path: str | Path) -> None:
         """Write the table that `featurize --alignment` takes, as CSV."""

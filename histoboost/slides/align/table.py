@@ -1,4 +1,4 @@
-"""Alignments as a table that people can read and edit, and as JSON."""
+"""Alignments as a table that people can read and edit."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from histoboost.errors import BadInput
 from histoboost.io import write_text
@@ -73,19 +71,3 @@ def _number(where: str, text: str) -> float:
     if not math.isfinite(value):
         raise BadInput(f"{where} holds {text!r}, no number")
     return value
-
-
-def as_json(alignments: Iterable[Alignment]) -> dict[str, Any]:
-    """``{"convention", "slides": [..]}``: the table's columns, reasons and estimates."""
-    slides = []
-    for one in alignments:
-        row = asdict(one)
-        for share in ("tissue_before", "tissue_after"):
-            if math.isnan(row[share]):
-                row[share] = None
-        slides.append(row)
-    return {
-        "convention": "x' = scale * (x - cx) + cx + dx, y likewise; pixels; "
-        "(cx, cy) = (width / 2, height / 2) of the image",
-        "slides": slides,
-    }

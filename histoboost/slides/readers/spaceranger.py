@@ -27,12 +27,14 @@ from histoboost.slides.readers.abundances import check_ids, join_abundances, rea
 from histoboost.slides.readers.spaceranger_folders import (
     POSITION_FILES,
     SCALES,
-    is_spaceranger,
+    detect,
     sample_folders,
 )
 from histoboost.slides.scale import um_per_px
 from histoboost.slides.slide import Dataset, Slide
 from histoboost.slides.tables import SUFFIXES, read_table, read_text
+
+__all__ = ["detect", "read"]
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,11 +48,6 @@ POSITION_COLUMNS = (
     "pxl_row_in_fullres",
     "pxl_col_in_fullres",
 )
-
-
-def detect(path: Path) -> bool:
-    """Whether `path` is an ``outs`` folder, a sample around one, or a folder of samples."""
-    return is_spaceranger(path)
 
 
 def read(path: Path, bin: str | None = None) -> Dataset:

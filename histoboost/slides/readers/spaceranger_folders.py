@@ -19,8 +19,8 @@ SCALES = "scalefactors_json.json"
 _BIN = re.compile(r"(?:square_)?0*(\d+)um")
 
 
-def is_spaceranger(path: Path) -> bool:
-    """Whether there is any sample in `path`."""
+def detect(path: Path) -> bool:
+    """Whether `path` is an ``outs`` folder, a sample around one, or a folder of samples."""
     return path.is_dir() and bool(_samples(path))
 
 
