@@ -26,16 +26,8 @@ _COLUMNS = ("slide", "spot", "x", "y", "novelty", "ID", "_index")
 def check_slide_name(name: str) -> str:
     """Return `name` if it can be the name of a slide.
 
-    Raises
-    ------
-    HistoboostError
-        If it is empty, longer than 200 characters, reserved, begins with ``.`` or ``__``, has
-        space at an end, or contains ``/``, ``\\`` or a control character.
-
-    Examples
-    --------
-    >>> check_slide_name("S_1")
-    'S_1'
+    Not if it is empty, longer than 200 characters, reserved, begins with ``.`` or ``__``, has space
+    at an end, or contains a slash, a backslash or a control character.
     """
     return _check("slide", name, _SEPARATORS)
 
@@ -43,16 +35,7 @@ def check_slide_name(name: str) -> str:
 def check_embedding_name(name: str) -> str:
     """Return `name` if it can be the name of an embedding.
 
-    Raises
-    ------
-    HistoboostError
-        As for slides, and if it contains a character of the feature-set expression (``+``,
-        ``:``, ``*``, ``?``, ``[``, ``]``, ``,``).
-
-    Examples
-    --------
-    >>> check_embedding_name("mobilenet_v2@64")
-    'mobilenet_v2@64'
+    As for slides, and without the characters of the feature-set expression (``+:*?[],``).
     """
     return _check("embedding", name, _SEPARATORS + _EXPRESSION)
 

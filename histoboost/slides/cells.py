@@ -16,20 +16,10 @@ TYPE = "cell_type"
 
 
 def read_cells(path: Path, um_per_px: float | None) -> Cells:
-    """Read a table of single cells.
+    """Read a CSV, TSV or Parquet table of single cells, with the column ``cell_type``.
 
-    Parameters
-    ----------
-    path : Path
-        CSV, TSV or Parquet with the columns ``x`` and ``y`` (pixels of the image), or ``x_um`` and
-        ``y_um``, and ``cell_type``.
-    um_per_px : float or None
-        Of the image, for coordinates in micrometres.
-
-    Raises
-    ------
-    HistoboostError
-        If a column is missing, or a coordinate is no number.
+    Places are ``x`` and ``y`` in pixels of the image, or ``x_um`` and ``y_um``, which need its
+    scale.
     """
     import pandas as pd
 
@@ -60,11 +50,6 @@ def count_cells(slide: Slide, pitch_px: float) -> Slide:
     """The slide with its cells counted, each at the nearest spot within half a pitch and a corner.
 
     Spots without any cell, of which nothing is known, are left out; a slide without cells stays.
-
-    Raises
-    ------
-    HistoboostError
-        If no cell lies at a spot.
     """
     from scipy.spatial import cKDTree
 

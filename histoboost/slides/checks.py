@@ -22,16 +22,7 @@ MIN_SPOTS = 20
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with a slide.
-
-    Attributes
-    ----------
-    slide : str
-    kind : str
-        A word for programs, such as ``"outside"``.
-    message : str
-        One line for people; names the remedy.
-    """
+    """One thing wrong with a slide: a word for programs, a line for people with the remedy."""
 
     slide: str
     kind: str

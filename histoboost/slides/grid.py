@@ -27,18 +27,10 @@ BAND_PIXELS = 2**22
 class Grid:
     """Means over the pixels of every cell, (h, w) float32 each; densities are optical, decadic.
 
-    Attributes
-    ----------
-    cell : float
-        Side of a cell in pixels of the slide at full resolution.
-    density : ndarray of shape (h, w, 3)
-        Red, green, blue.
-    square, curvature : ndarray of shape (h, w)
-        Of the green density's square, and of the square of its Laplacian.
-    black : ndarray of shape (h, w)
-        Share of pixels that are black: padding, or the background of fluorescence.
-    look_px : float
-        Pixels of the slide to one of those that were looked at.
+    A cell is `cell` pixels of the full resolution wide, a pixel that was looked at `look_px`.
+    `density` (h, w, 3) is that of red, green and blue; `square` is the green density's square,
+    `curvature` the square of its Laplacian, and `black` the share of pixels that are padding, or
+    the background of fluorescence.
     """
 
     cell: float

@@ -12,26 +12,10 @@ from histoboost.slides.tables import read_text_table
 
 
 def with_groups(dataset: Dataset, path: str | Path) -> Dataset:
-    """The same slides, each with the group that the file gives it.
+    """The same slides, each with the group that a CSV with the header ``slide,group`` gives it.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        Slides to which the groups are given.
-    path : str or Path
-        CSV with the header ``slide,group``; further columns are ignored. Slides without labels,
-        which are never held out, need no line.
-
-    Raises
-    ------
-    HistoboostError
-        If the file is missing, lacks a column, gives a slide two groups, or leaves one with labels
-        out.
-
-    Warns
-    -----
-    HistoboostWarning
-        If it lists slides that are not there.
+    Further columns are ignored, and slides that are not there warned of. Slides without labels,
+    which are never held out, need no line.
     """
     path = Path(path)
     if not path.is_file():

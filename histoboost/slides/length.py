@@ -10,15 +10,7 @@ from histoboost.slides.slide import Slide
 
 @dataclass(frozen=True)
 class Length:
-    """A length on a slide.
-
-    Attributes
-    ----------
-    amount : float
-        Pixels or micrometres.
-    unit : str
-        ``"px"`` or ``"um"``.
-    """
+    """A length on a slide, in ``"px"`` or ``"um"``."""
 
     amount: float
     unit: str = "px"
@@ -28,13 +20,7 @@ class Length:
         return f"{self.amount:g}" + ("um" if self.unit == "um" else "")
 
     def on(self, slide: Slide, option: str) -> float:
-        """In pixels of a slide; `option` is what gave it, for the message.
-
-        Raises
-        ------
-        HistoboostError
-            If it is in micrometres and the slide's scale is unknown.
-        """
+        """In pixels of a slide, whose scale must be known; `option` gave it, for the message."""
         if self.unit == "px":
             return self.amount
         if slide.um_per_px is None:

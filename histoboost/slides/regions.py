@@ -17,17 +17,10 @@ _REMEDY = "export annotations in QuPath with File > Export objects as GeoJSON"
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """One drawn region.
+    """One drawn region: its name, and its class, such as ``Tumor``, empty where it has none.
 
-    Attributes
-    ----------
-    name : str
-        Its name, or that of its class, or ``region <number>``.
-    label : str
-        Its class, such as ``Tumor``; empty where it has none.
-    rings : tuple of ndarray of shape (K, 2), float64
-        Closed outlines, x and y in pixels; a place is inside where it lies in an odd number of
-        them, so that holes are rings, too.
+    `rings` are closed outlines (K, 2), x and y in pixels; a place is inside where it lies in an odd
+    number of them, so that holes are rings, too.
     """
 
     name: str
@@ -57,15 +50,7 @@ class Region:
 def read_regions(path: str | Path) -> list[Region]:
     """The polygons of a GeoJSON file; points and lines are passed over.
 
-    Parameters
-    ----------
-    path : str or Path
-        A feature collection, a list of features, one feature or one geometry.
-
-    Raises
-    ------
-    HistoboostError
-        If it cannot be read, or contains no polygon.
+    The file holds a feature collection, a list of features, one feature or one geometry.
     """
     path = Path(path)
     try:

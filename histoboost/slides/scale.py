@@ -43,26 +43,13 @@ def checked_scale(value: object, where: object) -> float | None:
 def um_per_px(
     scalefactors: Mapping[str, Any], xy: NDArray[np.float64], where: str, *, visium: bool
 ) -> float | None:
-    """Micrometres per pixel of the full-resolution image.
+    """Micrometres per pixel of the full-resolution image; None where the scale is unknown.
 
-    Parameters
-    ----------
-    scalefactors : mapping
-        Content of ``scalefactors_json.json``: ``microns_per_pixel`` where there is one, else
-        ``spot_diameter_fullres``. NaN, as our own exports write it, says that it is unknown.
-    xy : ndarray of shape (N, 2), float64
-        All spots in full-resolution pixels, also those off the tissue. Their distance, 100 um,
-        tells whether the diameter spans 65 um or 55 um.
-    where : str
-        The slide, for the message.
-    visium : bool
-        Whether the slide is known to be Visium. If so, a distance that fits neither diameter is
-        a warning; if not, the scale is unknown.
-
-    Returns
-    -------
-    float or None
-        None where the scale is unknown.
+    `scalefactors`, the content of ``scalefactors_json.json``, say ``microns_per_pixel``, else
+    ``spot_diameter_fullres``; NaN, as our own exports write it, says that it is unknown. The
+    distance of the spots `xy` (N, 2), also those off the tissue, which is 100 um, tells whether the
+    diameter spans 65 um or 55 um. A distance that fits neither is a warning on a slide that is
+    known to be `visium`; on others the scale is unknown.
     """
     microns = scalefactors.get("microns_per_pixel")
     if microns is not None:

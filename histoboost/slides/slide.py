@@ -18,15 +18,7 @@ from histoboost.spots import SpotTable
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """Single cells of a slide.
-
-    Attributes
-    ----------
-    xy : ndarray of shape (C, 2), float64
-        In pixels of the image.
-    types : ndarray of shape (C,), object
-        Names of their cell types.
-    """
+    """Single cells of a slide: places (C, 2) in pixels of the image, and types' names (C,)."""
 
     xy: NDArray[np.float64]
     types: NDArray[np.object_]
@@ -92,13 +84,7 @@ class Slide:
             object.__setattr__(self, "_opened", now)
 
     def check_unchanged(self) -> None:
-        """Refuse pixels from another file than the one that was there with the spots.
-
-        Raises
-        ------
-        HistoboostError
-            If the image's file was written or replaced since the slide was opened.
-        """
+        """Refuse pixels from another file than the one that was there with the spots."""
         if self._stamp() != self._opened:
             raise BadInput(
                 f"slide {self.name}: its file has changed since its spots were read; run the same "
@@ -137,14 +123,7 @@ class Slide:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The slides of one source, in its order.
-
-    Attributes
-    ----------
-    path : Path
-        Where they were read from.
-    slides : sequence of Slide
-    """
+    """The slides of one source, in its order, and the path that they were read from."""
 
     path: Path
     slides: Sequence[Slide]
@@ -155,13 +134,7 @@ class Dataset:
         return next((slide.cell_types for slide in self.slides if slide.labelled), ())
 
     def __getitem__(self, name: str) -> Slide:
-        """The slide called `name`.
-
-        Raises
-        ------
-        HistoboostError
-            If there is no such slide; the message lists those there are.
-        """
+        """The slide called `name`; where there is none, the error lists those there are."""
         for slide in self.slides:
             if slide.name == nfc(name):
                 return slide

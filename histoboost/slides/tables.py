@@ -26,25 +26,11 @@ _THOUSANDS = re.compile(r"\s*[+-]?\d{1,3}(,\d{3})?\s*")
 
 
 def read_table(path: Path, *, header: bool = True) -> pd.DataFrame:
-    """Read a table of numbers with the ids of spots.
+    """Read a table of numbers with the ids of spots, which stay text: 007 or 1e5 is a name.
 
-    Parameters
-    ----------
-    path : Path
-        The suffix tells the format: ``.csv`` (commas), ``.tsv`` or ``.txt`` (tabs), ``.parquet``.
-        A text table may be separated by semicolons and have decimal commas instead.
-    header : bool
-        Whether a text table begins with column names.
-
-    Returns
-    -------
-    DataFrame
-        Without an index. Spot ids (see `id_column`) are text: 007 or 1e5 is a name, not a number.
-
-    Raises
-    ------
-    HistoboostError
-        If the file is missing, of another format, or cannot be parsed, or a column comes twice.
+    The suffix tells the format: ``.csv`` (commas), ``.tsv`` or ``.txt`` (tabs), ``.parquet``. A
+    text table, which begins with column names or not (`header`), may be separated by semicolons and
+    have decimal commas instead. For the column of ids see `id_column`.
     """
     if _suffix(path) == ".parquet":
         return _read_parquet(path)
@@ -82,13 +68,7 @@ def read_text_table(path: Path) -> pd.DataFrame:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file in UTF-8, or in UTF-16 with the mark that says so.
-
-    Raises
-    ------
-    HistoboostError
-        If it is missing or in another encoding.
-    """
+    """The text of a file in UTF-8, or in UTF-16 with the mark that says so."""
     try:
         data = path.read_bytes()
         utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
