@@ -20,6 +20,9 @@ histoboost train store.zarr trained
 histoboost predict store.zarr trained -o trained.csv
 histoboost predict store.zarr model -o again.csv
 cmp submission.csv again.csv
+for suffix in h5ad geojson png html; do
+    histoboost predict store.zarr trained -o "predicted_{slide}.$suffix"
+done
 histoboost report store.zarr trained -o trained.html
 set +x
 

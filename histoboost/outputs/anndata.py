@@ -87,7 +87,8 @@ def prediction_anndata(predictions: Sequence[Prediction]) -> AnnData:
         that scanpy, squidpy and spatialdata-plot draw a type by its name. ``obsm["prediction"]``
         holds the same, ``prediction_lower`` and ``prediction_upper`` the bounds where there are
         any. ``obs``: also novelty where it is known, and the dominant type where the units compare
-        the types of a spot, with its colours in ``uns["dominant_colors"]``.
+        the types of a spot, with its colours in ``uns["dominant_colors"]``. ``uns["units"]``: those
+        of the predictions.
     """
     import pandas as pd
 
@@ -103,6 +104,7 @@ def prediction_anndata(predictions: Sequence[Prediction]) -> AnnData:
     variables = pd.DataFrame(index=pd.Index(types, dtype=object))
     tables = [each.spots for each in predictions]
     adata = spots_anndata(tables, {}, frames, X=values.astype(np.float32), var=variables)
+    adata.uns["units"] = predictions[0].units
     novelty = [each.novelty for each in predictions if each.novelty is not None]
     if novelty:
         adata.obs["novelty"] = np.concatenate(novelty)

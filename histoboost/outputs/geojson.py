@@ -29,7 +29,8 @@ def write_geojson(path: Path, prediction: Prediction) -> None:
 
     def write(target: Path) -> None:
         with target.open("w", encoding="utf-8", newline="\n") as file:
-            file.write('{"type":"FeatureCollection","features":[')
+            units = json.dumps(prediction.units)  # QuPath passes over what it does not know
+            file.write(f'{{"type":"FeatureCollection","units":{units},"features":[')
             for number, feature in enumerate(_features(prediction)):
                 file.write(",\n" if number else "\n")
                 file.write(json.dumps(feature, separators=(",", ":"), allow_nan=False))

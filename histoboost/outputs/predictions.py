@@ -69,13 +69,13 @@ def check_prediction_output(path: Path, slides: Sequence[str] = ()) -> None:
 
 
 def write_predictions(
-    path: Path, predictions: Sequence[Prediction], *, submission: bool = False
+    path: str | Path, predictions: Sequence[Prediction], *, submission: bool = False
 ) -> list[Path]:
     """Write predictions, whole or not at all.
 
     Parameters
     ----------
-    path : Path
+    path : str or Path
         The suffix says the format, see below. With ``{slide}`` in its name each slide gets a file
         of its own, with the slide's name there.
     predictions : sequence of Prediction
@@ -111,6 +111,7 @@ def write_predictions(
     HistoboostError
         As `check_prediction_output`, or if the system refuses.
     """
+    path = Path(path)
     check_prediction_output(path, [each.slide for each in predictions])
     files = [_of_slide(path, each.slide) for each in predictions]
     for file in dict.fromkeys(files):

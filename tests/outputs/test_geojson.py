@@ -23,6 +23,7 @@ def document(tmp_path: Path, mapped):
 
 def test_every_spot_is_a_tile_around_its_place(document, mapped):
     assert document["type"] == "FeatureCollection"
+    assert document["units"] == "share"
     assert len(document["features"]) == len(mapped[0].spots)
     for feature, xy in zip(document["features"], mapped[0].spots.xy, strict=True):
         assert feature["type"] == "Feature"

@@ -70,6 +70,7 @@ def test_anndata_holds_predictions_in_obsm(tmp_path: Path, store, predictions):
     assert {"prediction_lower", "prediction_upper"} <= set(adata.obsm)
     assert list(adata.var_names) == TYPES
     np.testing.assert_array_equal(adata.X, expected)
+    assert adata.uns["units"] == "rank"
 
 
 def test_anndata_tells_novelty_and_the_dominant_type_in_its_colour(tmp_path: Path, mapped):
