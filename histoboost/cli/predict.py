@@ -125,6 +125,7 @@ def _predict_embeddings(
     from histoboost.names import check_cell_type_names
     from histoboost.outputs.predictions import check_prediction_output
     from histoboost.regress.model import CompositionRegressor
+    from histoboost.regress.scale import compared_in
     from histoboost.regress.slides import open_store, unlabelled_slides
 
     model = CompositionRegressor.load(model_path)
@@ -133,6 +134,8 @@ def _predict_embeddings(
     slides = slides or [table.slide for table in unlabelled_slides(opened)]
     check_prediction_output(Path(output), slides)
     predictions = model.predict(opened, slides, units=units, interval=interval)
+    if note := compared_in(model.guard_.scale, [each.spots for each in predictions]):
+        echo(note)
     return predictions, model.training_slides_
 
 

@@ -32,6 +32,12 @@ def show(model: str, json_path: str | None) -> None:
         (f"{len(types)} cell types", ", ".join(types)),
         (f"{len(slides)} training slides", ", ".join(slides)),
         ("units", ", ".join(found["units"])),
+        ("um per px", _length(found["um_per_px"])),
+        (
+            "spot pitch",
+            f"{_length(found['pitch_px'], ' px')}, {_length(found['pitch_um'], ' um')}",
+        ),
+        ("novelty", "judged" if found["novelty"] else "not judged"),
         ("intervals", "yes" if found["intervals"] else "no (train --intervals)"),
         (
             "scores",
@@ -55,6 +61,10 @@ def show(model: str, json_path: str | None) -> None:
     for command in found["use"]:
         echo(f"To predict:  {command}")
     write_json(json_path, found)
+
+
+def _length(value: float | None, unit: str = "") -> str:
+    return "unknown" if value is None else f"{value:.4g}{unit}"
 
 
 def _plain(value: object) -> str:

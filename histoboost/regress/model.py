@@ -23,6 +23,7 @@ from histoboost.regress.intervals import Residuals
 from histoboost.regress.layout import describe
 from histoboost.regress.of_slide import predict_slide
 from histoboost.regress.predictions import Predictions
+from histoboost.regress.scale import check_scale
 from histoboost.regress.setup import Setup
 from histoboost.regress.slides import labelled_slides, named_slides, open_store, unlabelled_slides
 
@@ -207,6 +208,7 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
         found = []
         for index in range(len(spots)):  # a slide's features depend on no other's
             with warnings_kept() as heard:
+                check_scale(self.guard_.scale, spots[index], self.setup_.features, self.recipes_)
                 matrix = assemble(opened, layout.of_slide(index), self.setup_.standardize)
                 said = predict_slide(
                     predictor, self.setup_, self.cell_types_, matrix, units, interval, residuals

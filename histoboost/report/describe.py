@@ -30,10 +30,12 @@ def describe_model(folder: str | Path) -> dict[str, Any]:
     -------
     dict
         ``{"model", "target", "features", "settings", "cell_types", "training_slides", "recipes",
-        "units", "intervals", "scores", "importances", "use"}``: `recipes` maps the embeddings that
-        a slide must have to how they are made; `scores` are per-spot and per-type Spearman on
-        held-out slides, or None where the model does not hold them (``train --intervals`` keeps
-        them); `use` are the commands that predict another slide.
+        "units", "intervals", "um_per_px", "pitch_px", "pitch_um", "novelty", "scores",
+        "importances", "use"}``: `recipes` maps the embeddings that a slide must have to how they
+        are made; resolution and pitch are medians over the training slides, None where unknown;
+        `novelty` says whether it judges how far spots are from those of training; `scores` are
+        per-spot and per-type Spearman on held-out slides, or None where the model does not hold
+        them (``train --intervals`` keeps them); `use` are the commands that predict another slide.
 
     Raises
     ------
@@ -68,6 +70,10 @@ def _regressor(folder: Path) -> dict[str, Any]:
         "recipes": model.recipes_,
         "units": list(UNITS),
         "intervals": known is not None,
+        "um_per_px": model.um_per_px_,
+        "pitch_px": model.pitch_px_,
+        "pitch_um": model.pitch_um_,
+        "novelty": model.guard_.novelty is not None,
         "scores": scores,
         "importances": model.importances(),
         "use": [*commands, f"histoboost predict {STORE} {quote(str(folder))} -o {OUTPUT}"],
@@ -90,6 +96,10 @@ def _end_to_end(folder: Path) -> dict[str, Any]:
         "recipes": {},
         "units": list(UNITS),
         "intervals": False,
+        "um_per_px": None,
+        "pitch_px": None,
+        "pitch_um": None,
+        "novelty": False,
         "scores": None,
         "importances": {},
         "use": [f"histoboost predict {DATA} {quote(str(folder))} -o {OUTPUT}"],
