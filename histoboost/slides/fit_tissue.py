@@ -17,10 +17,10 @@ Mask = NDArray[np.bool_]
 Array = NDArray[np.float64]
 
 #: Density above glass at which tissue begins: never lower, never higher than this.
-FAINT, PLAIN = 0.03, 0.15
+FAINT, PLAIN = 0.05, 0.15
 
 #: Tissue is denser than this, above glass, somewhere, or there is none.
-LEAST_DENSITY = 0.06
+LEAST_DENSITY = 0.08
 
 #: Brighter than this, 0..255, is the median of a slide in bright field.
 DARK = 60
