@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -113,13 +114,18 @@ def map_slide(
                 pass_on(heard)
                 notes[slide.name] = tuple(heard)
                 advance(1)
-        for arguments in todo:
-            featurize(Dataset(Path("map"), laid), target, device=device, **arguments)
-        parts = model.predict(target, [slide.name for slide in laid], units=units)
+        with warnings_kept() as heard:
+            for arguments in todo:
+                featurize(Dataset(Path("map"), laid), target, device=device, **arguments)
+            parts = model.predict(target, [slide.name for slide in laid], units=units)
+        pass_on(_once(heard, laid))
     by_name: dict[str, list[Prediction]] = {slide.name: [] for slide in found}
     for slide, part in zip(laid, parts, strict=True):
         by_name[_whole_name(slide)].append(part)
-    return Predictions(_joined(name, own, notes[name]) for name, own in by_name.items())
+    return Predictions(
+        _joined(name, own, _once([*notes[name], *(w for part in own for w in part.warnings)], laid))
+        for name, own in by_name.items()
+    )
 
 
 def _open(
@@ -239,12 +245,25 @@ def _whole_name(slide: Slide) -> str:
     return slide.name if copies == 1 else slide.name.rpartition(".")[0]
 
 
-def _joined(name: str, parts: Sequence[Prediction], notes: tuple[str, ...]) -> Prediction:
+def _once(lines: Iterable[str], slides: Sequence[Slide]) -> tuple[str, ...]:
+    """Lines about slides; those about copies of one, which may differ in a number, once."""
+    found: dict[str, str] = {}
+    for line in lines:
+        key = line
+        for slide in slides:
+            whole, named = _whole_name(slide), f"slide {slide.name}:"
+            if whole != slide.name and named in line:
+                line = line.replace(named, f"slide {whole}:")
+                key = f"{whole}: {re.sub('[0-9.]+', '', line)}"
+        found.setdefault(key, line)
+    return tuple(found.values())
+
+
+def _joined(name: str, parts: Sequence[Prediction], heard: tuple[str, ...]) -> Prediction:
     """One prediction of all copies of a slide, row by row."""
-    heard = dict.fromkeys((*notes, *(line for part in parts for line in part.warnings)))
     first = parts[0]
     if len(parts) == 1:
-        return replace(first, warnings=tuple(heard))
+        return replace(first, warnings=heard)
     ids = [spot for part in parts for spot in part.spots.spot_ids]
     order = np.argsort(ids, kind="stable")
     lattice = {k: v for k, v in (first.spots.lattice or {}).items() if k != "copies"}
@@ -263,5 +282,5 @@ def _joined(name: str, parts: Sequence[Prediction], notes: tuple[str, ...]) -> P
         values=np.concatenate([part.values for part in parts])[order],
         novelty=np.concatenate(novelty)[order] if len(novelty) == len(parts) else None,
         unlike=sum(part.unlike for part in parts) * 2 > len(parts),
-        warnings=tuple(heard),
+        warnings=heard,
     )

@@ -137,6 +137,16 @@ def test_the_lattice_is_laid_anew_where_the_image_has_changed(
     assert len(_values(path, folder, um_per_px=4.0)) < len(first)
 
 
+def test_what_holds_of_all_copies_of_a_slide_is_said_once(folder: Path, section: Slide) -> None:
+    px = CompositionRegressor(model="ridge", features="stain-texture@32").fit(folder / "store.zarr")
+    plain = replace(section, um_per_px=None)
+    with pytest.warns(HistoboostWarning) as heard:
+        [found] = map_slide(plain, px, finer=2)
+    lines = [str(one.message) for one in heard]
+    assert len(lines) == len(set(lines)) == len(found.warnings)
+    assert not any("of4" in line for line in lines)
+
+
 def test_where_no_scale_is_known_pixels_are_taken_and_a_line_says_so(
     folder: Path, section: Slide
 ) -> None:

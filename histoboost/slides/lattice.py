@@ -21,7 +21,7 @@ from histoboost.slides.slide import Dataset, Slide
 from histoboost.spots import SPOT_SHARE
 
 #: Share of a spot's disc that must lie on fit tissue.
-LEAST_SHARE = 0.7
+LEAST_SHARE = 0.5
 
 #: More places than this on one slide are a slip in the pitch.
 MAX_PLACES = 5_000_000
