@@ -8,6 +8,7 @@ in which a single bit has changed. See docs/store.md for the format in prose.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import google_crc32c
@@ -174,6 +175,12 @@ def read_document(backend: Backend, folder: str) -> dict[str, Any]:
 def bears_mark(data: bytes | None) -> bool:
     """Whether a document is of histoboost, damaged or not."""
     return data is not None and sum(mark in data for mark in _MARKS) >= 2
+
+
+def is_local_store(folder: Path) -> bool:
+    """Whether a folder is a store, damaged or not."""
+    root = folder / ROOT_DOCUMENT
+    return root.is_file() and bears_mark(root.read_bytes())
 
 
 def is_foreign_document(data: bytes | None) -> bool:

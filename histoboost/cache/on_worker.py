@@ -19,10 +19,9 @@ def shared_location(store: EmbeddingStore) -> str:
 def store_on_worker(location: str) -> EmbeddingStore:
     """The store as a worker sees it; never a new one in its place."""
     try:
-        EmbeddingStore(location, mode="r")
+        return EmbeddingStore(location, mode="r+")
     except HistoboostError as error:
         raise BadInput(
             f"worker {worker_name()} cannot open the store {location}; use a shared file "
             f"system or object storage ({error})"
         ) from error
-    return EmbeddingStore(location)

@@ -34,7 +34,7 @@ def open_backend(location: str) -> Backend:
 
 
 def check_root(backend: Backend, mode: str) -> None:
-    """Refuse what is no store, a newer store, and in mode ``"r"`` one that is not there."""
+    """Refuse what is no store, a newer store, and but in mode ``"a"`` one that is not there."""
     # The order matters: another process may be making the store.
     entries = set(backend.children(""))
     version = _format_version(backend.read(ROOT_DOCUMENT))
@@ -46,7 +46,7 @@ def check_root(backend: Backend, mode: str) -> None:
     # A store with a damaged root document is still a store: `verify` reports the document.
     if version is not None or _bears_mark(backend):
         return
-    if mode == "r":
+    if mode != "a":
         raise BadInput(
             f"{backend}: no such store; check the path, or run histoboost featurize first"
         )

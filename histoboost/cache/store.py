@@ -60,16 +60,19 @@ class EmbeddingStore:
     ----------
     location : str or path
         Folder of the store, or ``s3://bucket/prefix`` (``gs://``, ``az://``).
-    mode : {"a", "r"}
-        ``"a"`` reads and writes and makes the store where there is none; ``"r"`` only reads.
+    mode : {"a", "r+", "r"}
+        ``"a"`` reads and writes and makes the store where there is none; ``"r+"`` reads and writes
+        one that is there; ``"r"`` only reads.
 
     Raises
     ------
     HistoboostError
-        If it is not a store, was written by a newer version, or is absent in mode ``"r"``.
+        If it is not a store, was written by a newer version, or is absent and mode is not ``"a"``.
     """
 
-    def __init__(self, location: str | os.PathLike[str], mode: Literal["r", "a"] = "a") -> None:
+    def __init__(
+        self, location: str | os.PathLike[str], mode: Literal["r", "r+", "a"] = "a"
+    ) -> None:
         self._backend = open_backend(os.fspath(location))
         self._mode = mode
         check_root(self._backend, mode)
@@ -140,11 +143,6 @@ class EmbeddingStore:
 
         Labels are abundances, cell types, split and group; a group of which a table says nothing
         stays.
-
-        Parameters
-        ----------
-        tables : sequence of SpotTable
-            One for each slide to relabel, with the spots that are stored.
 
         Returns
         -------

@@ -42,13 +42,12 @@ def check_arguments(ctx: click.Context) -> None:
 
 def _kind(path: str) -> str:
     """What lies there, as far as its name and its mark tell; empty for all else."""
-    from histoboost.cache.layout import bears_mark
+    from histoboost.cache.layout import is_local_store
 
     place = Path(path)
     if (place / "model.json").is_file() or (place / "finetune.json").is_file():
         return "a trained model"
-    mark = place / "zarr.json"
     with suppress(OSError):  # the command itself says what cannot be read
-        if mark.is_file() and bears_mark(mark.read_bytes()):
+        if is_local_store(place):
             return "an embedding store"
     return "a file" if place.is_file() else ""

@@ -105,8 +105,7 @@ def remove(store: str, name: str | None, slide: str | None) -> None:
     """
     from histoboost.cache.store import EmbeddingStore
 
-    EmbeddingStore(store, mode="r")  # a mistyped path must not create a store
-    slides = EmbeddingStore(store).remove(name, slide)
+    slides = EmbeddingStore(store, mode="r+").remove(name, slide)
     echo(f"{store}: removed {name or 'everything'} of {', '.join(slides)}")
 
 
@@ -129,8 +128,8 @@ def relabel(store: str, data: str, groups: str | None, format: str | None) -> No
     from histoboost.featurize.relabel import relabel as write
     from histoboost.slides.readers import open_dataset
 
-    EmbeddingStore(store, mode="r")  # a mistyped path must not create a store
-    changes = write(open_dataset(data, format), store, groups)
+    opened = EmbeddingStore(store, mode="r+")
+    changes = write(open_dataset(data, format), opened, groups)
     for slide, changed in changes.items():
         echo(f"{slide}: {', '.join(changed)}")
     if not changes:
@@ -154,8 +153,7 @@ def import_(store: str, name: str, directory: str) -> None:
     """
     from histoboost.cache.store import EmbeddingStore
 
-    EmbeddingStore(store, mode="r")  # a mistyped path must not create a store
-    slides = EmbeddingStore(store).import_arrays(name, directory)
+    slides = EmbeddingStore(store, mode="r+").import_arrays(name, directory)
     done = f"stored for {', '.join(slides)}" if slides else "already stored"
     echo(f"{store}: {name} {done}")
 
@@ -206,8 +204,7 @@ def gc(store: str, older_than: float) -> None:
     """
     from histoboost.cache.store import EmbeddingStore
 
-    EmbeddingStore(store, mode="r")  # a mistyped path must not create a store
-    found = EmbeddingStore(store).gc(older_than * 3600)
+    found = EmbeddingStore(store, mode="r+").gc(older_than * 3600)
     echo(
         f"{store}: removed {found.removed} staging folders ({_size(found.removed_bytes)}), "
         f"kept {found.kept} possibly in use"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.cache.layout import bears_mark
+from histoboost.cache.layout import is_local_store
 from histoboost.errors import BadInput, HistoboostError
 
 if TYPE_CHECKING:
@@ -52,16 +52,10 @@ class Source:
 
 def open_source(path: str | Path, format: str | None = None) -> Source:
     """Open a dataset, or a store where no format of a dataset is given."""
-    if format is None and _is_store(path):
+    # Datasets are files and folders.
+    if format is None and ("://" in str(path) or is_local_store(Path(path))):
         return _from_store(path)
     return _from_dataset(path, format)
-
-
-def _is_store(path: str | Path) -> bool:
-    if "://" in str(path):  # datasets are files and folders
-        return True
-    root = Path(path) / "zarr.json"
-    return root.is_file() and bears_mark(root.read_bytes())
 
 
 def _from_store(path: str | Path) -> Source:
@@ -96,12 +90,7 @@ def _spots_of(slide: Slide, keep: NDArray[np.bool_]) -> SpotTable:
     """The spots to `keep`, and a picture of the slide if its pixels can be read."""
     from histoboost.slides.thumbnail import thumbnail
 
-    kept = replace(
-        slide,
-        xy=slide.xy[keep],
-        spot_ids=tuple(np.array(slide.spot_ids, dtype=object)[keep]),
-        abundance=None if slide.abundance is None else slide.abundance[keep],
-    )
+    kept = slide.only(keep)
     try:
         return kept.spot_table(thumbnail(slide.image, PICTURE_PX))
     except HistoboostError:

@@ -74,5 +74,4 @@ def count_cells(slide: Slide, pitch_px: float) -> Slide:
             f"slide {slide.name}: {1 - near.mean():.0%} of its {len(kind):,} cells lie off its "
             "spots; check that x and y are in pixels of the image"
         )
-    ids = tuple(name for name, kept in zip(slide.spot_ids, filled, strict=True) if kept)
-    return replace(slide, xy=slide.xy[filled], spot_ids=ids, abundance=counts[filled], cells=None)
+    return replace(slide, abundance=counts, cells=None).only(filled)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,15 @@ class Slide:
     def labelled(self) -> bool:
         """Whether the slide carries abundances."""
         return self.abundance is not None
+
+    def only(self, keep: NDArray[np.bool_]) -> Slide:
+        """The same slide with some of its spots."""
+        return replace(
+            self,
+            xy=self.xy[keep],
+            spot_ids=tuple(compress(self.spot_ids, keep)),
+            abundance=None if self.abundance is None else self.abundance[keep],
+        )
 
     def spot_table(self, thumbnail: NDArray[np.uint8] | None = None) -> SpotTable:
         """All but the pixels, in those of the source; `thumbnail`, (h, w, 3) uint8, in small."""

@@ -128,10 +128,4 @@ def with_abundances(slide: Slide, table: pd.DataFrame | None, where: str) -> Sli
             f"{where}: {int((~known).sum())} of {len(known)} spots have no abundances and are "
             f"left out (first: {first})"
         )
-    return replace(
-        slide,
-        xy=slide.xy[known],
-        spot_ids=tuple(np.asarray(slide.spot_ids, dtype=object)[known]),
-        abundance=values[known],
-        cell_types=tuple(table.columns),
-    )
+    return replace(slide, abundance=values, cell_types=tuple(table.columns)).only(known)
