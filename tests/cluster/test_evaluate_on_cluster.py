@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from pandas.testing import assert_frame_equal
 
 from histoboost.cache.store import EmbeddingStore
+from histoboost.cli import main
 from histoboost.errors import HistoboostError
 from histoboost.featurize import featurize
 from histoboost.regress.crossval import run_folds
@@ -101,7 +103,7 @@ def test_a_worker_killed_in_the_middle_of_a_fold_costs_only_what_it_held(
 ) -> None:
     workers = {name: cluster.start_worker(name) for name in ("one", "two")}
     cluster.wait_for_workers(2)
-    choices = ["--held-out", "S_1", "--seeds", "3", "--set", "n_estimators=300"]
+    choices = ["--held-out", "S_1", "--seeds", "3", "--set", "n_estimators=150"]
     run = evaluate(Path(store.location), cluster.address, tmp_path, *choices)
     deadline = time.monotonic() + 300
     while not (busy := [name for name in workers if begun(cluster.log(name))]):
@@ -111,7 +113,7 @@ def test_a_worker_killed_in_the_middle_of_a_fold_costs_only_what_it_held(
     assert run.poll() is None, "the command was over before the worker died"
     _, err = run.communicate(timeout=400)
     assert run.returncode == 0, err
-    setup = Setup(model="lightgbm", options={"n_estimators": 300})
+    setup = Setup(model="lightgbm", options={"n_estimators": 150})
     spots = labelled_slides(store)
     expected = run_folds(store, setup, spots, seeds=3, held_out=["S_1"]).to_json()
     found = json.loads((tmp_path / "scores.json").read_text())
@@ -122,21 +124,23 @@ def test_a_worker_killed_in_the_middle_of_a_fold_costs_only_what_it_held(
 
 
 def test_a_worker_that_cannot_see_the_store_ends_the_command_with_one_line(
-    cluster, store: EmbeddingStore, tmp_path: Path
+    cluster, store: EmbeddingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its file system is another one where the store is here."""
     location = Path(store.location)
     for name in ("one", "two"):
         cluster.start_worker(name, without=location.parent)
     cluster.wait_for_workers(2)
-    run = evaluate(location, cluster.address, tmp_path, "--held-out", "S_1")
-    _, err = run.communicate(timeout=400)
-    assert run.returncode == 2, err
-    errors = [line for line in err.splitlines() if line.startswith("Error:")]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    choices = ["--model", "lightgbm", "--held-out", "S_1"]
+    command = ["evaluate", str(location), "--scheduler", cluster.address, *choices]
+    run = CliRunner().invoke(main, command)
+    assert run.exit_code == 2, run.output
+    errors = [line for line in run.stderr.splitlines() if line.startswith("Error:")]
     assert len(errors) == 1
     assert "fold that holds out S_1" in errors[0]
     assert f"cannot open the store {location}" in errors[0]
-    assert "Traceback" not in err
+    assert "Traceback" not in run.output
 
 
 def test_a_scheduler_without_workers_is_said_in_one_line(

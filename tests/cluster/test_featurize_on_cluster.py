@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.cli import main
@@ -35,10 +35,18 @@ def local(tmp_path_factory: pytest.TempPathFactory, slides: Path) -> EmbeddingSt
     return EmbeddingStore(store, mode="r")
 
 
-def embed(slides: Path, store: Path, address: str, *more: str) -> subprocess.Popen[str]:
+def arguments(slides: Path, store: Path, address: str, *more: str) -> list[str]:
+    return ["featurize", str(slides), str(store), *EMBED, "--scheduler", address, *more]
+
+
+def embed_here(slides: Path, store: Path, address: str, *more: str) -> Result:
+    return CliRunner().invoke(main, arguments(slides, store, address, *more))
+
+
+def embed(slides: Path, store: Path, address: str) -> subprocess.Popen[str]:
+    """The command in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "histoboost", "featurize", str(slides), str(store)]
-        + [*EMBED, "--scheduler", address, *more],
+        [sys.executable, "-m", "histoboost", *arguments(slides, store, address)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -68,15 +76,13 @@ def test_a_cluster_embeds_what_this_machine_embeds_and_then_nothing_again(
     cluster.start_worker("one")
     cluster.start_worker("two")
     store = tmp_path / "store.zarr"
-    first = embed(slides, store, cluster.address)
-    out, err = first.communicate(timeout=400)
-    assert first.returncode == 0, err
-    assert "Dask workers" in out
+    first = embed_here(slides, store, cluster.address)
+    assert first.exit_code == 0, first.output
+    assert "Dask workers" in first.stdout
     assert_equal(store, local)
-    again = embed(slides, store, cluster.address)
-    out, err = again.communicate(timeout=400)
-    assert again.returncode == 0, err
-    assert "nothing computed" in out
+    again = embed_here(slides, store, cluster.address)
+    assert again.exit_code == 0, again.output
+    assert "nothing computed" in again.stdout
 
 
 def test_a_worker_killed_in_the_middle_costs_only_the_units_it_held(
@@ -103,11 +109,10 @@ def test_a_caller_killed_in_the_middle_leaves_what_is_done(
     caller.send_signal(signal.SIGKILL)
     caller.communicate()
     done_already = len(list(store.glob(f"slides/*/obsm/{NAME}/zarr.json")))
-    second = embed(slides, store, cluster.address)
-    out, err = second.communicate(timeout=400)
-    assert second.returncode == 0, err
+    second = embed_here(slides, store, cluster.address)
+    assert second.exit_code == 0, second.output
     if done_already < len(local.slides()):
-        assert "were there already" in out or "nothing computed" in out
+        assert "were there already" in second.stdout or "nothing computed" in second.stdout
     assert_equal(store, local)
 
 
@@ -117,14 +122,13 @@ def test_a_worker_that_cannot_see_the_store_is_named_in_one_line(
     shared = tmp_path / "shared"
     shared.mkdir()
     cluster.start_worker("one", without=shared)
-    run = embed(slides, shared / "store.zarr", cluster.address)
-    _, err = run.communicate(timeout=400)
-    errors = [line for line in err.splitlines() if line.startswith("Error:")]
-    assert run.returncode == 2, err
+    run = embed_here(slides, shared / "store.zarr", cluster.address)
+    errors = [line for line in run.stderr.splitlines() if line.startswith("Error:")]
+    assert run.exit_code == 2, run.output
     assert len(errors) == 1
     assert f"cannot open the store {shared / 'store.zarr'}" in errors[0]
     assert "tcp://127.0.0.1" in errors[0], "which worker it is"
-    assert "Traceback" not in err
+    assert "Traceback" not in run.output
 
 
 def test_a_worker_makes_no_store_where_it_sees_none(tmp_path: Path) -> None:
@@ -140,13 +144,13 @@ def test_a_worker_without_the_weights_ends_the_run_with_one_line(
     cluster, slides: Path, tmp_path: Path
 ) -> None:
     cluster.start_worker("one", TORCH_HOME=str(tmp_path / "no-weights-here"))
-    run = embed(slides, tmp_path / "store.zarr", cluster.address, "--backbone", "mobilenet_v2")
-    _, err = run.communicate(timeout=400)
-    errors = [line for line in err.splitlines() if line.startswith("Error:")]
-    assert run.returncode == 2, err
+    more = ["--backbone", "mobilenet_v2"]
+    run = embed_here(slides, tmp_path / "store.zarr", cluster.address, *more)
+    errors = [line for line in run.stderr.splitlines() if line.startswith("Error:")]
+    assert run.exit_code == 2, run.output
     assert len(errors) == 1
     assert "mobilenet_v2" in errors[0]
-    assert "Traceback" not in err
+    assert "Traceback" not in run.output
 
 
 def test_an_address_nobody_listens_at_is_one_line(slides: Path, tmp_path: Path) -> None:
