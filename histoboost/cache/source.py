@@ -20,11 +20,13 @@ from histoboost.cache.layout import (
     slide_key,
     unseal,
 )
+from histoboost.cache.table import open_slide, read_files
 
 
 def read_source(backend: Backend, slide: str) -> dict[str, Any]:
-    """What was noted last, as JSON gives it back; empty where nothing is."""
+    """What was noted last, as JSON gives it back; empty where nothing is intact, spots included."""
     try:
+        read_files(backend, open_slide(backend, slide))
         document = unseal(backend.read(f"{slide_key(slide)}/{SOURCE_DOCUMENT}") or b"")
     except Damaged:
         return {}

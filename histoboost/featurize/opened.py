@@ -22,8 +22,9 @@ from histoboost.featurize.stain import NormalisedImage, normalised
 from histoboost.slides.align.apply import AlignmentChoice, alignment_of, move_spots
 from histoboost.slides.align.estimate import Alignment
 from histoboost.slides.checks import check_slide
+from histoboost.slides.images.array import ArrayImage
 from histoboost.slides.images.base import SlideImage, version
-from histoboost.slides.pixels import OF_FILES, TileCache, decoded_digest, read_pixels
+from histoboost.slides.pixels import OF_FILES, Overview, TileCache, decoded_digest, read_pixels
 from histoboost.slides.slide import Slide
 from histoboost.slides.thumbnail import thumbnail
 
@@ -96,9 +97,11 @@ def read_slide(queued: QueuedSlide, known: dict[str, Any], stain: str) -> Opened
     slide = queued.slide
     digests: dict[str, str] = dict(known.get("pixels", {}))
     image, digests["none"] = read_pixels(slide.image, digests.get("none"))
-    picture = thumbnail(image)
+    large = not isinstance(image, ArrayImage)
+    seen = Overview(image) if large and len(image.levels) == 1 else image
+    picture = thumbnail(seen)
     slide.check_unchanged()
-    decoded = replace(slide, image=image)
+    decoded = replace(slide, image=seen)
     alignment = alignment_of(decoded, queued.alignment)
     check_slide(move_spots(decoded, alignment))
     if stain != "none":
@@ -130,12 +133,8 @@ def remembered(store: EmbeddingStore, slide: Slide) -> dict[str, Any]:
     Of an image that it does not know only its stamp.
     """
     files = stamp(slide.image)
-    if files and slide.name in store.slides():
-        with contextlib.suppress(DamagedStore):
-            known, _ = store.source(slide.name), store.spots(slide.name)
-            if known.get("files") == files:
-                return known
-    return {"files": files}
+    known = store.source(slide.name) if files else {}
+    return known if known.get("files") == files else {"files": files}
 
 
 def _alignment_known(queued: QueuedSlide, known: dict[str, Any]) -> Alignment | None:

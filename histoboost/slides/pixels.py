@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future
@@ -18,12 +19,16 @@ from numpy.typing import NDArray
 
 from histoboost.slides.images.array import ArrayImage
 from histoboost.slides.images.base import Level, SlideImage, bands
+from histoboost.slides.thumbnail import shrunk
 
 #: Decoded bytes up to which a slide is small.
 SMALL = 512 * 2**20
 
-#: Decoded bytes of a large slide that are kept.
-CACHE_BYTES = 192 * 2**20
+#: Decoded bytes of a large slide that are kept, or eight tiles where these are more.
+CACHE_BYTES = 32 * 2**20
+
+#: Bytes of the coarser level of a large slide that has none.
+OVERVIEW_BYTES = 96 * 2**20
 
 #: Least side of what is decoded together, in pixels.
 BLOCK = 256
@@ -56,7 +61,8 @@ def read_pixels(image: SlideImage, digest: str | None = None) -> tuple[SlideImag
         If a file cannot be read, or pixels are not what the format promises.
     """
     if is_small(image):
-        return _whole(image)
+        whole = _whole(image)
+        return whole, decoded_digest(whole)
     if digest is None:
         digest = digest_files(image.files) if image.files else decoded_digest(image)
     return TileCache(image), digest
@@ -94,19 +100,36 @@ def digest_files(files: tuple[Path, ...]) -> str:
     return OF_FILES + digest.hexdigest()
 
 
-def _whole(image: SlideImage) -> tuple[ArrayImage, str]:
+def _whole(image: SlideImage) -> ArrayImage:
     if isinstance(image, ArrayImage):
-        return image, decoded_digest(image)
+        return image
     height, width = image.shape
-    digest = hashlib.sha256(f"{height} {width}\n".encode())
+    if image.tiles[0] == image.shape:
+        return ArrayImage(image.read_region(0, 0, 0, width, height), image.source_dtype)
     whole = np.empty((height, width, 3), np.uint8)
     for top, rows in bands(image):
-        if len(rows) == height:
-            whole = np.ascontiguousarray(rows)  # a single tile, which may be most of the memory
-        else:
-            whole[top : top + len(rows)] = rows
-        digest.update(whole[top : top + len(rows)].data)
-    return ArrayImage(whole, image.source_dtype), digest.hexdigest()
+        whole[top : top + len(rows)] = rows
+    return ArrayImage(whole, image.source_dtype)
+
+
+class Overview(SlideImage):
+    """A large slide of one level with a coarser one, to look at: it is read once for that."""
+
+    def __init__(self, image: SlideImage) -> None:
+        height, width = image.shape
+        factor = math.ceil(math.sqrt(3 * height * width / OVERVIEW_BYTES))
+        self._image, self._small = image, shrunk(image, 0, factor)
+        self.levels = (
+            image.levels[0],
+            Level(len(self._small), self._small.shape[1], float(factor)),
+        )
+        self.tiles = (image.tiles[0], self._small.shape[:2])
+
+    def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+        """A rectangle of one level, see `SlideImage`."""
+        if level:
+            return self._small[y : y + height, x : x + width]
+        return self._image.read_region(0, x, y, width, height)
 
 
 class TileCache(SlideImage):
@@ -116,12 +139,13 @@ class TileCache(SlideImage):
     """
 
     def __init__(self, image: SlideImage, budget: int = CACHE_BYTES) -> None:
-        self._image, self._left = image, budget
+        self._image = image
         self.levels, self.source_dtype = image.levels, image.source_dtype
         self.tiles = tuple(
             (min(level.height, rows * -(-BLOCK // rows)), min(level.width, w * -(-BLOCK // w)))
             for level, (rows, w) in zip(image.levels, image.tiles, strict=True)
         )
+        self._left = max(budget, 8 * 3 * max(rows * columns for rows, columns in self.tiles))
         self._kept: OrderedDict[tuple[int, int, int], Future[NDArray[np.uint8]]] = OrderedDict()
         self._lock = threading.Lock()
 

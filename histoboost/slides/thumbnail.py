@@ -33,6 +33,12 @@ def thumbnail(image: SlideImage, long_side: int = 768) -> NDArray[np.uint8]:
     k = math.ceil(max(height, width) / long_side)
     if k <= 1:
         return image.read_region(level, 0, 0, width, height).copy()
+    return shrunk(image, level, k)
+
+
+def shrunk(image: SlideImage, level: int, k: int) -> NDArray[np.uint8]:
+    """Means of blocks of k x k pixels of a level, as `thumbnail` takes them."""
+    height, width, _ = image.levels[level]
     columns = np.arange(0, width, k)
     wide = np.diff(np.append(columns, width))
     out = np.empty((math.ceil(height / k), len(columns), 3), dtype=np.uint8)

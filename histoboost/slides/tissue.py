@@ -15,6 +15,20 @@ DENSITY_OF = -np.log10((np.arange(256, dtype=np.float32) + 1) / 256)
 #: Pixels darker than this in all channels are padding or the slide's rim, not stain.
 BLACK = 8
 
+#: Pixels of a level that is looked at where there is a coarser one.
+SEEN = 2**28
+
+
+def block_side(image: SlideImage, wanted: int) -> int:
+    """A side for `stain_density` near `wanted` pixels, two or more of the level it is to look at.
+
+    That is the coarsest for which `wanted` is enough, or of a slide that is large at all these the
+    next.
+    """
+    steps = [int(step) for h, w, step in image.levels if step.is_integer() and h * w <= SEEN] or [1]
+    step = max([min(steps), *(step for step in steps if 2 * step <= wanted)])
+    return wanted if step == 1 else max(1, wanted // (2 * step)) * 2 * step
+
 
 def stain_density(image: SlideImage, block: int) -> NDArray[np.float32]:
     """How much stain lies in every block of an image, read in bands.
@@ -22,7 +36,7 @@ def stain_density(image: SlideImage, block: int) -> NDArray[np.float32]:
     The density of a block is the mean optical density of its pixels in green, which both
     haematoxylin and eosin absorb, plus the standard deviation between them: tissue is uneven,
     tinted or shaded glass is not. Pixels are those of the coarsest level of which a block holds a
-    whole number, four or more along its side.
+    whole number, two or more along its side.
 
     Parameters
     ----------
@@ -36,7 +50,7 @@ def stain_density(image: SlideImage, block: int) -> NDArray[np.float32]:
     ndarray of shape (ceil(H / block), ceil(W / block)), float32
         Blocks at the right and lower edge may hold fewer pixels.
     """
-    level, found = coarsest(image.levels, lambda one: block % (4 * one.downsample) == 0)
+    level, found = coarsest(image.levels, lambda one: block % (2 * one.downsample) == 0)
     side, out = block // int(found.downsample), []
     for _, rows in bands(image, level, multiple=side):
         density = DENSITY_OF[rows[..., 1]]

@@ -11,7 +11,7 @@ from histoboost.slides.align.belief import contrast, covered_tissue, on_tissue
 from histoboost.slides.align.registration import Transform, distance, register
 from histoboost.slides.checks import MIN_SPOTS, implausible_spots
 from histoboost.slides.slide import Slide
-from histoboost.slides.tissue import stain_density
+from histoboost.slides.tissue import block_side, stain_density
 from histoboost.spots import spot_pitch
 
 #: Corrections below this many pitches are within the method's error: the table is left as it is.
@@ -107,10 +107,7 @@ def align(slide: Slide, *, unless_on_tissue: float = 1.0) -> Alignment:
     pitch = spot_pitch(xy)
     if len(xy) < MIN_SPOTS or not pitch:
         return Alignment(slide.name, reason=f"fewer than {MIN_SPOTS} spots with distinct places")
-    block = max(1, int(pitch / 12))
-    # Of a pyramid, one that the coarsest level which is fine enough divides.
-    coarse = max(step for _, _, step in slide.image.levels if step == 1 or 4 * step <= block)
-    block -= block % int(4 * coarse) if coarse > 1 else 0
+    block = block_side(slide.image, max(1, int(pitch / 12)))
     density = stain_density(slide.image, block)
     before = float(on_tissue(xy, density, block, pitch).mean())
     unchanged = Alignment(slide.name, tissue_before=before, tissue_after=before)

@@ -49,8 +49,8 @@ class ArrayImage(SlideImage):
 
     @property
     def tiles(self) -> tuple[tuple[int, int], ...]:  # type: ignore[override]
-        """Rows."""
-        return ((1, self.levels[0].width),)
+        """All of it lies in memory together."""
+        return (self.levels[0][:2],)
 
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """A rectangle, a view, see `SlideImage`."""

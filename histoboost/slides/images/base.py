@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -20,7 +21,10 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 #: Bytes of a band, or one row of tiles where that is more.
-BAND_BYTES = 16 * 2**20
+BAND_BYTES = 4 * 2**20
+
+#: Least side of what a thread decodes of a band, in pixels.
+PIECE = 1024
 
 #: More pixels than this no slide scanner makes.
 MAX_PIXELS = 2**37
@@ -107,18 +111,34 @@ def bands(
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """All pixels of a level from top to bottom: first row and (h, W, 3) uint8 of every band.
 
-    A band takes `BAND_BYTES` or so, and has a `multiple` of rows; several are decoded at once.
+    A band takes `BAND_BYTES` or so, and has a `multiple` of rows; its tiles are decoded by as many
+    threads as cores that the process may use.
     """
     height, width, _ = image.levels[level]
-    rows = max(1, min(image.tiles[level][0], height))
-    step = rows * max(1, BAND_BYTES // (3 * width * rows))
-    step = max(multiple, step - step % multiple)
+    rows, columns = image.tiles[level]
+    fits = BAND_BYTES // (3 * width)
+    step = max(multiple, max(rows * max(1, fits // rows), 1) // multiple * multiple)
+    if rows >= height:  # the file gives all rows or none
+        step = max(1, fits // multiple) * multiple
+        whole = image.read_region(level, 0, 0, width, height)
+        yield from ((top, whole[top : top + step]) for top in range(0, height, step))
+        return
+    tall, wide = rows * -(-PIECE // rows), columns * -(-PIECE // columns)
+    with ThreadPoolExecutor(joblib.cpu_count()) as pool:
+        for first in range(0, height, step):
+            last = min(first + step, height)
+            band = np.empty((last - first, width, 3), np.uint8)
 
-    def read(top: int) -> tuple[int, NDArray[np.uint8]]:
-        return top, image.read_region(level, 0, top, width, min(step, height - top))
+            def read(
+                at: tuple[int, int], band: NDArray[np.uint8] = band, first: int = first
+            ) -> None:
+                (top, left), into = at, band[at[0] : at[0] + tall, at[1] : at[1] + wide]
+                into[:] = image.read_region(level, left, first + top, into.shape[1], len(into))
 
-    tops = range(0, height, step)
-    return in_order(read, tops) if len(tops) > 1 else map(read, tops)
+            places = itertools.product(range(0, len(band), tall), range(0, width, wide))
+            for _ in pool.map(read, places):
+                pass  # what a thread raises is raised here
+            yield first, band
 
 
 def in_order(
