@@ -102,17 +102,21 @@ def test_a_cache_gives_the_regions_of_its_image(tile: tuple[int, int], budget: i
         np.testing.assert_array_equal(region, PIXELS[y : y + height, x : x + width])
 
 
-def test_a_cache_decodes_a_tile_once_for_all_threads_and_keeps_no_more_than_its_budget():
+def test_a_cache_decodes_a_tile_once_for_all_threads():
     image = TiledImage((256, 256))
     cache = TileCache(image)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda at: cache.read_region(0, at, at, 100, 100), [*range(0, 500, 5)] * 3))
     assert len(image.reads) == len(set(image.reads))
-    small = TileCache(image, budget=256 * 256 * 3 * 2)
+
+
+@pytest.mark.parametrize(("budget", "tiles"), [(100_000, 32), (0, 8)])
+def test_a_cache_keeps_no_more_than_its_budget_or_eight_tiles(budget, tiles, monkeypatch):
+    monkeypatch.setattr(module, "BLOCK", 32)
+    cache = TileCache(TiledImage((16, 32)), budget)
     for x in range(0, 600, 30):
-        small.read_region(0, x, 0, 40, 701)
-    kept = sum(tile.result().nbytes for tile in small._kept.values())
-    assert kept <= 256 * 256 * 3 * 3
+        cache.read_region(0, x, 0, 40, 701)
+    assert 8 <= len(cache._kept) <= tiles + 1
 
 
 def test_a_tile_that_could_not_be_read_is_an_error_for_all_who_wait_and_tried_again_later():
