@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,18 +56,12 @@ def tiny(name: str = "cnn-baseline", **changes: Any) -> Settings:
     return preset(name, **{**base, **changes})
 
 
-@pytest.fixture
-def training(slides: tuple[Slide, Slide], tmp_path: Path) -> Callable[..., Training]:
+@pytest.fixture(scope="module")
+def made(slides: tuple[Slide, Slide]) -> Callable[..., Training]:
     """A training on the first of `spots` of S_1, stopped by the second of S_2 if there are any."""
 
-    def training(
-        settings: Settings, spots: tuple[int, ...] = (16, 8), folder: Path = tmp_path
-    ) -> Training:
-        cut = [
-            dataclasses.replace(s, xy=s.xy[:n], spot_ids=s.spot_ids[:n], abundance=s.abundance[:n])
-            for s, n in zip(slides, spots, strict=False)
-            if s.abundance is not None
-        ]
+    def made(settings: Settings, spots: tuple[int, ...], folder: Path) -> Training:
+        cut = [s.only(np.arange(len(s.xy)) < n) for s, n in zip(slides, spots, strict=False)]
         net, backbone = build(settings, 0, 14)
         pixels = load_pixels(cut, torch.device("cpu"), 32)
         parts = [
@@ -86,7 +79,13 @@ def training(slides: tuple[Slide, Slide], tmp_path: Path) -> Callable[..., Train
             title="test",
         )
 
-    return training
+    return made
+
+
+@pytest.fixture
+def training(made: Callable[..., Training], tmp_path: Path) -> Callable[..., Training]:
+    """The same, in a folder of its own."""
+    return lambda settings, spots=(16, 8), folder=tmp_path: made(settings, spots, folder)
 
 
 Make = Callable[..., Training]
@@ -104,9 +103,7 @@ def test_the_network_overfits_32_spots(slides: tuple[Slide, Slide], training: Ma
     run = training(settings, (32,))
     history = run.run(1e9)
     outputs = predict(run.net, run.train.patches, 16).numpy()
-    slide = slides[0]
-    assert slide.abundance is not None
-    slide = dataclasses.replace(slide, abundance=slide.abundance[:32])
+    slide = slides[0].only(np.arange(len(slides[0].xy)) < 32)
     assert history[-1]["loss"] < 0.2 * history[0]["loss"]
     assert spot_spearman(outputs, slide) > 0.95
     # Not one profile for all: it must beat what a constant can reach.
@@ -130,13 +127,19 @@ EVERYTHING: dict[str, Any] = {
 }
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(made: Make, tmp_path_factory: pytest.TempPathFactory, tiny_net: str) -> Training:
+    """A whole training with everything switched on."""
+    run = made(tiny(**EVERYTHING), (36, 20), tmp_path_factory.mktemp("uninterrupted"))
+    run.run(1e9)
+    return run
+
+
 @pytest.mark.parametrize("last_step", [2, 5, 6])  # 5 batches an epoch: inside, end, beginning
 def test_killed_and_resumed_equals_uninterrupted(
-    training: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last_step: int
+    training: Make, uninterrupted: Training, monkeypatch: pytest.MonkeyPatch, last_step: int
 ) -> None:
     settings, spots = tiny(**EVERYTHING), (36, 20)
-    uninterrupted = training(settings, spots, tmp_path / "uninterrupted")
-    expected = uninterrupted.run(1e9)
     steps, allowed = 0, last_step
     step = torch.optim.Adam.step
 
@@ -157,7 +160,7 @@ def test_killed_and_resumed_equals_uninterrupted(
     assert steps == 3 * 5 - last_step
     for name, value in uninterrupted.net.state_dict().items():
         assert torch.equal(value, resumed.net.state_dict()[name]), name
-    for got, row in zip(history, expected, strict=True):
+    for got, row in zip(history, uninterrupted.state.history, strict=True):
         assert {**got, "seconds": 0} == {**row, "seconds": 0}
 
 

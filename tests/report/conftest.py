@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -87,6 +88,21 @@ class Page:
             if e["method"] == "Network.requestWillBeSent"
         ]
         return [url for url in urls if not url.startswith(("file:", "data:", "blob:", "about:"))]
+
+
+@pytest.fixture(scope="session")
+def page_data() -> Callable[[Path], dict[str, Any]]:
+    """What the script of a page is given."""
+
+    def page_data(path: Path) -> dict[str, Any]:
+        text = path.read_text(encoding="utf-8")
+        found = re.search(
+            r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL
+        )
+        assert found is not None
+        return json.loads(found[1])
+
+    return page_data
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
-from pathlib import Path
-
 import h5py
 import numpy as np
 import pytest
@@ -16,17 +12,9 @@ from histoboost.report.explore import explore
 from histoboost.report.projection import project, sample
 
 
-def payload(path: Path) -> dict:
-    data = re.search(
-        r'<script type="application/json" id="data">(.*?)</script>', path.read_text(), re.S
-    )
-    assert data is not None
-    return json.loads(data[1])
-
-
-def test_every_slide_and_type_is_on_the_page(tmp_path, phantom_h5):
+def test_every_slide_and_type_is_on_the_page(tmp_path, phantom_h5, page_data):
     explore(phantom_h5, tmp_path / "e.html")
-    data = payload(tmp_path / "e.html")
+    data = page_data(tmp_path / "e.html")
     assert [slide["name"] for slide in data["slides"]] == ["S_1", "S_2", "S_3", "S_4"]
     assert [slide["labelled"] for slide in data["slides"]] == [True, True, True, False]
     assert all(slide["image"].startswith("data:image/jpeg") for slide in data["slides"])
@@ -38,7 +26,7 @@ def test_every_slide_and_type_is_on_the_page(tmp_path, phantom_h5):
     assert data["problems"] == []
 
 
-def test_unusable_spots_are_left_out_and_named_on_top(tmp_path, phantom_h5):
+def test_unusable_spots_are_left_out_and_named_on_top(tmp_path, phantom_h5, page_data):
     with h5py.File(tmp_path / "bad.h5", "w") as bad, h5py.File(phantom_h5) as good:
         good.copy("images", bad)
         good.copy("spots", bad)
@@ -47,18 +35,18 @@ def test_unusable_spots_are_left_out_and_named_on_top(tmp_path, phantom_h5):
         rows["C2"][3] = np.inf
         table[...] = rows
     explore(tmp_path / "bad.h5", tmp_path / "e.html")
-    data = payload(tmp_path / "e.html")
+    data = page_data(tmp_path / "e.html")
     assert data["slides"][0]["n"] == len(rows) - 1
     assert "3" not in data["slides"][0]["ids"]
     assert [(p["slide"], p["kind"]) for p in data["problems"]] == [("S_1", "abundance")]
 
 
-def test_a_dataset_without_labels_can_be_explored(tmp_path, phantom_h5):
+def test_a_dataset_without_labels_can_be_explored(tmp_path, phantom_h5, page_data):
     with h5py.File(tmp_path / "test.h5", "w") as bare, h5py.File(phantom_h5) as good:
         for kind in ("images", "spots"):
             good.copy(f"{kind}/Test", bare.require_group(kind))
     explore(tmp_path / "test.h5", tmp_path / "e.html")
-    data = payload(tmp_path / "e.html")
+    data = page_data(tmp_path / "e.html")
     assert data["statistics"] is None
     assert data["types"] == []
 

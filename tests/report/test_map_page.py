@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,10 +71,9 @@ def opaque(opened, id: str, value: int) -> None:
     )
 
 
-def test_the_data_cannot_leave_its_element(written: Path):
+def test_the_data_cannot_leave_its_element(written: Path, page_data):
     text = written.read_text(encoding="utf-8")
-    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
-    assert json.loads(data[1])["types"] == list(TYPES)
+    assert page_data(written)["types"] == list(TYPES)
     assert "unsafe-eval" not in text
     assert NASTY not in text
 

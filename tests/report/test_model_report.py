@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 import shutil
 from dataclasses import replace
@@ -24,18 +23,10 @@ from histoboost.report.model_report import report
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory, store_path, model_path) -> dict:
+def data(tmp_path_factory, store_path, model_path, page_data) -> dict:
     path = tmp_path_factory.mktemp("page") / "report.html"
     assert report(store_path, model_path, path, jobs=1) == path
     return page_data(path)
-
-
-def page_data(path: Path) -> dict:
-    """What the page's script is given."""
-    text = path.read_text(encoding="utf-8")
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
-    assert found is not None
-    return json.loads(found[1])
 
 
 def matrix(text: str, n: int) -> np.ndarray:
@@ -172,28 +163,28 @@ def one_patient(tmp_path_factory, store_path) -> EmbeddingStore:
     return store
 
 
-def written(store: EmbeddingStore, folder: Path, **setup: str) -> dict:
-    """The data of a report on a small model of this store."""
+def written(store: EmbeddingStore, folder: Path, **setup: str) -> Path:
+    """A report on a small model of this store."""
     model = CompositionRegressor("stain-texture@16", "ridge", **setup)
     model.fit(store, ["S_1", "S_2", "S_3"]).save(folder / "model")
     report(store.location, folder / "model", folder / "report.html", jobs=1)
-    return page_data(folder / "report.html")
+    return folder / "report.html"
 
 
 def test_slides_of_one_group_that_are_held_out_singly_are_named_on_the_page_and_to_the_caller(
-    tmp_path, one_patient
+    tmp_path, one_patient, page_data
 ):
     with pytest.warns(HistoboostWarning, match="slides S_1, S_2 are of one group, patient 1"):
-        [line] = written(one_patient, tmp_path, group_by="slide")["warnings"]
+        [line] = page_data(written(one_patient, tmp_path, group_by="slide"))["warnings"]
     assert line.endswith("train with --group-by auto to hold them out together")
 
 
-def test_groups_that_are_held_out_whole_raise_no_alarm(tmp_path, one_patient):
-    assert written(one_patient, tmp_path, group_by="group")["warnings"] == []
+def test_groups_that_are_held_out_whole_raise_no_alarm(tmp_path, one_patient, page_data):
+    assert page_data(written(one_patient, tmp_path, group_by="group"))["warnings"] == []
 
 
 def test_a_backbone_that_was_tuned_on_a_held_out_slide_is_named_on_the_page(
-    tmp_path, store_path, model_path, monkeypatch
+    tmp_path, store_path, model_path, monkeypatch, page_data
 ):
     monkeypatch.setattr("histoboost.regress.leakage._tuned_on", lambda *slide: "S_2" in slide)
     with pytest.warns(HistoboostWarning, match="tuned on S_2"):
