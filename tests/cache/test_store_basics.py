@@ -158,9 +158,10 @@ def test_values_that_float16_cannot_hold_are_refused(store, recipe):
         writer.write(slice(0, 1024), np.full((1024, D), 1e6))
 
 
-def test_a_store_that_is_absent_is_not_made_by_reading(tmp_path):
-    with pytest.raises(HistoboostError, match="no such store"):
-        EmbeddingStore(tmp_path / "typo", mode="r")
+def test_a_store_that_is_absent_is_made_in_mode_a_only(tmp_path):
+    for mode in ("r", "r+"):
+        with pytest.raises(HistoboostError, match="no such store"):
+            EmbeddingStore(tmp_path / "typo", mode=mode)
     assert not (tmp_path / "typo").exists()
 
 
