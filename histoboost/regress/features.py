@@ -37,10 +37,14 @@ class FeatureMatrix:
         Slides one after the other, in the order of the layout's spots; before any PCA.
     layout : Layout
         What rows and columns are.
+    moments : ndarray of shape (slides, 2, F), float32, or None
+        Mean and variance of every column within each slide, before they were taken out; None
+        where they were not. Coordinates keep 0 and 1.
     """
 
     values: NDArray[np.float32]
     layout: Layout
+    moments: NDArray[np.float32] | None = None
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:
@@ -72,9 +76,14 @@ def assemble(store: EmbeddingStore, layout: Layout, standardize: str = "slide") 
         If an embedding has another shape than its recipe says, or is not finite.
     """
     rows = sum(map(len, layout.spots))
-    matrix = FeatureMatrix(np.empty((rows, layout.blocks[-1].stop), np.float32), layout)
+    width, moments = layout.blocks[-1].stop, None
+    if standardize == "slide":
+        moments = np.zeros((len(layout.spots), 2, width), np.float32)
+        moments[:, 1] = 1
+    matrix = FeatureMatrix(np.empty((rows, width), np.float32), layout, moments)
     for slide, table in enumerate(layout.spots):
-        _fill(matrix.block(slide), store, table, layout.columns, standardize)
+        own = None if moments is None else moments[slide]
+        _fill(matrix.block(slide), store, table, layout.columns, own)
     return matrix
 
 
@@ -83,9 +92,12 @@ def _fill(
     store: EmbeddingStore,
     table: SpotTable,
     columns: Sequence[Columns],
-    standardize: str,
+    moments: NDArray[np.float32] | None,
 ) -> None:
-    """Write the features of one slide; each embedding is read once, each graph built once."""
+    """Write the features of one slide; each embedding is read once, each graph built once.
+
+    They are standardised where there is room (2, F) for their `moments`.
+    """
     around = {
         c.term.around: ring_mean(table.xy, c.term.rings).__matmul__
         if c.term.rings
@@ -113,16 +125,21 @@ def _fill(
         for c in own:
             part = rows[:, c.start : c.stop]
             part[...] = around[c.term.around](embedding) if c.term.around else embedding
-            if standardize == "slide":
-                standardize_columns(part)
+            if moments is not None:
+                moments[:, c.start : c.stop] = standardize_columns(part)
 
 
-def standardize_columns(part: NDArray[np.float32]) -> None:
-    """Bring every column to mean 0 and variance ``v / (v + EPSILON)``, cut at `CLIP`, in place."""
-    part -= part.mean(axis=0, dtype=np.float64).astype(np.float32)
+def standardize_columns(part: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Bring every column to mean 0 and variance ``v / (v + EPSILON)``, cut at `CLIP`, in place.
+
+    Returns the means and the variances v before, (2, F).
+    """
+    mean = part.mean(axis=0, dtype=np.float64).astype(np.float32)
+    part -= mean
     variance = np.einsum("ij,ij->j", part, part, dtype=np.float32) / max(len(part), 1)
     part /= np.sqrt(variance + EPSILON)
     np.clip(part, -CLIP, CLIP, out=part)
+    return np.stack([mean, variance])
 
 
 def unit_coords(xy: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -16,9 +16,10 @@ from histoboost.regress.features import FeatureMatrix, unit_coords
 from histoboost.regress.folds import group_keys
 from histoboost.regress.heads import find_model
 from histoboost.regress.heads.base import Files, Fitted, Training
-from histoboost.regress.heads.constant import target_of
+from histoboost.regress.heads.constant import Constant, target_of
 from histoboost.regress.layout import Block, Columns, abundance_of
 from histoboost.regress.neighbors import smooth
+from histoboost.regress.pieces import Sections
 from histoboost.regress.reduce import Reduction, fit_reduction
 from histoboost.regress.setup import Setup
 from histoboost.regress.targets import Target, fit_target, to_units
@@ -39,6 +40,18 @@ class Predictor:
     reduction: Reduction
     fitted: Fitted
     smooth: float
+    sections: Sections | None = None
+
+    def predict_slide(self, matrix: FeatureMatrix, slide: int) -> Array:
+        """`predict` for a slide of a matrix, which may be a piece of a section."""
+        values, table = matrix.block(slide), matrix.layout.spots[slide]
+        if self.sections is not None and matrix.moments is not None:
+            features = None if self.reduction.changes else self.fitted.similarities
+            with one_blas_thread():
+                values = self.sections.place(
+                    values, matrix.moments[slide], table, matrix.layout.columns, features
+                )
+        return self.predict(values, table.xy)
 
     def predict(self, values: NDArray[np.float32], xy: Array) -> Array:
         """Features (N, F) and centres (N, 2) of one slide to what the target is predicted to be."""
@@ -66,6 +79,9 @@ class Predictor:
         spans, arrays = self.reduction.to_files()
         arrays |= {f"head-{name}": array for name, array in files.arrays.items()}
         fields = {"columns": spans, "target": self.target.to_json(), "head": files.fields}
+        if self.sections is not None:
+            fields["sections"], found = self.sections.to_files()
+            arrays |= found
         return Files(fields, files.texts, arrays)
 
     @classmethod
@@ -83,7 +99,8 @@ class Predictor:
         target = Target.from_json(fields["target"])
         if tried.shape != (1, target.width(types)):
             raise ValueError(f"{types} cell types, but models for {tried.shape[1]} targets")
-        return cls(target, reduction, fitted, setup.smooth)
+        sections = Sections.from_files(fields.get("sections"), arrays, reduction.parts[-1].stop)
+        return cls(target, reduction, fitted, setup.smooth, sections)
 
 
 def fit_predictor(
@@ -104,7 +121,11 @@ def fit_predictor(
     """
     layout = matrix.layout
     blocks = [matrix.block(slide) for slide in slides]
-    return _fit(blocks, layout.blocks, [layout.spots[slide] for slide in slides], setup, jobs)
+    spots = [layout.spots[slide] for slide in slides]
+    predictor = _fit(blocks, layout.blocks, spots, setup, jobs)
+    if matrix.moments is None or isinstance(predictor.fitted, Constant):
+        return predictor
+    return replace(predictor, sections=Sections.of(matrix.moments[list(slides)], spots))
 
 
 def fit_coords(spots: Sequence[SpotTable], setup: Setup) -> Predictor:

@@ -44,7 +44,7 @@ def predict_slide(
         If a prediction is not finite.
     """
     [table] = matrix.layout.spots
-    raw = predictor.predict(matrix.values, table.xy)
+    raw = predictor.predict_slide(matrix, 0)
     if setup.model not in CONSTANTS:
         warn_if_constant(to_units(raw, "none", predictor.target), f"slide {table.slide}")
     values = to_units(raw, units, predictor.target)

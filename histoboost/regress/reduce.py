@@ -66,9 +66,14 @@ class Reduction:
 
     def apply(self, values: Matrix) -> Matrix:
         """(n, F) to (n, G); the array itself where nothing is done."""
-        if all(part.mean is None for part in self.parts):
+        if not self.changes:
             return values
         return np.concatenate([part.apply(values) for part in self.parts], axis=1)
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is done."""
+        return any(part.mean is not None for part in self.parts)
 
     def scale(self) -> Matrix:
         """One over the square root of the width of every column's part (G,): parts count alike."""

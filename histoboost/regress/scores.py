@@ -254,7 +254,7 @@ def score_fold(
     start, layout = time.perf_counter(), matrix.layout
     held_out = [layout.spots[slide] for slide in fold.held_out]
     predictions = {
-        table.slide: predictor.predict(matrix.block(slide), table.xy)
+        table.slide: predictor.predict_slide(matrix, slide)
         for slide, table in zip(fold.held_out, held_out, strict=True)
     }
     predict_seconds = time.perf_counter() - start

@@ -14,6 +14,7 @@ from histoboost.regress.folds import Fold
 from histoboost.regress.heads.lightgbm import FittedLightGBM
 from histoboost.regress.heads.stack import FittedStack
 from histoboost.regress.metrics import spearman
+from histoboost.regress.targets import to_units
 
 if TYPE_CHECKING:
     from histoboost.regress.features import FeatureMatrix
@@ -30,7 +31,7 @@ def held_out_score(matrix: FeatureMatrix, fold: Fold, predictor: Predictor) -> f
     """Per-spot Spearman over all held-out spots of a fold."""
     scores = [
         spearman(
-            predictor.composition(matrix.block(slide), matrix.layout.spots[slide].xy),
+            to_units(predictor.predict_slide(matrix, slide), "none", predictor.target),
             matrix.layout.abundance(slide),
             axis=1,
         )

@@ -77,8 +77,21 @@ class Files(NamedTuple):
     arrays: Arrays
 
 
+class Similarities(Protocol):
+    """Training spots that a model compares others with."""
+
+    def complete(self, values: Matrix, known: NDArray[np.bool_]) -> Matrix:
+        """What the columns that are not `known` would be, told by those that are."""
+        ...
+
+
 class Fitted(Protocol):
     """A trained model."""
+
+    @property
+    def similarities(self) -> Similarities | None:
+        """What can fill in columns that a spot lacks; None where there is none."""
+        ...
 
     def predict(self, values: Matrix) -> Array:
         """Features (n, F) to targets (n, T)."""

@@ -15,6 +15,11 @@ class Constant:
 
     profile: Array
 
+    @property
+    def similarities(self) -> None:
+        """None: it compares with no training spots."""
+        return None
+
     def predict(self, values: Matrix) -> Array:
         """See `Fitted`."""
         return np.tile(self.profile, (len(values), 1))

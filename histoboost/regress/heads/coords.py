@@ -21,6 +21,11 @@ class FittedCoords:
 
     kernel: FittedKernel
 
+    @property
+    def similarities(self) -> None:
+        """None: it compares with no training spots."""
+        return None
+
     def predict(self, values: Matrix) -> Array:
         """See `Fitted`."""
         return self.kernel.predict(_lifted(values))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
+from scipy.linalg import eigh, solve
 
 from histoboost.regress.heads.base import Training
 
@@ -18,6 +18,8 @@ from histoboost.regress.heads.base import Training
 LANDMARKS = 1024
 #: Squared width of the Gaussian kernel, as a share of the median squared distance.
 WIDTH = 0.5
+#: Ridge penalty where columns are told by others, see `FeatureMap.complete`.
+COMPLETION = 0.1
 #: Rows for which similarities are held at once.
 CHUNK = 1024
 
@@ -61,6 +63,28 @@ class FeatureMap:
             for i in range(0, len(values), CHUNK)
         ]
         return np.concatenate(parts)
+
+    def complete(
+        self, values: NDArray[np.float32], known: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """What the columns (F - k,) that are not `known` would be, told by the k that are.
+
+        Kernel ridge regression on the landmarks, which are training spots with all columns.
+        Whatever the length of a row, it is that of the known columns that counts.
+        """
+        rows = self.landmarks[:, known]
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        lengths[lengths == 0] = 1
+        rows, others = rows / lengths, self.landmarks[:, ~known] / lengths
+        scale = np.broadcast_to(self.scale, known.shape)
+        given = values[:, known] * scale[known]
+        length = np.linalg.norm(given, axis=1, keepdims=True)
+        width = WIDTH * _median_distance(rows)
+        near = kernel(unit_rows(given), rows, width).astype(np.float64)
+        damped = kernel(rows, rows, width) + COMPLETION * np.eye(len(rows))
+        weights = solve(damped, near.T, assume_a="pos").T.astype(np.float32)
+        mean = others.mean(axis=0)
+        return np.asarray((weights @ (others - mean) + mean) * length / scale[~known])
 
     def _prepare(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         scaled = values * self.scale

@@ -18,6 +18,11 @@ class FittedLightGBM:
 
     trees: MultiTargetLGBM
 
+    @property
+    def similarities(self) -> None:
+        """None: it compares with no training spots."""
+        return None
+
     def predict(self, values: Matrix) -> Array:
         """See `Fitted`."""
         return self.trees.predict_rows(np.ascontiguousarray(values))

@@ -23,6 +23,11 @@ class FittedLinear:
     intercept: Array
     penalty: float
 
+    @property
+    def similarities(self) -> None:
+        """None: it compares with no training spots."""
+        return None
+
     def predict(self, values: Matrix) -> Array:
         """See `Fitted`."""
         return np.asarray(values @ self.weights.astype(np.float32) + self.intercept)
@@ -46,6 +51,11 @@ class FittedKernel:
     weights: Array
     intercept: Array
     penalty: float
+
+    @property
+    def similarities(self) -> FeatureMap | None:
+        """See `Fitted`; those of the Gaussian kernel."""
+        return self.features if self.features.width > 0 else None
 
     def predict(self, values: Matrix) -> Array:
         """See `Fitted`."""

@@ -20,6 +20,7 @@ import numpy as np
 
 from histoboost.errors import HistoboostWarning
 from histoboost.regress.heads.base import Array, Files, Matrix, Training
+from histoboost.regress.heads.feature_map import FeatureMap
 from histoboost.regress.heads.kernel_ridge import KernelRidge
 from histoboost.regress.heads.lightgbm import texts_of, trees_from
 from histoboost.regress.heads.ridge import FittedKernel, KernelHead, fitted_kernel
@@ -115,6 +116,11 @@ class FittedStack:
     kernel: FittedKernel
     axes: Array
     forests: tuple[Forest, ...]
+
+    @property
+    def similarities(self) -> FeatureMap | None:
+        """The kernel's."""
+        return self.kernel.similarities
 
     def predict(self, values: Matrix) -> Array:
         """See `Fitted`."""
