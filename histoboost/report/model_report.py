@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from histoboost.regress.setup import Setup
     from histoboost.report.evaluation import Evaluation
 
+#: Novelty of a slide's spots (N,), and whether the slide is unlike those of training.
+Judged = tuple[NDArray[np.float64], bool]
+
 
 def report(
     store: str | Path, model: str | Path, output: str | Path, *, jobs: int | None = None
@@ -68,8 +71,11 @@ def report(
         )
     opened = EmbeddingStore(store, mode="r")
     with warnings_kept() as heard:
-        rest = _predict_rest(opened, regressor)  # says early if the store does not fit the model
+        # Says early if the store does not fit the model.
+        rest, novelty = _predict_rest(opened, regressor)
         evaluation = evaluate(opened, regressor.training_slides_, regressor.setup_, jobs)
+        if regressor.guard_.novelty is not None:
+            novelty |= _held_out_novelty(opened, evaluation, regressor.setup_.seed)
     pass_on(heard)
     command = shlex.join(["histoboost", "report", str(store), str(model), "-o", str(output)])
     page = {
@@ -78,7 +84,7 @@ def report(
         "made": f"histoboost {VERSION}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "warnings": heard,
         "types": list(regressor.cell_types_),
-        "slides": _slides(opened, evaluation, rest),
+        "slides": _slides(opened, evaluation, rest, novelty),
         **_scores(evaluation, regressor.setup_),
         "importance": _importance(evaluation, regressor.setup_.model),
         "curves": {
@@ -93,8 +99,11 @@ def report(
 
 def _predict_rest(
     store: EmbeddingStore, model: CompositionRegressor
-) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Predictions and abundances of slides not used for training that have the embeddings."""
+) -> tuple[dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]], dict[str, Judged]]:
+    """Predictions and abundances of slides not used for training that have the embeddings.
+
+    Their novelty beside them, where the model can tell.
+    """
     needed = set(model.recipes_)
     names = [
         name
@@ -102,16 +111,35 @@ def _predict_rest(
         if name not in model.training_slides_ and needed <= set(store.embeddings(name))
     ]
     if not names:
-        return {}
+        return {}, {}
     found, amounts = (model.predict(store, names, units=units) for units in ("none", "abundance"))
     pairs = zip(found, amounts, strict=True)
-    return {one.slide: (one.values, amount.values) for one, amount in pairs}
+    judged = {one.slide: (one.novelty, one.unlike) for one in found if one.novelty is not None}
+    return {one.slide: (one.values, amount.values) for one, amount in pairs}, judged
+
+
+def _held_out_novelty(
+    store: EmbeddingStore, evaluation: Evaluation, seed: int
+) -> dict[str, Judged]:
+    """Novelty of every training slide, told by the slides that its fold trains on."""
+    from histoboost.regress.novelty import fit_novelty
+
+    layout = evaluation.matrix.layout
+    judged = {}
+    for result in evaluation.results:
+        training = [table for table in layout.spots if table.slide not in result.held_out]
+        novelty = fit_novelty(store, training, tuple(layout.recipes), seed)
+        for slide in result.held_out:
+            if novelty is not None:
+                judged[slide] = novelty.judge(store, layout.spots[layout.slides.index(slide)])
+    return judged
 
 
 def _slides(
     store: EmbeddingStore,
     evaluation: Evaluation,
     rest: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]],
+    novelty: dict[str, Judged],
 ) -> list[dict[str, Any]]:
     from histoboost.regress.metrics import spearman
     from histoboost.regress.targets import to_units
@@ -138,6 +166,8 @@ def _slides(
                 "score": score,
                 "amount": floats(amount.T),
                 "held_out": left_out.get(name),
+                "novelty": floats(novelty[name][0]) if name in novelty else None,
+                "unlike": name in novelty and novelty[name][1],
             }
         )
     return slides

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from histoboost.regress.baselines import SCORES
 from histoboost.regress.crossval import cross_validate
 from histoboost.regress.metrics import spearman
 from histoboost.regress.model import CompositionRegressor
+from histoboost.regress.novelty import fit_novelty
 from histoboost.report.model_report import report
 
 
@@ -57,6 +59,34 @@ def test_scores_are_those_of_cross_validation(data, store_path, model_path):
         assert data["scores"]["mean"][score] == pytest.approx(expected.mean(score))
         for name, scores in data["scores"]["baselines"].items():
             assert scores[score] == pytest.approx(expected.baseline(name, score))
+
+
+@pytest.mark.filterwarnings("ignore::histoboost.errors.HistoboostWarning")
+def test_novelty_is_that_of_predict_where_a_slide_was_not_trained_on(data, store_path, model_path):
+    for said in CompositionRegressor.load(model_path).predict(store_path, ["S_3", "S_4"]):
+        entry = slide(data, said.slide)
+        found = matrix(entry["novelty"], entry["n"])[:, 0]
+        np.testing.assert_allclose(found, said.novelty, rtol=1e-6)
+        assert entry["unlike"] == said.unlike
+
+
+def test_novelty_of_a_training_slide_is_told_by_the_others_or_not_at_all(
+    tmp_path, store_path, model_path, page_data, data
+):
+    assert slide(data, "S_1")["novelty"] is None  # one slide is left, by which nothing is told
+    setup = CompositionRegressor.load(model_path).get_params()
+    model = CompositionRegressor(**{**setup, "features": "*"}).fit(store_path)
+    model.save(tmp_path / "m")
+    whole = page_data(report(store_path, tmp_path / "m", tmp_path / "r.html", jobs=1))
+    store = EmbeddingStore(store_path, mode="r")
+    others = [store.spots(name) for name in ("S_2", "S_3")]
+    judge = fit_novelty(store, others, tuple(model.recipes_), 0)
+    entry = slide(whole, "S_1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected, unlike = judge.judge(store, store.spots("S_1"))
+    np.testing.assert_allclose(matrix(entry["novelty"], entry["n"])[:, 0], expected, rtol=1e-6)
+    assert entry["unlike"] == unlike
 
 
 def test_a_slide_of_the_training_is_predicted_by_a_model_that_never_saw_it(data):

@@ -108,6 +108,14 @@ def test_a_slide_without_labels_shows_its_prediction(reported):
     assert "truth" not in label
 
 
+def test_novelty_is_a_map_beside_the_slide(reported):
+    reported.select("slide", "S_4 (no labels)")
+    reported.select("type", "novelty of every spot")
+    reported.until(lambda: "S_4: novelty of every spot" in reported.text("#maps-title"))
+    assert "novelty" in reported.hover("predicted", 3, expect="spot 3")
+    assert "held-out training slide" in reported.text("#novelty-hint")
+
+
 def test_a_worst_spot_can_be_shown_on_the_map(reported):
     reported.js("document.querySelector('#worst button').click()")
     worst = reported.text("#worst tbody tr td:nth-child(2)")

@@ -1,6 +1,8 @@
 "use strict";
 const TYPES = DATA.types;
 const SCORE = "score";
+const NOVELTY = "novelty";
+const special = () => [SCORE, NOVELTY].includes(state.type);
 const state = { slide: Math.max(0, DATA.slides.findIndex((slide) => slide.truth)), type: "0", values: "rank", picture: 0.45, mark: null, way: "feature" };
 
 const decoded = new Map();
@@ -12,7 +14,7 @@ function results(i) {
     const predicted = matrix(slide.predicted, slide.n);
     decoded.set(i, { truth, predicted, truthRank: truth && ranks(truth, slide.n), predictedRank: ranks(predicted, slide.n),
       predictedAbundance: matrix(slide.amount, slide.n),
-      score: slide.score ? floats(slide.score) : null });
+      score: slide.score ? floats(slide.score) : null, novelty: slide.novelty ? floats(slide.novelty) : null });
   }
   return decoded.get(i);
 }
@@ -44,10 +46,10 @@ function topType(values, k) {
 function spotText(i) {
   const r = results(i);
   const { id } = spots(i);
-  const guess = state.type === SCORE ? null : r.predictedAbundance.column(+state.type);
+  const guess = special() ? null : r.predictedAbundance.column(+state.type);
   return Array.from({ length: DATA.slides[i].n }, (_, k) => {
     let line = `<b>spot ${id(k)}</b>`;
-    if (state.type === SCORE) {
+    if (special()) {
       if (r.truth) line += `<br>truth: mostly ${TYPES[topType(r.truth, k)]}`;
       line += `<br>prediction: mostly ${TYPES[topType(r.predicted, k)]}`;
     } else {
@@ -56,6 +58,7 @@ function spotText(i) {
       if (r.truth) line += `<br>truth: rank ${format(r.truthRank.column(t)[k])}, abundance ${format(r.truth.column(t)[k])}`;
       line += `<br>prediction: rank ${format(r.predictedRank.column(t)[k])}, abundance ${format(guess[k])}`;
     }
+    if (r.novelty) line += `<br>novelty ${format(r.novelty[k])}`;
     if (r.score) line += `<br>per-spot Spearman ${score(Number.isNaN(r.score[k]) ? null : r.score[k])}`;
     return line;
   });
@@ -71,25 +74,30 @@ const drawMaps = figure(async () => {
   const slide = DATA.slides[i];
   const r = results(i);
   const text = spotText(i);
-  const byScore = state.type === SCORE;
+  const byScore = special();
+  const byNovelty = state.type === NOVELTY;
   const t = byScore ? 0 : +state.type;
   const base = { text, picture: state.picture, whole: false, mark: state.mark,
     pick: (k) => { $("readout").textContent = text[k].replace(/<br>/g, " · ").replace(/<.*?>/g, ""); } };
-  $("maps-title").textContent = byScore ? `${slide.name}: score of every spot` : `${slide.name}: ${TYPES[t]}`;
+  $("maps-title").textContent = byScore ? `${slide.name}: ${byNovelty ? "novelty" : "score"} of every spot` : `${slide.name}: ${TYPES[t]}`;
   $("maps-hint").textContent = slide.truth
     ? (slide.held_out ? `Predicted by a model that was trained without ${slide.held_out.join(", ")}.` : "Not held out in any fold: the model may have been trained on this slide.")
     : "This slide has no labels: prediction of the trained model.";
-  $("truth-title").textContent = slide.truth ? "Truth" : "Slide";
-  $("predicted-title").textContent = byScore ? "Per-spot Spearman" : "Prediction";
+  $("novelty-hint").hidden = !byNovelty;
+  $("novelty-hint").textContent = `Distance from the training spots; 5 % of the spots of a held-out training slide are above 1.${slide.unlike ? " This slide as a whole is unlike the training slides." : ""}`;
+  $("truth-title").textContent = slide.truth && !byNovelty ? "Truth" : "Slide";
+  $("predicted-title").textContent = byNovelty ? (r.novelty ? "Novelty" : "Novelty: not judged") : byScore ? "Per-spot Spearman" : "Prediction";
   $("readout").textContent = "";
   const show = (own, ranked) => ({ ...base,
     values: state.values === "rank" ? ranked.column(t) : own.column(t) });
   let left;
-  if (!slide.truth) left = { ...base, colours: "rgba(0,0,0,0)", picture: Math.max(state.picture, 0.9) };
+  if (!slide.truth || byNovelty) left = { ...base, colours: "rgba(0,0,0,0)", picture: Math.max(state.picture, 0.9) };
   else if (byScore) left = { ...base, colours: Array.from({ length: slide.n }, (_, k) => COLOURS[topType(r.truth, k) % COLOURS.length]) };
   else left = show(r.truth, r.truthRank);
   let right;
-  if (byScore && r.score) right = { ...base, values: Array.from(r.score, (v) => Number.isNaN(v) ? null : v), range: [Math.min(0, quantile(r.score, 0.02)), 1], bar: "" };
+  if (byNovelty) right = r.novelty ? { ...base, values: r.novelty, range: [0, 2], bar: "above 1: far from training" }
+    : { ...base, colours: "rgba(0,0,0,0)" };
+  else if (byScore && r.score) right = { ...base, values: Array.from(r.score, (v) => Number.isNaN(v) ? null : v), range: [Math.min(0, quantile(r.score, 0.02)), 1], bar: "" };
   else if (byScore) right = { ...base, colours: Array.from({ length: slide.n }, (_, k) => COLOURS[topType(r.predicted, k) % COLOURS.length]) };
   else right = show(r.predictedAbundance, r.predictedRank);
   // Ranks share one scale. Predicted abundances spread less than true ones, so each has its own.
@@ -244,7 +252,8 @@ function start() {
     ...Object.entries(s.baselines).map(([name, scores]) => ({ cells: [`${name} (baseline)`, "", ...five(scores), ""] }))]);
   choices($("slide"), DATA.slides.map((slide, i) => [i, slide.truth ? slide.name : `${slide.name} (no labels)`]), state.slide,
     (value) => { state.slide = +value; state.mark = null; drawMaps(); });
-  choices($("type"), [...TYPES.map((name, t) => [t, name]), [SCORE, "score of every spot"]], state.type, (value) => choose(value, false));
+  choices($("type"), [...TYPES.map((name, t) => [t, name]), [SCORE, "score of every spot"],
+    ...(DATA.slides.some((slide) => slide.novelty) ? [[NOVELTY, "novelty of every spot"]] : [])], state.type, (value) => choose(value, false));
   choices($("values"), [["rank", "rank within the spot, 1 = highest"], ["abundance", "abundance"]], "rank", (value) => { state.values = value; drawMaps(); });
   $("picture").addEventListener("input", () => { state.picture = $("picture").value / 100; drawMaps(); });
   $("picture").closest("label").hidden = !DATA.slides.some((slide) => slide.image);
