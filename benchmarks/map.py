@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+from PIL import Image
 
 from histoboost.featurize import featurize
 from histoboost.featurize.backbones.factory import load_backbone
@@ -43,20 +44,21 @@ def write_slide(path: Path, side: int) -> None:
     stain = phantom.read_rows(0, phantom.shape[0])
     rows, columns = (length // 4 for length in stain.shape[:2])
     stain = stain[rows:-rows, columns:-columns]  # the middle of the section
-    glass = np.full((TILE, TILE, 3), 240, np.uint8)
     first = int(side * (1 - TISSUE**0.5) / 2)
 
     def tiles(step: int) -> Iterator[NDArray[np.uint8]]:
-        small = stain[::step, ::step]
-        size = side // step
-        for top in range(0, size, TILE):
-            for left in range(0, size, TILE):
-                inside = first <= min(top, left) * step and max(top, left) * step < side - first
-                if not inside:
-                    yield glass
-                    continue
-                at = np.arange(top, top + TILE) % len(small), np.arange(left, left + TILE)
-                yield small[at[0]][:, at[1] % small.shape[1]]
+        small = np.asarray(Image.fromarray(stain).reduce(step))
+        along = np.arange(TILE)
+        for top in range(0, side // step, TILE):
+            for left in range(0, side // step, TILE):
+                inside = [
+                    np.abs((k + along) * step - side / 2) < side / 2 - first for k in (top, left)
+                ]
+                on = inside[0][:, None, None] & inside[1][None, :, None]
+                rows, columns = (
+                    (k + along) % n for k, n in zip((top, left), small.shape, strict=False)
+                )
+                yield np.where(on, small[rows][:, columns], 240).astype(np.uint8)
 
     with tifffile.TiffWriter(path, bigtiff=True) as tiff:
         for step in PYRAMID:
@@ -65,7 +67,7 @@ def write_slide(path: Path, side: int) -> None:
                 shape=(side // step, side // step, 3),
                 dtype=np.uint8,
                 tile=(TILE, TILE),
-                photometric="ycbcr",
+                photometric="rgb",
                 compression="jpeg",
                 compressionargs={"level": 85},
                 subifds=len(PYRAMID) - 1 if step == 1 else None,
