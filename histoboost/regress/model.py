@@ -208,7 +208,9 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
         found = []
         for index in range(len(spots)):  # a slide's features depend on no other's
             with warnings_kept() as heard:
-                check_scale(self.guard_.scale, spots[index], self.setup_.features, self.recipes_)
+                made = opened.embeddings(spots[index].slide)
+                recipes = {name: made[name].fields for name in self.recipes_}
+                check_scale(self.guard_.scale, spots[index], self.setup_.features, recipes)
                 matrix = assemble(opened, layout.of_slide(index), self.setup_.standardize)
                 said = predict_slide(
                     predictor, self.setup_, self.cell_types_, matrix, units, interval, residuals

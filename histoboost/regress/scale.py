@@ -74,7 +74,7 @@ def check_scale(
     features : str
         Feature-set expression of the model.
     recipes : mapping
-        How its embeddings were made.
+        How its embeddings were made, those of the slide.
 
     Raises
     ------
@@ -107,13 +107,15 @@ def check_scale(
                 f"{what}, so the smallest areas are other distances: expect slightly worse "
                 "predictions; histoboost map lays spots as in training"
             )
-    if own.um_per_px is None or trained.um_per_px is None:
+    # A slide that was brought to another resolution before patches were cut says so in its recipes.
+    cut_at = [fields.get("slide_scale", {}).get("um_per_px") for fields in recipes.values()]
+    um = next(filter(None, cut_at), own.um_per_px)
+    if um is None or trained.um_per_px is None:
         return
     what = (
-        f"slide {table.slide}: {own.um_per_px:.3g} um per px, the training slides have "
-        f"{trained.um_per_px:.3g}"
+        f"slide {table.slide}: {um:.3g} um per px, the training slides have {trained.um_per_px:.3g}"
     )
-    ratio = own.um_per_px / trained.um_per_px
+    ratio = um / trained.um_per_px
     in_pixels = [name for name, fields in recipes.items() if "patch_px" in fields]
     if in_pixels and max(ratio, 1 / ratio) > COARSER:
         warn(
