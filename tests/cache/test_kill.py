@@ -162,8 +162,8 @@ def kill_featurize(server, data, files, tmp_path, times):
     assert killed
 
 
-def test_featurize_killed_at_20_random_moments_resumes(server, data, files, tmp_path):
-    kill_featurize(server, data, files, tmp_path, 20)
+def test_featurize_killed_at_12_random_moments_resumes(server, data, files, tmp_path):
+    kill_featurize(server, data, files, tmp_path, 12)
 
 
 @pytest.mark.soak
