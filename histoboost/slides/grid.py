@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.slides.images.base import SlideImage
+from histoboost.slides.images.base import SlideImage, bands, coarsest
 from histoboost.slides.tissue import BLACK, DENSITY_OF, block_mean
 
 #: Cells per spot pitch, about, and pixels per pitch at which a slide is looked at, at least.
@@ -18,9 +17,6 @@ LOOK_PX = 32
 
 #: Cells of a grid, at most: a slide of 100,000 x 80,000 px has no more.
 MAX_CELLS = 4_000_000
-
-#: Pixels that are looked at together, at most.
-BAND_PIXELS = 2**22
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,14 +45,15 @@ class Grid:
 def read_grid(image: SlideImage, pitch_px: float) -> Grid:
     """Look at a slide, in bands of rows, at the coarsest level that still shows `pitch_px` well."""
     height, width = image.shape
-    level, downsample, (rows, columns) = _level(image, max(1.0, pitch_px / LOOK_PX))
+    wanted = 1.01 * max(1.0, pitch_px / LOOK_PX)
+    level, (_, _, downsample) = coarsest(image.levels, lambda one: one.downsample <= wanted)
     shrink = max(1, int(pitch_px / LOOK_PX / downsample))
     look = downsample * shrink
     most = math.sqrt(height * width / MAX_CELLS) / look
     side = max(1, round(pitch_px / look / CELLS_PER_PITCH), math.ceil(most))
     parts: list[tuple[NDArray[np.float32], ...]] = []
     before: NDArray[np.float32] | None = None
-    for band in _bands(image, level, rows, columns, shrink * side):
+    for _, band in bands(image, level, multiple=shrink * side):
         density = DENSITY_OF[band]
         black = (band.max(axis=2) < BLACK).astype(np.float32)
         density[black > 0] = 0
@@ -72,29 +69,6 @@ def read_grid(image: SlideImage, pitch_px: float) -> Grid:
         parts.append((np.stack(colours, axis=2), *(block_mean(part, side) for part in rest)))
     joined = [np.concatenate(column) for column in zip(*parts, strict=True)]
     return Grid(side * look, joined[0], joined[1], joined[2], joined[3], look)
-
-
-def _level(image: SlideImage, wanted: float) -> tuple[int, float, tuple[int, int]]:
-    """The coarsest level not coarser than `wanted`: number, downsample, height and width."""
-    fitting = [k for k, one in enumerate(image.levels) if one.downsample <= wanted * 1.01]
-    best = max(fitting, key=lambda k: image.levels[k].downsample, default=0)
-    height, width, downsample = image.levels[best]
-    return best, float(downsample), (height, width)
-
-
-def _bands(
-    image: SlideImage, level: int, height: int, width: int, multiple: int
-) -> Iterator[NDArray[np.uint8]]:
-    """All rows of a level, from the top, in bands of a multiple of so many rows."""
-    step = max(1, BAND_PIXELS // (width * multiple)) * multiple
-    rows = image.tiles[level][0]
-    if rows >= height:  # the file gives all rows or none
-        whole = image.read_region(level, 0, 0, width, height)
-        yield from (whole[first : first + step] for first in range(0, height, step))
-        return
-    step = max(step, min(rows, 4 * BAND_PIXELS // width) // multiple * multiple)
-    for first in range(0, height, step):
-        yield image.read_region(level, 0, first, width, min(step, height - first))
 
 
 def _laplacian(values: NDArray[np.float32]) -> NDArray[np.float32]:

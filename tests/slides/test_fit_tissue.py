@@ -93,5 +93,5 @@ def test_the_grid_does_not_depend_on_the_bands_of_the_file(
     slide: Slide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = _found(_pixels(slide))
-    monkeypatch.setattr("histoboost.slides.grid.BAND_PIXELS", 20_000)
+    monkeypatch.setattr("histoboost.slides.images.base.BAND_BYTES", 60_000)
     assert np.array_equal(_found(_pixels(slide)).fit, whole.fit)
