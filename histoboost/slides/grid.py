@@ -55,7 +55,8 @@ def read_grid(image: SlideImage, pitch_px: float) -> Grid:
     before: NDArray[np.float32] | None = None
     for _, band in bands(image, level, multiple=shrink * side):
         density = DENSITY_OF[band]
-        black = (band.max(axis=2) < BLACK).astype(np.float32)
+        brightest = np.maximum(np.maximum(band[..., 0], band[..., 1]), band[..., 2])
+        black = (brightest < BLACK).astype(np.float32)
         density[black > 0] = 0
         if shrink > 1:
             density = np.stack([block_mean(density[..., c], shrink) for c in range(3)], axis=2)
