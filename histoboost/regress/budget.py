@@ -30,14 +30,20 @@ def allowed_cores(option: str, wanted: int | None) -> int:
     Cores that affinity or a cgroup withholds do not count; what runs beyond them only waits.
     `option` is what the warning calls the wish, such as ``"jobs"``.
     """
-    cores = int(joblib.cpu_count())
-    if wanted is not None and wanted > cores:
+    most = int(joblib.cpu_count())
+    if wanted is not None and wanted > most:
         warnings.warn(
-            f"{option}: {wanted} requested, but this process may use {cores} cores; using {cores}",
+            f"{option}: {wanted} requested, but this process may use {most} cores; using {most}",
             HistoboostWarning,
             stacklevel=4,
         )
-    return cores if wanted is None else max(1, min(wanted, cores))
+    return cores(wanted)
+
+
+def cores(wanted: int | None) -> int:
+    """`allowed_cores` without a word."""
+    most = int(joblib.cpu_count())
+    return most if wanted is None else max(1, min(wanted, most))
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from histoboost.errors import BadInput
 from histoboost.progress import progress
 from histoboost.regress.baselines import warn_of_few_spots
 from histoboost.regress.distribute import folds_on_cluster
-from histoboost.regress.features import FeatureMatrix, assemble
+from histoboost.regress.features import Features
+from histoboost.regress.fitting import features_for
 from histoboost.regress.fold_cache import FoldCache, fold_key
 from histoboost.regress.folds import Fold, make_folds
 from histoboost.regress.held_out import warn_where_nothing_was_learned
@@ -113,7 +114,7 @@ def run_folds(
         todo = [work[at] for at in missing]
         done = folds_on_cluster(client, store, layout, todo, description)
     elif missing:  # features are not even read where every fold was kept
-        matrix = assemble(store, layout, setup.standardize)
+        matrix = features_for(store, layout, setup)
         loaded = time.perf_counter() - start
         done = _folds_here(matrix, [work[at] for at in missing], jobs, description)
     for place, result in done:
@@ -125,7 +126,7 @@ def run_folds(
 
 
 def _folds_here(
-    matrix: FeatureMatrix, work: Sequence[tuple[Fold, Setup]], jobs: int | None, description: str
+    matrix: Features, work: Sequence[tuple[Fold, Setup]], jobs: int | None, description: str
 ) -> Iterator[tuple[int, FoldResult]]:
     with progress(description, len(work), "folds") as advance:
         for place, (fold, setup) in enumerate(work):

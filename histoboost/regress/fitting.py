@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +13,14 @@ from numpy.typing import NDArray
 from histoboost.errors import HistoboostWarning
 from histoboost.regress.budget import one_blas_thread
 from histoboost.regress.expression import COORDS, Term, parse_features
-from histoboost.regress.features import FeatureMatrix, unit_coords
+from histoboost.regress.features import Features, features_of, unit_coords
 from histoboost.regress.folds import group_keys
 from histoboost.regress.heads import find_model
 from histoboost.regress.heads.base import Files, Fitted, Training
+from histoboost.regress.heads.blocks import Block as BlockOfSlide
+from histoboost.regress.heads.blocks import rows_of
 from histoboost.regress.heads.constant import Constant, target_of
-from histoboost.regress.layout import Block, Columns, abundance_of
+from histoboost.regress.layout import Block, Columns, Layout, abundance_of
 from histoboost.regress.neighbors import smooth
 from histoboost.regress.pieces import Sections
 from histoboost.regress.reduce import Reduction, fit_reduction
@@ -25,8 +28,13 @@ from histoboost.regress.setup import Setup
 from histoboost.regress.targets import Target, fit_target, to_units
 from histoboost.spots import SpotTable
 
+if TYPE_CHECKING:
+    from histoboost.cache.store import EmbeddingStore
+
 Array = NDArray[np.float64]
 
+#: Models that look at features a few columns at a time.
+COLUMNWISE = ("stack", "kernel")
 #: Share of the variance of predictions that lies between spots, below which they count as one
 #: profile for all.
 HARDLY_VARIES = 1e-3
@@ -42,24 +50,26 @@ class Predictor:
     smooth: float
     sections: Sections | None = None
 
-    def predict_slide(self, matrix: FeatureMatrix, slide: int) -> Array:
+    def predict_slide(self, matrix: Features, slide: int) -> Array:
         """`predict` for a slide of a matrix, which may be a piece of a section."""
-        values, table = matrix.block(slide), matrix.layout.spots[slide]
-        if self.sections is not None and matrix.moments is not None:
+        table = matrix.layout.spots[slide]
+        values: BlockOfSlide = matrix.block(slide)
+        moments = None if self.sections is None else matrix.moments_of(slide)
+        if self.sections is not None and moments is not None and self.sections.presence(table) < 1:
             features = None if self.reduction.changes else self.fitted.similarities
             with one_blas_thread():
-                values = self.sections.place(
-                    values, matrix.moments[slide], table, matrix.layout.columns, features
-                )
+                whole = rows_of(values, slice(None))
+                columns = matrix.layout.columns
+                values = self.sections.place(whole, moments, table, columns, features)
         return self.predict(values, table.xy)
 
-    def predict(self, values: NDArray[np.float32], xy: Array) -> Array:
+    def predict(self, values: BlockOfSlide, xy: Array) -> Array:
         """Features (N, F) and centres (N, 2) of one slide to what the target is predicted to be."""
         with one_blas_thread():
             predicted = self.fitted.predict(self.reduction.apply(values))
         return smooth(predicted, xy, self.smooth)
 
-    def composition(self, values: NDArray[np.float32], xy: Array) -> Array:
+    def composition(self, values: BlockOfSlide, xy: Array) -> Array:
         """The same as one prediction (N, T) whose order and map can be scored."""
         return to_units(self.predict(values, xy), "none", self.target)
 
@@ -103,14 +113,21 @@ class Predictor:
         return cls(target, reduction, fitted, setup.smooth, sections)
 
 
+def features_for(store: EmbeddingStore, layout: Layout, setup: Setup) -> Features:
+    """The features of a layout, in memory, or in the store where they are many and it will do."""
+    reduced = any(block.term.components for block in layout.blocks)
+    columnwise = setup.model in COLUMNWISE and setup.standardize != "training" and not reduced
+    return features_of(store, layout, setup.standardize, columnwise=columnwise)
+
+
 def fit_predictor(
-    matrix: FeatureMatrix, slides: Sequence[int], setup: Setup, jobs: int | None = None
+    matrix: Features, slides: Sequence[int], setup: Setup, jobs: int | None = None
 ) -> Predictor:
     """Train on the slides with these indices; the rest of the matrix is not looked at.
 
     Parameters
     ----------
-    matrix : FeatureMatrix
+    matrix : FeatureMatrix or StoredFeatures
         Features of these and perhaps other slides.
     slides : sequence of int
         Indices of training slides, all labelled.
@@ -123,9 +140,10 @@ def fit_predictor(
     blocks = [matrix.block(slide) for slide in slides]
     spots = [layout.spots[slide] for slide in slides]
     predictor = _fit(blocks, layout.blocks, spots, setup, jobs)
-    if matrix.moments is None or isinstance(predictor.fitted, Constant):
+    moments = [known for slide in slides if (known := matrix.moments_of(slide)) is not None]
+    if not moments or isinstance(predictor.fitted, Constant):
         return predictor
-    return replace(predictor, sections=Sections.of(matrix.moments[list(slides)], spots))
+    return replace(predictor, sections=Sections.of(np.stack(moments), spots))
 
 
 def fit_coords(spots: Sequence[SpotTable], setup: Setup) -> Predictor:
@@ -137,7 +155,7 @@ def fit_coords(spots: Sequence[SpotTable], setup: Setup) -> Predictor:
 
 
 def _fit(
-    blocks: Sequence[NDArray[np.float32]],
+    blocks: Sequence[BlockOfSlide],
     layout: Sequence[Block],
     spots: Sequence[SpotTable],
     setup: Setup,
@@ -152,7 +170,7 @@ def _fit(
         training = Training(
             blocks=[reduction.apply(block) for block in blocks],
             targets=[target.forward(abundance) for abundance in abundances],
-            weights=spot_weights([len(block) for block in blocks], setup.balance),
+            weights=spot_weights([len(table) for table in spots], setup.balance),
             groups=group_keys(spots, setup.group_by),
             scale=reduction.scale(),
             parts=target.parts(abundances[0].shape[1]),

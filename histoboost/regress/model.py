@@ -15,8 +15,7 @@ from histoboost.regress.bundle import read_bundle, write_bundle
 from histoboost.regress.compatibility import check_alike, check_present, warn_of_training_slides
 from histoboost.regress.crossval import run_folds
 from histoboost.regress.distribute import fit_on_cluster
-from histoboost.regress.features import assemble
-from histoboost.regress.fitting import Predictor, fit_predictor
+from histoboost.regress.fitting import Predictor, features_for, fit_predictor
 from histoboost.regress.guard import Guard, fit_guard
 from histoboost.regress.heads.base import Files
 from histoboost.regress.intervals import Residuals
@@ -150,7 +149,7 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
             folds = run_folds(opened, setup, spots, jobs=jobs, client=client, description=title)
             residuals = Residuals.joined(folds.residuals())
         if client is None:
-            matrix = assemble(opened, layout, setup.standardize)
+            matrix = features_for(opened, layout, setup)
             self.predictor_ = fit_predictor(matrix, range(len(spots)), setup, jobs)
         else:
             self.predictor_ = fit_on_cluster(client, opened, layout, setup)
@@ -211,7 +210,7 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
                 made = opened.embeddings(spots[index].slide)
                 recipes = {name: made[name].fields for name in self.recipes_}
                 check_scale(self.guard_.scale, spots[index], self.setup_.features, recipes)
-                matrix = assemble(opened, layout.of_slide(index), self.setup_.standardize)
+                matrix = features_for(opened, layout.of_slide(index), self.setup_)
                 said = predict_slide(
                     predictor, self.setup_, self.cell_types_, matrix, units, interval, residuals
                 )

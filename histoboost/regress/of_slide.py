@@ -8,7 +8,7 @@ import numpy as np
 
 from histoboost.errors import BadInput
 from histoboost.regress.baselines import CONSTANTS, slide_scores
-from histoboost.regress.features import FeatureMatrix
+from histoboost.regress.features import Features
 from histoboost.regress.fitting import Predictor, warn_if_constant
 from histoboost.regress.intervals import Residuals
 from histoboost.regress.predictions import Prediction
@@ -20,7 +20,7 @@ def predict_slide(
     predictor: Predictor,
     setup: Setup,
     cell_types: Sequence[str],
-    matrix: FeatureMatrix,
+    matrix: Features,
     units: str,
     interval: float | None = None,
     residuals: Residuals | None = None,
@@ -31,7 +31,7 @@ def predict_slide(
     ----------
     predictor, setup, cell_types
         The model.
-    matrix : FeatureMatrix
+    matrix : FeatureMatrix or StoredFeatures
         Its features; a slide's depend on no other's.
     units, interval
         See `CompositionRegressor.predict`.

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from histoboost.errors import warn
 from histoboost.regress.expression import COORDS
 from histoboost.regress.features import CLIP, EPSILON
-from histoboost.regress.heads.base import Matrix, Similarities
+from histoboost.regress.heads.base import Similarities
+from histoboost.regress.heads.blocks import Matrix
 from histoboost.regress.layout import Columns
 from histoboost.spots import SpotTable, spot_pitch
 

@@ -16,6 +16,8 @@ from scipy.linalg import eigh
 
 from histoboost.errors import HistoboostWarning
 from histoboost.regress.expression import COORDS
+from histoboost.regress.heads.blocks import Block as BlockOfSlide
+from histoboost.regress.heads.blocks import rows_of
 from histoboost.regress.layout import Block
 
 #: Block power iterations, and extra directions kept meanwhile (Halko, Martinsson, Tropp 2011).
@@ -64,11 +66,12 @@ class Reduction:
 
     parts: tuple[Part, ...]
 
-    def apply(self, values: Matrix) -> Matrix:
-        """(n, F) to (n, G); the array itself where nothing is done."""
+    def apply(self, values: BlockOfSlide) -> BlockOfSlide:
+        """(n, F) to (n, G); the features themselves where nothing is done."""
         if not self.changes:
             return values
-        return np.concatenate([part.apply(values) for part in self.parts], axis=1)
+        whole = rows_of(values, slice(None))
+        return np.concatenate([part.apply(whole) for part in self.parts], axis=1)
 
     @property
     def changes(self) -> bool:
@@ -116,7 +119,7 @@ class Reduction:
 
 
 def fit_reduction(
-    layout: Sequence[Block], blocks: Sequence[Matrix], seed: int, standardize: bool = False
+    layout: Sequence[Block], blocks: Sequence[BlockOfSlide], seed: int, standardize: bool = False
 ) -> Reduction:
     """Fit what is done to the columns on the rows (n, F) of the training slides.
 
@@ -139,16 +142,18 @@ def fit_reduction(
     parts = []
     for block in layout:
         start, stop, components = block.start, block.stop, block.term.components
-        own = [b[:, start:stop] for b in blocks]
+        if not components and not (standardize and block.term.name != COORDS):
+            parts.append(Part(start, stop))
+            continue
+        own = [rows_of(b, slice(None))[:, start:stop] for b in blocks]
         if not components:
-            scaled = standardize and block.term.name != COORDS
-            mean, sd = moments(own) if scaled else (None, None)
+            mean, sd = moments(own)
             parts.append(Part(start, stop, mean, sd=sd))
             continue
         mean, axes = principal_axes(own, components, seed, standardize)
         if axes.shape[1] < components:
             warnings.warn(
-                f"pca:{components}: {sum(map(len, blocks))} training spots have {axes.shape[1]} "
+                f"pca:{components}: {sum(map(len, own))} training spots have {axes.shape[1]} "
                 "components, so many are used",
                 HistoboostWarning,
                 stacklevel=3,

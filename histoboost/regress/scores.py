@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from histoboost.errors import BadInput
 from histoboost.regress.baselines import CONSTANTS, SCORES, baselines, scores_of
-from histoboost.regress.features import FeatureMatrix
+from histoboost.regress.features import Features
 from histoboost.regress.fitting import Predictor, fit_predictor, warn_if_constant
 from histoboost.regress.folds import Fold
 from histoboost.regress.heads.constant import target_of
@@ -238,9 +238,7 @@ class CrossValidation:
         )
 
 
-def run_fold(
-    matrix: FeatureMatrix, fold: Fold, setup: Setup, jobs: int | None = None
-) -> FoldResult:
+def run_fold(matrix: Features, fold: Fold, setup: Setup, jobs: int | None = None) -> FoldResult:
     """Train on a fold's training slides and score its held-out ones."""
     start = time.perf_counter()
     predictor = fit_predictor(matrix, fold.training, setup, jobs)
@@ -248,7 +246,7 @@ def run_fold(
 
 
 def score_fold(
-    matrix: FeatureMatrix, fold: Fold, setup: Setup, predictor: Predictor, fit_seconds: float
+    matrix: Features, fold: Fold, setup: Setup, predictor: Predictor, fit_seconds: float
 ) -> FoldResult:
     """Score a model that was trained on a fold's training slides on its held-out ones."""
     start, layout = time.perf_counter(), matrix.layout

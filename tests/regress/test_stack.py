@@ -11,7 +11,8 @@ import pytest
 
 from histoboost.errors import HistoboostWarning
 from histoboost.regress.heads.base import Training
-from histoboost.regress.heads.kernel_ridge import DOUBT, PENALTIES, KernelRidge
+from histoboost.regress.heads.gram import PENALTIES
+from histoboost.regress.heads.kernel_ridge import DOUBT, KernelRidge
 from histoboost.regress.heads.stack import (
     COMPONENTS,
     DEFAULTS,
@@ -41,11 +42,21 @@ def make_training(slides: int = 3, seed: int = 0) -> Training:
     )
 
 
+def held_out(ridge: KernelRidge, training: Training) -> list[np.ndarray]:
+    """What the others say of every training slide."""
+    everything = [np.arange(len(target)) for target in training.targets]
+    return ridge.unseen(training, np.empty((len(ridge.weights), 0)), everything)[1]
+
+
+def mapped(ridge: KernelRidge, training: Training) -> np.ndarray:
+    return np.concatenate([ridge.features.apply(block) for block in training.blocks])
+
+
 def test_held_out_predictions_equal_a_kernel_ridge_of_the_other_slides() -> None:
     training = make_training()
     one = np.full(4, PENALTIES.index(0.3))
     ridge = replace(KernelRidge.fit(training, gaussian=True), common=one, own=one)
-    features, fast = ridge.features, ridge.held_out()[1]
+    features, fast = ridge.features, held_out(ridge, training)[1]
 
     unit = [b / np.linalg.norm(b, axis=1, keepdims=True) for b in training.blocks]
     rest, held = np.concatenate([unit[0], unit[2]]), unit[1]
@@ -129,7 +140,7 @@ def test_penalties_are_those_of_least_error_for_the_part_and_for_each_target(
     errors = np.empty((len(PENALTIES), 16))
     for at in range(len(PENALTIES)):
         one = np.full(16, at)
-        alone = replace(ridge, common=one, own=one).held_out()
+        alone = held_out(replace(ridge, common=one, own=one), training)
         errors[at] = np.sum(
             [np.mean((p - t) ** 2, axis=0) for p, t in zip(alone, training.targets, strict=True)],
             axis=0,
@@ -171,11 +182,11 @@ def test_a_shrunken_target_keeps_its_mean_and_loses_spread(
     joint_ridge: tuple[Training, KernelRidge],
 ) -> None:
     training, ridge = joint_ridge
-    mapped, mean = np.concatenate(ridge.mapped), np.concatenate(training.targets).mean(axis=0)
+    mean = np.concatenate(training.targets).mean(axis=0)
     found = []
     for shrink in (1.0, 0.25):
-        [(weights, intercept)] = ridge.total.solve([1.0], np.full(16, shrink))
-        found.append(mapped @ weights + intercept - mean)
+        weights, intercept = ridge.total.solve({3: np.ones(16)}, np.full(16, shrink))
+        found.append(mapped(ridge, training) @ weights + intercept - mean)
     np.testing.assert_allclose(found[1], 0.25 * found[0], atol=1e-6)
 
 
@@ -190,8 +201,8 @@ def test_one_forest_corrects_order_and_map_and_another_the_shares(
     (training, ridge), fitted = joint_ridge, joint_stack
     new = make_training(1, seed=1).blocks[0]
     axes, true = ridge.principal_axes(COMPONENTS), split(np.concatenate(training.targets))
-    unseen = split(np.concatenate(ridge.held_out()))
-    scores = np.concatenate(ridge.mapped) @ axes
+    unseen = split(np.concatenate(held_out(ridge, training)))
+    scores = mapped(ridge, training) @ axes
     kernel = split(fitted.kernel.predict(new))
     here = fitted.kernel.features.apply(new) @ axes
 

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from histoboost.regress.heads.blocks import Block, Matrix
+
 Array = NDArray[np.float64]
-Matrix = NDArray[np.float32]
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -20,7 +21,7 @@ class Training:
 
     Attributes
     ----------
-    blocks : sequence of ndarray of shape (n, F), float32
+    blocks : sequence of ndarray of shape (n, F), float32, or Columnwise
         Features.
     targets : sequence of ndarray of shape (n, T)
         Targets, such as ranks.
@@ -39,7 +40,7 @@ class Training:
         LightGBM's parameters that differ from the defaults.
     """
 
-    blocks: Sequence[Matrix]
+    blocks: Sequence[Block]
     targets: Sequence[Array]
     weights: Sequence[Array]
     groups: Sequence[Hashable]
@@ -93,7 +94,7 @@ class Fitted(Protocol):
         """What can fill in columns that a spot lacks; None where there is none."""
         ...
 
-    def predict(self, values: Matrix) -> Array:
+    def predict(self, values: Block) -> Array:
         """Features (n, F) to targets (n, T)."""
         ...
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from histoboost.regress.heads.base import Array, Files, Matrix, Training
+from histoboost.regress.heads.base import Array, Files, Training
+from histoboost.regress.heads.blocks import Block
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,9 +21,9 @@ class Constant:
         """None: it compares with no training spots."""
         return None
 
-    def predict(self, values: Matrix) -> Array:
+    def predict(self, values: Block) -> Array:
         """See `Fitted`."""
-        return np.tile(self.profile, (len(values), 1))
+        return np.tile(self.profile, (values.shape[0], 1))
 
     def importance(self) -> Array | None:
         """It looks at no feature."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from histoboost.regress.heads.base import Array, Files, Fitted, Matrix, Training
+from histoboost.regress.heads.base import Array, Files, Fitted, Training
+from histoboost.regress.heads.blocks import Block, Matrix, rows_of
 from histoboost.regress.heads.lightgbm import LightGBMHead
 from histoboost.regress.heads.ridge import FittedKernel, KernelHead
 
@@ -26,9 +27,9 @@ class FittedCoords:
         """None: it compares with no training spots."""
         return None
 
-    def predict(self, values: Matrix) -> Array:
+    def predict(self, values: Block) -> Array:
         """See `Fitted`."""
-        return self.kernel.predict(_lifted(values))
+        return self.kernel.predict(_lifted(rows_of(values, slice(None))))
 
     def importance(self) -> Array | None:
         """There is nothing to share out."""
@@ -44,7 +45,10 @@ class CoordsHead:
 
     def fit(self, training: Training) -> FittedCoords:
         """See `Head`."""
-        blocks, scale = [_lifted(block) for block in training.blocks], np.ones(1, np.float32)
+        blocks, scale = (
+            [_lifted(rows_of(block, slice(None))) for block in training.blocks],
+            np.ones(1, np.float32),
+        )
         return FittedCoords(KernelHead().fit(replace(training, blocks=blocks, scale=scale)))
 
     def load(self, files: Files) -> Fitted:

@@ -6,13 +6,18 @@ spots (Nystroem), which is exact as long as there are no more spots than that.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh, solve
 
 from histoboost.regress.heads.base import Training
+from histoboost.regress.heads.blocks import Block, columns_of, draw, row_pieces, rows_of
 
 #: Spots that the similarities are taken to, at most.
 LANDMARKS = 1024
@@ -20,10 +25,9 @@ LANDMARKS = 1024
 WIDTH = 0.5
 #: Ridge penalty where columns are told by others, see `FeatureMap.complete`.
 COMPLETION = 0.1
-#: Rows for which similarities are held at once.
-CHUNK = 1024
 
-Array = NDArray[np.float64]
+Matrix = NDArray[np.float32]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,21 +52,77 @@ class FeatureMap:
         What features are multiplied by before anything else.
     """
 
-    centre: NDArray[np.float32]
+    centre: Matrix
     width: float
-    landmarks: NDArray[np.float32]
-    root: NDArray[np.float32]
-    scale: NDArray[np.float32]
+    landmarks: Matrix
+    root: Matrix
+    scale: Matrix
 
-    def apply(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def apply(self, values: Block) -> Matrix:
         """(n, F) to (n, k), float32."""
+        return np.concatenate(list(self.over(values, lambda _, mapped: mapped)))
+
+    def over(
+        self, values: Block, then: Callable[[slice, Matrix], T], threads: int = 1
+    ) -> Iterator[T]:
+        """`then` of some rows and of what they are mapped to, for all rows in turn.
+
+        Parameters
+        ----------
+        values : ndarray of shape (n, F), float32, or Columnwise
+            Features of one slide.
+        then : callable
+            Called with some rows (a slice) and their columns (m, k).
+        threads : int
+            Pieces that are worked on side by side; their number changes no digit.
+        """
+        pieces = row_pieces(values.shape[0])
         if not len(self.landmarks):
-            return self._prepare(values)
-        parts = [
-            kernel(self._prepare(values[i : i + CHUNK]), self.landmarks, self.width) @ self.root
-            for i in range(0, len(values), CHUNK)
-        ]
-        return np.concatenate(parts)
+            whole = rows_of(values, slice(None))
+            yield from _each(
+                lambda rows: then(rows, whole[rows] * self.scale - self.centre), pieces, threads
+            )
+        elif isinstance(values, np.ndarray):
+            known = values
+
+            def one(rows: slice) -> T:
+                scaled = known[rows] * self.scale
+                scaled = unit_rows(scaled) if self.width > 0 else scaled - self.centre
+                return then(rows, kernel(scaled, self.landmarks, self.width) @ self.root)
+
+            yield from _each(one, pieces, threads)
+        else:  # all products are held, so that columns are read only once
+            lengths = values.lengths(self.scale) if self.width > 0 else np.ones(1, np.float32)
+            lengths = np.where(lengths > 0, lengths, 1)
+            products = np.zeros((values.shape[0], len(self.landmarks)), np.float32)
+            squares = np.zeros(len(products), np.float32)
+            scale = np.broadcast_to(self.scale, self.centre.shape)
+            for own, part in columns_of(values):
+
+                def add(rows: slice, own: slice = own, part: Matrix = part) -> None:
+                    scaled = part[rows] * scale[own]
+                    scaled = (
+                        scaled / lengths[rows, None]
+                        if self.width > 0
+                        else scaled - self.centre[own]
+                    )
+                    products[rows] += scaled @ self.landmarks[:, own].T
+                    squares[rows] += np.einsum("ij,ij->i", scaled, scaled)
+
+                for _ in _each(add, pieces, threads):
+                    pass
+
+            def all_of(rows: slice) -> T:
+                found = products[rows]
+                if self.width > 0:
+                    _to_similarities(found, squares[rows], self._squares, self.width)
+                return then(rows, found @ self.root)
+
+            yield from _each(all_of, pieces, threads)
+
+    @cached_property
+    def _squares(self) -> Matrix:
+        return np.asarray(np.einsum("ij,ij->i", self.landmarks, self.landmarks))
 
     def complete(
         self, values: NDArray[np.float32], known: NDArray[np.bool_]
@@ -86,58 +146,62 @@ class FeatureMap:
         mean = others.mean(axis=0)
         return np.asarray((weights @ (others - mean) + mean) * length / scale[~known])
 
-    def _prepare(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        scaled = values * self.scale
-        return unit_rows(scaled) if self.width > 0 else scaled - self.centre
+
+def _each(work: Callable[[slice], T], pieces: list[slice], threads: int) -> Iterator[T]:
+    """`work` on every piece, results in turn, no more pieces ahead than there are threads."""
+    if threads == 1 or len(pieces) == 1:
+        yield from map(work, pieces)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(pieces), threads):
+            yield from pool.map(work, pieces[start : start + threads])
 
 
-def unit_rows(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def unit_rows(values: Matrix) -> Matrix:
     """Rows scaled to length 1; a row of zeros stays."""
     lengths = np.sqrt(np.einsum("ij,ij->i", values, values))
     return np.asarray(values / np.where(lengths > 0, lengths, 1)[:, None])
 
 
-def kernel(a: NDArray[np.float32], b: NDArray[np.float32], width: float) -> NDArray[np.float32]:
+def kernel(a: Matrix, b: Matrix, width: float) -> Matrix:
     """Similarities (n, m): inner products, or ``exp(-d^2 / width)`` where `width` is positive."""
-    products: NDArray[np.float32] = a @ b.T
-    if width <= 0:
-        return products
+    products: Matrix = a @ b.T
+    if width > 0:
+        squares = np.einsum("ij,ij->i", a, a), np.einsum("ij,ij->i", b, b)
+        _to_similarities(products, *squares, width)
+    return products
+
+
+def _to_similarities(products: Matrix, a: Matrix, b: Matrix, width: float) -> None:
+    """Inner products (n, m) of rows of squared lengths a (n,) and b (m,), in place."""
     products *= -2
-    products += np.einsum("ij,ij->i", a, a)[:, None]
-    products += np.einsum("ij,ij->i", b, b)
+    products += a[:, None]
+    products += b
     np.maximum(products, 0, out=products)
     products /= -width
-    return np.asarray(np.exp(products, out=products))
+    np.exp(products, out=products)
 
 
 def fit_map(training: Training, gaussian: bool) -> FeatureMap:
-    """Centre and landmarks, from training spots only.
-
-    Landmarks are drawn without replacement with probabilities that follow `weights`, so that a
-    small slide that counts as much as a large one is as well described.
-    """
+    """Centre and landmarks, from training spots only; see `draw` for which spots these are."""
     blocks, weights, scale = training.blocks, training.weights, training.scale
-    n, f = sum(map(len, blocks)), blocks[0].shape[1]
+    n, f = sum(block.shape[0] for block in blocks), blocks[0].shape[1]
     centre = np.zeros(f, np.float32)
     if not gaussian:
         total = np.float32(sum(float(w.sum()) for w in weights))
         for w, block in zip(weights, blocks, strict=True):
-            centre += w.astype(np.float32) @ block / total
+            for own, part in columns_of(block):
+                centre[own] += w.astype(np.float32) @ part / total
         centre *= scale
     if not gaussian and f <= min(n, LANDMARKS):
         nothing = np.empty((0, f), np.float32)
         return FeatureMap(centre, 0.0, nothing, np.empty((0, 0), np.float32), scale)
-    chosen = np.arange(n)
-    if n > LANDMARKS:
-        p = np.concatenate(weights)
-        rng = np.random.default_rng(training.seed)
-        chosen = np.sort(rng.choice(n, LANDMARKS, replace=False, p=p / p.sum()))
-    starts = np.concatenate([[0], np.cumsum([len(b) for b in blocks])])
-    landmarks = np.empty((len(chosen), f), np.float32)  # filled in place: it may be large
-    for block, start, stop in zip(blocks, starts[:-1], starts[1:], strict=True):
-        own = (chosen >= start) & (chosen < stop)
-        rows = block[chosen[own] - start] * scale
-        landmarks[own] = unit_rows(rows) if gaussian else rows - centre
+    chosen = draw(weights, LANDMARKS, training.seed)
+    ends = np.cumsum([len(each) for each in chosen])
+    landmarks = np.empty((ends[-1], f), np.float32)  # filled in place: it may be large
+    for block, rows, stop in zip(blocks, chosen, ends, strict=True):
+        scaled = rows_of(block, rows) * scale
+        landmarks[stop - len(rows) : stop] = unit_rows(scaled) if gaussian else scaled - centre
     width = WIDTH * _median_distance(landmarks) if gaussian else 0.0
     values, vectors = eigh(kernel(landmarks, landmarks, width).astype(np.float64))
     kept = values > values[-1] * 1e-7  # below lies the rounding of float32 products
@@ -146,7 +210,7 @@ def fit_map(training: Training, gaussian: bool) -> FeatureMap:
     return FeatureMap(centre, width, landmarks, root, scale)
 
 
-def _median_distance(rows: NDArray[np.float32]) -> float:
+def _median_distance(rows: Matrix) -> float:
     """Median squared distance between rows; 1 where all are the same."""
     squares = np.einsum("ij,ij->i", rows, rows)
     distances = squares[:, None] + squares - 2 * (rows @ rows.T)

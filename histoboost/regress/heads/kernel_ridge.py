@@ -1,27 +1,28 @@
 """Ridge regression of all targets at once, linear or with a Gaussian kernel.
 
-Everything is solved from one Gram matrix per slide: leaving a slide out is a subtraction, so that
-choosing the penalty by inner folds costs a few Cholesky factorisations.
+Everything is solved from one Gram matrix per group of slides, summed up piece by piece: leaving a
+group out is a subtraction and its squared error a product, so that choosing the penalty by inner
+folds costs a few Cholesky factorisations, and memory does not grow with the number of spots.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, eigh
+from scipy.linalg import eigh
 
 from histoboost.errors import HistoboostWarning
+from histoboost.regress.budget import cores
 from histoboost.regress.heads.base import Training
+from histoboost.regress.heads.blocks import rows_of
 from histoboost.regress.heads.feature_map import FeatureMap, fit_map
+from histoboost.regress.heads.gram import PENALTIES, Gram, Solution
 
-#: Penalties tried, as multiples of the mean squared length of the (centred) features. A few donors
-#: that differ from each other want the largest.
-PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3)
 #: The penalty where there is nothing to choose it by.
 MIDDLE = 3.0
 #: Squared error on held-out groups, as a share of the mean's, from which on nothing is learned.
@@ -30,72 +31,13 @@ LEAST_GAIN = 0.99
 #: groups, since what a few groups share need not hold for the next (a factor from inner folds was
 #: 1 wherever it was needed most: two donors that agree say nothing of a third).
 DOUBT = 0.25
-#: Share of the features' squares about their mean below which they count as constant.
-FLAT = 1e-6
+#: Training spots up to which what they are mapped to and the solutions for all penalties are held;
+#: beyond, both are computed again where they are needed.
+HELD_SPOTS = 1 << 15
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Gram:
-    """Sums over the spots of one slide (or several): all that ridge regression needs of them."""
-
-    weight: float
-    sum_x: Array
-    sum_y: Array
-    xx: Array
-    xy: Array
-
-    @classmethod
-    def of(cls, x: NDArray[np.float32], y: Array, w: Array) -> Gram:
-        """From mapped features (n, k), targets (n, T) and weights (n,)."""
-        weighted = x * w[:, None].astype(np.float32)
-        xx = (weighted.T @ x).astype(np.float64)
-        return cls(float(w.sum()), weighted.sum(0, dtype=np.float64), w @ y, xx, weighted.T @ y)
-
-    def __add__(self, other: Gram) -> Gram:
-        return Gram(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
-
-    def __sub__(self, other: Gram) -> Gram:
-        return Gram(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
-
-    def centred(self) -> tuple[Array, Array]:
-        """Scatter matrix (k, k) of the features about their mean, and with the targets (k, T)."""
-        mean_x, mean_y = self.sum_x / self.weight, self.sum_y / self.weight
-        xx = self.xx - self.weight * np.outer(mean_x, mean_x)
-        return xx, self.xy - self.weight * np.outer(mean_x, mean_y)
-
-    @property
-    def flat(self) -> bool:
-        """Whether the features vary no more than rounding makes them."""
-        return float(np.trace(self.centred()[0])) <= FLAT * max(float(np.trace(self.xx)), 1e-12)
-
-    def solve(self, penalties: Sequence[float], shrink: Array) -> list[tuple[Array, Array]]:
-        """Weights (k, T), times `shrink` (T,), and intercepts (T,) for each penalty.
-
-        Weights are 0 where all is flat.
-        """
-        mean_x, mean_y = self.sum_x / self.weight, self.sum_y / self.weight
-        xx, xy = self.centred()
-        unit = float(np.trace(xx)) / self.weight
-        out = []
-        for penalty in penalties:
-            weights = np.zeros_like(xy) if self.flat else self._solve(xx, xy, penalty * unit)
-            weights *= shrink
-            out.append((weights, mean_y - mean_x @ weights))
-        return out
-
-    def _solve(self, xx: Array, xy: Array, damping: float) -> Array:
-        rounding = float(np.finfo(np.float32).eps * np.trace(self.xx))
-        while True:
-            damped = xx.copy()
-            damped[np.diag_indices(len(xx))] += damping
-            try:
-                factor = cho_factor(damped, lower=True, overwrite_a=True)
-            except np.linalg.LinAlgError:  # the penalty drowns in the rounding of float32 sums
-                damping = max(10 * damping, rounding)
-                continue
-            return np.ascontiguousarray(cho_solve(factor, xy))
+Matrix = NDArray[np.float32]
+Penalties = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,26 +48,32 @@ class KernelRidge:
     ----------
     features : FeatureMap
     mapped : list of ndarray of shape (n, k), float32
-        Training spots in the columns of `features`, slide by slide.
+        Training spots in the columns of `features`, slide by slide; empty where they are not held.
     folds : list of list of int
         Indices of the slides that inner folds hold out together.
+    groups : list of Gram
+        Of each of them.
     rest : list of list of (weights, intercept)
-        For every fold, the solutions on all other slides, one for each penalty.
+        For every fold, the solutions on all other slides, one for each penalty; empty as well.
     total : Gram
     common, own : ndarray of shape (T,), int
         Numbers of the penalties of every target: the one that suits all targets of its part best
         and the one that suits it best; the solution is the mean of both, so that a target that is
         hard to learn neither follows the others nor overfits by itself.
+    shrink : ndarray of shape (T,)
+        What weights are multiplied by.
     weights, intercept : ndarray of shape (k, T) and (T,)
     """
 
     features: FeatureMap
-    mapped: list[NDArray[np.float32]]
+    mapped: list[Matrix]
     folds: list[list[int]]
-    rest: list[list[tuple[Array, Array]]]
+    groups: list[Gram]
+    rest: list[list[Solution]]
     total: Gram
-    common: NDArray[np.int64]
-    own: NDArray[np.int64]
+    common: Penalties
+    own: Penalties
+    shrink: Array
     weights: Array
     intercept: Array
 
@@ -137,12 +85,19 @@ class KernelRidge:
         hold out; the middle penalty is taken.
         """
         features = fit_map(training, gaussian)
-        mapped = [features.apply(block) for block in training.blocks]
-        grams = [
-            Gram.of(x, y, w)
-            for x, y, w in zip(mapped, training.targets, training.weights, strict=True)
-        ]
-        total = reduce(Gram.__add__, grams)
+        hold = sum(map(len, training.targets)) <= HELD_SPOTS
+        folds = training.inner_folds()
+        groups: list[Gram] = []
+        mapped: dict[int, Matrix] = {}
+        for held in folds:
+            grams = []
+            for i in held:
+                gram, parts = _gram(features, training, i, hold)
+                grams.append(gram)
+                if hold:
+                    mapped[i] = np.concatenate(parts)
+            groups.append(reduce(Gram.__add__, grams))
+        total, count = reduce(Gram.__add__, groups), training.targets[0].shape[1]
         if total.flat:
             warnings.warn(
                 "features: do not vary across the training spots, so every prediction is the mean "
@@ -150,60 +105,129 @@ class KernelRidge:
                 HistoboostWarning,
                 stacklevel=3,
             )
-        folds, count = training.inner_folds(), len(total.sum_y)
-        rest: list[list[tuple[Array, Array]]] = []
         common = np.full(count, PENALTIES.index(MIDDLE))
         own, hopeless, shrink = common, np.ones(count, bool), np.ones(count)
         if len(training.parts) > 1:
             shrink[training.parts[2]] = len(folds) / (len(folds) + DOUBT)
+        rest: list[list[Solution]] = []
         if len(folds) > 1:
             errors, plain = np.zeros((len(PENALTIES), count)), np.zeros(count)
-            for held in folds:
-                others = total - reduce(Gram.__add__, [grams[i] for i in held])
-                true = np.concatenate([training.targets[i] for i in held])
-                plain += np.mean((others.sum_y / others.weight - true) ** 2, axis=0)
-                rest.append(others.solve(PENALTIES, shrink))
-                for at, (weights, intercept) in enumerate(rest[-1]):
-                    predicted = np.concatenate([mapped[i] @ weights for i in held]) + intercept
-                    errors[at] += np.mean((predicted - true) ** 2, axis=0)
+            for held, gram in zip(folds, groups, strict=True):
+                others = total - gram
+                x = [mapped[i] for i in held] if hold else None
+                y = [training.targets[i] for i in held]
+                mean = np.zeros_like(gram.xy), others.sum_y / others.weight
+                plain += _error(mean, gram, x, y)
+                found: list[Solution] = []
+                for at in range(len(PENALTIES)):
+                    solution = others.solve({at: np.ones(count)}, shrink)
+                    errors[at] += _error(solution, gram, x, y)
+                    found += [solution] if hold else []
+                rest += [found] if hold else []
             hopeless = errors.min(axis=0) >= LEAST_GAIN * plain
             for part in training.parts:
                 common[part] = np.argmin(errors[:, part].sum(axis=1))
             own = common if len(training.parts) == 1 else np.argmin(errors, axis=0)
-        weights, intercept = _mean_of(total.solve(PENALTIES, shrink), common, own)
+        weights, intercept = total.solve(_mean_of(common, own), shrink)
         # Totals, last of the joint target and relative to their mean, stay the mean where nothing
         # is known to predict them.
         if len(training.parts) > 1 and hopeless[-1]:
             weights[:, -1] = intercept[-1] = 0.0
-        return cls(features, mapped, folds, rest, total, common, own, weights, intercept)
+        held_rows = [mapped[i] for i in range(len(mapped))]
+        return cls(
+            features,
+            held_rows,
+            folds,
+            groups,
+            rest,
+            total,
+            common,
+            own,
+            shrink,
+            weights,
+            intercept,
+        )
 
     @property
     def penalty(self) -> float:
         """The common penalty of the first part."""
         return PENALTIES[int(self.common[0])]
 
-    def held_out(self) -> list[Array]:
-        """Predictions for every training slide by the slides of all other groups."""
-        predicted: dict[int, Array] = {}
-        for held, solutions in zip(self.folds, self.rest, strict=True):
-            weights, intercept = _mean_of(solutions, self.common, self.own)
-            predicted |= {i: np.asarray(self.mapped[i] @ weights + intercept) for i in held}
-        return [predicted[i] for i in range(len(self.mapped))]
+    def unseen(
+        self, training: Training, axes: Array, rows: Sequence[NDArray[np.int64]]
+    ) -> tuple[list[Matrix], list[Matrix]]:
+        """Places along `axes` of some training spots, and predictions by all other groups.
+
+        Parameters
+        ----------
+        training : Training
+            What was learned from.
+        axes : ndarray of shape (k, K)
+            Directions in the columns of `features`.
+        rows : sequence of ndarray of int
+            Which spots, slide by slide.
+
+        Returns
+        -------
+        list of ndarray of shape (m, K), float32
+        list of ndarray of shape (m, T), float32
+        """
+        places: dict[int, Matrix] = {}
+        predicted: dict[int, Matrix] = {}
+        wanted = _mean_of(self.common, self.own)
+        for fold, (held, gram) in enumerate(zip(self.folds, self.groups, strict=True)):
+            if self.rest:
+                each = [(self.rest[fold][at], share) for at, share in wanted.items()]
+                weights = np.sum([w * share for (w, _), share in each], axis=0)
+                intercept = np.sum([b * share for (_, b), share in each], axis=0)
+            else:
+                weights, intercept = (self.total - gram).solve(wanted, self.shrink)
+            for i in held:
+                if self.mapped:
+                    x = self.mapped[i][rows[i]]
+                else:
+                    x = self.features.apply(rows_of(training.blocks[i], rows[i]))
+                places[i] = (x @ axes).astype(np.float32)
+                predicted[i] = (x @ weights + intercept).astype(np.float32)
+        slides = range(len(rows))
+        return [places[i] for i in slides], [predicted[i] for i in slides]
 
     def principal_axes(self, count: int) -> Array:
         """Leading eigenvectors (k, `count` or fewer) of the weighted scatter matrix."""
-        scatter = self.total.centred()[0]
+        scatter = self.total.centred[0]
         k = len(scatter)
         _, vectors = eigh(scatter, subset_by_index=(max(k - count, 0), k - 1))
         return np.asarray(vectors[:, ::-1])
 
 
-def _mean_of(
-    solutions: Sequence[tuple[Array, Array]], common: NDArray[np.int64], own: NDArray[np.int64]
-) -> tuple[Array, Array]:
-    """Mean of two solutions for each target, those numbered `common` and `own`."""
-    each = np.arange(len(common))
-    weights = np.stack([weights for weights, _ in solutions])
-    intercepts = np.stack([intercept for _, intercept in solutions])
-    mean = (weights[common, :, each] + weights[own, :, each]).T / 2
-    return np.ascontiguousarray(mean), (intercepts[common, each] + intercepts[own, each]) / 2
+def _gram(
+    features: FeatureMap, training: Training, slide: int, hold: bool
+) -> tuple[Gram, list[Matrix]]:
+    """Of one slide; and what it is mapped to, if that is to be held."""
+    y, w = training.targets[slide], training.weights[slide]
+
+    def some(rows: slice, x: Matrix) -> tuple[Gram, Matrix | None]:
+        return Gram.of(x, y[rows], w[rows]), x if hold else None
+
+    total, kept = None, []
+    for gram, x in features.over(training.blocks[slide], some, cores(training.jobs)):
+        total = gram if total is None else total + gram
+        kept += [] if x is None else [x]
+    if total is None:
+        raise ValueError("a slide without spots")
+    return total, kept
+
+
+def _error(solution: Solution, gram: Gram, x: Sequence[Matrix] | None, y: Sequence[Array]) -> Array:
+    """Mean square (T,) of the error for held-out spots, from themselves where they are held."""
+    weights, intercept = solution
+    if x is None:
+        return gram.error(weights, intercept)
+    predicted = np.concatenate([part @ weights for part in x]) + intercept
+    return np.asarray(np.mean((predicted - np.concatenate(y)) ** 2, axis=0))
+
+
+def _mean_of(common: Penalties, own: Penalties) -> dict[int, Array]:
+    """Shares of the solutions of all penalties in the mean of those numbered `common` and `own`."""
+    numbers = np.unique(np.concatenate([common, own]))
+    return {int(n): ((common == n) * 1.0 + (own == n)) / 2 for n in numbers}

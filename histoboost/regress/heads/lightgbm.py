@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from histoboost.errors import BadInput
-from histoboost.regress.heads.base import Array, Files, Matrix, Training
+from histoboost.regress.heads.base import Array, Files, Training
+from histoboost.regress.heads.blocks import Block, rows_of
 from histoboost.regress.multi_target_lgbm import MultiTargetLGBM
 
 
@@ -23,9 +24,9 @@ class FittedLightGBM:
         """None: it compares with no training spots."""
         return None
 
-    def predict(self, values: Matrix) -> Array:
+    def predict(self, values: Block) -> Array:
         """See `Fitted`."""
-        return self.trees.predict_rows(np.ascontiguousarray(values))
+        return self.trees.predict_rows(np.ascontiguousarray(rows_of(values, slice(None))))
 
     def importance(self) -> Array | None:
         """Share of the total gain."""
@@ -60,7 +61,8 @@ class LightGBMHead:
         if patience is not None:
             trees.set_params(n_estimators=_rounds(training, trees, patience))
         weights = np.concatenate(training.weights)
-        trees.fit_blocks(training.blocks, np.concatenate(training.targets), weights)
+        blocks = [rows_of(block, slice(None)) for block in training.blocks]
+        trees.fit_blocks(blocks, np.concatenate(training.targets), weights)
         return FittedLightGBM(trees)
 
     def load(self, files: Files) -> FittedLightGBM:
@@ -82,10 +84,10 @@ def _rounds(training: Training, trees: MultiTargetLGBM, patience: int) -> int:
     held = training.subset(folds[-1])
     rest = training.subset([i for i in range(len(training.blocks)) if i not in folds[-1]])
     trees.fit_blocks(
-        rest.blocks,
+        [rows_of(block, slice(None)) for block in rest.blocks],
         np.concatenate(rest.targets),
         np.concatenate(rest.weights),
-        stop_on=(held.blocks, np.concatenate(held.targets)),
+        stop_on=([rows_of(b, slice(None)) for b in held.blocks], np.concatenate(held.targets)),
         patience=patience,
     )
     return max(1, int(np.median(trees.rounds_)))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.linear_model import Ridge
 
-from histoboost.regress.heads.base import Array, Arrays, Files, Matrix, Training
+from histoboost.regress.heads.base import Array, Arrays, Files, Training
+from histoboost.regress.heads.blocks import Block, Matrix, rows_of
 from histoboost.regress.heads.feature_map import FeatureMap, kernel
 from histoboost.regress.heads.kernel_ridge import KernelRidge
 
@@ -28,9 +29,10 @@ class FittedLinear:
         """None: it compares with no training spots."""
         return None
 
-    def predict(self, values: Matrix) -> Array:
+    def predict(self, values: Block) -> Array:
         """See `Fitted`."""
-        return np.asarray(values @ self.weights.astype(np.float32) + self.intercept)
+        whole = rows_of(values, slice(None))
+        return np.asarray(whole @ self.weights.astype(np.float32) + self.intercept)
 
     def importance(self) -> Array | None:
         """Share of the squared weights: features are of comparable spread once standardised."""
@@ -57,12 +59,12 @@ class FittedKernel:
         """See `Fitted`; those of the Gaussian kernel."""
         return self.features if self.features.width > 0 else None
 
-    def predict(self, values: Matrix) -> Array:
+    def predict(self, values: Block) -> Array:
         """See `Fitted`."""
-        return self.predict_mapped(self.features.apply(values))
+        return np.concatenate(list(self.features.over(values, self.predict_mapped)))
 
-    def predict_mapped(self, mapped: Matrix) -> Array:
-        """`predict` from the columns that `features` maps to."""
+    def predict_mapped(self, _: slice, mapped: Matrix) -> Array:
+        """`predict` from the columns (m, k) that `features` maps some rows to."""
         return np.asarray(mapped @ self.weights + self.intercept)
 
     def importance(self) -> Array | None:
@@ -104,7 +106,8 @@ class RidgeHead:
         if "alpha" in training.options:
             alpha = float(training.options["alpha"])
             plain = Ridge(alpha=alpha, solver="cholesky", copy_X=False)
-            rows = np.concatenate(training.blocks).astype(np.float64)
+            blocks = [rows_of(block, slice(None)) for block in training.blocks]
+            rows = np.concatenate(blocks).astype(np.float64)
             targets, weights = np.concatenate(training.targets), np.concatenate(training.weights)
             plain.fit(rows, targets, weights)
             coefficients = np.ascontiguousarray(np.reshape(plain.coef_, (targets.shape[1], -1)).T)

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
 from histoboost.errors import HistoboostWarning
-from histoboost.regress.heads.base import Array, Files, Matrix, Training
+from histoboost.regress.heads.base import Array, Files, Training
+from histoboost.regress.heads.blocks import Block, Matrix, draw
 from histoboost.regress.heads.feature_map import FeatureMap
 from histoboost.regress.heads.kernel_ridge import KernelRidge
 from histoboost.regress.heads.lightgbm import texts_of, trees_from
@@ -27,8 +28,12 @@ from histoboost.regress.heads.ridge import FittedKernel, KernelHead, fitted_kern
 from histoboost.regress.joint import joint_parts
 from histoboost.regress.multi_target_lgbm import MultiTargetLGBM
 
+Floats = TypeVar("Floats", Array, Matrix)
+
 #: Kernel principal components that the trees see beside the predictions.
 COMPONENTS = 40
+#: Training spots that trees grow on, at most: many more change little and cost hours.
+TREE_SPOTS = 1 << 15
 #: Share of the trees in the sum; the rest is the kernel's.
 SHARE = 0.5
 #: The same where they correct the shares: for a new patient those trees lose more than they gain.
@@ -69,8 +74,8 @@ class Forest:
     def fit(
         cls,
         training: Training,
-        components: Sequence[Array],
-        held_out: Sequence[Array],
+        components: Sequence[Matrix],
+        held_out: Sequence[Matrix],
         targets: tuple[slice, ...],
         share: float,
         options: Mapping[str, Any],
@@ -122,13 +127,16 @@ class FittedStack:
         """The kernel's."""
         return self.kernel.similarities
 
-    def predict(self, values: Matrix) -> Array:
+    def predict(self, values: Block) -> Array:
         """See `Fitted`."""
-        mapped = self.kernel.features.apply(values)
-        predicted = self.kernel.predict_mapped(mapped)
+        parts = list(self.kernel.features.over(values, self._places_and_predictions))
+        places, predicted = (np.concatenate(each) for each in zip(*parts, strict=True))
         for forest in self.forests:
-            forest.correct(mapped @ self.axes, predicted)
+            forest.correct(places, predicted)
         return predicted
+
+    def _places_and_predictions(self, rows: slice, mapped: Matrix) -> tuple[Array, Array]:
+        return mapped @ self.axes, self.kernel.predict_mapped(rows, mapped)
 
     def importance(self) -> Array | None:
         """The kernel's: the trees see no single feature."""
@@ -166,7 +174,14 @@ class StackHead:
             given = MultiTargetLGBM(**options)
             options["n_estimators"] = max(1, given.n_estimators // 2)
             options["learning_rate"] = 2 * given.learning_rate
-        components, held_out = [mapped @ axes for mapped in ridge.mapped], ridge.held_out()
+        rows = draw(training.weights, TREE_SPOTS, training.seed)
+        components, held_out = ridge.unseen(training, axes, rows)
+        training = replace(
+            training,
+            blocks=[],
+            targets=[known[own] for known, own in zip(training.targets, rows, strict=True)],
+            weights=[known[own] for known, own in zip(training.weights, rows, strict=True)],
+        )
         forests = tuple(
             Forest.fit(training, components, held_out, targets, share, options)
             for targets, share in zip(
@@ -215,7 +230,7 @@ def _targets(width: int, parts: int) -> list[tuple[slice, ...]]:
     return [(order, on_map), (share,)]
 
 
-def _parts(values: Array, targets: Sequence[slice]) -> Array:
+def _parts(values: Floats, targets: Sequence[slice]) -> Floats:
     return np.concatenate([values[:, target] for target in targets], axis=1)
 
 
@@ -224,6 +239,6 @@ def _sum(values: Array, count: int) -> Array:
     return np.asarray(values.reshape(len(values), count, -1).sum(axis=1))
 
 
-def _columns(components: Array, predicted: Array) -> Matrix:
+def _columns(components: Floats, predicted: Floats) -> Matrix:
     """What the trees see, (n, COMPONENTS + predicted columns)."""
     return np.concatenate([components, predicted], axis=1, dtype=np.float32)

@@ -1,0 +1,97 @@
+"""Sums over spots, from which ridge regression and its error on other spots are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+
+#: Penalties tried, as multiples of the mean squared length of the (centred) features. A few donors
+#: that differ from each other want the largest.
+PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3)
+#: Share of the features' squares about their mean below which they count as constant.
+FLAT = 1e-6
+
+
+Array = NDArray[np.float64]
+Matrix = NDArray[np.float32]
+#: Weights (k, T) and intercept (T,).
+Solution = tuple[Array, Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Gram:
+    """Weighted sums over some spots: all that ridge regression and its error need of them."""
+
+    weight: float
+    sum_x: Array
+    sum_y: Array
+    xx: Array
+    xy: Array
+    yy: Array
+
+    @classmethod
+    def of(cls, x: Matrix, y: Array, w: Array) -> Gram:
+        """From mapped features (n, k), targets (n, T) and weights (n,)."""
+        weighted = x * w[:, None].astype(np.float32)
+        xx = (weighted.T @ x).astype(np.float64)
+        sums = weighted.sum(0, dtype=np.float64), w @ y
+        return cls(float(w.sum()), *sums, xx, weighted.T @ y, w @ (y * y))
+
+    def __add__(self, other: Gram) -> Gram:
+        return Gram(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def __sub__(self, other: Gram) -> Gram:
+        return Gram(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
+
+    @cached_property
+    def centred(self) -> tuple[Array, Array]:
+        """Scatter matrix (k, k) of the features about their mean, and with the targets (k, T)."""
+        mean_x, mean_y = self.sum_x / self.weight, self.sum_y / self.weight
+        xx = self.xx - self.weight * np.outer(mean_x, mean_x)
+        return xx, self.xy - self.weight * np.outer(mean_x, mean_y)
+
+    @cached_property
+    def flat(self) -> bool:
+        """Whether the features vary no more than rounding makes them."""
+        return float(np.trace(self.centred[0])) <= FLAT * max(float(np.trace(self.xx)), 1e-12)
+
+    def solve(self, wanted: Mapping[int, Array], shrink: Array) -> tuple[Array, Array]:
+        """Weights (k, T) and intercepts (T,) of a mixture of solutions.
+
+        Parameters
+        ----------
+        wanted : mapping
+            Number of a penalty to the share (T,) of its solution for every target.
+        shrink : ndarray of shape (T,)
+            What weights are multiplied by. They are 0 where all is flat.
+        """
+        xx, xy = self.centred
+        unit, weights = float(np.trace(xx)) / self.weight, np.zeros_like(xy)
+        for number, share in ({} if self.flat else wanted).items():
+            own = np.flatnonzero(share)
+            solved = self._solve(xx, xy[:, own], PENALTIES[number] * unit)
+            weights[:, own] += solved * (share * shrink)[own]
+        return weights, self.sum_y / self.weight - self.sum_x / self.weight @ weights
+
+    def error(self, weights: Array, intercept: Array) -> Array:
+        """Mean square (T,) of the error of predictions for these spots."""
+        squares = np.einsum("kt,kt->t", weights, self.xx @ weights - 2 * self.xy) + self.yy
+        crossed = 2 * (self.sum_x @ weights - self.sum_y) + self.weight * intercept
+        return np.asarray(np.maximum((squares + intercept * crossed) / self.weight, 0.0))
+
+    def _solve(self, xx: Array, xy: Array, damping: float) -> Array:
+        rounding = float(np.finfo(np.float32).eps * np.trace(self.xx))
+        while True:
+            damped = xx.copy()
+            damped[np.diag_indices(len(xx))] += damping
+            try:
+                factor = cho_factor(damped, lower=True, overwrite_a=True)
+            except np.linalg.LinAlgError:  # the penalty drowns in the rounding of float32 sums
+                damping = max(10 * damping, rounding)
+                continue
+            return np.ascontiguousarray(cho_solve(factor, xy))

@@ -1,0 +1,158 @@
+"""Features that are read a few columns at a time give the model that a matrix in memory gives."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from histoboost.cache.store import EmbeddingStore
+from histoboost.regress import features, fitting
+from histoboost.regress.features import FeatureMatrix, StoredFeatures, assemble
+from histoboost.regress.fitting import features_for, fit_predictor
+from histoboost.regress.heads import blocks, kernel_ridge, stack
+from histoboost.regress.heads.base import Training
+from histoboost.regress.heads.blocks import draw, rows_of
+from histoboost.regress.heads.kernel_ridge import KernelRidge
+from histoboost.regress.joint import split
+from histoboost.regress.setup import Setup
+
+from .conftest import layout_of
+from .test_stack import joint_training
+
+SPEC = "net@*+net@*:ring1+net@32:area10+coords"
+KERNELS = ["stack", "kernel"]
+
+
+@pytest.fixture
+def few_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces of 7 columns and 16 rows, and nothing is small enough to be held."""
+    for room in (blocks, features):
+        monkeypatch.setattr(room, "COLUMNS", 7)
+    monkeypatch.setattr(blocks, "ROWS", 16)
+    monkeypatch.setattr(features, "MOST_BYTES", 0)
+    monkeypatch.setattr(kernel_ridge, "HELD_SPOTS", 0)
+
+
+@pytest.mark.usefixtures("few_columns")
+@pytest.mark.parametrize("standardize", ["slide", "none"])
+def test_columns_read_from_the_store_are_those_of_the_matrix(
+    store: EmbeddingStore, standardize: str
+) -> None:
+    layout = layout_of(store, ["A", "D"], SPEC)
+    matrix, stored = (
+        assemble(store, layout, standardize),
+        StoredFeatures(store, layout, standardize),
+    )
+    for slide in (0, 1):
+        whole, block = matrix.block(slide), stored.block(slide)
+        np.testing.assert_equal(stored.moments_of(slide), matrix.moments_of(slide))
+        assert block.shape == whole.shape
+        np.testing.assert_array_equal(rows_of(block, slice(None)), whole)
+        some = np.array([2, 3, 40])
+        np.testing.assert_array_equal(rows_of(block, some), whole[some])
+        scale = np.linspace(0.5, 2, whole.shape[1], dtype=np.float32)
+        np.testing.assert_allclose(
+            block.lengths(scale), np.linalg.norm(whole * scale, axis=1), rtol=1e-6
+        )
+
+
+@pytest.mark.usefixtures("few_columns")
+@pytest.mark.parametrize("model", KERNELS)
+def test_a_model_of_stored_features_is_that_of_the_matrix(
+    store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    layout = layout_of(store, ["A", "B", "C", "D"], SPEC)
+    setup = Setup(SPEC, model, options={"n_estimators": 4} if model == "stack" else {})
+    found = []
+    for held in (0, 1 << 40):
+        monkeypatch.setattr(features, "MOST_BYTES", held)
+        monkeypatch.setattr(kernel_ridge, "HELD_SPOTS", held)
+        matrix = features_for(store, layout, setup)
+        assert isinstance(matrix, FeatureMatrix if held else StoredFeatures)
+        predictor = fit_predictor(matrix, [0, 1, 2], setup, jobs=1)
+        found.append(predictor.predict_slide(matrix, 3))
+    difference = np.abs(found[0] - found[1])
+    if model == "kernel":
+        assert difference.max() < 1e-5
+    assert difference.mean() < 3e-3, (
+        "trees turn a rounding into a step, but into few and small ones"
+    )
+
+
+@pytest.mark.usefixtures("few_columns")
+@pytest.mark.parametrize("model", KERNELS)
+def test_threads_change_no_digit(
+    store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    monkeypatch.setattr("joblib.cpu_count", lambda: 3)
+    layout = layout_of(store, ["A", "B", "C"], SPEC)
+    setup = Setup(SPEC, model, options={"n_estimators": 4} if model == "stack" else {})
+    matrix, found = features_for(store, layout, setup), []
+    for jobs in (1, 3):
+        predictor = fit_predictor(matrix, [0, 1], setup, jobs)
+        found.append(predictor.predict_slide(matrix, 2))
+    np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize("model", ["ridge", "lightgbm"])
+def test_models_that_need_all_features_at_once_get_the_matrix(
+    store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    monkeypatch.setattr(features, "MOST_BYTES", 0)
+    layout = layout_of(store, ["A", "B"], "net@32")
+    assert isinstance(features_for(store, layout, Setup("net@32", model)), FeatureMatrix)
+    reduced = layout_of(store, ["A", "B"], "pca:3(net@32)")
+    assert isinstance(features_for(store, reduced, Setup("pca:3(net@32)")), FeatureMatrix)
+    assert model not in fitting.COLUMNWISE
+
+
+def test_what_is_not_held_is_solved_again_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    training = joint_training()
+    monkeypatch.setattr(kernel_ridge, "HELD_SPOTS", 1000)
+    held = KernelRidge.fit(training, gaussian=True)
+    monkeypatch.setattr(kernel_ridge, "HELD_SPOTS", 0)
+    again = KernelRidge.fit(training, gaussian=True)
+    assert held.mapped
+    assert not again.mapped
+    np.testing.assert_array_equal(again.common, held.common)
+    np.testing.assert_array_equal(again.own, held.own)
+    rows = [np.array([0, 5, 7]), np.arange(40), np.array([], int)]
+    axes = held.principal_axes(5)
+    for one, other in zip(
+        held.unseen(training, axes, rows), again.unseen(training, axes, rows), strict=True
+    ):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_trees_of_more_spots_than_they_may_see_grow_on_some_of_every_slide(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    training, new = joint_training(), joint_training(1).blocks[0]
+    everything = split(stack.StackHead().fit(training).predict(new)).order
+    monkeypatch.setattr(stack, "TREE_SPOTS", 90)
+    some = split(stack.StackHead().fit(training).predict(new)).order
+    assert 0 < np.abs(some - everything).max() < 0.3
+
+
+@pytest.mark.parametrize("count", [1, 7, 20, 59, 60, 100])
+def test_slides_give_as_many_spots_as_they_weigh_and_no_more_than_they_have(count: int) -> None:
+    weights = [np.full(4, 5.0), np.full(16, 1.25), np.full(40, 0.5)]  # alike in sum
+    rows = draw(weights, count, seed=3)
+    sizes = [len(each) for each in rows]
+    assert sum(sizes) == min(count, 60)
+    for own, weight in zip(rows, weights, strict=True):
+        assert (np.diff(own) > 0).all()
+        assert ((own >= 0) & (own < len(weight))).all()
+    unfilled = [size for size, weight in zip(sizes, weights, strict=True) if size < len(weight)]
+    assert max(unfilled, default=0) - min(unfilled, default=0) <= 1
+    np.testing.assert_array_equal(np.concatenate(rows), np.concatenate(draw(weights, count, 3)))
+
+
+def test_the_landmarks_of_a_slide_do_not_depend_on_the_others_labels() -> None:
+    training: Training = joint_training()
+    other = replace(training, targets=[t[::-1] for t in training.targets])
+    one, two = (KernelRidge.fit(each, gaussian=True).features for each in (training, other))
+    np.testing.assert_array_equal(one.landmarks, two.landmarks)
