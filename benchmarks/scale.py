@@ -1,0 +1,112 @@
+"""What stage 2 costs as spots, slides and targets grow.
+
+    python benchmarks/scale.py [--spots 10000,100000] [--features 1024] [--slides 4] [--types 35]
+        [--model stack] [--jobs N] [--out FILE.json]
+
+Makes a store of phantom embeddings for each number of spots, on a square lattice, and measures
+`histoboost evaluate` on it (each slide held out in turn) in a process of its own: CPU seconds,
+wall seconds and peak memory, and the exponent with which each grows from one size to the next.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from histoboost.cache.recipe import Recipe
+from histoboost.cache.store import EmbeddingStore
+from histoboost.spots import SpotTable
+
+RANK = 24
+#: Columns of one embedding; more features are several embeddings.
+WIDTH = 1280
+
+
+def make_store(path: Path, spots: int, features: int, slides: int, types: int) -> None:
+    """Embeddings `net@1`, `net@2`, ... that know something of the abundances."""
+    rng, store = np.random.default_rng(0), EmbeddingStore(path)
+    widths = [min(WIDTH, features - start) for start in range(0, features, WIDTH)]
+    mixing = [rng.normal(size=(RANK, width)).astype(np.float32) for width in widths]
+    loadings = rng.normal(size=(RANK, types)) / np.sqrt(RANK)
+    names = tuple(f"C{i + 1}" for i in range(types))
+    for index in range(slides):
+        n = spots // slides
+        side = int(np.ceil(np.sqrt(n)))
+        xy = np.stack(np.divmod(np.arange(n), side)[::-1], axis=1) * 8.0
+        waves = rng.normal(size=(2, RANK)) * (12 / (side * 8.0))
+        latent = np.sin(xy @ waves + rng.uniform(0, 6, RANK)).astype(np.float32)
+        abundance = np.exp(latent @ loadings + 0.5 * rng.normal(size=(n, types)))
+        ids = tuple(map(str, range(n)))
+        slide = f"S_{index + 1}"
+        store.write_spots(SpotTable(slide, xy, ids, abundance.astype(np.float32), names))
+        for at, mix in enumerate(mixing):
+            recipe = Recipe({"slide_pixels": slide, "backbone": "phantom", "patch_px": at + 1})
+            writer = store.writer(slide, f"net@{at + 1}", recipe, n, mix.shape[1])
+            for rows in writer.missing:
+                noise = rng.standard_normal((len(latent[rows]), mix.shape[1]), np.float32)
+                writer.write(rows, (latent[rows] @ mix + 2 * noise).astype(np.float16))
+            writer.publish()
+
+
+def measure(store: Path, model: str, jobs: int | None) -> dict[str, float]:
+    """CPU seconds, wall seconds and peak bytes of `histoboost evaluate`."""
+    command = [sys.executable, "-m", "histoboost", "evaluate", str(store), "--model", model]
+    command += ["--features", "*", *(["--jobs", str(jobs)] if jobs else [])]
+    start = time.perf_counter()
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, used = os.wait4(child.pid, 0)
+    if status:
+        raise SystemExit(f"{' '.join(command)} failed")
+    return {
+        "cpu_seconds": used.ru_utime + used.ru_stime,
+        "wall_seconds": time.perf_counter() - start,
+        "peak_bytes": used.ru_maxrss * 1024,
+    }
+
+
+def main() -> None:
+    """Measure every size and print a table in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--spots", default="10000,100000", help="numbers, comma-separated")
+    parser.add_argument("--features", type=int, default=1024)
+    parser.add_argument("--slides", type=int, default=4)
+    parser.add_argument("--types", type=int, default=35)
+    parser.add_argument("--model", default="stack")
+    parser.add_argument("--jobs", type=int)
+    parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    given = parser.parse_args()
+    rows: list[dict[str, float]] = []
+    for spots in map(int, given.spots.split(",")):
+        with tempfile.TemporaryDirectory() as folder:
+            store = Path(folder) / "scale.zarr"
+            make_store(store, spots, given.features, given.slides, given.types)
+            rows.append({"spots": spots, **measure(store, given.model, given.jobs)})
+        print(rows[-1], flush=True)
+    print(f"\n{given.model}, {given.slides} slides, {given.features} features, {given.types} types")
+    print("\n| spots | CPU s | wall s | peak MB | exponent of CPU | of memory |")
+    print("|---|---|---|---|---|---|")
+    for before, row in pairwise([None, *rows]):
+        growth = ["-", "-"]
+        if before is not None:
+            step = np.log(row["spots"] / before["spots"])
+            names = ("cpu_seconds", "peak_bytes")
+            growth = [f"{np.log(row[name] / before[name]) / step:.2f}" for name in names]
+        print(
+            f"| {row['spots']:,.0f} | {row['cpu_seconds']:,.0f} | {row['wall_seconds']:,.0f} "
+            f"| {row['peak_bytes'] / 1e6:,.0f} | {growth[0]} | {growth[1]} |"
+        )
+    if given.out:
+        given.out.write_text(json.dumps({**vars(given), "out": str(given.out), "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()
