@@ -31,9 +31,11 @@ RANK = 24
 WIDTH = 1280
 
 
-def make_store(path: Path, spots: int, features: int, slides: int, types: int) -> None:
+def make_store(
+    path: Path, spots: int, features: int, slides: int, types: int, seed: int = 0
+) -> None:
     """Embeddings `net@1`, `net@2`, ... that know something of the abundances."""
-    rng, store = np.random.default_rng(0), EmbeddingStore(path)
+    rng, store = np.random.default_rng(seed), EmbeddingStore(path)
     widths = [min(WIDTH, features - start) for start in range(0, features, WIDTH)]
     mixing = [rng.normal(size=(RANK, width)).astype(np.float32) for width in widths]
     loadings = rng.normal(size=(RANK, types)) / np.sqrt(RANK)
