@@ -50,6 +50,14 @@ def _may_resume(
     help="Also write the held-out predictions of every fold, in --units, to a .csv or .parquet "
     "file; with several seeds, those of the first.",
 )
+@click.option(
+    "--turned",
+    multiple=True,
+    type=click.Path(),
+    metavar="STORE",
+    help="Also score the held-out slides as this store of featurize --turned has them; may be "
+    "given several times.",
+)
 @units_option("rank")
 @click.option(
     "--verbose", is_flag=True, help="Also print numbers of jobs and threads, and run time."
@@ -64,6 +72,7 @@ def evaluate(
     held_out: list[str] | None,
     interval: float | None,
     predictions: str | None,
+    turned: tuple[str, ...],
     units: str,
     verbose: bool,
     json_path: str | None,
@@ -86,6 +95,7 @@ def evaluate(
     )
     from histoboost.regress.setup import Setup
     from histoboost.regress.slides import labelled_slides
+    from histoboost.regress.turned import cross_validate_turned
 
     source = click.get_current_context().get_parameter_source("units")
     if source is ParameterSource.COMMANDLINE and interval is None and predictions is None:
@@ -120,6 +130,16 @@ def evaluate(
     if setup.target == "raw":
         result["abundance_pearson"] = abundance_pearson(scores)
     print_scores(scores, result)
+    for path in turned:
+        other = EmbeddingStore(path, mode="r")
+        there = cross_validate_turned(opened, other, setup, spots, held_out=held_out, jobs=jobs)
+        means = {name: there.mean(name) for name in result["mean"]}
+        result.setdefault("turned", {})[path] = means
+        parts = [
+            f"{means[score]:.3f} ({means[score] - scores.mean(score):+.3f}) {what}"
+            for score, what in (("spot_spearman", "per spot"), ("type_spearman", "per type"))
+        ]
+        echo(f"held-out slides turned as in {path}: {', '.join(parts)}.")
     if verbose:
         _print_resources(result, len(scores.spots[0].cell_types), jobs)
     if predictions is not None:

@@ -70,6 +70,12 @@ from histoboost.cli.options import (
     metavar="1|8",
     help="8 averages over flips and rotations by 90 degrees of each patch.",
 )
+@click.option(
+    "--turned",
+    metavar="90|180|270|mirrored|...",
+    help="Turn all slides first, against the clock; 90-mirrored also mirrors them. Into a store of "
+    "its own, for evaluate --turned.",
+)
 @device_option
 @click.option(
     "--precision",

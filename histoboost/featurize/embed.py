@@ -30,6 +30,7 @@ from histoboost.slides.lattice import lay_lattices
 from histoboost.slides.readers import open_dataset
 from histoboost.slides.slide import Dataset
 from histoboost.slides.thumbnail import thumbnail
+from histoboost.slides.turned import turned_dataset
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -52,6 +53,7 @@ def featurize(
     batch_size: int | None = None,
     name: str | None = None,
     groups: str | Path | None = None,
+    turned: str | None = None,
     pitch: str | float | None = None,
     tissue: str | Path = "auto",
     um_per_px: float | None = None,
@@ -105,6 +107,8 @@ def featurize(
         ``<name>@<side>``.
     groups : path, optional
         CSV with the columns slide and group.
+    turned : str, optional
+        Turn all slides first, see `histoboost.slides.turned`: a store for ``evaluate --turned``.
     pitch : str or float, optional
         Distance of the spots to lay on slides that have none: ``"100um"``, or pixels.
     tissue : str or path
@@ -131,6 +135,10 @@ def featurize(
     dataset = data if isinstance(data, Dataset) else open_dataset(Path(data).absolute())
     if groups is not None:
         dataset = with_groups(dataset, groups)
+    if turned is not None:
+        if alignment != "none":
+            raise BadInput("--turned: shifts are of upright slides; use it with --alignment none")
+        dataset = turned_dataset(dataset, turned)
     if um_per_px is not None:
         scaled = [replace(slide, um_per_px=um_per_px) for slide in dataset.slides]
         dataset = replace(dataset, slides=scaled)

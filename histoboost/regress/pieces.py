@@ -27,8 +27,9 @@ from histoboost.spots import SpotTable, spot_pitch
 
 #: Area of a whole section, as a share of the smallest training slide's.
 WHOLE = 0.75
-#: Independent spots that a piece is worth: its spots are neighbours, and of few kinds of tissue.
-WORTH = 5
+#: Independent spots that a piece is worth whose spots are neighbours, and of few kinds of tissue;
+#: more in proportion to the area of a spot where they lie farther apart.
+WORTH = 5.0
 #: Variance of the sections' means about each other, as a share of that within a section, that is
 #: assumed besides what is seen, and how many sections' worth of doubt that is (.02 to .09 on mob
 #: and her2st).
@@ -48,6 +49,8 @@ class Sections:
         the means of slides vary.
     px, um : float or None
         Area of the smallest, in pixels and, where known, in micrometres, squared.
+    spots : int
+        How many spots it has.
     """
 
     mean: Matrix
@@ -55,6 +58,7 @@ class Sections:
     between: Matrix
     px: float
     um: float | None
+    spots: int
 
     @classmethod
     def of(cls, moments: NDArray[np.float32], spots: Sequence[SpotTable]) -> Sections:
@@ -71,14 +75,19 @@ class Sections:
             between.astype(np.float32),
             px=min(areas),
             um=min(known) if len(known) == len(spots) else None,
+            spots=len(spots[int(np.argmin(areas))]),
         )
 
     def presence(self, table: SpotTable) -> float:
         """How much of a section a slide is, 0 to 1, by the area that its spots take."""
+        return min(1.0, self._share(table) / WHOLE)
+
+    def _share(self, table: SpotTable) -> float:
+        """Area of the spots over that of the smallest section."""
         area, whole = _area(table), self.px
         if self.um is not None and table.um_per_px is not None:
             area, whole = area * table.um_per_px**2, self.um
-        return min(1.0, area / (WHOLE * whole)) if whole > 0 else 1.0
+        return area / whole if whole > 0 else 1.0
 
     def place(
         self,
@@ -113,7 +122,8 @@ class Sections:
             return values
         own, variance = moments
         self._warn(table, part, variance, columns)
-        doubt = self.within * (1 - part) / min(WORTH, len(table))
+        apart = max(1.0, self._share(table) * self.spots / len(table))
+        doubt = self.within * (1 - part) / min(WORTH * apart, len(table))
         weight = self.between / (self.between + doubt + EPSILON)
         shift = (1 - weight) * (own - self.mean)
         mixed = part * variance + (1 - part) * self.within
@@ -147,7 +157,8 @@ class Sections:
     def to_files(self) -> tuple[dict[str, float], dict[str, Matrix]]:
         """Areas for the document and arrays for the bundle."""
         arrays = {f"sections-{n}": getattr(self, n) for n in ("mean", "within", "between")}
-        return {"px": self.px} | ({} if self.um is None else {"um": self.um}), arrays
+        fields = {"px": self.px, "spots": self.spots}
+        return fields | ({} if self.um is None else {"um": self.um}), arrays
 
     @classmethod
     def from_files(
@@ -162,8 +173,9 @@ class Sections:
         found = {name: arrays[f"sections-{name}"] for name in ("mean", "within", "between")}
         if any(array.shape != (width,) for array in found.values()):
             raise ValueError("what is kept of the training sections does not fit the features")
-        um = fields.get("um")
-        return cls(**found, px=float(fields["px"]), um=None if um is None else float(um))
+        um, spots = fields.get("um"), int(fields["spots"])
+        px, um = float(fields["px"]), None if um is None else float(um)
+        return cls(found["mean"], found["within"], found["between"], px, um, spots)
 
 
 def _area(table: SpotTable) -> float:

@@ -1,0 +1,70 @@
+"""Slides as they would be, had they been mounted another way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histoboost.errors import BadInput
+from histoboost.slides.images.base import Level, SlideImage
+from histoboost.slides.slide import Dataset, Slide
+
+#: Quarter turns against the clock and whether the slide is mirrored, left to right, after them.
+TURNS = {
+    "90": (1, False),
+    "180": (2, False),
+    "270": (3, False),
+    "mirrored": (0, True),
+    "90-mirrored": (1, True),
+    "180-mirrored": (2, True),
+    "270-mirrored": (3, True),
+}
+
+
+class TurnedImage(SlideImage):
+    """Level 0 of an image, a quarter turned against the clock, or mirrored left to right."""
+
+    def __init__(self, image: SlideImage, *, mirrored: bool) -> None:
+        self._image, self._mirrored = image, mirrored
+        height, width = image.shape
+        rows, columns = image.tiles[0]
+        self.levels = (Level(height, width) if mirrored else Level(width, height),)
+        self.tiles = ((rows, columns) if mirrored else (columns, rows),)
+        self.source_dtype, self.um_per_px = image.source_dtype, image.um_per_px
+
+    def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+        """See `SlideImage`."""
+        right = self._image.shape[1]
+        if self._mirrored:
+            region = self._image.read_region(0, right - x - width, y, width, height)
+            return np.ascontiguousarray(region[:, ::-1])
+        region = self._image.read_region(0, right - y - height, x, height, width)
+        return np.ascontiguousarray(np.rot90(region))
+
+
+def turned_slide(slide: Slide, turn: str) -> Slide:
+    """A slide turned as `TURNS` says, its spots with it."""
+    quarters, mirrored = TURNS[turn]
+    image, xy = slide.image, slide.xy
+    for _ in range(quarters):
+        xy = np.stack([xy[:, 1], image.shape[1] - xy[:, 0]], axis=1)
+        image = TurnedImage(image, mirrored=False)
+    if mirrored:
+        xy = np.stack([image.shape[1] - xy[:, 0], xy[:, 1]], axis=1)
+        image = TurnedImage(image, mirrored=True)
+    return replace(slide, image=image, xy=xy)
+
+
+def turned_dataset(dataset: Dataset, turn: str) -> Dataset:
+    """A dataset with all its slides turned.
+
+    Raises
+    ------
+    HistoboostError
+        If there is no such turn.
+    """
+    if turn not in TURNS:
+        raise BadInput(f"turned {turn!r}: unknown; choose one of {', '.join(TURNS)}")
+    return replace(dataset, slides=tuple(turned_slide(slide, turn) for slide in dataset.slides))
