@@ -95,6 +95,14 @@ def test_another_resolution_is_warned_of_where_patches_change_or_detail_is_missi
         check_scale(trained_at(100, 1.0), table(50, 2.0), RINGS, IN_UM)
 
 
+def test_patches_cut_at_the_resolution_of_training_are_not_warned_of(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    resampled = {"net@32": {"patch_px": 32, "slide_scale": {"um_per_px": 1.0}}}
+    check_scale(trained_at(100, 1.0), table(400, 0.25), RINGS, resampled)
+    assert not recwarn.list
+
+
 def test_it_is_said_where_pixels_were_compared_because_micrometres_are_unknown() -> None:
     known, unknown = table(20, 0.5), table(20, None)
     assert compared_in(Scale.of([known]), [known]) is None
