@@ -180,7 +180,7 @@ def test_what_is_warned_of_on_a_slide_is_kept_with_its_prediction(
 ) -> None:
     model = CompositionRegressor("net@32", "ridge").fit(store)
     fitted = model.predictor_.fitted
-    model.predictor_ = replace(model.predictor_, fitted=Constant(fitted.predict))
+    model.predictor_ = replace(model.predictor_, fitted=Constant(fitted))
     with pytest.warns(HistoboostWarning, match="hardly vary"):
         [said] = model.predict(store)
     assert any("hardly vary" in line for line in said.warnings)
@@ -189,9 +189,12 @@ def test_what_is_warned_of_on_a_slide_is_kept_with_its_prediction(
 class Constant:
     """A model that says the same of every spot."""
 
-    def __init__(self, predict):
-        self.inner = predict
+    def __init__(self, fitted):
+        self.fitted = fitted
+
+    def __getattr__(self, name):
+        return getattr(self.fitted, name)
 
     def predict(self, values):
-        predicted = self.inner(values)
+        predicted = self.fitted.predict(values)
         return np.broadcast_to(predicted.mean(axis=0), predicted.shape)
