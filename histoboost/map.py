@@ -207,10 +207,10 @@ def _at_training_resolution(slide: Slide, model: CompositionRegressor) -> Slide:
                 f"slide {_whole_name(slide)}: its micrometres per pixel are unknown, and the model "
                 f"needs them ({in_um}); give --um-per-px"
             )
+        remedy = "featurize them with --um-per-px" if trained is None else "give --um-per-px"
         warn(
             f"slide {_whole_name(slide)}: the micrometres per pixel of {whose} are unknown, so "
-            "pixels are taken to be those of training"
-            + ("" if own is not None else "; give --um-per-px if they are not")
+            f"pixels are taken to be those of training; {remedy} if they are not"
         )
         return slide
     if own > COARSER * trained:

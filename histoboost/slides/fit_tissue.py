@@ -83,7 +83,7 @@ class FitTissue:
         parts = [
             f"{cells.sum() / found:.1%} {reason}"
             for reason, cells in self.left_out.items()
-            if cells.any()
+            if cells.sum() > 0.0005 * found
         ]
         return text + (f"; of it left out: {', '.join(parts)}" if parts else "")
 
