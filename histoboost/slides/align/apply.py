@@ -60,6 +60,8 @@ def alignment_of(slide: Slide, choice: AlignmentChoice) -> Alignment:
 def _alignment_of(slide: Slide, choice: AlignmentChoice) -> Alignment:
     if isinstance(choice, Alignment):
         return choice
+    if slide.lattice is not None:
+        return Alignment(slide.name)  # its spots were laid where the tissue is
     if choice == "auto":
         found = align(slide)
         if not found.confident:
