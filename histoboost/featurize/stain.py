@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from histoboost.errors import BadInput, require
 from histoboost.slides.images.base import Level, SlideImage, bands, coarsest
+from histoboost.slides.tissue import brightest
 
 #: Method -> what a recipe says of it. What is estimated of a slide shows in its pixels' digest.
 RECIPES = {
@@ -143,7 +144,7 @@ def check_method(method: str) -> None:
 def is_tissue(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Which of (..., 3) pixels are stained: dense in green, which both stains absorb, not black."""
     dense = DENSITY_OF[pixels[..., 1]] >= DENSITY
-    return np.asarray(dense & (pixels.max(axis=-1) >= BLACK))
+    return np.asarray(dense & (brightest(pixels) >= BLACK))
 
 
 def _tissue_sample(image: SlideImage) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.slides.images.base import SlideImage, bands, coarsest
-from histoboost.slides.tissue import BLACK, DENSITY_OF, block_mean
+from histoboost.slides.tissue import BLACK, DENSITY_OF, block_mean, brightest
 
 #: Cells per spot pitch, about, and pixels per pitch at which a slide is looked at, at least.
 CELLS_PER_PITCH = 12
@@ -55,8 +55,7 @@ def read_grid(image: SlideImage, pitch_px: float) -> Grid:
     before: NDArray[np.float32] | None = None
     for _, band in bands(image, level, multiple=shrink * side):
         density = DENSITY_OF[band]
-        brightest = np.maximum(np.maximum(band[..., 0], band[..., 1]), band[..., 2])
-        black = (brightest < BLACK).astype(np.float32)
+        black = (brightest(band) < BLACK).astype(np.float32)
         density[black > 0] = 0
         if shrink > 1:
             density = np.stack([block_mean(density[..., c], shrink) for c in range(3)], axis=2)

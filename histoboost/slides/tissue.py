@@ -54,10 +54,15 @@ def stain_density(image: SlideImage, block: int) -> NDArray[np.float32]:
     side, out = block // int(found.downsample), []
     for _, rows in bands(image, level, multiple=side):
         density = DENSITY_OF[rows[..., 1]]
-        density[rows.max(axis=2) < BLACK] = 0
+        density[brightest(rows) < BLACK] = 0
         mean = block_mean(density, side)
         out.append(mean + np.sqrt(np.maximum(block_mean(density**2, side) - mean**2, 0)))
     return cast(NDArray[np.float32], np.concatenate(out))
+
+
+def brightest(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The largest of red, green and blue; over so short an axis ``max`` is ten times slower."""
+    return np.maximum(np.maximum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
 
 
 def block_mean(values: NDArray[np.floating], block: int) -> NDArray[np.float32]:
