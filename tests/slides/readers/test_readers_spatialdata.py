@@ -158,7 +158,7 @@ def test_of_two_samples_in_one_system_each_goes_on_the_image_of_its_name(
     two = rename(make_sdata(True), "A_2", {"P_1_hires": "A_2_hires_image"})
     put_together(one, two).write(tmp_path / "slide.zarr")
     slides = open_dataset(tmp_path / "slide.zarr").slides
-    assert [slide.image.array.split("/")[1] for slide in slides] == [
+    assert [slide.image.path.name for slide in slides] == [
         "A_hires_image",
         "A_2_hires_image",
     ]
@@ -176,7 +176,7 @@ def test_of_two_samples_in_one_system_no_image_is_guessed(tmp_path: Path, make_s
         "B,images/second,slide.zarr,tables/table_B/obsm/cell_types\n"
     )
     slides = open_dataset(tmp_path / "slides.csv").slides
-    assert [slide.image.array.split("/")[1] for slide in slides] == ["first", "second"]
+    assert [slide.image.path.name for slide in slides] == ["first", "second"]
     assert {spot[-1] for spot in slides[1].spot_ids} == {"B"}
 
 
@@ -201,7 +201,7 @@ def test_a_fluorescence_image_beside_the_stain_is_passed_over(
     same_slide(slide)
     row = "P_1,images/P_1_3,slide.zarr\n"
     (tmp_path / "slides.csv").write_text("slide,image,spots\n" + row)
-    with pytest.raises(HistoboostError, match="images/P_1_3 has the channels DAPI, CD3, CD8"):
+    with pytest.raises(HistoboostError, match="images/P_1_3: has the channels DAPI, CD3, CD8"):
         open_dataset(tmp_path / "slides.csv")
 
 
