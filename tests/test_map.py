@@ -259,6 +259,35 @@ def test_a_slip_of_the_command_is_one_line(
     assert done.output.strip().splitlines()[-1].startswith("Error: ")
 
 
+@pytest.mark.parametrize(
+    ("slides", "options"),
+    [
+        ("slides", "-o slides/"),
+        ("slides", "-o slides/{slide}.png"),
+        ("slides/a.png", "-o slides/a.png"),
+        ("slides/a.png", "-o m.csv --json slides/a.png"),
+    ],
+)
+def test_a_map_never_replaces_a_slide(
+    folder: Path,
+    section: Slide,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    slides: str,
+    options: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("slides").mkdir()
+    Image.fromarray(section.image.read_rows(0, section.image.shape[0])).save("slides/a.png")
+    before = Path("slides/a.png").read_bytes()
+    done = CliRunner().invoke(
+        main, ["map", slides, str(folder / "model"), "--um-per-px", "4", *options.split()]
+    )
+    assert Path("slides/a.png").read_bytes() == before
+    assert done.exit_code == 2, done.output
+    assert "a.png: is an input of this command; choose another output" in done.output
+
+
 def test_a_truncated_slide_is_one_line(folder: Path, tmp_path: Path) -> None:
     whole = (folder / "section.ome.tif").read_bytes()
     (tmp_path / "cut.tif").write_bytes(whole[: len(whole) // 2])

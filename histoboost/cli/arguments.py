@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import click
 
 from histoboost.errors import BadInput
 
-#: Parameters that name a file to write.
-OUTPUTS = {"output", "json_path"}
+#: Parameters that name a file to write, and those that a command checks itself.
+OUTPUTS, OWN_OUTPUTS = {"output", "json_path"}, {"outputs"}
 #: What an argument may not be, by its name; a source is DATA or a STORE.
 _NEVER = {
     "data": ("an embedding store", "a trained model"),
@@ -33,11 +34,20 @@ def check_arguments(ctx: click.Context) -> None:
                 f"{path}: is {found}, not {param.human_readable_name}; expected "
                 f"{ctx.command_path} {order}"
             )
-    for output in paths.keys() & OUTPUTS:
-        for name in paths.keys() - OUTPUTS:
-            both = paths[output], paths[name]
-            if all(map(os.path.exists, both)) and os.path.samefile(*both):
-                raise BadInput(f"{both[0]}: is an input of this command; choose another output")
+    inputs = [path for name, path in paths.items() if name not in OUTPUTS]
+    for name, value in ctx.params.items():
+        if isinstance(value, tuple) and name not in OWN_OUTPUTS:
+            inputs += [one for one in value if isinstance(one, str)]
+    for name in paths.keys() & OUTPUTS:
+        refuse_inputs([paths[name]], inputs)
+
+
+def refuse_inputs(outputs: Iterable[str | Path], inputs: Iterable[str | Path]) -> None:
+    """Refuse files to write that are files to read."""
+    inputs = [path for path in inputs if os.path.exists(path)]
+    for output in filter(os.path.exists, outputs):
+        if any(os.path.samefile(output, path) for path in inputs):
+            raise BadInput(f"{output}: is an input of this command; choose another output")
 
 
 def _kind(path: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from histoboost.cli.arguments import refuse_inputs
 from histoboost.cli.command import Command
 from histoboost.cli.console import echo
 from histoboost.cli.json_output import json_option, slide_result, write_json
@@ -95,19 +96,27 @@ def map(
     require("map", "torch", "torch")
     from histoboost.finetune.folder import is_ensemble
     from histoboost.map import map_slide
-    from histoboost.outputs.predictions import check_prediction_output, write_predictions
+    from histoboost.outputs.predictions import (
+        check_prediction_output,
+        file_of,
+        write_predictions,
+    )
     from histoboost.outputs.regions import check_regions, regions_path, write_regions
     from histoboost.slides.readers import open_dataset
 
     if is_ensemble(model):
         raise BadInput(f"{model}: is a fine-tuned model, which map does not take; use predict")
     found = [slide for path in slides for slide in open_dataset(path).slides]
-    files = _files(outputs, slides)
+    names = [slide.name for slide in found]
+    files = _files(outputs)
     for file in files:
-        check_prediction_output(file, [slide.name for slide in found])
+        check_prediction_output(file, names)
     table = regions_path(files[0])
     if regions is not None:
-        check_regions(table, regions, [slide.name for slide in found])
+        check_regions(table, regions, names)
+    images = [path for slide in found for path in slide.image.sources]
+    to_write = [file_of(file, name) for file in files for name in names]
+    refuse_inputs([*to_write, *([] if regions is None else [table])], [*slides, *images])
     predictions = map_slide(
         found,
         model,
@@ -142,7 +151,7 @@ def map(
     write_json(json_path, {"slides": [slide_result(each, own) for each, own in pairs]})
 
 
-def _files(outputs: Sequence[str], slides: Sequence[str]) -> list[Path]:
+def _files(outputs: Sequence[str]) -> list[Path]:
     """Files to write, of a folder those that every slide gets."""
     files: list[Path] = []
     for output in outputs:
@@ -153,7 +162,4 @@ def _files(outputs: Sequence[str], slides: Sequence[str]) -> list[Path]:
                 raise BadInput(f"{path}: no such directory {path.parent}; create it first")
             path.mkdir()
         files += [path / name for name in IN_FOLDER] if folder else [path]
-    for file in files:
-        if file.exists() and any(Path(one).exists() and file.samefile(one) for one in slides):
-            raise BadInput(f"{file}: is an input of this command; choose another output")
     return files

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from histoboost.cli.arguments import refuse_inputs
 from histoboost.cli.command import Command
 from histoboost.cli.console import echo
 from histoboost.cli.json_output import json_option, slide_result, write_json
@@ -94,7 +95,9 @@ def predict(
             kind = "a fine-tuned model" if end_to_end else "not a fine-tuned model"
             raise BadInput(f"{flag}: {model} is {kind}; omit {flag}")
     if end_to_end:
-        predictions, known = _predict_images(source, model, slides, units, backbones, format)
+        predictions, known = _predict_images(
+            source, model, output, slides, units, backbones, format
+        )
     else:
         predictions, known = _predict_embeddings(source, model, output, slides, units, interval)
     files = write_predictions(Path(output), predictions, submission=not with_spots)
@@ -142,6 +145,7 @@ def _predict_embeddings(
 def _predict_images(
     data: str,
     model_path: str,
+    output: str,
     slides: list[str] | None,
     units: str,
     backbones: list[str] | None,
@@ -150,9 +154,12 @@ def _predict_images(
     require(f"{model_path}: a fine-tuned model", "torch", "torch")
     from histoboost.featurize.engines.pick import pick_device
     from histoboost.finetune.ensemble import Ensemble
+    from histoboost.outputs.predictions import file_of
     from histoboost.slides.readers import open_dataset
 
-    model = Ensemble.load(model_path, backbones or ())
     dataset = open_dataset(data, format)
+    images = [path for slide in dataset.slides for path in slide.image.sources]
+    refuse_inputs([file_of(Path(output), slide.name) for slide in dataset.slides], images)
+    model = Ensemble.load(model_path, backbones or ())
     predictions = model.predict(dataset, slides, units=units, device=pick_device("auto"))
     return predictions, model.training_slides

@@ -123,8 +123,7 @@ def _stained(slide: Slide, digest: str, stain: str, raw: SlideImage) -> tuple[Sl
 
 def stamp(image: SlideImage) -> list[list[Any]]:
     """Path, time of the last change in ns and bytes of every file; nothing of pixels in memory."""
-    files = image.files or tuple(filter(None, [getattr(image, "path", None)]))
-    return [[str(path), *version(path)] for path in files]
+    return [[str(path), *version(path)] for path in image.sources]
 
 
 def remembered(store: EmbeddingStore, slide: Slide) -> dict[str, Any]:

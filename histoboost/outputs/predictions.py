@@ -65,7 +65,7 @@ def check_prediction_output(path: Path, slides: Sequence[str] = ()) -> None:
             f"name, such as {path.with_name(f'{SLIDE}_{path.name}')}"
         )
     for slide in slides:
-        check_output(_of_slide(path, slide))
+        check_output(file_of(path, slide))
 
 
 def write_predictions(
@@ -113,7 +113,7 @@ def write_predictions(
     """
     path = Path(path)
     check_prediction_output(path, [each.slide for each in predictions])
-    files = [_of_slide(path, each.slide) for each in predictions]
+    files = [file_of(path, each.slide) for each in predictions]
     for file in dict.fromkeys(files):
         _write(
             file, [p for p, own in zip(predictions, files, strict=True) if own == file], submission
@@ -142,5 +142,6 @@ def _suffix(path: Path) -> str:
     return next(suffix for suffix in SUFFIXES if path.name.endswith(suffix))
 
 
-def _of_slide(path: Path, slide: str) -> Path:
+def file_of(path: Path, slide: str) -> Path:
+    """The file of a slide: `SLIDE` in the name of `path` stands for the slide's."""
     return path.with_name(path.name.replace(SLIDE, slide))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.cli import main
@@ -88,6 +89,22 @@ def test_an_output_never_replaces_an_input(
     assert result.exit_code == 2
     assert "data.csv: is an input of this command; choose another output" in result.stderr
     assert Path("data.csv").read_text() == "slide,image\n"
+
+
+def test_a_prediction_never_replaces_an_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (60, 60)).save("a.png")
+    before = Path("a.png").read_bytes()
+    Path("a.csv").write_text("spot,x,y\np,30,30\nq,20,20\n")
+    Path("data.csv").write_text("slide,image,spots\na,a.png,a.csv\n")
+    Path("cnn").mkdir()
+    Path("cnn/finetune.json").write_text("{}")
+    result = run("predict", "data.csv", "cnn", "-o", "{slide}.png")
+    assert result.exit_code == 2
+    assert "a.png: is an input of this command; choose another output" in result.stderr
+    assert Path("a.png").read_bytes() == before
 
 
 @pytest.mark.parametrize("types", [1, 2])

@@ -92,6 +92,11 @@ class SlideImage:
         raise NotImplementedError
 
     @property
+    def sources(self) -> tuple[Path, ...]:
+        """Files and folders that the pixels come from; none of pixels in memory."""
+        return self.files or tuple(filter(None, [getattr(self, "path", None)]))
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Height and width in pixels, at level 0."""
         return self.levels[0][:2]
