@@ -18,13 +18,14 @@ from histoboost.errors import BadInput, pass_on, require, warn, warnings_kept
 from histoboost.progress import progress
 from histoboost.regress.model import CompositionRegressor
 from histoboost.regress.predictions import Prediction, Predictions
+from histoboost.regress.scale import COARSER
 from histoboost.slides.length import Length, parse_length
 from histoboost.slides.readers import open_dataset
 from histoboost.slides.resample import at_resolution
 from histoboost.slides.slide import Dataset, Slide
 
-#: Where a slide's resolution, or pitch, is that of training, and how much coarser it may be.
-ALIKE, COARSER = 1.05, 1.25
+#: Where a slide's resolution, or pitch, is that of training.
+ALIKE = 1.05
 
 
 def map_slide(

@@ -207,3 +207,12 @@ def spot_pitch(xy: NDArray[np.float64]) -> float | None:
 def spot_diameter(xy: NDArray[np.float64]) -> float:
     """Diameter of the spots at `xy`, (N, 2), as drawn on maps; a guess for a single spot."""
     return SPOT_SHARE * (spot_pitch(xy) or 1.0)
+
+
+def window_starts(xy: NDArray[np.float64], px: int) -> NDArray[np.int64]:
+    """First column and first row of the patch of every spot, (N, 2) int64.
+
+    `xy` holds the spot centres, x = column and y = row, in pixels. Odd and even sides are both
+    exact; a start is negative where the patch reaches beyond the border.
+    """
+    return np.floor(xy - px / 2 + 0.5).astype(np.int64)

@@ -8,7 +8,7 @@ from pathlib import Path
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import DamagedStore
 from histoboost.featurize.opened import remembered
-from histoboost.slides.lattice import lattice_facts, lay_lattice
+from histoboost.slides.lattice import copy_names, lattice_facts, lay_lattice
 from histoboost.slides.length import Length
 from histoboost.slides.slide import Slide
 from histoboost.spots import SpotTable
@@ -27,10 +27,8 @@ def lay_or_recall(
     """
     if slide.cells is None and str(tissue) in ("auto", "all"):
         facts = lattice_facts(slide, pitch, tissue, finer)
-        copies = [f"{slide.name}.{k + 1}of{finer**2}" for k in range(finer**2)]
-        names = [
-            name for name in ([slide.name] if finer == 1 else copies) if name in store.slides()
-        ]
+        stored = store.slides()
+        names = [name for name in copy_names(slide.name, finer) if name in stored]
         tables = [_table(store, replace(slide, name=name)) for name in names]
         kept = [table for table in tables if table and _same(table, facts)]
         if kept and sum(map(len, kept)) == (kept[0].lattice or {})["places"]:

@@ -3,36 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
 from histoboost.errors import BadInput, warn
-from histoboost.slides.length import parse_length
+from histoboost.slides.length import Length, parse_length
 from histoboost.slides.slide import Slide
 
 #: A patch may be this many times the slide's longer side: beyond, it shows mirror images only.
 LARGEST = 2
 
 
-@dataclass(frozen=True)
-class PatchSize:
-    """The side of a patch.
-
-    Attributes
-    ----------
-    amount : float
-        A whole number of pixels, or micrometres.
-    unit : str
-        ``"px"`` or ``"um"``.
-    """
-
-    amount: float
-    unit: str = "px"
-
-    def __str__(self) -> str:
-        """As it is written in an embedding's name: ``64`` or ``55um``."""
-        return f"{self.amount:g}" + ("um" if self.unit == "um" else "")
+class PatchSize(Length):
+    """The side of a patch: a whole number of pixels, or micrometres; embeddings are named so."""
 
     def pixels(self, slide: Slide) -> int:
         """Side in pixels of a slide, rounded to whole pixels.
@@ -42,14 +25,7 @@ class PatchSize:
         HistoboostError
             If the side is in micrometres and the slide's scale is unknown, or too coarse.
         """
-        if self.unit == "px":
-            return int(self.amount)
-        if slide.um_per_px is None:
-            raise BadInput(
-                f"slide {slide.name}: its micrometres per pixel are unknown, so --patch {self} has "
-                "no size; give --patch in pixels, or um_per_px in a manifest"
-            )
-        px = round(self.amount / slide.um_per_px)
+        px = round(self.on(slide, "--patch"))
         if px < 1:
             raise BadInput(
                 f"slide {slide.name}: {self} is less than one of its pixels of "

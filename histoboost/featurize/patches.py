@@ -19,6 +19,7 @@ from torch import Tensor
 
 from histoboost.featurize.resize import resize_exact
 from histoboost.slides.images.base import Level, SlideImage, coarsest
+from histoboost.spots import window_starts
 
 #: What the recipe of an embedding says about the steps of this module.
 BORDER = "symmetric"
@@ -52,15 +53,6 @@ def window(levels: Sequence[Level], px: int, input_px: int | None) -> Window:
         return Window(0, 1.0, px)
     number, level = coarsest(levels, lambda one: px / one.downsample >= input_px)
     return Window(number, level.downsample, round(px / level.downsample))
-
-
-def window_starts(xy: NDArray[np.float64], px: int) -> NDArray[np.int64]:
-    """First column and first row of the patch of every spot, (N, 2) int64.
-
-    `xy` holds the spot centres, x = column and y = row, in pixels. Odd and even sides are both
-    exact; a start is negative where the patch reaches beyond the border.
-    """
-    return np.floor(xy - px / 2 + 0.5).astype(np.int64)
 
 
 def mirrored(index: NDArray[np.int64], size: int) -> NDArray[np.int64]:

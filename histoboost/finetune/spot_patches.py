@@ -22,6 +22,7 @@ from histoboost.finetune.presets import Settings
 from histoboost.slides.images.base import SlideImage
 from histoboost.slides.pixels import read_pixels
 from histoboost.slides.slide import Slide
+from histoboost.spots import window_starts
 
 
 class Resident(NamedTuple):
@@ -43,7 +44,7 @@ def load_pixels(slides: Sequence[Slide], device: torch.device, px: int) -> dict[
     found = {}
     for slide in slides:
         found[slide.name] = Resident(*read_pixels(slide.image), device)
-        image, starts = found[slide.name].image, patches.window_starts(slide.xy, px)
+        image, starts = found[slide.name].image, window_starts(slide.xy, px)
         flat = 0
         for first in range(0, len(starts), 256):
             cut = torch.from_numpy(patches.crop(image, starts[first : first + 256], px))

@@ -43,7 +43,7 @@ def _features(prediction: Prediction) -> Iterator[dict[str, Any]]:
     spots, types = prediction.spots, prediction.cell_types
     outline = Tile.of(spots.xy).outline
     outline = np.concatenate([outline, outline[:1]])
-    frame = prediction.to_frame().iloc[:, 4:]  # what follows slide, spot, x and y
+    frame = prediction.numbers()
     names, values = list(frame.columns), frame.to_numpy(dtype=np.float64)
     colours = type_colours(types)
     classes = [{"name": name, "color": list(colours[name])} for name in types]

@@ -49,7 +49,7 @@ def write_ome_tiff(path: Path, prediction: Prediction) -> None:
     side = map_pixel(spots.xy)
     shape = (math.ceil(spots.image_shape[0] / side), math.ceil(spots.image_shape[1] / side))
     belongs = nearest_spot(spots.xy, side, shape)
-    frame = prediction.to_frame().iloc[:, 4:]  # what follows slide, spot, x and y
+    frame = prediction.numbers()
     levels = [shape]
     while max(levels[-1]) > _TILE:
         levels.append((math.ceil(levels[-1][0] / 2), math.ceil(levels[-1][1] / 2)))

@@ -86,7 +86,7 @@ def _of_slide(prediction: Prediction, regions: str | Path) -> pd.DataFrame:
             "area_mm2": np.array([region.area for region in found]) * _mm2(spots.um_per_px),
         }
     )
-    values = prediction.to_frame().iloc[:, 4:]  # what follows slide, spot, x and y
+    values = prediction.numbers()
     with np.errstate(invalid="ignore"):
         means = (inside @ values.to_numpy(dtype=np.float64)) / counts[:, None]
     # Not one dict: a cell type may be called "class".

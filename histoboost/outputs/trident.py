@@ -12,7 +12,7 @@ from histoboost.cache.recipe import Recipe
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import BadInput, warn
 from histoboost.io import check_output, plain_errors, write_whole
-from histoboost.spots import SpotTable, spot_pitch
+from histoboost.spots import SpotTable, spot_pitch, window_starts
 
 #: Magnification times micrometres per pixel.
 MAGNIFICATION = 10.0
@@ -107,5 +107,5 @@ def _write(path: Path, features: Any, table: SpotTable, side: int, folder: Path)
     with h5py.File(path, "w") as file:
         file["features"] = np.asarray(features, np.float32)
         file["features"].attrs.update({"name": table.slide, "savetodir": str(folder)})
-        file["coords"] = np.floor(table.xy - side / 2 + 0.5).astype(np.int64)
+        file["coords"] = window_starts(table.xy, side)
         file["coords"].attrs.update(attributes)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from histoboost.regress.features import CLIP, EPSILON
 from histoboost.regress.reduce import principal_axes
 
 Array = NDArray[np.float64]
@@ -18,10 +19,9 @@ Parts = Sequence[Matrix]
 
 COMPONENTS = 32
 NEAREST = 5
-#: Deviations at which a feature is cut off, standardised within the slide and against the training
-#: spots: one feature that never fired in training must not decide alone.
-CLIP_OWN, CLIP = 3.0, 8.0
-EPSILON = 1e-6
+#: Deviations from the training spots at which a feature is cut off: one that never fired in
+#: training must not decide alone.
+FAR = 8.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +82,8 @@ def fit_view(slides: Sequence[Parts], variance: Array | None, seed: int) -> View
 
 
 def _scaled(part: Matrix, mean: Matrix, scale: Matrix) -> Matrix:
-    """Centred and scaled columns of one embedding, each cut off at `CLIP` of its deviations."""
-    limit = np.float32(CLIP / np.sqrt(part.shape[1]))
+    """Centred and scaled columns of one embedding, each cut off at `FAR` of its deviations."""
+    limit = np.float32(FAR / np.sqrt(part.shape[1]))
     return np.asarray(np.clip((part - mean) * scale, -limit, limit))
 
 
@@ -106,7 +106,7 @@ def _as_they_are(parts: Parts, rows: Any = slice(None)) -> Iterator[Matrix]:
 def _standardised(parts: Parts, rows: Any = slice(None)) -> Iterator[Matrix]:
     for part in parts:
         deviation = np.sqrt(part.var(axis=0) + EPSILON)
-        yield np.clip((part[rows] - part.mean(axis=0)) / deviation, -CLIP_OWN, CLIP_OWN)
+        yield np.clip((part[rows] - part.mean(axis=0)) / deviation, -CLIP, CLIP)
 
 
 #: The two views, each with how it looks at the embeddings of a slide, or of some rows of them.

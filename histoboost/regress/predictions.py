@@ -69,7 +69,11 @@ class Prediction:
         """
         table = self.spots
         where = {"slide": table.slide, "spot": table.spot_ids, "x": table.xy[:, 0]}
-        frames = [pd.DataFrame({**where, "y": table.xy[:, 1]})]
+        return pd.concat([pd.DataFrame({**where, "y": table.xy[:, 1]}), self.numbers()], axis=1)
+
+    def numbers(self) -> pd.DataFrame:
+        """The columns of `to_frame` that follow slide, spot, x and y."""
+        frames = []
         for suffix, values in (("", self.values), ("_lower", self.low), ("_upper", self.high)):
             if values is not None:
                 names = [f"{name}{suffix}" for name in self.cell_types]

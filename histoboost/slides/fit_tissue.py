@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from histoboost.errors import BadInput
-from histoboost.slides.grid import Grid, read_grid
+from histoboost.slides.grid import CELLS_PER_PITCH, Grid, read_grid
 from histoboost.slides.images.base import SlideImage
 from histoboost.slides.tissue import otsu
 
@@ -139,7 +139,7 @@ def find_tissue(image: SlideImage, pitch_px: float, name: str) -> FitTissue:
 
 def everywhere(image: SlideImage, pitch_px: float) -> FitTissue:
     """All of a slide, unseen."""
-    cell = max(pitch_px / 12, 1.0)
+    cell = max(pitch_px / CELLS_PER_PITCH, 1.0)
     height, width = image.shape
     return FitTissue(cell, np.ones((int(height / cell) + 1, int(width / cell) + 1), bool), {})
 

@@ -164,14 +164,20 @@ def lay_lattice(
             "; give a smaller --pitch, or --tissue all"
         )
     facts |= {"found": str(found), "places": len(kept.xy)}
-    slides = []
+    slides, names = [], copy_names(slide.name, finer)
     for copy in np.unique(kept.copy).tolist():
         part = kept[kept.copy == copy]
-        name = slide.name if finer == 1 else f"{slide.name}.{copy + 1}of{finer**2}"
+        name = names[copy]
         own = replace(slide, name=name, xy=part.xy, spot_ids=part.ids, abundance=None, plain=False)
         types = slide.cell_types if slide.cells else ()
         slides.append(count_cells(replace(own, lattice=facts, cell_types=types), px))
     return slides
+
+
+def copy_names(name: str, finer: int) -> list[str]:
+    """What the K x K copies of a lattice on the slide `name` are called; one as the slide."""
+    count = finer**2
+    return [name] if count == 1 else [f"{name}.{copy + 1}of{count}" for copy in range(count)]
 
 
 def lattice_facts(

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.slides.images.array import ArrayImage
-from histoboost.slides.images.base import Level, SlideImage, bands
+from histoboost.slides.images.base import Level, SlideImage, bands, paste
 from histoboost.slides.thumbnail import shrunk
 
 #: Decoded bytes up to which a slide is small.
@@ -156,10 +156,7 @@ class TileCache(SlideImage):
         for top, left in itertools.product(
             range(y - y % rows, y + height, rows), range(x - x % columns, x + width, columns)
         ):
-            tile = self._tile(level, top, left)
-            into = out[max(top - y, 0) : top - y + rows, max(left - x, 0) : left - x + columns]
-            part = tile[max(y - top, 0) :, max(x - left, 0) :]
-            into[:] = part[: into.shape[0], : into.shape[1]]
+            paste(out, self._tile(level, top, left), top - y, left - x, (rows, columns))
         return out
 
     def _tile(self, level: int, top: int, left: int) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.slides.images.base import Level, SlideImage
+from histoboost.slides.images.base import Level, SlideImage, coarsest, paste
 from histoboost.slides.slide import Slide
 
 #: Side of the tiles that are resized together; the result does not depend on what is asked for.
@@ -57,18 +57,15 @@ class Resampled(SlideImage):
         out = np.empty((height, width, 3), np.uint8)
         for top in range(y - y % TILE, y + height, TILE):
             for left in range(x - x % TILE, x + width, TILE):
-                tile = self._tile(left, top)
-                into = out[max(top - y, 0) : top - y + TILE, max(left - x, 0) : left - x + TILE]
-                part = tile[max(y - top, 0) :, max(x - left, 0) :]
-                into[:] = part[: into.shape[0], : into.shape[1]]
+                paste(out, self._tile(left, top), top - y, left - x, (TILE, TILE))
         return out
 
     def _tile(self, left: int, top: int) -> NDArray[np.uint8]:
         from PIL import Image
 
-        fitting = [k for k, one in enumerate(self.image.levels) if one.downsample <= self.factor]
-        level = max(fitting, key=lambda k: self.image.levels[k].downsample, default=0)
-        rows, columns, downsample = self.image.levels[level]
+        level, (rows, columns, downsample) = coarsest(
+            self.image.levels, lambda one: one.downsample <= self.factor
+        )
         scale, whole = self.factor / downsample, self.levels[0]
         size = min(TILE, whole.width - left), min(TILE, whole.height - top)
         box, spans = [], []

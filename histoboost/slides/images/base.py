@@ -106,6 +106,17 @@ class SlideImage:
         return self.read_region(0, 0, start, self.shape[1], stop - start)
 
 
+def paste(
+    out: NDArray[np.uint8], tile: NDArray[np.uint8], top: int, left: int, size: tuple[int, int]
+) -> None:
+    """Lay a tile of `size`, rows and columns, on a region; what lies beyond either is cut off.
+
+    `top` and `left`, below 0 where it begins before the region, are its corner there.
+    """
+    into = out[max(top, 0) : top + size[0], max(left, 0) : left + size[1]]
+    into[:] = tile[max(-top, 0) :, max(-left, 0) :][: into.shape[0], : into.shape[1]]
+
+
 def coarsest(levels: Sequence[Level], fit: Callable[[Level], bool]) -> tuple[int, Level]:
     """The coarsest level that fits, else the finest: its number and what it is."""
     return [(at, level) for at, level in enumerate(levels) if not at or fit(level)][-1]

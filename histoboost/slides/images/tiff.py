@@ -20,6 +20,7 @@ from histoboost.slides.images.base import (
     SlideImage,
     check_size,
     over_white,
+    paste,
     pyramid,
     reading,
     rgb_order,
@@ -213,13 +214,11 @@ def _fill(out: NDArray[np.uint8], page: Any, file: Any, x: int, y: int) -> None:
         file.seek(page.dataoffsets[index])
         data = file.read(page.databytecounts[index])
         tile = frame.decode(data, index, jpegtables=page.jpegtables)[0][0]
-        top, left = row * rows - y, column * columns - x
-        into = out[max(top, 0) : top + rows, max(left, 0) : left + columns]
-        part = tile[max(-top, 0) :, max(-left, 0) :][: into.shape[0], : into.shape[1]]
         if planes > 1:
-            into[..., plane] = part[..., 0]
+            target, tile = out[..., plane], tile[..., 0]
         else:
-            into[:] = part
+            target = out
+        paste(target, tile, row * rows - y, column * columns - x, (rows, columns))
 
 
 def _colours(page: Any, names: list[str]) -> str | None:
