@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from histoboost.digests import digest_bytes
 from histoboost.errors import BadInput
+from histoboost.names import default_embedding_name, layer_suffix
 
 #: Fields that differ from slide to slide within one embedding.
 SLIDE_FIELDS = ("slide_pixels", "slide_scale", "slide_level", "spots", "alignment", "array")
@@ -93,6 +95,40 @@ class Recipe:
 
     def __repr__(self) -> str:
         return f"Recipe({self.fields!r})"
+
+
+@dataclass(frozen=True)
+class Making:
+    """How `featurize` made an embedding; `name` is None where it named it itself.
+
+    `side` is that of the patches as ``--patch`` takes it, `layer` one of ``--layers``.
+    """
+
+    backbone: str
+    side: str
+    layer: str
+    name: str | None
+    stain: str
+    views: int
+    precision: str
+
+    @classmethod
+    def of(cls, name: str, fields: Mapping[str, Any]) -> Making | None:
+        """What the recipe `fields` of an embedding say; None where it was made elsewhere."""
+        if "backbone" not in fields or not {"patch_px", "patch_um"} & fields.keys():
+            return None
+        px, layer = fields.get("patch_px"), str(fields.get("layer", ""))
+        side = f"{fields['patch_um']:g}um" if px is None else str(px)
+        backbone, base = str(fields["backbone"]), name.removesuffix(layer_suffix(layer))
+        return cls(
+            backbone=backbone,
+            side=side,
+            layer=layer if ":" in layer else "default",
+            name=None if base == default_embedding_name(backbone, side) else base,
+            stain=str(fields.get("stain", "none")).split(",")[0],
+            views=int(fields.get("views", 1)),
+            precision=str(fields.get("precision", "fp32")),
+        )
 
 
 def _json(value: Any) -> str:

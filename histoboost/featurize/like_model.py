@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from histoboost.cache.recipe import Making
 from histoboost.errors import BadInput, HistoboostError
 from histoboost.featurize.backbones.factory import load_backbone
-from histoboost.names import default_embedding_name, layer_suffix
 
 
 @dataclass(frozen=True)
@@ -41,24 +41,22 @@ def ways(recipes: Mapping[str, Mapping[str, Any]]) -> list[Way]:
     """
     layers: dict[Way, dict[str, None]] = {}
     for name, fields in recipes.items():
-        if "backbone" not in fields or not {"patch_px", "patch_um"} & fields.keys():
+        making = Making.of(name, fields)
+        if making is None:
             raise BadInput(
                 f"embedding {name}: was made elsewhere and imported, so it cannot be made for a "
                 "new slide; import it into a store and use histoboost predict"
             )
-        side = f"{fields['patch_um']:g}um" if "patch_um" in fields else str(fields["patch_px"])
-        backbone, layer = str(fields["backbone"]), str(fields.get("layer", ""))
-        base = name.removesuffix(layer_suffix(layer))
         way = Way(
-            backbone=backbone,
+            backbone=making.backbone,
             digest=str(fields["weights"]),
-            stain=str(fields.get("stain", "none")).split(",")[0],
-            views=int(fields.get("views", 1)),
-            precision=str(fields.get("precision", "fp32")),
-            name=None if base == default_embedding_name(backbone, side) else base,
-            patch=(side,),
+            stain=making.stain,
+            views=making.views,
+            precision=making.precision,
+            name=making.name,
+            patch=(making.side,),
         )
-        layers.setdefault(way, {})[layer if ":" in layer else "default"] = None
+        layers.setdefault(way, {})[making.layer] = None
     joined: dict[Way, list[str]] = {}
     for way, found in layers.items():
         # Sizes that need the same layers go through together; of one's own name there is one size.

@@ -7,9 +7,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from histoboost.cache.recipe import Recipe
+from histoboost.cache.recipe import Making, Recipe
 from histoboost.errors import BadInput, HistoboostWarning
-from histoboost.names import default_embedding_name, layer_suffix
 
 if TYPE_CHECKING:
     from histoboost.cache.store import EmbeddingStore
@@ -65,20 +64,17 @@ def featurize_commands(location: str, missing: Recipes) -> list[str]:
         if fields.get("source") == "import":
             commands[("histoboost", "cache", "import", location, name, "DIR")] = ([], [])
             continue
-        if "backbone" not in fields or not {"patch_px", "patch_um"} & fields.keys():
+        making = Making.of(name, fields)
+        if making is None:
             return []
-        px = fields.get("patch_px")
-        side = f"{fields['patch_um']:g}um" if px is None else str(px)
-        backbone = str(fields["backbone"])
-        featurize = ("histoboost", "featurize", "DATA", location, "--backbone", backbone)
-        command = featurize + _options(fields)
-        layer = str(fields.get("layer", ""))
-        base = name.removesuffix(layer_suffix(layer))
-        if base != default_embedding_name(backbone, side):
-            command += ("--name", base)
+        command = (
+            *("histoboost", "featurize", "DATA", location, "--backbone", making.backbone),
+            *_options(making, tuned="tuned_on" in fields),
+            *(() if making.name is None else ("--name", making.name)),
+        )
         sides, layers = commands.setdefault(command, ([], []))
-        sides.append(side)
-        layers.append(layer if ":" in layer else "default")
+        sides.append(making.side)
+        layers.append(making.layer)
     return [
         shlex.join(command)
         + (f" --layers {','.join(dict.fromkeys(layers))}" if set(layers) - {"default"} else "")
@@ -87,15 +83,14 @@ def featurize_commands(location: str, missing: Recipes) -> list[str]:
     ]
 
 
-def _options(fields: Mapping[str, Any]) -> tuple[str, ...]:
+def _options(making: Making, *, tuned: bool) -> tuple[str, ...]:
     """What was given beside backbone and side, where it is not the default."""
     found: list[str] = []
-    stain = str(fields.get("stain", "none")).split(",")[0]
     for option, value, default in (
-        ("--stain", stain, "none"),
-        ("--views", str(fields.get("views", 1)), "1"),
-        ("--precision", str(fields.get("precision", "fp32")), "fp32"),
-        ("--weights", "FILE" if "tuned_on" in fields else "", ""),
+        ("--stain", making.stain, "none"),
+        ("--views", str(making.views), "1"),
+        ("--precision", making.precision, "fp32"),
+        ("--weights", "FILE" if tuned else "", ""),
     ):
         if value != default:
             found += [option, value]
