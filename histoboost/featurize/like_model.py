@@ -68,17 +68,7 @@ def ways(recipes: Mapping[str, Mapping[str, Any]]) -> list[Way]:
 def fitting_weights(way: Way, given: Sequence[str]) -> str:
     """Of the weights that were given, those that the model's embeddings were made with.
 
-    Parameters
-    ----------
-    way : Way
-        What is to be made.
-    given : sequence of str
-        As `load_backbone` takes them; ``"pretrained"`` where there are none.
-
-    Raises
-    ------
-    HistoboostError
-        If none of them are the same.
+    They are as `load_backbone` takes them; ``"pretrained"`` where there are none.
     """
     why = ""
     for weights in given or ["pretrained"]:

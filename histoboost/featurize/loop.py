@@ -170,11 +170,6 @@ def embed_patches(
     Patches are cut at `xy`, (N, 2), in pixels; `sinks` holds for each patch size in pixels where
     its embeddings go. They are resized to `input_px`, where it is given, by `interpolation`.
     Returns the number of patches embedded.
-
-    Raises
-    ------
-    HistoboostError
-        If not even one patch fits into the device's memory.
     """
     missing = {
         px: {part.start: part for sink in of_px for part in sink.missing}.values()

@@ -50,22 +50,9 @@ Patch = int | str | PatchSize
 def parse_sizes(patch: Patch | Iterable[Patch], slides: Sequence[Slide]) -> list[PatchSize]:
     """Read the sides of patches, each once.
 
-    Parameters
-    ----------
-    patch : int, str, PatchSize, or iterable of them
-        ``64`` or ``"64"`` for pixels, ``"55um"`` for micrometres, ``"32,64"`` for several.
-    slides : sequence of Slide
-        On each of them all sides must come to different numbers of pixels.
-
-    Raises
-    ------
-    HistoboostError
-        If one is no size, or has none on a slide, or is far larger than it.
-
-    Warns
-    -----
-    HistoboostWarning
-        If a size in pixels means other lengths on slides of known scale.
+    ``64`` or ``"64"`` is in pixels, ``"55um"`` in micrometres, ``"32,64"`` are several. On each of
+    the slides all sides must come to different numbers of pixels, and none may be far larger than
+    it. A size in pixels that means other lengths on slides of known scale is warned of.
     """
     given = [patch] if isinstance(patch, int | Integral | str | PatchSize) else patch
     parts = [p for one in given for p in (one.split(",") if isinstance(one, str) else [one])]

@@ -27,26 +27,15 @@ def spots_anndata(
     frames: Any = None,
     **variables: Any,
 ) -> AnnData:
-    """One AnnData of several slides: spots are rows.
+    """One AnnData of several slides: their N spots are rows, in order.
 
-    Parameters
-    ----------
-    tables : sequence of SpotTable
-        Slides, in order; N spots in all.
-    obsm : mapping of str to ndarray of shape (N, D)
-        Written as float32.
-    frames : mapping of str to (names, ndarray of shape (N, T)), optional
-        Written as data frames whose columns have names; a slash in a name becomes ``_``.
-    **variables
-        ``X`` and ``var`` of the AnnData; none by default.
+    `obsm`, (N, D) each, is written as float32; `frames`, key to (names, (N, T)), as data frames
+    whose columns have names, in which a slash becomes ``_``; `variables` are its ``X`` and ``var``.
 
-    Returns
-    -------
-    AnnData
-        ``obs``: slide, spot, split, group, library_id; index: the spot id, or
-        ``<slide>:<spot>`` where there are several slides. ``obsm``: spatial (x, y in pixels of the
-        source image), abundance (NaN on slides without labels) and what was given.
-        ``uns["spatial"][<slide>]``: a small image and its scale.
+    ``obs`` has slide, spot, split, group, library_id; its index is the spot id, or
+    ``<slide>:<spot>`` where there are several slides. ``obsm`` has spatial (x, y in pixels of the
+    source image), abundance (NaN on slides without labels) and what was given.
+    ``uns["spatial"][<slide>]`` holds a small image and its scale.
     """
     import anndata
     import pandas as pd

@@ -27,17 +27,9 @@ _PALE, _OPAQUE = 0.55, 0.8
 class Canvas:
     """The part of a slide that carries spots.
 
-    Attributes
-    ----------
-    box : tuple of float
-        Left, right, bottom and top in pixels of the slide.
-    belongs : ndarray of int32
-        Row of the spot of every pixel of the map, -1 where there is none.
-    colour : ndarray of shape (h, w, 3), uint8
-        The slide in small, white where it is not known.
-    extent : tuple of float
-        Of `colour`, as `box`.
-    um_per_px : float or None
+    `box` is left, right, bottom and top in pixels of the slide, and `extent` that of `colour`, (h,
+    w, 3) uint8: the slide in small, white where it is not known. `belongs` is the row of the spot
+    of every pixel of the map, -1 where there is none.
     """
 
     box: tuple[float, float, float, float]

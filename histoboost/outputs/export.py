@@ -22,26 +22,9 @@ SUFFIXES = (".h5ad", ".zarr")
 def export(
     store: str | Path | EmbeddingStore, path: str | Path, *, spatialdata: bool = False
 ) -> list[str]:
-    """Write all slides of a store, with the embeddings that every slide has, to one file.
+    """Write all slides of a store, with the embeddings that every slide has, to one new file.
 
-    Parameters
-    ----------
-    store : path or EmbeddingStore
-        Where from.
-    path : str or Path
-        ``.h5ad`` or ``.zarr``; a folder that exists is refused.
-    spatialdata : bool
-        Write SpatialData (``.zarr``) instead of AnnData.
-
-    Returns
-    -------
-    list of str
-        Names of the embeddings written.
-
-    Raises
-    ------
-    HistoboostError
-        If the store has no slides, their cell types differ, or `path` cannot be written.
+    AnnData (``.h5ad`` or ``.zarr``), or SpatialData (``.zarr``). Returns the embeddings' names.
     """
     path = Path(path)
     store = store if isinstance(store, EmbeddingStore) else EmbeddingStore(store, mode="r")

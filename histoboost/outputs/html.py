@@ -46,18 +46,8 @@ def html_page(
 ) -> str:
     """A self-contained page.
 
-    Parameters
-    ----------
-    title : str
-        Shown by the browser.
-    body : str
-        Markup, ours: it is not escaped.
-    data : dict
-        What the scripts draw; must be JSON without NaN.
-    scripts : sequence of str
-        Ours, in order.
-    plotly : bool
-        Whether plotly is among them, whose WebGL traces compile their own shader calls.
+    `body` and `scripts` are ours and not escaped; `data` is what the scripts draw, JSON without
+    NaN. `plotly`: it is among them, and its WebGL traces compile their own shader calls.
     """
     return _SHELL.format(
         policy=_POLICY.format(eval=" 'unsafe-eval'" if plotly else ""),

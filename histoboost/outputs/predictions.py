@@ -40,20 +40,9 @@ SLIDE = "{slide}"
 
 
 def check_prediction_output(path: Path, slides: Sequence[str] = ()) -> None:
-    """Refuse, before the work, a file that cannot be written.
+    """Refuse, before the work, a file that cannot be written, or not for these slides.
 
-    Parameters
-    ----------
-    path : Path
-        As for `write_predictions`.
-    slides : sequence of str
-        Those that are to be predicted, where they are known already.
-
-    Raises
-    ------
-    HistoboostError
-        If its suffix is none of `SUFFIXES`, what the suffix needs is not installed, it holds one
-        slide and there are several, or the file system refuses it.
+    For `path` see `write_predictions`; `slides` are those to be predicted, where they are known.
     """
     check_output(path, tuple(SUFFIXES))
     suffix = _suffix(path)

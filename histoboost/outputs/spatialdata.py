@@ -19,17 +19,11 @@ if TYPE_CHECKING:
 
 
 def write_spatialdata(path: Path, adata: AnnData, tables: Sequence[SpotTable]) -> None:
-    """Write a SpatialData store (``.zarr``), whole or not at all.
+    """Write a SpatialData store (``.zarr``) that is not there yet, whole or not at all.
 
-    Parameters
-    ----------
-    path : Path
-        A folder that is not there yet.
-    adata : AnnData
-        What `spots_anndata` made of `tables`; in the store it is ``tables/table``.
-    tables : sequence of SpotTable
-        The slides. Each has a coordinate system of its name, in pixels of the source image, with
-        its spots as circles, called as the slide, and its thumbnail as ``<slide>_image``.
+    `adata` is what `spots_anndata` made of `tables`, and becomes ``tables/table``. Each slide has a
+    coordinate system of its name, in pixels of the source image, with its spots as circles, called
+    as the slide, and its thumbnail as ``<slide>_image``.
     """
     write_whole(path, without_notes(lambda target: _spatialdata(adata, tables).write(target)))
 

@@ -20,12 +20,8 @@ _ROOM = 1.05
 class Tile:
     """The cell of a lattice around a spot: a hexagon, a square, or a disc where there is none.
 
-    Attributes
-    ----------
-    outline : ndarray of shape (K, 2), float64
-        Corners around the spot's centre in pixels, not closed.
-    reach : float
-        Distance of the corners from the centre in pixels.
+    `outline` (K, 2) are corners around the spot's centre in pixels, not closed, `reach` pixels
+    away.
     """
 
     outline: NDArray[np.float64]
@@ -45,24 +41,11 @@ class Tile:
 def nearest_spot(
     xy: NDArray[np.float64], side: float, shape: tuple[int, int], corner: ArrayLike = (0, 0)
 ) -> NDArray[np.int32]:
-    """Which spot a pixel of a map belongs to.
+    """Row in `xy` of the spot in whose tile the middle of each pixel of a map lies; -1: none.
 
-    Parameters
-    ----------
-    xy : ndarray of shape (N, 2), float64
-        Centres of the spots in pixels of the slide.
-    side : float
-        Side of the map's pixels in pixels of the slide.
-    shape : tuple of int
-        Rows and columns of the map.
-    corner : pair of float
-        Where the upper left corner of the map lies on the slide, x and y.
-
-    Returns
-    -------
-    ndarray of `shape`, int32
-        Row in `xy` of the nearest spot, in whose tile the middle of the pixel lies; -1 where there
-        is none.
+    `xy` (N, 2) are centres in pixels of the slide, `side` is that of the map's pixels in these,
+    `shape` has the map's rows and columns, and `corner`, (x, y), is where its upper left corner
+    lies.
     """
     from scipy.spatial import cKDTree
 

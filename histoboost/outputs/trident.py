@@ -19,38 +19,15 @@ MAGNIFICATION = 10.0
 
 
 def export_trident(store: str | Path | EmbeddingStore, folder: str | Path) -> list[str]:
-    """Write every embedding to ``folder/<embedding>/<slide>.h5``.
+    """Write every embedding to ``folder/<embedding>/<slide>.h5``; returns the embeddings' names.
 
     A file holds ``features``, (N, D) float32, and ``coords``, (N, 2) int64: the upper left corners
     of the patches, (x, y) in pixels of the slide, with TRIDENT's attributes. Patches are taken at
     the slide's own resolution, so both their sides and both magnifications are the same; the
-    magnification is left out where the slide's resolution is unknown.
+    magnification is left out where the slide's resolution is unknown. An imported embedding, whose
+    patch size is unknown, is left out with a warning. The folder must be new.
 
-    Parameters
-    ----------
-    store : path or EmbeddingStore
-        Where from.
-    folder : path
-        A new folder.
-
-    Returns
-    -------
-    list of str
-        Names of the embeddings written.
-
-    Raises
-    ------
-    HistoboostError
-        If there is no embedding whose patch size is known, or `folder` cannot be written.
-
-    Warns
-    -----
-    HistoboostWarning
-        If an embedding is left out because it was imported, so that its patch size is unknown.
-
-    References
-    ----------
-    ``coords_to_h5`` in ``trident/IO.py`` and ``extract_patch_features`` in
+    After ``coords_to_h5`` in ``trident/IO.py`` and ``extract_patch_features`` in
     ``trident/wsi_objects/WSI.py`` of mahmoodlab/TRIDENT.
     """
     store = store if isinstance(store, EmbeddingStore) else EmbeddingStore(store, mode="r")

@@ -127,18 +127,9 @@ def paired_difference(
 
     The variance of the mean is taken as ``(1 / folds + overlap)`` times that of the differences:
     models of different folds share training slides, so their differences are correlated, and
-    Student's t alone is too narrow.
-
-    Parameters
-    ----------
-    values, reference : ndarray of shape (folds,)
-        Scores of the same folds.
-    overlap : float
-        Held-out slides over training slides; 0 gives Student's paired t.
-
-    References
-    ----------
-    Nadeau and Bengio, Inference for the generalization error. Machine Learning 52, 239-281 (2003).
+    Student's t alone is too narrow. `overlap` is held-out slides over training slides; 0 gives
+    Student's paired t (Nadeau and Bengio, Inference for the generalization error. Machine Learning
+    52, 239-281, 2003).
     """
     differences = np.asarray(values) - np.asarray(reference)
     mean, n = float(differences.mean()), len(differences)

@@ -32,12 +32,8 @@ def five_scores(
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """The scores of `SCORES`, and the correlations of every cell type.
 
-    Parameters
-    ----------
-    predicted, shares : sequence of ndarray of shape (N, T)
-        Predictions whose order counts, and predicted shares, slide by slide.
-    held_out : sequence of SpotTable
-        The truth. Spots without any abundance have no shares and count for the order alone.
+    `predicted` (N, T), whose order counts, and predicted `shares` (N, T) come slide by slide. Spots
+    without any abundance have no shares and count for the order alone.
     """
     true = [abundance_of(table).astype(np.float64) for table in held_out]
     spots = [spearman(p, t, axis=1) for p, t in zip(predicted, true, strict=True)]
@@ -75,23 +71,9 @@ def scores_of(
 def slide_scores(
     predicted: Array, table: SpotTable, cell_types: Sequence[str], target: Target
 ) -> dict[str, float] | None:
-    """The scores of `SCORES` of one slide.
+    """The scores of `SCORES` of one slide; None without labels, or with those of other types.
 
-    Parameters
-    ----------
-    predicted : ndarray of shape (N, `target.width(T)`)
-        As `target` has them.
-    table : SpotTable
-        The slide.
-    cell_types : sequence of str
-        Of the model, T names.
-    target : Target
-        What was learned.
-
-    Returns
-    -------
-    dict or None
-        None where the slide has no labels, or those of other cell types.
+    `predicted` (N, width) are as `target` has them; `cell_types` are those of the model.
     """
     if table.abundance is None or set(table.cell_types) != set(cell_types):
         return None
@@ -116,12 +98,7 @@ def baselines(
 ) -> dict[str, dict[str, float]]:
     """The five scores of what needs no image: constant profiles, and position alone.
 
-    Parameters
-    ----------
-    training, held_out : sequence of SpotTable
-        The slides of a fold.
-    setup : Setup
-        Says how slides are weighted and held out in inner folds.
+    `setup` says how slides are weighted and held out in inner folds.
     """
     known = [abundance_of(table) for table in training]
     together = np.concatenate(known, dtype=np.float64)

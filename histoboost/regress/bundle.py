@@ -40,15 +40,9 @@ def write_bundle(folder: Path, content: Files) -> None:
     """Write a bundle; at every moment `folder` holds the old one or the new one.
 
     A file's name holds its digest, so that the files of two bundles can lie side by side, and
-    `model.json`, replaced last and in one step, says which are meant. Only then do the files of
-    the older bundle go; whatever else lies in the folder stays. Where `folder` is a symbolic
-    link, the link stays too.
-
-    Raises
-    ------
-    HistoboostError
-        If `folder` exists and is not a bundle, its parent does not exist, or the system refuses,
-        as a full disk does.
+    `model.json`, replaced last and in one step, says which are meant. Only then do the files of the
+    older bundle go; whatever else lies in the folder stays. Where `folder` is a symbolic link, the
+    link stays too.
     """
     check_target(folder)
     shown, folder = folder, Path(os.path.realpath(folder))
@@ -159,11 +153,6 @@ def read_bundle(folder: Path) -> Files:
     """JSON fields, texts and arrays of a bundle, every file checked against its digest.
 
     A bundle that is replaced meanwhile is read anew, so that all is of one bundle.
-
-    Raises
-    ------
-    HistoboostError
-        If it is not a bundle, of a newer format, or a file is missing, changed or cut short.
     """
     while True:
         index = _read_index(folder)

@@ -23,18 +23,10 @@ _FORBIDDEN = set(":,()")
 class Term:
     """One term of a feature-set expression.
 
-    Attributes
-    ----------
-    name : str
-        Name or shell glob of an embedding, or ``"coords"``; empty for a ``pca`` term.
-    rings : int
-        0 for the spot itself, K for the mean over the spots at graph distance 1..K.
-    area : int
-        0 for the spot itself, K for the mean over the disc about it that is K % of the slide.
-    components : int
-        Principal components to reduce `inner` to; 0 for a term that is not ``pca``.
-    inner : tuple of Term
-        What a ``pca`` term reduces, all columns together.
+    `name` is a name or shell glob of an embedding, or ``"coords"``. `rings` is 0 for the spot
+    itself, K for the mean over the spots at graph distance 1..K; `area` K for the mean over the
+    disc about it that is K % of the slide. A ``pca`` term has no name, and reduces `inner`, all
+    columns together, to `components`, which is 0 for others.
     """
 
     name: str

@@ -38,18 +38,7 @@ def default_folder() -> Path:
 
 
 class FoldCache:
-    """Fold results by digest, one small JSON file each.
-
-    Parameters
-    ----------
-    folder : Path
-        Created where it does not exist.
-
-    Raises
-    ------
-    HistoboostError
-        If the folder cannot be created or written to.
-    """
+    """Fold results by digest, one small JSON file each, in a folder made if missing."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -25,18 +25,9 @@ class Fold:
 def group_keys(spots: Sequence[SpotTable], group_by: str) -> list[Key]:
     """What each slide is held out with: ``("group", name)``, or ``("slide", name)`` if alone.
 
-    Parameters
-    ----------
-    spots : sequence of SpotTable
-        The slides.
-    group_by : str
-        ``"slide"``; ``"group"``; ``"auto"``: by group where it is known, by slide else, and by
-        slide where that would leave nothing to hold out because all are of one group.
-
-    Raises
-    ------
-    HistoboostError
-        If groups are required and a slide has none.
+    ``"slide"``; ``"group"``, which every slide must have; ``"auto"``: by group where it is known,
+    by slide else, and by slide where that would leave nothing to hold out because all are of one
+    group.
     """
     by_slide: list[Key] = [("slide", table.slide) for table in spots]
     if group_by == "slide":
@@ -59,21 +50,9 @@ def group_keys(spots: Sequence[SpotTable], group_by: str) -> list[Key]:
 def make_folds(
     spots: Sequence[SpotTable], group_by: str, held_out: str | Sequence[str] | None = None
 ) -> list[Fold]:
-    """One fold for every group, in the order of the slides.
+    """One fold for every group, see `group_keys`, in the order of the slides.
 
-    Parameters
-    ----------
-    spots : sequence of SpotTable
-        The slides; folds count them in this order.
-    group_by : str
-        See `group_keys`.
-    held_out : str or sequence of str, optional
-        Only the folds that hold out one of these slides.
-
-    Raises
-    ------
-    HistoboostError
-        If there are fewer than two groups, or `held_out` names a slide that is not one of them.
+    With `held_out` only the folds that hold out one of these slides. There must be two groups.
     """
     keys, names = group_keys(spots, group_by), [table.slide for table in spots]
     if len(set(keys)) < 2:

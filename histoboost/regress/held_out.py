@@ -68,16 +68,9 @@ def abundance_pearson(scores: CrossValidation) -> dict[str, Any]:
     """Pearson correlation of predicted and true abundances over all held-out spots of a fold.
 
     HEST-Bench's score: per target, then the mean over targets and over folds. For the target
-    ``raw``; 0 where a prediction or the truth is constant.
+    ``raw``; 0 where a prediction or the truth is constant. Returns ``mean``; ``folds``, the mean
+    over cell types of every fold; ``types``, the mean over folds of every cell type.
 
-    Returns
-    -------
-    dict
-        ``mean``; ``folds``, the mean over cell types of every fold; ``types``, the mean over folds
-        of every cell type.
-
-    References
-    ----------
     Jaume et al., HEST-1k: a dataset for spatial transcriptomics and histology image analysis.
     NeurIPS 2024. ``train_test_reg`` in ``src/hest/bench/trainer.py`` of mahmoodlab/HEST.
     """

@@ -29,15 +29,10 @@ Array = NDArray[np.float64]
 class Residuals:
     """Held-out predictions beside the truth, one entry per slide.
 
-    Attributes
-    ----------
-    predicted : tuple of ndarray of shape (n, width of the target)
-        As the target has them, each by a model that did not see the slide.
-    true : tuple of ndarray of shape (n, T)
-        Abundances.
-    groups : tuple of int or None
-        Slides with the same number were held out together. None in models of 0.1.0, which did not
-        know and whose intervals stay what they were: quantiles in which every spot counts alike.
+    `predicted` (n, width) are as the target has them, each by a model that did not see the slide,
+    `true` (n, T) abundances. Slides with the same number in `groups` were held out together. It is
+    None in models of 0.1.0, which did not know and whose intervals stay what they were: quantiles
+    in which every spot counts alike.
     """
 
     predicted: tuple[Array, ...]
@@ -45,28 +40,11 @@ class Residuals:
     groups: tuple[int, ...] | None
 
     def half_width(self, level: float, units: str, target: Target) -> Array:
-        """Half the width (T,) of the interval, in these units.
+        """Half the width (T,) of the interval that holds a share `level` of a new slide's spots.
 
-        Parameters
-        ----------
-        level : float
-            Share of the spots of a new slide that the interval is to hold on average, between 0
-            and 1.
-        units : str
-            See `to_units`.
-        target : Target
-            What the model learned.
-
-        Raises
-        ------
-        HistoboostError
-            If `level` is not between 0 and 1, or there are too few spots for it.
-
-        Warns
-        -----
-        HistoboostWarning
-            If so few slides (or groups) were held out that no interval could guarantee the level
-            for the next one, or if even the largest errors of the others do not reach it.
+        For `units` see `to_units`; `target` is what the model learned. Warned of is where so few
+        slides (or groups) were held out that no interval could guarantee the level for the next
+        one, or where even the largest errors of the others do not reach it.
         """
         _warn_of_few(len(held_together(self.groups or range(len(self.true)))), level)
         half, reached = self._half_width(level, units, target)
@@ -103,11 +81,6 @@ class Residuals:
 
         Abundances have no limits by themselves (enrichment scores may be negative); where no
         training spot has a negative one, 0 is the smallest.
-
-        Parameters
-        ----------
-        units, target
-            See `half_width`.
         """
         low, high = UNITS[units]
         labels = units == "abundance" or (units == "none" and target.name == "raw")

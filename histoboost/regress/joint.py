@@ -28,16 +28,9 @@ ROUNDING = 1e-6
 class Joint(NamedTuple):
     """The parts of the joint target, or of a prediction of it, for the N spots of one slide.
 
-    Attributes
-    ----------
-    order : ndarray of shape (N, T)
-        Rank of the type within the spot, 0 to 1.
-    map : ndarray of shape (N, T)
-        Rank of the spot within the slide, type by type, 0 to 1.
-    share : ndarray of shape (N, T)
-        Abundance over the spot's sum; 0 in a spot without any.
-    total : ndarray of shape (N, 1)
-        Logarithm of the spot's sum over the mean of the training spots.
+    `order` (N, T) is the rank of the type within the spot, `map` (N, T) that of the spot within the
+    slide, type by type, 0 to 1 each; `share` (N, T) is abundance over the spot's sum, 0 in a spot
+    without any; `total` (N, 1) the logarithm of the spot's sum over the mean of the training spots.
     """
 
     order: Array
@@ -83,16 +76,11 @@ def to_shares(values: Array) -> Array:
 
 
 def merge(predicted: Joint) -> Array:
-    """One prediction (N, T) that has the order within every spot and follows the map of each type.
+    """One prediction (N, T) with the order within every spot that follows the map of each type.
 
     The map of a type, standardised over the slide, is spread about the type's mean order; within
     every spot these values are brought into the order by isotonic regression (the nearest values,
     in the sense of least squares, that have it). A thousandth of the order settles ties.
-
-    Parameters
-    ----------
-    predicted : Joint
-        Predictions for one slide.
     """
     order, on_map = predicted.order, predicted.map
     if len(order) < FEW_SPOTS:

@@ -53,16 +53,9 @@ class Block:
 class Layout:
     """What a feature matrix consists of.
 
-    Attributes
-    ----------
-    blocks : tuple of Block
-        One for each term of the expression, its globs resolved.
-    spots : tuple of SpotTable
-        One per slide, in the order of the rows.
-    recipes : dict
-        Embedding name to the fields of its recipe that do not depend on the slide.
-    digests : dict
-        Slide to embedding name to the digest of the whole recipe.
+    One block for each term of the expression, its globs resolved; slides in the order of the rows;
+    the fields of each embedding's recipe that do not depend on the slide; and for every slide and
+    embedding the digest of the whole recipe.
     """
 
     blocks: tuple[Block, ...]
@@ -109,21 +102,9 @@ def abundance_of(table: SpotTable) -> NDArray[np.float32]:
 
 
 def describe(store: EmbeddingStore, spots: Sequence[SpotTable], features: str) -> Layout:
-    """The layout of the matrix that `features` names; no embedding is read.
+    """The layout of the matrix that the expression `features` names; no embedding is read.
 
-    Parameters
-    ----------
-    store : EmbeddingStore
-        Where the embeddings are.
-    spots : sequence of SpotTable
-        The slides, in the order of the rows.
-    features : str
-        Feature-set expression.
-
-    Raises
-    ------
-    HistoboostError
-        If an embedding is missing, or was made in different ways on two of the slides.
+    Slides come in the order of the rows. No embedding may be missing, or made in two ways.
     """
     if not spots:
         raise BadInput("slides: none chosen; name at least one")

@@ -23,16 +23,7 @@ def warn_of_leakage(
 ) -> None:
     """Warn of all that makes the scores of these folds look better than they are.
 
-    Parameters
-    ----------
-    store : EmbeddingStore
-        Where the embeddings lie.
-    layout : Layout
-        Slides and embeddings of the cross-validation.
-    folds : sequence of Fold
-        What is held out.
-    remedy : str
-        What to do about slides of one group that are held out singly.
+    `remedy` says what to do about slides of one group that are held out singly.
     """
     warn_of_shared_groups(layout.spots, folds, remedy)
     held_out = [layout.slides[slide] for fold in folds for slide in fold.held_out]
@@ -42,19 +33,10 @@ def warn_of_leakage(
 def warn_of_tuning(
     store: EmbeddingStore, embeddings: Iterable[str], held_out: Iterable[str]
 ) -> None:
-    """Warn where a held-out slide was among those that a backbone was tuned on.
+    """Warn where a held-out slide was among those that a backbone of `embeddings` was tuned on.
 
-    Weights that `finetune` wrote name those slides, and the recipes of their embeddings repeat
-    it. A slide is the same where its pixels or its spots are, whatever its name.
-
-    Parameters
-    ----------
-    store : EmbeddingStore
-        Where the embeddings lie.
-    embeddings : iterable of str
-        Names of the embeddings that a model is trained on.
-    held_out : iterable of str
-        Names of the slides it is tested on.
+    Weights that `finetune` wrote name those slides, and the recipes of their embeddings repeat it.
+    A slide is the same where its pixels or its spots are, whatever its name.
     """
     slides = list(held_out)
     for name in embeddings:
@@ -84,14 +66,7 @@ def warn_of_shared_groups(
 ) -> None:
     """Say which slides are of one patient or animal but held out singly: one helps the other.
 
-    Parameters
-    ----------
-    spots : sequence of SpotTable
-        All slides.
-    folds : sequence of Fold
-        Which of them are held out together.
-    remedy : str
-        End of the line: what to do instead.
+    The line ends in `remedy`.
     """
     members: dict[str, list[str]] = {}
     for table in spots:

@@ -22,17 +22,8 @@ _FIXED |= {"objective": "regression"}
 def checked_trees(text: str, name: str) -> str:
     """The part of a model's text that holds the trees, which is all that predictions need.
 
-    Parameters
-    ----------
-    text : str
-        A model of one target and plain regression, as LightGBM wrote it.
-    name : str
-        What to call it in an error.
-
-    Raises
-    ------
-    HistoboostError
-        If it is cut short, or not a sound set of trees.
+    `text` is a model of one target and plain regression, as LightGBM wrote it; `name` is for the
+    error, where it is cut short or no sound set of trees.
     """
     head, end, _ = text.partition(_END)
     if not end or not head.startswith("tree\n"):

@@ -37,21 +37,10 @@ Blocks = Sequence[NDArray[np.float32]]
 class Task:
     """What the workers share; nothing in it is pickled where they are forked.
 
-    Attributes
-    ----------
-    data : lightgbm.Dataset
-        Binned features of the training spots, with weights.
-    targets : ndarray of shape (N, T)
-    params : mapping
-        LightGBM parameters without seed and threads.
-    rounds : int
-        Boosting rounds, at most.
-    seeds : sequence of int
-        One for each target.
-    stop_on : tuple of lightgbm.Dataset and ndarray of shape (M, T), or None
-        Binned features and targets of held-out spots that decide when to stop.
-    patience : int
-        Rounds without improvement there after which to stop.
+    `data` are the binned features of the training spots, with weights, `targets` (N, T), and
+    `params` LightGBM's parameters without seed and threads; there is one of `seeds` for each
+    target. `stop_on`, binned features and targets (M, T) of held-out spots, decides when to stop:
+    after `patience` of at most `rounds` rounds without improvement there.
     """
 
     data: lgb.Dataset

@@ -142,20 +142,11 @@ class MultiTargetLGBM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         stop_on: tuple[Blocks, NDArray[np.float64]] | None = None,
         patience: int = 0,
     ) -> MultiTargetLGBM:
-        """`fit` on rows that lie in several arrays, which are not copied together.
+        """`fit` on rows that lie in several arrays (n, F), float32, which are not copied together.
 
-        Parameters
-        ----------
-        blocks : sequence of ndarray of shape (n, F), float32, C-contiguous
-            Features.
-        targets : ndarray of shape (N, T)
-            Targets of all rows of all blocks.
-        weight : ndarray of shape (N,), optional
-            Weight of every row.
-        stop_on : tuple of blocks and targets, optional
-            Held-out rows; a model stops when its error there has not fallen for `patience` rounds.
-        patience : int
-            See `stop_on`.
+        `targets` (N, T) and `weight` (N,) are of all rows of all blocks. With `stop_on`, held-out
+        rows and their targets, a model stops when its error there has not fallen for `patience`
+        rounds.
         """
         cores = allowed_cores("jobs", self.n_jobs)
         params = self.lightgbm_params(blocks[0].shape[1])

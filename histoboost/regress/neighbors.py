@@ -19,22 +19,9 @@ LEAST_CELL = 1.5
 
 
 def spot_graph(xy: NDArray[np.float64]) -> sp.csr_array:
-    """Which spots of one slide are neighbours on its lattice.
+    """Which spots of one slide are neighbours on its lattice, (N, N) bool.
 
-    Parameters
-    ----------
-    xy : ndarray of shape (N, 2)
-        Spot centres, in any unit.
-
-    Returns
-    -------
-    csr_array of shape (N, N), bool
-        Symmetric, without a diagonal.
-
-    Raises
-    ------
-    HistoboostError
-        If a coordinate is not finite.
+    The graph of the centres `xy` (N, 2), in any unit, is symmetric and has no diagonal.
     """
     if not np.isfinite(xy).all():
         raise BadInput("spot coordinates: some are not finite; remove those spots")
@@ -49,18 +36,8 @@ def spot_graph(xy: NDArray[np.float64]) -> sp.csr_array:
 def ring_mean(xy: NDArray[np.float64], rings: int) -> sp.csr_array:
     """Operator that averages over the spots at graph distance 1 to `rings`, the spot excluded.
 
-    Parameters
-    ----------
-    xy : ndarray of shape (N, 2)
-        Spot centres of one slide.
-    rings : int
-        Largest graph distance, at least 1.
-
-    Returns
-    -------
-    csr_array of shape (N, N), float32
-        Every row sums to 1, so constants stay constant; the row of a spot without neighbours
-        is that of the identity.
+    Every row of it, (N, N), sums to 1, so constants stay constant; the row of a spot without
+    neighbours is that of the identity.
     """
     if rings < 1:
         raise BadInput(f"ring{rings}: the number of rings must be 1 or more")
@@ -84,25 +61,14 @@ def ring_mean(xy: NDArray[np.float64], rings: int) -> sp.csr_array:
 def area_mean(
     xy: NDArray[np.float64], percent: float
 ) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """Averages over the disc about every spot whose area is a share of the slide's spots.
+    """Averages over the disc about every spot whose area is `percent` of that of all spots.
 
-    The radius is a whole number of spot pitches, at least 1, so that the means do not depend on
-    how finely a section is sampled. Where it is large, spots are pooled into cells of an eighth of
-    it, so that the cost does not grow with it; a cell on the rim counts by how far its centroid
-    lies within, for whole cells that enter or leave would tell more of the cells than of the
-    tissue.
-
-    Parameters
-    ----------
-    xy : ndarray of shape (N, 2)
-        Spot centres of one slide.
-    percent : float
-        Area of the disc, in percent of the area of all spots.
-
-    Returns
-    -------
-    callable
-        Features (N, F) to their means (N, F), float32; constants stay constant.
+    The radius is a whole number of spot pitches, at least 1, so that the means do not depend on how
+    finely a section is sampled. Where it is large, spots are pooled into cells of an eighth of it,
+    so that the cost does not grow with it; a cell on the rim counts by how far its centroid lies
+    within, for whole cells that enter or leave would tell more of the cells than of the tissue.
+    What is returned takes features (N, F) of the spots at `xy` (N, 2) to their means; constants
+    stay constant.
     """
     if not np.isfinite(xy).all():
         raise BadInput("spot coordinates: some are not finite; remove those spots")

@@ -18,15 +18,7 @@ ALIKE, COARSER = 1.2, 1.25
 
 @dataclass(frozen=True)
 class Scale:
-    """Resolution and spot pitch of some slides, medians; None where they are not known.
-
-    Attributes
-    ----------
-    um_per_px : float or None
-        Micrometres per pixel.
-    pitch_px, pitch_um : float or None
-        Distance of neighbouring spots.
-    """
+    """Resolution and spot pitch of some slides, medians; None where they are not known."""
 
     um_per_px: float | None = None
     pitch_px: float | None = None

@@ -283,18 +283,9 @@ def score_predictions(
     baselines: dict[str, dict[str, float]],
     group: str | None = None,
 ) -> FoldResult:
-    """Score predictions of held-out slides, whatever made them.
+    """Score predictions of held-out slides, as `target` has them, whatever made them.
 
-    Parameters
-    ----------
-    predictions : dict
-        Slide name to predictions, as `target` has them.
-    held_out : sequence of SpotTable
-        The same slides, in the same order.
-    target : Target
-        What was learned.
-    seed, fit_seconds, predict_seconds, baselines, group
-        See `FoldResult`.
+    For the other arguments see `FoldResult`.
     """
     scores, types = scores_of(list(predictions.values()), held_out, target)
     return FoldResult(

@@ -44,16 +44,7 @@ def labelled_slides(
 ) -> list[SpotTable]:
     """The labelled slides with these names, or all labelled slides of the store.
 
-    Raises
-    ------
-    HistoboostError
-        If one that was named is missing or has no labels, cell types differ, or labels are half
-        replaced.
-
-    Warns
-    -----
-    HistoboostWarning
-        If slides are still to come, or there is one cell type only.
+    Warned of is where slides are still to come, or there is one cell type only.
     """
     if slides is None:
         labelled = [table for table in _all_slides(store) if table.labelled]

@@ -37,21 +37,12 @@ LOG_FLOOR = 0.03
 class Target:
     """A transform of abundances, fitted on the training spots.
 
-    Attributes
-    ----------
-    name : str
-        ``"joint"``: order, map, share and total at once, see `histoboost.regress.joint`;
-        ``"rank"``: ranks across cell types within each spot, scaled to 0..1;
-        ``"log"``: logarithm above a floor, negative abundances counting as 0; ``"raw"``;
-        ``"share"``: abundance over the spot's sum.
-    floor : float
-        Added before the logarithm, in units of abundance.
-    profile : tuple of T floats
-        Mean over the training spots of the k-th smallest abundance: the way back from ranks.
-    total : float
-        Mean over the training spots of the sum of their abundances: the way back from shares.
-    totals_vary : bool
-        Whether the sums differ between training spots.
+    ``"joint"`` is order, map, share and total at once, see `histoboost.regress.joint`; ``"rank"``:
+    ranks across cell types within each spot, scaled to 0..1; ``"log"``: logarithm above a floor,
+    negative abundances counting as 0; ``"raw"``; ``"share"``: abundance over the spot's sum.
+    `floor` is added before the logarithm. `profile`, the mean over the training spots of the k-th
+    smallest abundance, is the way back from ranks, and `total`, the mean of their sums, that from
+    shares; `totals_vary`: the sums differ between training spots.
     """
 
     name: str
@@ -86,12 +77,8 @@ class Target:
     def to_abundance(self, predicted: NDArray[np.float64]) -> NDArray[np.float64]:
         """Predictions (N, `width(T)`) back to training units, (N, T).
 
-        Ranks by way of the mean sorted profile, shares by way of the spot's total.
-
-        Warns
-        -----
-        HistoboostWarning
-            If totals differ between training spots and were not learned: the mean is used.
+        Ranks by way of the mean sorted profile, shares by way of the spot's total. Where totals
+        differ between training spots and were not learned, their mean is used, with a warning.
         """
         if self.name == "joint":
             joint = split(predicted)

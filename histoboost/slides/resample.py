@@ -82,15 +82,7 @@ class Resampled(SlideImage):
 
 
 def at_resolution(slide: Slide, um_per_px: float) -> Slide:
-    """The slide brought to a coarser resolution; its spot table stays that of the source.
-
-    Parameters
-    ----------
-    slide : Slide
-        Of known, finer scale.
-    um_per_px : float
-        Micrometres per pixel that it gets.
-    """
+    """The slide brought to a coarser `um_per_px`; its spot table stays that of the source."""
     assert slide.um_per_px is not None
     factor = um_per_px / slide.um_per_px
     image = Resampled(slide.image, factor)

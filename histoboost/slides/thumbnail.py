@@ -11,23 +11,11 @@ from histoboost.slides.images.base import SlideImage, bands, coarsest
 
 
 def thumbnail(image: SlideImage, long_side: int = 768) -> NDArray[np.uint8]:
-    """The slide, averaged down so that its long side has at most `long_side` pixels.
+    """The slide, averaged down to (h, w, 3) whose long side has at most `long_side` pixels.
 
     Blocks of k x k pixels of the coarsest level that has as many are averaged (k the smallest
     integer that fits), in bands of rows, so that a large slide is never in memory as a whole. A
     last block that is cut off by the border is averaged over what is there.
-
-    Parameters
-    ----------
-    image : SlideImage
-        The pixels.
-    long_side : int
-        Largest height or width of the result, in pixels.
-
-    Returns
-    -------
-    ndarray of shape (h, w, 3), uint8
-        ``h = ceil(H / k)``, ``w = ceil(W / k)`` for a level of H x W pixels.
     """
     level, (height, width, _) = coarsest(image.levels, lambda one: max(one[:2]) >= long_side)
     k = math.ceil(max(height, width) / long_side)

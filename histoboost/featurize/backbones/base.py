@@ -24,28 +24,13 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class Architecture:
     """A network before its weights are filled in.
 
-    Attributes
-    ----------
-    module : nn.Module
-        (B, 3, px, px) float32 to (B, D), the classification head already taken off.
-    head : str
-        Name of the layer that was taken off.
-    layer : str
-        Name of the layer whose output is the embedding.
-    input_px : int or None
-        Side of the input; None takes patches in their own size.
-    mean, std : tuple of 3 floats
-        Normalisation of pixels in 0..1.
-    interpolation : {"bilinear", "bicubic"}
-        How patches are resized to `input_px`, antialiased.
-    pretrained : callable or None
-        Returns the published weights; None where the network has no weights to learn.
-    convert : callable or None
-        Renames published weights, or those of a file, where the network calls them otherwise.
-    exportable : bool
-        Whether other engines than PyTorch may run it.
-    deep : tuple of str
-        What ``--layers deep`` adds to the embedding, see `histoboost.featurize.backbones.layers`.
+    `module` takes (B, 3, px, px) float32 to (B, D): `layer` is the one whose output is the
+    embedding, and `head` the one that was taken off. `input_px` is the side of the input; None
+    takes patches in their own size, else `interpolation` (``"bilinear"`` or ``"bicubic"``,
+    antialiased) resizes them. `mean` and `std` normalise pixels in 0..1. `pretrained` returns the
+    published weights, None where there are none to learn, and `convert` renames these, or those of
+    a file, where the network calls them otherwise. `exportable`: other engines than PyTorch may run
+    it. `deep` is what ``--layers deep`` adds, see `histoboost.featurize.backbones.layers`.
     """
 
     module: nn.Module
@@ -63,24 +48,12 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Backbone:
-    """A frozen network, ready to embed patches.
+    """A frozen network, ready to embed patches; what is not said here is as in `Architecture`.
 
-    What is not said here is as in `Architecture`.
-
-    Attributes
-    ----------
-    name : str
-    module : nn.Module
-        In evaluation mode, on the CPU; (B, 3, px, px) float32 to (B, D), where D counts the columns
-        of all `layers`.
-    weights : str
-        Where the weights came from, for people to read.
-    weights_digest : str
-        SHA-256 of the weights' content.
-    tuned_on : tuple of dict
-        Slides whose abundances shaped the weights, see `weights.Tuning`.
-    layers : tuple of str
-        What one forward pass gives, in the order of its columns.
+    `module` is in evaluation mode, on the CPU; its D counts the columns of all `layers`, which one
+    forward pass gives in this order. `weights` says for people where they came from,
+    `weights_digest` is a SHA-256 of their content, and `tuned_on` are the slides whose abundances
+    shaped them, see `weights.Tuning`.
     """
 
     name: str

@@ -48,17 +48,10 @@ def is_harmless(name: str) -> bool:
 def architecture(name: str) -> Architecture:
     """The network called `name`, with its initial weights.
 
-    Parameters
-    ----------
-    name : str
-        One of `backbone_names`, a pathology model (``uni``), ``timm:<name>``,
-        ``hf-hub:<owner>/<repository>``, or a function of one's own, ``<module>:<function>``, that
-        returns an `Architecture`.
-
-    Raises
-    ------
-    HistoboostError
-        If there is none; the message suggests close names and lists those there are.
+    One of `backbone_names`, a pathology model (``uni``), ``timm:<name>``,
+    ``hf-hub:<owner>/<repository>``, or a function of one's own, ``<module>:<function>``, that
+    returns an `Architecture`. Of another name the error suggests close ones and lists those there
+    are.
     """
     model = foundation_model(name)
     if model is not None:
@@ -91,25 +84,10 @@ def embedding_label(name: str) -> str:
 
 
 def load_backbone(name: str, weights: str = "pretrained", seed: int = 0) -> Backbone:
-    """Load a backbone with its weights.
+    """Load a backbone, by a name as of `architecture`, with its weights.
 
-    Parameters
-    ----------
-    name : str
-        As `architecture` takes it.
-    weights : str
-        ``"pretrained"``, ``"random"`` (initialised with `seed`: for tests) or the path of a file.
-    seed : int
-        For random weights.
-
-    Returns
-    -------
-    Backbone
-
-    Raises
-    ------
-    HistoboostError
-        If the name is unknown, or the weights cannot be had or do not fit.
+    These are ``"pretrained"``, ``"random"`` (initialised with `seed`: for tests) or those of a
+    file.
     """
     name = canonical_name(name)
     with torch.random.fork_rng(devices=[]):

@@ -25,19 +25,9 @@ POOLINGS = ("mean", "std", "class")
 
 
 def parse_layers(given: str, deep: Sequence[str]) -> tuple[str, ...]:
-    """``default`` and ``PATH:POOLING``, each once, in the order given.
+    """``default`` and ``PATH:POOLING`` of ``--layers``, each once, in the order given.
 
-    Parameters
-    ----------
-    given : str
-        As of ``--layers``, separated by commas.
-    deep : sequence of str
-        What ``deep`` adds to ``default``.
-
-    Raises
-    ------
-    HistoboostError
-        If one is none of these.
+    `deep` is what ``deep`` adds to ``default``.
     """
     found: list[str] = []
     for name in given.split(","):

@@ -25,16 +25,10 @@ class ClassAndMean(nn.Module):
 
 
 class AttentionPooled(nn.Module):
-    """CONCH's pooling: one learned query attends to all tokens.
+    """CONCH's pooling: one learned query attends to all tokens of a transformer of timm.
 
-    Parameters
-    ----------
-    network : nn.Module
-        A transformer of timm.
-    pool : nn.Module
-        `JointPool` or `SplitPool`, which differ in how the weights are kept.
-    width : int
-        Numbers in the embedding.
+    `pool` is a `JointPool` or `SplitPool`, which differ in how the weights are kept; `width` is
+    that of the embedding.
     """
 
     def __init__(self, network: nn.Module, pool: nn.Module, width: int) -> None:

@@ -18,22 +18,8 @@ from histoboost.featurize.backbones.foundation_model import POOLINGS, Foundation
 def timm_architecture(name: str) -> Architecture:
     """A network of timm, or of huggingface.co in timm's format, with its own size and pixels.
 
-    Parameters
-    ----------
-    name : str
-        ``timm:resnet18.a1_in1k`` or ``hf-hub:<owner>/<repository>``; the latter needs its
-        configuration from huggingface.co, or from its cache, before it can be built at all.
-
-    Raises
-    ------
-    HistoboostError
-        If timm is not installed, knows no such network, or huggingface.co cannot be reached or
-        refuses.
-
-    Warns
-    -----
-    HistoboostWarning
-        If it is of huggingface.co: its configuration may not be what it was trained with.
+    ``hf-hub:<owner>/<repository>`` needs its configuration from huggingface.co, or from its cache,
+    before it can be built at all, and is warned of: that may not be what it was trained with.
     """
     require(f"backbone {name}", "timm", "timm")
     import timm
@@ -63,11 +49,6 @@ def listed_architecture(model: FoundationModel, **smaller: Any) -> Architecture:
     """A pathology model of the list, built from timm's parts without huggingface.co.
 
     `smaller` overrides arguments of its network, for tests.
-
-    Raises
-    ------
-    HistoboostError
-        If timm is not installed.
     """
     require(f"backbone {model.short}", "timm", "timm")
     import timm

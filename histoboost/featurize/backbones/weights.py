@@ -51,13 +51,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 class Tuning:
     """What `finetune` notes beside the weights that it writes.
 
-    Attributes
-    ----------
-    slides : tuple of dict
-        ``slide`` (the name), ``pixels`` and ``spots`` (digests as in recipes) of every slide whose
-        abundances shaped the weights; empty for weights from elsewhere.
-    input_px : int or None
-        Side of the patches that the network was tuned on.
+    `slides` has ``slide`` (the name), ``pixels`` and ``spots`` (digests as in recipes) of every
+    slide whose abundances shaped the weights; it is empty for weights from elsewhere. `input_px` is
+    the side of the patches that the network was tuned on.
     """
 
     slides: tuple[dict[str, str], ...] = ()
@@ -118,11 +114,6 @@ def fit_weights(
 
     `head` is the layer that was taken off; what the file holds for it is not needed, so a network
     trained for any number of classes fits. `source` and `backbone` are for the message.
-
-    Raises
-    ------
-    HistoboostError
-        If a name is missing or left over, or a shape differs.
     """
     wanted = module.state_dict()
     inner = getattr(module, "network", None)
@@ -154,12 +145,8 @@ def fit_weights(
 def download(entry: Any, backbone: str) -> Mapping[str, Tensor]:
     """Weights that torchvision offers, from its own cache or by its own download.
 
-    `entry` is a ``torchvision.models.WeightsEnum``.
-
-    Raises
-    ------
-    HistoboostError
-        If the download fails; says which file, where to put it, and the ``--weights`` option.
+    `entry` is a ``torchvision.models.WeightsEnum``. If the download fails, the error says which
+    file, where to put it, and the ``--weights`` option.
     """
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     file = folder / str(entry.url).rsplit("/", 1)[-1]

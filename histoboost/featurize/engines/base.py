@@ -18,17 +18,10 @@ Pending = Callable[[], NDArray[np.float32]]
 
 
 class Engine(Protocol):
-    """Runs a backbone batch by batch.
+    """Runs a backbone batch by batch on `device`, where patches are wanted.
 
-    Attributes
-    ----------
-    name : str
-    device : torch.device
-        Where patches are wanted.
-    batch : int
-        Patches per pass; lowered where memory runs out.
-    crop_threads : int or None
-        How many threads may crop while it runs; None leaves PyTorch's number.
+    `batch` patches go into a pass; it is lowered where memory runs out. `crop_threads` may crop
+    while it runs; None leaves PyTorch's number.
     """
 
     name: str

@@ -95,11 +95,6 @@ def pick_engine(
 
     ``auto`` takes OpenVINO on a CPU in fp32 where it is installed. `patches` is how many there are
     to embed in all, to judge what is worth while.
-
-    Raises
-    ------
-    HistoboostError
-        If a name is unknown, or the engine cannot do what is asked.
     """
     check_engine(backbone, device, engine, precision, views)
     threads = limit_threads()

@@ -20,15 +20,8 @@ _SLOPES = "change with them (squared slopes, averaged over some training spots)"
 class Model(NamedTuple):
     """One row of the table of models.
 
-    Attributes
-    ----------
-    head : callable
-        Makes the head.
-    options : tuple of str
-        What `--set` may set.
-    importance, meaning : str
-        What its importances share out, in short and in words for the report; empty where it
-        cannot tell what it relies on.
+    `head` makes the head, `options` are what `--set` may set; `importance` and `meaning` say what
+    its importances share out, in short and in words for the report, empty where it cannot tell.
     """
 
     head: Callable[[], Head]
