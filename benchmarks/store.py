@@ -1,9 +1,10 @@
 """Read 20,000 x 1,280 float16 through the store, beside `numpy.load` of the same array.
 
-    python benchmarks/store.py [--json FILE] [--rows N]
+    python benchmarks/store.py [--json FILE]
 
-The bound is 0.15 of numpy.load's speed: the store also compares every chunk with its SHA-256,
-at 1.4 to 1.9 GB/s on a core.
+The bound is 0.2 of numpy.load's speed, which only copies from the page cache: the store also
+compares every chunk with its SHA-256, at 1.4 to 1.9 GB/s on a core. Measured are .24 on one core
+and .36 or more on two.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ import numpy as np
 
 from histoboost.cache.store import EmbeddingStore, Recipe, SpotTable
 
-D = 1_280
+N, D = 20_000, 1_280
 ROUNDS = 15
-BOUND = 0.15
+BOUND = 0.2
 
 
 def seconds(read: Callable[[], object]) -> float:
@@ -37,17 +38,15 @@ def main() -> int:
     """Measure, print, and return 1 below the bound."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--rows", type=int, default=20_000)
     arguments = parser.parse_args()
-    n = arguments.rows
-    rows = np.random.default_rng(0).standard_normal((n, D), dtype=np.float32).astype(np.float16)
+    rows = np.random.default_rng(0).standard_normal((N, D), dtype=np.float32).astype(np.float16)
     with tempfile.TemporaryDirectory() as folder:
         np.save(f"{folder}/rows.npy", rows)
         store = EmbeddingStore(f"{folder}/store")
-        xy = np.arange(2 * n, dtype=float).reshape(n, 2)
-        store.write_spots(SpotTable("S_1", xy, tuple(map(str, range(n)))))
+        xy = np.arange(2 * N, dtype=float).reshape(N, 2)
+        store.write_spots(SpotTable("S_1", xy, tuple(map(str, range(N)))))
         start = time.perf_counter()
-        writer = store.writer("S_1", "net@64", Recipe({"benchmark": "store"}), n, D)
+        writer = store.writer("S_1", "net@64", Recipe({"benchmark": "store"}), N, D)
         for part in writer.missing:
             writer.write(part, rows[part])
         writer.publish()

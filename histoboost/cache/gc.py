@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from histoboost.cache.backend import Backend
@@ -12,12 +13,15 @@ from histoboost.errors import BadInput
 #: Where nothing tells whether the owner lives, staged files younger than this are kept.
 OLDER_THAN_S = 24 * 3600.0
 
+# How this package calls what it stages.
+_OURS = re.compile(r"[a-z]+-[0-9a-f]{32}")
+
 
 @dataclass(frozen=True)
 class Collected:
     """How many staging areas were removed, with how many bytes, and how many were kept.
 
-    Kept are those that a live run owns, or may own, or that cannot be removed.
+    Kept are those that a live run owns, or may own, and what is foreign or cannot be removed.
     """
 
     removed: int
@@ -38,7 +42,8 @@ def collect(backend: Backend, older_than_s: float = OLDER_THAN_S) -> Collected:
         try:
             found = sum(backend.walk(folder).values())
             unfinished = backend.read(f"{folder}/{LABELS_NOTE}") is not None
-            held = None if unfinished else backend.abandoned(staging, older_than_s)
+            keep = unfinished or not _OURS.fullmatch(staging)
+            held = None if keep else backend.abandoned(staging, older_than_s)
         except BadInput:  # not ours to open
             held = None
         if held is None:

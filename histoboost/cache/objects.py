@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -28,6 +29,9 @@ from histoboost.errors import BadInput, MissingExtra
 SCHEMES = ("s3", "gs", "az")
 
 _PARALLEL = 8
+
+# Those that a claim does not name are of a larger predecessor; nothing else is known to be ours.
+_CHUNK = re.compile(r"c/\d+/0")
 
 
 class _Outcome(Enum):
@@ -179,7 +183,8 @@ class ObjectBackend:
         with ThreadPoolExecutor(_PARALLEL) as pool:
             if not all(pool.map(self._copy_whole, copies.values(), copies)):
                 return _Outcome.OVERTAKEN
-        self._delete_all(f"{target}/{path}" for path in self.walk(target) if path not in claim)
+        left = {path for path in self.walk(target) if _CHUNK.fullmatch(path)} - set(claim)
+        self._delete_all(f"{target}/{path}" for path in left)
         key = f"{target}/{ROOT_DOCUMENT}"
         done = self._put_if(key, document, "create" if found is None else {"e_tag": found[1]})
         return _Outcome.PUBLISHED if done else _Outcome.OVERTAKEN

@@ -146,6 +146,16 @@ def test_a_damaged_slide_of_ours_can_be_removed(filled, document) -> None:
     assert not (filled / "slides/S_1").exists()
 
 
+def test_a_folder_of_the_user_among_what_is_staged_is_not_collected(filled, table) -> None:
+    mine = filled / ".staging/mine/a.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    store = EmbeddingStore(filled)
+    store.write_spots(table("S_2"))
+    assert (store.gc(older_than_s=-1).removed, store.gc().kept) == (0, 1)
+    assert mine.read_text() == "mine"
+
+
 def link(path: Path, target: Path) -> None:
     path.parent.mkdir(exist_ok=True, parents=True)
     path.symlink_to(target)

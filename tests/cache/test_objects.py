@@ -280,3 +280,52 @@ def test_errors_are_one_line(bucket, location):
 
 def test_a_staging_folder_that_another_process_has_just_removed_is_nobodys(store):
     assert store._backend.abandoned("unit-gone", older_than_s=0) is None
+
+
+@pytest.mark.parametrize("path", ["obsm/net@64/notes.txt", "obsm/net@64/c/notes.txt", "notes.txt"])
+@pytest.mark.parametrize("before", ["nothing", "a damaged chunk", "a damaged document"])
+def test_an_object_that_comes_while_an_embedding_is_published_is_left(
+    store, rows, recipe, put, monkeypatch, path, before
+):
+    key = f"slides/S_1/{path}"
+    if before != "nothing":
+        put(store, "S_1", "net@64", rows(N, D))
+        part = {"a damaged chunk": "c/0/0", "a damaged document": "zarr.json"}[before]
+        store._backend.put(f"slides/S_1/obsm/net@64/{part}", b"left")
+    copy = objects.ObjectBackend._copy
+
+    def come_between(self, *names):
+        self.put(key, b"mine")
+        return copy(self, *names)
+
+    writer = store.writer("S_1", "net@64", recipe(), N, D)
+    for part in writer.missing:
+        writer.write(part, rows(N, D)[part])
+    monkeypatch.setattr(objects.ObjectBackend, "_copy", come_between)
+    assert writer.publish()
+    assert store._backend.read(key) == b"mine"
+    np.testing.assert_array_equal(store.read("S_1", "net@64"), rows(N, D))
+
+
+def test_an_embedding_that_comes_while_its_spot_table_is_published_twice_is_left(
+    location, table, rows, put, monkeypatch
+):
+    first, second = EmbeddingStore(location), EmbeddingStore(location)
+    walk = objects.ObjectBackend.walk
+
+    def be_slow(self, key):
+        monkeypatch.undo()
+        second.write_spots(table("S_1", N))
+        put(second, "S_1", "net@64", rows(N, D))
+        return walk(self, key)
+
+    monkeypatch.setattr(objects.ObjectBackend, "walk", be_slow)
+    first.write_spots(table("S_1", N))
+    np.testing.assert_array_equal(first.read("S_1", "net@64"), rows(N, D))
+    assert not first.verify().damaged
+
+
+def test_chunks_that_a_larger_embedding_left_are_deleted(store, rows, put):
+    store._backend.put("slides/S_1/obsm/net@64/c/2/0", b"left")  # of a removal that was killed
+    put(store, "S_1", "net@64", rows(N, D))
+    assert not store.verify().damaged
