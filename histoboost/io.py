@@ -9,6 +9,10 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from histoboost.errors import BadInput
 
@@ -21,6 +25,20 @@ _REMEDIES = {
 
 #: Longest name of a file, in bytes, that file systems take.
 MAX_NAME = 255
+
+
+def read_array(
+    file: Path | IO[bytes], name: object, remedy: str, mmap_mode: Literal["r"] | None = None
+) -> NDArray[Any]:
+    """An array as `numpy.save` wrote it; an error names it `name` and ends in `remedy`."""
+    try:
+        array = np.load(file, mmap_mode=mmap_mode, allow_pickle=False)
+    except Exception as error:  # noqa: BLE001  (what a damaged header comes to has no one type)
+        reason = " ".join(str(error).split())[:200]
+        raise BadInput(f"{name}: is not an array file of NumPy ({reason}); {remedy}") from error
+    if not isinstance(array, np.ndarray):
+        raise BadInput(f"{name}: is an archive of arrays, not one; {remedy}")
+    return array
 
 
 def check_name(path: Path) -> None:

@@ -16,6 +16,7 @@ from histoboost.cache.recipe import Recipe
 from histoboost.cache.writer import to_float16
 from histoboost.digests import digest_array, digest_spots
 from histoboost.errors import BadInput
+from histoboost.io import read_array
 from histoboost.spots import SpotTable
 
 #: Largest error of rounding to float16, rms, as a share of a feature's standard deviation.
@@ -120,12 +121,7 @@ def _halves(array: NDArray[Any], path: Path) -> NDArray[np.float16]:
 
 
 def _load(path: Path) -> NDArray[Any]:
-    try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError, MemoryError, RecursionError) as error:
-        raise BadInput(f"{path}: not a NumPy array file ({error})") from error
-    if not isinstance(array, np.ndarray):
-        raise BadInput(f"{path}: is an archive of arrays; save one array with numpy.save")
+    array = read_array(path, path, "save one array with numpy.save", "r")
     if array.dtype.kind not in "fiu":
         raise BadInput(f"{path}: holds {array.dtype}; numbers are needed")
     return array

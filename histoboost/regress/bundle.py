@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from histoboost.cache.liveness import sole_owner
 from histoboost.errors import BadInput
-from histoboost.io import plain_errors, sync, sync_folder, write_text, write_whole
+from histoboost.io import plain_errors, read_array, sync, sync_folder, write_text, write_whole
 from histoboost.regress.heads.base import Arrays, Files
 
 #: Since 2, `model.json` has a digest of its own, and the name of a file ends in its digest.
@@ -199,10 +199,7 @@ def _read_files(folder: Path, document: dict[str, Any]) -> Files:
 
 
 def _load_array(path: Path, data: bytes) -> NDArray[Any]:
-    try:
-        array: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise BadInput(f"{path}: is not an array ({error}); train it again") from error
+    array = read_array(io.BytesIO(data), path, "train it again")
     if array.dtype.kind != "f" or not np.isfinite(array).all():
         raise BadInput(f"{path}: holds other than finite numbers; train it again")
     return array

@@ -106,6 +106,8 @@ class Predictor:
             tried = fitted.predict(reduction.apply(empty))
         except Exception as error:  # noqa: BLE001  (LightGBM and numpy each raise their own)
             raise ValueError(f"its parts do not fit each other ({error})") from error
+        if len(reduction.parts) != len(parse_features(setup.features)):
+            raise ValueError("its columns are not those of its features")
         target = Target.from_json(fields["target"])
         if tried.shape != (1, target.width(types)):
             raise ValueError(f"{types} cell types, but models for {tried.shape[1]} targets")

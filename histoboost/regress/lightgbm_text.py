@@ -1,6 +1,8 @@
 """LightGBM's text format, checked before its parser sees it.
 
-The parser of LightGBM trusts its input: most edits of a text end the process or hang it.
+The parser of LightGBM trusts its input: most edits of a text end the process or hang it, and who
+edits a model can compute its digests anew. So only what LightGBM itself could have written passes:
+these fields, so many numbers, written so that Python and LightGBM read the same.
 """
 
 from __future__ import annotations
@@ -11,12 +13,18 @@ from histoboost.errors import BadInput
 
 _END = "\nend of trees\n"
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?", re.ASCII)
+_INTEGER = re.compile(r"-?\d{1,9}", re.ASCII)
+_VERSION = re.compile(r"v\d", re.ASCII)
 _LINE = re.compile(r"\w+=[^=\x00-\x1f\x7f]*", re.ASCII)
 _INFO = re.compile(rf"none|\[{_NUMBER.pattern}:{_NUMBER.pattern}\]", re.ASCII)
 _HEADER = {"version", "num_class", "num_tree_per_iteration", "label_index", "max_feature_idx"}
 _HEADER |= {"objective", "feature_names", "feature_infos", "tree_sizes"}
 _FIXED = {"num_class": "1", "num_tree_per_iteration": "1", "label_index": "0"}
 _FIXED |= {"objective": "regression"}
+_INTEGERS = ("split_feature", "left_child", "right_child", "decision_type", "internal_count")
+_REALS = ("threshold", "split_gain", "internal_value", "internal_weight")
+_TREE = {*_INTEGERS, *_REALS, "num_leaves", "num_cat", "is_linear", "shrinkage"}
+_TREE |= {"leaf_value", "leaf_weight", "leaf_count"}
 
 
 def checked_trees(text: str, name: str) -> str:
@@ -40,13 +48,16 @@ def _check(head: str) -> None:
     header = _fields(first)
     if set(header) != _HEADER or any(header[key] != value for key, value in _FIXED.items()):
         raise ValueError("its header is of another kind")
-    features = int(header["max_feature_idx"]) + 1
+    if not _VERSION.fullmatch(header["version"]):
+        raise ValueError("its version is none")
+    features = _integers(header["max_feature_idx"], 1)[0] + 1
     for key in ("feature_names", "feature_infos"):
-        if len(header[key].split(" ")) != features:
+        words = header[key].split(" ")
+        if len(words) != features or not all(words):
             raise ValueError(f"{key} does not list {features} features")
     if not all(map(_INFO.fullmatch, header["feature_infos"].split(" "))):
         raise ValueError("feature_infos are not ranges")
-    # Each tree is followed by a blank line that `split` and `partition` took away.
+    # Each tree is followed by two blank lines, of which `split` and `partition` took one away.
     sizes = [len(f"Tree={tree}\n".encode()) for tree in trees]
     if header["tree_sizes"] != " ".join(map(str, sizes)):
         raise ValueError("tree_sizes are not those of its trees")
@@ -54,6 +65,8 @@ def _check(head: str) -> None:
         number, _, body = tree.partition("\n")
         if number != str(index):
             raise ValueError(f"tree {index} is missing")
+        if not body.endswith("\n\n"):
+            raise ValueError(f"tree {index} runs into the next")
         _check_tree(_fields(body), features)
 
 
@@ -68,22 +81,18 @@ def _fields(text: str) -> dict[str, str]:
 
 
 def _check_tree(tree: dict[str, str], features: int) -> None:
-    leaves = int(tree["num_leaves"])
-    if leaves < 1 or tree["num_cat"] != "0" or tree["is_linear"] != "0":
+    if set(tree) != _TREE or tree["num_cat"] != "0" or tree["is_linear"] != "0":
         raise ValueError("a tree is of another kind")
+    leaves = _integers(tree["num_leaves"], 1)[0]
     nodes = leaves - 1
-    split, left, right, kind = (
-        [int(each) for each in _numbers(tree[key], nodes)]
-        for key in ("split_feature", "left_child", "right_child", "decision_type")
-    )
-    _numbers(tree["threshold"], nodes)
+    split, left, right, kind, _ = (_integers(tree[key], nodes) for key in _INTEGERS)
+    for key in _REALS:
+        _numbers(tree[key], nodes)
     _numbers(tree["leaf_value"], leaves)
     _numbers(tree["shrinkage"], 1)
-    for key in ("split_gain", "internal_value", "internal_weight", "internal_count"):
-        _numbers(tree[key], nodes)
-    for key in ("leaf_weight", "leaf_count"):
-        if tree[key]:  # a tree of one leaf has no weights
-            _numbers(tree[key], leaves)
+    weighed = leaves if leaves > 1 or tree["leaf_count"] else 0  # one leaf may have no weight
+    _numbers(tree["leaf_weight"], weighed)
+    _integers(tree["leaf_count"], weighed)
     if any(not 0 <= feature < features for feature in split):
         raise ValueError("a tree splits on a feature that does not exist")
     if any(each not in range(0, 12, 2) for each in kind):
@@ -94,8 +103,12 @@ def _check_tree(tree: dict[str, str], features: int) -> None:
         raise ValueError("a tree is not one")
 
 
-def _numbers(text: str, count: int) -> list[str]:
+def _numbers(text: str, count: int, kind: re.Pattern[str] = _NUMBER) -> list[str]:
     found = text.split(" ") if text else []
-    if len(found) != count or not all(map(_NUMBER.fullmatch, found)):
+    if len(found) != count or not all(map(kind.fullmatch, found)):
         raise ValueError(f"{count} numbers were expected")
     return found
+
+
+def _integers(text: str, count: int) -> list[int]:
+    return [int(each) for each in _numbers(text, count, _INTEGER)]

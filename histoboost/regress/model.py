@@ -277,8 +277,8 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
         except HistoboostError as error:
             prefix = "" if str(error).startswith(str(folder)) else f"{folder}: "
             raise BadInput(f"{prefix}{error}") from error
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            what = f"{type(error).__name__}: {error}"
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            what = " ".join(f"{type(error).__name__}: {error}".split())
             raise BadInput(
                 f"{folder}/model.json: does not describe a model ({what}); train it again"
             ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from typing import Any
 
@@ -121,14 +122,36 @@ def test_matrix_products_keep_to_one_thread_for_a_while() -> None:
     assert threads() == before
 
 
+WORDS = [
+    "",
+    "0",
+    "1",
+    "-1",
+    "7",
+    "39",
+    "40",
+    "0_7",
+    "\uff17",
+    "+7",
+    "7.0",
+    "1e999",
+    "-0",
+    "2147483648",
+]
+
+
 def edited(text: str, rng: np.random.Generator) -> str:
-    """The text with one to three bytes changed, removed, added or moved before its end of trees."""
+    """The text with one to three bytes or words changed, removed, added or moved in its trees."""
     data, end = bytearray(text.encode()), text.index("end of trees")
     for _ in range(rng.integers(1, 4)):
         at, other = rng.integers(0, end, 2)
         noise = rng.choice(list(b"0123456789-=. e\nT\0\x80"), rng.choice([1, 3, 9])).tobytes()
-        change = rng.integers(4)
-        if change == 0:
+        change = rng.integers(5)
+        if change == 4:  # a word for a word
+            words = [word.span() for word in re.finditer(rb"[^\s=]+", data[:end])]
+            start, stop = words[rng.integers(len(words))]
+            data[start:stop] = rng.choice(WORDS).encode()
+        elif change == 0:
             data[at] = noise[0]
         elif change == 1:
             del data[at : at + rng.choice([1, 5, 40])]
@@ -142,6 +165,15 @@ def edited(text: str, rng: np.random.Generator) -> str:
     return data.decode("utf-8", errors="replace")
 
 
+def with_true_sizes(text: str) -> str:
+    """The text as an attacker would hand it in: with the sizes of the trees that it holds now."""
+    head, end, rest = text.partition("\nend of trees\n")
+    first, *trees = head.split("\nTree=")
+    sizes = " ".join(str(len(f"Tree={tree}\n".encode())) for tree in trees)
+    first = re.sub("tree_sizes=.*", f"tree_sizes={sizes}", first)
+    return "\nTree=".join([first, *trees]) + end + rest
+
+
 @pytest.mark.parametrize("count", [300, pytest.param(20_000, marks=pytest.mark.soak)])
 def test_an_edited_text_is_refused_in_one_line_or_predicts(
     data: tuple[Array, Array, Array], count: int
@@ -152,7 +184,7 @@ def test_an_edited_text_is_refused_in_one_line_or_predicts(
     rng, lines = np.random.default_rng(0), []
     for _ in range(count):
         try:
-            model = MultiTargetLGBM.from_texts([edited(text, rng)])
+            model = MultiTargetLGBM.from_texts([with_true_sizes(edited(text, rng))])
         except HistoboostError as error:
             lines.append(str(error))
         else:
@@ -174,6 +206,18 @@ def test_an_edited_text_is_refused_in_one_line_or_predicts(
         ("max_feature_idx=39", "max_feature_idx=38", "does not list 39"),
         ("\nTree=1", "\nTree=2", "tree 1 is missing"),
         ("shrinkage=", "shrinkage=inf", "numbers were expected"),
+        # Python reads these as it reads 39 and 7; LightGBM does not.
+        ("max_feature_idx=39", "max_feature_idx=3_9", "numbers were expected"),
+        ("max_feature_idx=39", "max_feature_idx=\uff13\uff19", "numbers were expected"),
+        ("num_leaves=7", "num_leaves=0_7", "numbers were expected"),
+        ("num_leaves=7", "num_leaves=\uff17", "numbers were expected"),
+        ("num_leaves=7", "num_leaves=00000000007", "numbers were expected"),
+        ("leaf_weight=", "x=", "another kind"),
+        ("num_cat=0", "num_cat=0\n" + "\n".join(f"a{i}=1" for i in range(22)), "another kind"),
+        ("Column_1 ", " ", "does not list 40"),
+        ("version=v4", "version=4", "version"),
+        ("\n\n\nTree=1", "\nTree=1", "runs into the next"),
+        ("\n\n\nend of", "\nend of", "runs into the next"),
     ],
 )
 def test_a_text_that_is_no_sound_set_of_trees_is_refused(
@@ -181,10 +225,7 @@ def test_a_text_that_is_no_sound_set_of_trees_is_refused(
 ) -> None:
     X, y, _ = data
     text = MultiTargetLGBM(n_estimators=2, n_jobs=1).fit(X, y[:, 0]).texts_[0]
-    sizes = text.partition("tree_sizes=")[2].partition("\n")[0]
-    grown = len(new) - len(old)
-    text = text.replace(old, new, 1)
-    first = str(int(sizes.split()[0]) + (0 if old in "objective=regression max_feature" else grown))
-    text = text.replace(f"tree_sizes={sizes}", f"tree_sizes={first} {sizes.split()[1]}")
+    assert old in text
+    text = with_true_sizes(text.replace(old, new, 1))
     with pytest.raises(HistoboostError, match=message):
         MultiTargetLGBM.from_texts([text])
