@@ -53,6 +53,12 @@ class Backend(Protocol):
     def exists(self, key: str) -> bool:
         """Whether there is a file or folder."""
 
+    def stamp(self, key: str) -> list[int] | None:
+        """What of a file or folder changes with it, the time of the change last, in ns.
+
+        None where there is none, or where asking costs what reading does.
+        """
+
     def put(self, key: str, data: bytes) -> None:
         """Write a file durably: after a crash it is whole or as it was before."""
 

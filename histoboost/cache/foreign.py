@@ -17,9 +17,8 @@ from histoboost.cache.layout import (
     is_foreign_document,
     slide_key,
 )
-from histoboost.cache.listing import list_embeddings
 from histoboost.cache.published import chunk_path, open_published
-from histoboost.cache.table import SlideRecord, open_slide, slide_names
+from histoboost.cache.table import SlideRecord, embedding_names, open_slide, slide_names
 from histoboost.errors import BadInput
 from histoboost.names import is_embedding_name
 
@@ -55,9 +54,7 @@ def foreign_in_slide(backend: Backend, slide: str) -> list[str]:
     key = slide_key(slide)
     names = [name for name in backend.folders(f"{key}/obsm") if is_embedding_name(name)]
     try:
-        record = open_slide(backend, slide)
-        found = foreign_in_table(backend, record)
-        names = [name for name in names if not record.owns(name)]
+        found = foreign_in_table(backend, open_slide(backend, slide))
     except Damaged:
         folders = [key, *(f"{key}/obsm/{name}" for name in names)]
         documents = backend.read_many(f"{folder}/{ROOT_DOCUMENT}" for folder in folders)
@@ -106,6 +103,7 @@ def remove(backend: Backend, name: str | None, slides: Sequence[str]) -> list[st
             )
     removed = [slide for slide, key in keys.items() if backend.remove_folder(key)]
     if not removed:
-        known = ", ".join(row.name for row in list_embeddings(backend, slides)) or "none"
+        names = sorted({found for slide in slides for found in embedding_names(backend, slide)})
+        known = ", ".join(names) or "none"
         raise BadInput(f"{backend}: no embedding {name!r}; there are {known}")
     return removed

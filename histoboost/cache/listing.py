@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from histoboost.cache.backend import Backend
-from histoboost.cache.layout import Damaged, chunk_count, embedding_key
+from histoboost.cache.index import Index
+from histoboost.cache.layout import Damaged, chunk_count
 from histoboost.cache.pending import EMBEDDING_NOTE, staged_notes
 from histoboost.cache.published import open_published
 from histoboost.cache.recipe import Recipe
-from histoboost.cache.table import embedding_names, open_slide
 
 
 @dataclass
@@ -44,32 +45,38 @@ class EmbeddingRow:
         return {**asdict(self), "complete": self.complete}
 
 
-def list_embeddings(backend: Backend, slides: Sequence[str]) -> list[EmbeddingRow]:
-    """One row for each embedding of `slides`, sorted by name; metadata are read, no chunk is."""
+def list_embeddings(
+    backend: Backend, slides: Sequence[str], *, keep: bool = False
+) -> list[EmbeddingRow]:
+    """One row for each embedding of `slides`, all of a store, sorted by name.
+
+    Metadata are read, no chunk is; with `keep` a large store is given its index.
+    """
+    index = Index(backend)
     rows: dict[str, EmbeddingRow] = {}
     for slide in slides:
         try:
-            names = embedding_names(backend, open_slide(backend, slide))
+            found = index.embeddings(slide)
         except Damaged:
             continue
-        for name in names:
-            _add(backend, rows.setdefault(name, EmbeddingRow(name)), slide)
-    _add_staged(backend, rows)
-    for row in rows.values():
-        row.lacking = [slide for slide in slides if slide not in row.slides]
+        for name, size in found.items():
+            row = rows.setdefault(name, EmbeddingRow(name))
+            if size is None:
+                continue  # it is lacking there; `verify` says why
+            row.slides.append(slide)
+            row.spots += size[0]
+            row.width = size[1]
+            row.bytes += size[2]
+    if keep:
+        index.keep(slides)
+    have = {name: frozenset(row.slides) for name, row in rows.items()}
+    _add_staged(backend, rows, have)
+    for name, row in rows.items():
+        row.lacking = [slide for slide in slides if slide not in have.get(name, ())]
+        with suppress(Damaged, IndexError):  # removed meanwhile, or on no slide
+            # A name means one recipe, on all slides.
+            row.backbone, row.weights = _origin(open_published(backend, row.slides[0], name).recipe)
     return [rows[name] for name in sorted(rows)]
-
-
-def _add(backend: Backend, row: EmbeddingRow, slide: str) -> None:
-    try:
-        published = open_published(backend, slide, row.name)
-    except Damaged:
-        return  # it is lacking there; `verify` says why
-    row.slides.append(slide)
-    row.spots += published.shape[0]
-    row.width = published.shape[1]
-    row.bytes += sum(backend.walk(embedding_key(slide, row.name)).values())
-    row.backbone, row.weights = _origin(published.recipe)
 
 
 def _origin(recipe: Recipe) -> tuple[str | None, str | None]:
@@ -82,7 +89,9 @@ def _origin(recipe: Recipe) -> tuple[str | None, str | None]:
     )
 
 
-def _add_staged(backend: Backend, rows: dict[str, EmbeddingRow]) -> None:
+def _add_staged(
+    backend: Backend, rows: dict[str, EmbeddingRow], have: Mapping[str, Collection[str]]
+) -> None:
     for key, owner in staged_notes(backend, EMBEDDING_NOTE):
         try:
             slide, name = str(owner["slide"]), str(owner["embedding"])
@@ -90,7 +99,7 @@ def _add_staged(backend: Backend, rows: dict[str, EmbeddingRow]) -> None:
         except (ArithmeticError, ValueError, KeyError, TypeError, IndexError):
             continue  # not of a writer: nothing to show, and `gc` removes it
         row = rows.setdefault(name, EmbeddingRow(name))
-        if slide not in row.slides:
+        if slide not in have.get(name, ()):
             chunks = backend.children(f"{key.removesuffix(EMBEDDING_NOTE)}chunks")
             done = {file.partition(".")[0] for file in chunks} - {""}
             row.staged[slide] = [len(done), count]

@@ -26,6 +26,8 @@ from histoboost.cache.layout import STAGING
 from histoboost.errors import BadInput
 from histoboost.io import plain_errors, sync, sync_folder
 
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+_NO_WAITING = getattr(os, "O_NONBLOCK", 0)  # for the other end of a pipe
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
 
 
@@ -40,14 +42,17 @@ class LocalBackend:
 
     def read(self, key: str) -> bytes | None:
         try:
-            with _open(self.root / key) as file:
+            with _open(self._path(key)) as file:
                 return file.read()
         except OSError:
             return None
 
+    def _path(self, key: str) -> str:
+        return f"{self.root}/{key}"  # at a tenth of the cost of a Path
+
     def fault(self, key: str) -> str:
         try:
-            _open(self.root / key).close()
+            _open(self._path(key)).close()
         except FileNotFoundError:
             return "is missing"
         except OSError as error:
@@ -60,7 +65,7 @@ class LocalBackend:
     def fill(self, targets: Iterable[tuple[str, memoryview]]) -> Iterator[bytes | None]:
         for key, body in targets:
             try:
-                with _open(self.root / key) as file:
+                with _open(self._path(key)) as file:
                     yield file.read() if file.readinto(body) == len(body) else None
             except OSError:
                 yield None
@@ -106,9 +111,19 @@ class LocalBackend:
 
     def exists(self, key: str) -> bool:
         try:
-            return (self.root / key).exists()
+            os.stat(self._path(key))
         except OSError as error:
+            if error.errno in _NOT_THERE:
+                return False
             raise self._unreadable(key, error) from error
+        return True
+
+    def stamp(self, key: str) -> list[int] | None:
+        try:
+            status = os.stat(self._path(key))
+        except OSError:
+            return None
+        return [status.st_ino, status.st_size, status.st_ctime_ns]
 
     def put(self, key: str, data: bytes) -> None:
         with self._changing(key):
@@ -233,11 +248,13 @@ class LocalBackend:
         return True
 
 
-def _open(path: Path) -> FileIO:
+def _open(path: str) -> FileIO:
     """Open a regular file; a pipe or a device would keep its reader waiting."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
-    return path.open("rb", buffering=0)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | _NO_WAITING)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return FileIO(descriptor)
 
 
 def _link(staged: Path, path: Path) -> None:

@@ -103,6 +103,9 @@ class ObjectBackend:
                 return bool(self.children(key))
             return True
 
+    def stamp(self, key: str) -> list[int] | None:
+        return None
+
     def put(self, key: str, data: bytes) -> None:
         with self._plain_errors():
             self._obs.put(self._store, key, data)

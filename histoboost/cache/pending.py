@@ -8,7 +8,7 @@ from typing import Any
 
 from histoboost.cache.backend import Backend, Hold
 from histoboost.cache.layout import STAGING, Damaged
-from histoboost.cache.table import open_slide
+from histoboost.cache.table import is_slide, open_slide
 from histoboost.digests import digest_bytes
 from histoboost.errors import DamagedStore
 
@@ -51,11 +51,11 @@ def staged_notes(backend: Backend, file: str) -> Iterator[tuple[str, Any]]:
             continue  # of another kind, just taken away, or cut off by a crash
 
 
-def pending_slides(backend: Backend, there: Collection[str]) -> list[str]:
-    """Slides of runs that have not finished, less those that are `there`."""
+def pending_slides(backend: Backend) -> list[str]:
+    """Slides of runs that have not finished, less those that are there."""
     notes = [note for _, note in staged_notes(backend, SLIDES_NOTE) if isinstance(note, list)]
     found = dict.fromkeys(slide for note in notes for slide in note if isinstance(slide, str))
-    return [slide for slide in found if slide not in there]
+    return [slide for slide in found if not is_slide(backend, slide)]
 
 
 def pending_labels(backend: Backend) -> list[str]:

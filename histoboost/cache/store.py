@@ -7,53 +7,32 @@ the store asks of the file system.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from histoboost.cache.foreign import remove
 from histoboost.cache.gc import OLDER_THAN_S, Collected, collect
 from histoboost.cache.imports import read_arrays
+from histoboost.cache.index import LEAST_SLIDES
 from histoboost.cache.labels import relabel, relabelled
-from histoboost.cache.layout import Damaged, embedding_key
-from histoboost.cache.listing import EmbeddingRow, list_embeddings
-from histoboost.cache.pending import (
-    damaged_store,
-    note_slides,
-    pending_labels,
-    pending_slides,
-)
-from histoboost.cache.published import Published, open_published, read_rows
+from histoboost.cache.pending import note_slides
+from histoboost.cache.reader import StoreReader
 from histoboost.cache.recipe import Recipe
-from histoboost.cache.root import check_root, make_root, open_backend
-from histoboost.cache.source import read_source, write_source
-from histoboost.cache.table import (
-    SlideRecord,
-    embedding_names,
-    is_slide,
-    next_orders,
-    open_slide,
-    read_table,
-    slide_names,
-    write_table,
-)
-from histoboost.cache.verify import Verification, verify
+from histoboost.cache.root import make_root
+from histoboost.cache.source import write_source
+from histoboost.cache.table import next_orders, slide_names, write_table
 from histoboost.cache.writer import EmbeddingWriter
 from histoboost.errors import BadInput
-from histoboost.names import check_embedding_name, check_slide_name
+from histoboost.names import check_embedding_name
 from histoboost.spots import SpotTable
 
 __all__ = ["EmbeddingStore", "EmbeddingWriter", "Recipe", "SpotTable"]
 
-T = TypeVar("T")
 
-
-class EmbeddingStore:
+class EmbeddingStore(StoreReader):
     """Spots and embeddings of slides, on disk, in Zarr groups that AnnData can open.
 
     Parameters
@@ -69,26 +48,6 @@ class EmbeddingStore:
     HistoboostError
         If it is not a store, was written by a newer version, or is absent and mode is not ``"a"``.
     """
-
-    def __init__(
-        self, location: str | os.PathLike[str], mode: Literal["r", "r+", "a"] = "a"
-    ) -> None:
-        self._backend = open_backend(os.fspath(location))
-        self._mode = mode
-        check_root(self._backend, mode)
-
-    def __repr__(self) -> str:
-        return f"EmbeddingStore({self.location!r}, slides={len(slide_names(self._backend))})"
-
-    @property
-    def location(self) -> str:
-        """Where the store is."""
-        return str(self._backend)
-
-    def slides(self) -> list[str]:
-        """Names of the slides, in the order in which they were written."""
-        records = [(self._slide(name).order, name) for name in slide_names(self._backend)]
-        return [name for _, name in sorted(records)]
 
     def create(self) -> None:
         """Make the store where there is none; all that writes into one does so by itself."""
@@ -106,14 +65,8 @@ class EmbeddingStore:
             held.release()
             raise
         held.drop()
-
-    def pending_slides(self) -> list[str]:
-        """Slides that a run was to store which has not finished, as far as they are not there."""
-        return pending_slides(self._backend, slide_names(self._backend))
-
-    def pending_labels(self) -> list[str]:
-        """Slides that a `relabel` which has not finished did not reach, or only half, sorted."""
-        return pending_labels(self._backend)
+        if len(slides) >= LEAST_SLIDES:
+            self.summary()  # so that whoever lists them next finds an index
 
     def orders(self, slides: Sequence[str]) -> dict[str, int]:
         """Numbers for `write_spots`, where several processes write the slides of one source."""
@@ -160,45 +113,10 @@ class EmbeddingStore:
         new = [self._intact(partial(relabelled, self._backend, t), t.slide) for t in tables]
         return relabel(self._backend, new)
 
-    def spots(self, slide: str) -> SpotTable:
-        """The spots of a slide."""
-        record = self._slide(slide)
-        return self._intact(lambda: read_table(self._backend, record), slide)
-
-    def source(self, slide: str) -> dict[str, Any]:
-        """What `note_source` noted last of the image of a slide."""
-        return read_source(self._backend, slide)
-
     def note_source(self, slide: str, source: Mapping[str, Any]) -> None:
         """Remember what tells whether the image of a slide has changed."""
         self._check_writable()
         write_source(self._backend, slide, source)
-
-    def embeddings(self, slide: str) -> dict[str, Recipe]:
-        """Names of the complete embeddings of a slide, sorted, with their recipes."""
-        return {
-            name: self._published(slide, name).recipe
-            for name in embedding_names(self._backend, self._slide(slide))
-        }
-
-    def width(self, slide: str, name: str) -> int:
-        """Number of features, D, of an embedding."""
-        return self._published(slide, name).shape[1]
-
-    def read(self, slide: str, name: str) -> NDArray[np.float16]:
-        """An embedding, (N, D) float16, rows in the order of the slide's spots.
-
-        Raises
-        ------
-        HistoboostError
-            If there is no such embedding, or it is damaged.
-        """
-        published = self._published(slide, name)
-        rows = self._intact(lambda: read_rows(self._backend, published), slide, name)
-        if len(rows) != self._slide(slide).n_spots:
-            reason = f"has {len(rows)} rows, not one for each spot"
-            raise damaged_store(self._backend, slide, name, reason)
-        return rows
 
     def writer(
         self, slide: str, name: str, recipe: Recipe, n_spots: int, width: int
@@ -220,17 +138,6 @@ class EmbeddingStore:
         if width < 1:
             raise BadInput(f"embedding {name}: width {width}; at least 1 is needed")
         return EmbeddingWriter(self._backend, slide, name, recipe, n_spots, width)
-
-    def verify(self) -> Verification:
-        """Read every byte, and list what is damaged."""
-        return verify(self._backend)
-
-    def summary(self) -> list[EmbeddingRow]:
-        """One row for each embedding: slides, shape, size, origin, completeness.
-
-        A damaged slide counts as one that lacks the embedding.
-        """
-        return list_embeddings(self._backend, slide_names(self._backend))
 
     def gc(self, older_than_s: float = OLDER_THAN_S) -> Collected:
         """Remove what killed runs left staged; see `gc.collect`."""
@@ -286,32 +193,6 @@ class EmbeddingStore:
             for slide, (rows, recipe) in arrays.items()
         }
         return [slide for slide, writer in writers.items() if writer.write_all(arrays[slide][0])]
-
-    def _check_slide(self, slide: str) -> None:
-        check_slide_name(slide)
-        if not is_slide(self._backend, slide):
-            known = ", ".join(slide_names(self._backend)) or "none"
-            raise BadInput(f"{self.location}: no slide {slide!r}; there are {known}")
-
-    def _slide(self, slide: str) -> SlideRecord:
-        self._check_slide(slide)
-        return self._intact(lambda: open_slide(self._backend, slide), slide)
-
-    def _published(self, slide: str, name: str) -> Published:
-        check_slide_name(slide)
-        check_embedding_name(name)
-        if not self._backend.exists(embedding_key(slide, name)):
-            known = ", ".join(embedding_names(self._backend, self._slide(slide))) or "none"
-            raise BadInput(
-                f"{self.location}: no embedding {name!r} of slide {slide}; there are {known}"
-            )
-        return self._intact(lambda: open_published(self._backend, slide, name), slide, name)
-
-    def _intact(self, read: Callable[[], T], slide: str, name: str | None = None) -> T:
-        try:
-            return read()
-        except Damaged as damage:
-            raise damaged_store(self._backend, slide, name, str(damage)) from None
 
     def _check_writable(self) -> None:
         if self._mode == "r":

@@ -12,6 +12,7 @@ from histoboost.cache.layout import (
     ROOT_DOCUMENT,
     SLIDES,
     Damaged,
+    embedding_key,
     is_foreign_document,
     read_document,
     seal,
@@ -42,9 +43,10 @@ class SlideRecord:
     table_digest: str
     files: dict[str, str]
 
-    def owns(self, name: str) -> bool:
-        """Whether the array `name` in ``obsm`` belongs to the spot table."""
-        return f"obsm/{name}/{ROOT_DOCUMENT}" in self.files
+    @property
+    def labelled(self) -> bool:
+        """Whether the table has abundances."""
+        return f"obsm/abundance/{ROOT_DOCUMENT}" in self.files
 
 
 def open_slide(backend: Backend, slide: str) -> SlideRecord:
@@ -131,11 +133,15 @@ def _is_there(backend: Backend, folder: str, part: str) -> bool:
     return backend.exists(f"{folder}/{part}") and not backend.in_progress(folder)
 
 
-def embedding_names(backend: Backend, record: SlideRecord) -> list[str]:
+def embedding_names(backend: Backend, slide: str) -> list[str]:
     """Names of the embeddings of a slide, intact or damaged, sorted."""
-    top = f"{slide_key(record.slide)}/obsm"
-    names = [name for name in backend.folders(top) if is_embedding_name(name)]
-    return [n for n in names if not record.owns(n) and _is_there(backend, f"{top}/{n}", "c")]
+    names = filter(is_embedding_name, backend.folders(f"{slide_key(slide)}/obsm"))
+    return [name for name in names if is_embedding(backend, slide, name)]
+
+
+def is_embedding(backend: Backend, slide: str, name: str) -> bool:
+    """Whether there is an embedding of this name, intact or damaged: see `is_slide`."""
+    return _is_there(backend, embedding_key(slide, name), "c")
 
 
 def _write(backend: Backend, table: SpotTable, order: int | None) -> None:

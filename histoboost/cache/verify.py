@@ -89,7 +89,7 @@ def _check_slide(backend: Backend, slide: str) -> Iterator[Damage]:
         record = SlideRecord(slide, 0, 0, "", {})
     else:
         yield Damage(slide, None, _check_table(backend, record))
-    for name in embedding_names(backend, record):
+    for name in embedding_names(backend, slide):
         yield Damage(slide, name, _check_embedding(backend, record, name))
 
 

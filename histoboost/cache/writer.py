@@ -12,6 +12,8 @@ Precondition: whoever writes under a recipe computes what that recipe says.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -40,6 +42,9 @@ from histoboost.cache.published import (
 from histoboost.cache.recipe import Recipe
 from histoboost.digests import digest_bytes
 from histoboost.errors import BadInput
+
+# Slide on which this process met an embedding last, by store and name.
+_seen: dict[tuple[str, str], str] = {}
 
 
 class EmbeddingWriter:
@@ -147,7 +152,9 @@ class EmbeddingWriter:
 
     def _check_elsewhere(self) -> None:
         """Refuse a name that another recipe has on another slide."""
-        for other in self._backend.folders(SLIDES):
+        place = str(self._backend), self._name
+        # The one that had it last is asked first: a run over many slides lists them once.
+        for other in chain([_seen.get(place, self._slide)], self._others()):
             if other == self._slide:
                 continue
             try:
@@ -161,7 +168,12 @@ class EmbeddingWriter:
                     f"slide {other} ({'; '.join(found[:3])}); choose another name or "
                     "remove it first"
                 )
+            _seen[place] = other
             return  # the others were compared with it when they were written
+        _seen[place] = self._slide  # if it is published, the next slide finds it here
+
+    def _others(self) -> Iterator[str]:
+        yield from self._backend.folders(SLIDES)  # not before they are asked for
 
     def _read_document(self) -> bytes | None:
         return self._backend.read(f"{self._key}/{ROOT_DOCUMENT}")

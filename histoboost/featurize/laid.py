@@ -27,8 +27,7 @@ def lay_or_recall(
     """
     if slide.cells is None and str(tissue) in ("auto", "all"):
         facts = lattice_facts(slide, pitch, tissue, finer)
-        stored = store.slides()
-        names = [name for name in copy_names(slide.name, finer) if name in stored]
+        names = [name for name in copy_names(slide.name, finer) if name in store]
         tables = [_table(store, replace(slide, name=name)) for name in names]
         kept = [table for table in tables if table and _same(table, facts)]
         if kept and sum(map(len, kept)) == (kept[0].lattice or {})["places"]:

@@ -166,14 +166,14 @@ def test_what_is_no_readable_file_is_named_and_nobody_waits_for_it(two, monkeypa
         target.mkdir()
     else:
         target.write_bytes(b"")
-        original = Path.open
+        original = os.open
 
-        def refusing(self: Path, *args: Any, **kwargs: Any) -> Any:
-            if self == target:
-                raise PermissionError(13, "Permission denied", str(self))
-            return original(self, *args, **kwargs)
+        def refusing(path: str, *args: Any, **kwargs: Any) -> int:
+            if str(path) == str(target):
+                raise PermissionError(13, "Permission denied", path)
+            return original(path, *args, **kwargs)
 
-        monkeypatch.setattr(Path, "open", refusing)
+        monkeypatch.setattr(os, "open", refusing)
     found = [d.reason for d in EmbeddingStore(two.location).verify().damaged]
     word = "Permission denied" if kind == "unreadable" else "not a regular file"
     assert any(f"cannot be read ({word})" in reason for reason in found), found

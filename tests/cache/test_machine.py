@@ -22,6 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from histoboost.cache import index
 from histoboost.cache.store import EmbeddingStore, Recipe, SpotTable
 from histoboost.errors import HistoboostError
 
@@ -226,6 +227,8 @@ class StoreMachine(RuleBasedStateMachine):
             return
         assert self.store.slides() == self.slides
         assert self.visible() == set(self.units)
+        listed = {(slide, row.name) for row in self.store.summary() for slide in row.slides}
+        assert listed == set(self.units)
 
     @invariant()
     def is_whole(self):
@@ -236,8 +239,10 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 def run(examples: int, steps: int) -> None:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")
+        patch.setattr(index, "LEAST_SLIDES", 0)  # so that this small store has an index, too
+        patch.setattr(index, "SETTLED_NS", 0)
         run_state_machine_as_test(
             StoreMachine,
             settings=settings(

@@ -1,0 +1,147 @@
+"""What can be asked of a store; `store` adds what changes it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histoboost.cache.layout import Damaged, embedding_key
+from histoboost.cache.listing import EmbeddingRow, list_embeddings
+from histoboost.cache.pending import damaged_store, pending_labels, pending_slides
+from histoboost.cache.published import Published, open_published, read_rows
+from histoboost.cache.recipe import Recipe
+from histoboost.cache.root import check_root, open_backend
+from histoboost.cache.source import read_source
+from histoboost.cache.table import (
+    SlideRecord,
+    embedding_names,
+    is_slide,
+    open_slide,
+    read_table,
+    slide_names,
+)
+from histoboost.cache.verify import Verification, verify
+from histoboost.errors import BadInput
+from histoboost.names import check_embedding_name, check_slide_name
+from histoboost.spots import SpotTable
+
+T = TypeVar("T")
+
+
+class StoreReader:
+    """Spots and embeddings of slides, as `EmbeddingStore` has them."""
+
+    def __init__(
+        self, location: str | os.PathLike[str], mode: Literal["r", "r+", "a"] = "a"
+    ) -> None:
+        self._backend = open_backend(os.fspath(location))
+        self._mode = mode
+        check_root(self._backend, mode)
+
+    def __repr__(self) -> str:
+        return f"EmbeddingStore({self.location!r}, slides={len(slide_names(self._backend))})"
+
+    @property
+    def location(self) -> str:
+        """Where the store is."""
+        return str(self._backend)
+
+    def slides(self, labelled: bool | None = None) -> list[str]:
+        """Names of the slides, in the order in which they were written.
+
+        Only those with abundances, or without, where `labelled` says so; no table is read.
+        """
+        records = map(self._record, slide_names(self._backend))
+        found = [(r.order, r.slide) for r in records if labelled in (None, r.labelled)]
+        return [name for _, name in sorted(found)]
+
+    def __contains__(self, slide: str) -> bool:
+        return is_slide(self._backend, slide)
+
+    def pending_slides(self) -> list[str]:
+        """Slides that a run was to store which has not finished, as far as they are not there."""
+        return pending_slides(self._backend)
+
+    def pending_labels(self) -> list[str]:
+        """Slides that a `relabel` which has not finished did not reach, or only half, sorted."""
+        return pending_labels(self._backend)
+
+    def spots(self, slide: str) -> SpotTable:
+        """The spots of a slide."""
+        record = self._slide(slide)
+        return self._intact(lambda: read_table(self._backend, record), slide)
+
+    def source(self, slide: str) -> dict[str, Any]:
+        """What `note_source` noted last of the image of a slide."""
+        return read_source(self._backend, slide)
+
+    def embeddings(self, slide: str) -> dict[str, Recipe]:
+        """Names of the complete embeddings of a slide, sorted, with their recipes."""
+        self._slide(slide)
+        names = embedding_names(self._backend, slide)
+        return {name: self._published(slide, name).recipe for name in names}
+
+    def width(self, slide: str, name: str) -> int:
+        """Number of features, D, of an embedding."""
+        return self._published(slide, name).shape[1]
+
+    def read(self, slide: str, name: str) -> NDArray[np.float16]:
+        """An embedding, (N, D) float16, rows in the order of the slide's spots.
+
+        Raises
+        ------
+        HistoboostError
+            If there is no such embedding, or it is damaged.
+        """
+        published = self._published(slide, name)
+        rows = self._intact(lambda: read_rows(self._backend, published), slide, name)
+        if len(rows) != self._slide(slide).n_spots:
+            reason = f"has {len(rows)} rows, not one for each spot"
+            raise damaged_store(self._backend, slide, name, reason)
+        return rows
+
+    def verify(self) -> Verification:
+        """Read every byte, and list what is damaged."""
+        return verify(self._backend)
+
+    def summary(self) -> list[EmbeddingRow]:
+        """One row for each embedding: slides, shape, size, origin, completeness.
+
+        A damaged slide counts as one that lacks the embedding.
+        """
+        slides = slide_names(self._backend)
+        return list_embeddings(self._backend, slides, keep=self._mode != "r")
+
+    def _check_slide(self, slide: str) -> None:
+        check_slide_name(slide)
+        if not is_slide(self._backend, slide):
+            known = ", ".join(slide_names(self._backend)) or "none"
+            raise BadInput(f"{self.location}: no slide {slide!r}; there are {known}")
+
+    def _slide(self, slide: str) -> SlideRecord:
+        self._check_slide(slide)
+        return self._record(slide)
+
+    def _record(self, slide: str) -> SlideRecord:
+        return self._intact(lambda: open_slide(self._backend, slide), slide)
+
+    def _published(self, slide: str, name: str) -> Published:
+        check_slide_name(slide)
+        check_embedding_name(name)
+        if not self._backend.exists(embedding_key(slide, name)):
+            self._slide(slide)
+            known = ", ".join(embedding_names(self._backend, slide)) or "none"
+            raise BadInput(
+                f"{self.location}: no embedding {name!r} of slide {slide}; there are {known}"
+            )
+        return self._intact(lambda: open_published(self._backend, slide, name), slide, name)
+
+    def _intact(self, read: Callable[[], T], slide: str, name: str | None = None) -> T:
+        try:
+            return read()
+        except Damaged as damage:
+            raise damaged_store(self._backend, slide, name, str(damage)) from None
