@@ -31,7 +31,7 @@ CLIP = 3.0
 
 
 #: Bytes of features that are held in memory; beyond, they are read anew whenever they are needed.
-MOST_BYTES = 3 << 30
+MOST_BYTES = 3 << 28
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,13 +162,14 @@ class SlideFeatures:
             part[...] = unit_coords(self._table.xy)[:, some]
             self.seen[:, own] = [[0.0], [1.0]]
             return
-        values = self._read(term.name, columns.stop - columns.start)[:, some].astype(np.float32)
-        if not np.isfinite(values).all():
+        part[...] = self._read(term.name, columns.stop - columns.start)[:, some]
+        if not np.isfinite(part).all():
             raise BadInput(
                 f"embedding {term.name}: not finite on slide {self._table.slide}; remove it with "
                 "histoboost cache remove and featurize again"
             )
-        part[...] = self._mean(term, values) if term.around else values
+        if term.around:
+            part[...] = self._mean(term, part)
         if self._standardize:
             self.seen[:, own] = standardize_columns(part)
 

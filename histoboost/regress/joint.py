@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 from scipy.stats import rankdata
 
 Array = NDArray[np.float64]
@@ -23,6 +22,8 @@ FEW_SPOTS = 3
 LEAST_TOTAL = 0.01
 #: Predictions that differ by no more are the same.
 ROUNDING = 1e-6
+#: Values that are brought into order at once.
+POOLED = 1 << 20
 
 
 class Joint(NamedTuple):
@@ -89,12 +90,33 @@ def merge(predicted: Joint) -> Array:
     varies = np.ptp(on_map, axis=0) > ROUNDING
     standard = np.divide(centred, on_map.std(axis=0), out=np.zeros_like(centred), where=varies)
     wanted = order.mean(axis=0) + 2.0 * order.std(axis=0).mean() * standard
-    merged = np.stack([_in_order(*spot) for spot in zip(wanted, order, strict=True)])
-    return np.asarray(merged + 1e-3 * order)
+    rows = range(0, len(order), max(1, POOLED // order.shape[1]))
+    merged = [_in_order(wanted[at : at + rows.step], order[at : at + rows.step]) for at in rows]
+    return np.concatenate(merged) + 1e-3 * order
 
 
 def _in_order(wanted: Array, order: Array) -> Array:
-    """The values (T,) nearest to `wanted` that have the order; what is tied there is tied here."""
-    _, level, held = np.unique(order, return_inverse=True, return_counts=True)
-    means = np.bincount(level, wanted) / held
-    return np.asarray(isotonic_regression(means, weights=held).x[level])
+    """The values (N, T) nearest to `wanted` that have each spot's order; what is tied stays tied.
+
+    Isotonic regression of all spots at once: whatever falls where the order rises is pooled with
+    its neighbour, until nothing does.
+    """
+    spots, types = order.shape
+    sorting = np.argsort(order, axis=1)
+    level = np.take_along_axis(order, sorting, axis=1)
+    sums = np.take_along_axis(wanted, sorting, axis=1).ravel()
+    new = np.ones((spots, types), bool)  # first of what is pooled
+    new[:, 1:] = level[:, 1:] > level[:, :-1]
+    starts = np.flatnonzero(new)
+    counts, pooled = np.diff(starts, append=spots * types), np.add.reduceat(sums, starts)
+    while True:
+        means = pooled / counts
+        falls = (means[1:] < means[:-1]) & (starts[1:] % types > 0)
+        if not falls.any():
+            break
+        kept = np.flatnonzero(np.concatenate([[True], ~falls]))
+        starts = starts[kept]
+        counts, pooled = np.add.reduceat(counts, kept), np.add.reduceat(pooled, kept)
+    found = np.empty((spots, types))
+    np.put_along_axis(found, sorting, np.repeat(means, counts).reshape(spots, types), axis=1)
+    return found

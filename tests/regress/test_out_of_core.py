@@ -11,7 +11,7 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.regress import features, fitting
 from histoboost.regress.features import FeatureMatrix, StoredFeatures, assemble
 from histoboost.regress.fitting import features_for, fit_predictor
-from histoboost.regress.heads import blocks, kernel_ridge, stack
+from histoboost.regress.heads import blocks, coords, kernel_ridge, stack
 from histoboost.regress.heads.base import Training
 from histoboost.regress.heads.blocks import draw, rows_of
 from histoboost.regress.heads.kernel_ridge import KernelRidge
@@ -113,16 +113,14 @@ def test_what_is_not_held_is_solved_again_to_the_same(monkeypatch: pytest.Monkey
     monkeypatch.setattr(kernel_ridge, "HELD_SPOTS", 1000)
     held = KernelRidge.fit(training, gaussian=True)
     monkeypatch.setattr(kernel_ridge, "HELD_SPOTS", 0)
-    again = KernelRidge.fit(training, gaussian=True)
-    assert held.mapped
-    assert not again.mapped
+    rows = [np.array([0, 5, 7]), np.arange(40), np.array([], int)]
+    again = KernelRidge.fit(training, gaussian=True, rows=rows)
+    assert [len(x) for x in held.mapped] == [40, 40, 40]
+    assert [len(x) for x in again.mapped] == [3, 40, 0]
     np.testing.assert_array_equal(again.common, held.common)
     np.testing.assert_array_equal(again.own, held.own)
-    rows = [np.array([0, 5, 7]), np.arange(40), np.array([], int)]
     axes = held.principal_axes(5)
-    for one, other in zip(
-        held.unseen(training, axes, rows), again.unseen(training, axes, rows), strict=True
-    ):
+    for one, other in zip(held.unseen(axes, rows), again.unseen(axes, rows), strict=True):
         for a, b in zip(one, other, strict=True):
             np.testing.assert_allclose(a, b, atol=1e-5)
 
@@ -156,3 +154,22 @@ def test_the_landmarks_of_a_slide_do_not_depend_on_the_others_labels() -> None:
     other = replace(training, targets=[t[::-1] for t in training.targets])
     one, two = (KernelRidge.fit(each, gaussian=True).features for each in (training, other))
     np.testing.assert_array_equal(one.landmarks, two.landmarks)
+
+
+def test_position_is_learned_from_some_spots_where_there_are_very_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    xy = [rng.random((400, 2)).astype(np.float32) for _ in range(3)]
+    training = replace(
+        joint_training(),
+        blocks=xy,
+        targets=[np.stack([p[:, 0], np.sin(4 * p[:, 1])], axis=1).astype(np.float64) for p in xy],
+        weights=[np.ones(400)] * 3,
+        parts=[slice(0, 2)],
+    )
+    everything = coords.CoordsHead().fit(training)
+    monkeypatch.setattr(coords, "SPOTS", 300)
+    some = coords.CoordsHead().fit(training)
+    assert len(some.kernel.features.landmarks) == 300
+    np.testing.assert_allclose(some.predict(xy[0]), everything.predict(xy[0]), atol=0.05)

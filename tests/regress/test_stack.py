@@ -45,7 +45,7 @@ def make_training(slides: int = 3, seed: int = 0) -> Training:
 def held_out(ridge: KernelRidge, training: Training) -> list[np.ndarray]:
     """What the others say of every training slide."""
     everything = [np.arange(len(target)) for target in training.targets]
-    return ridge.unseen(training, np.empty((len(ridge.weights), 0)), everything)[1]
+    return ridge.unseen(np.empty((len(ridge.weights), 0)), everything)[1]
 
 
 def mapped(ridge: KernelRidge, training: Training) -> np.ndarray:

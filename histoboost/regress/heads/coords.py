@@ -11,9 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from histoboost.regress.heads.base import Array, Files, Fitted, Training
-from histoboost.regress.heads.blocks import Block, Matrix, rows_of
+from histoboost.regress.heads.blocks import Block, Matrix, draw, rows_of
 from histoboost.regress.heads.lightgbm import LightGBMHead
 from histoboost.regress.heads.ridge import FittedKernel, KernelHead
+
+#: Training spots that position is learned from, at most: it is smooth, and more change nothing.
+SPOTS = 1 << 15
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +48,15 @@ class CoordsHead:
 
     def fit(self, training: Training) -> FittedCoords:
         """See `Head`."""
-        blocks, scale = (
-            [_lifted(rows_of(block, slice(None))) for block in training.blocks],
-            np.ones(1, np.float32),
+        rows = draw(training.weights, SPOTS, training.seed)
+        some = replace(
+            training,
+            blocks=[_lifted(rows_of(b, own)) for b, own in zip(training.blocks, rows, strict=True)],
+            targets=[y[own] for y, own in zip(training.targets, rows, strict=True)],
+            weights=[w[own] for w, own in zip(training.weights, rows, strict=True)],
+            scale=np.ones(1, np.float32),
         )
-        return FittedCoords(KernelHead().fit(replace(training, blocks=blocks, scale=scale)))
+        return FittedCoords(KernelHead().fit(some))
 
     def load(self, files: Files) -> Fitted:
         """See `Head`; models of 0.1.0 were LightGBM."""

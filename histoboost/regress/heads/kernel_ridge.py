@@ -19,7 +19,6 @@ from scipy.linalg import eigh
 from histoboost.errors import HistoboostWarning
 from histoboost.regress.budget import cores
 from histoboost.regress.heads.base import Training
-from histoboost.regress.heads.blocks import rows_of
 from histoboost.regress.heads.feature_map import FeatureMap, fit_map
 from histoboost.regress.heads.gram import PENALTIES, Gram, Solution
 
@@ -31,13 +30,14 @@ LEAST_GAIN = 0.99
 #: groups, since what a few groups share need not hold for the next (a factor from inner folds was
 #: 1 wherever it was needed most: two donors that agree say nothing of a third).
 DOUBT = 0.25
-#: Training spots up to which what they are mapped to and the solutions for all penalties are held;
-#: beyond, both are computed again where they are needed.
+#: Training spots up to which what they are mapped to is held, and errors are taken from it; beyond,
+#: only of some spots, and errors follow from the Gram matrices.
 HELD_SPOTS = 1 << 15
 
 Array = NDArray[np.float64]
 Matrix = NDArray[np.float32]
 Penalties = NDArray[np.int64]
+Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,14 +47,14 @@ class KernelRidge:
     Attributes
     ----------
     features : FeatureMap
+    kept : list of ndarray of int
+        Training spots that `mapped` holds, slide by slide, ascending.
     mapped : list of ndarray of shape (n, k), float32
-        Training spots in the columns of `features`, slide by slide; empty where they are not held.
+        These spots in the columns of `features`.
     folds : list of list of int
         Indices of the slides that inner folds hold out together.
     groups : list of Gram
         Of each of them.
-    rest : list of list of (weights, intercept)
-        For every fold, the solutions on all other slides, one for each penalty; empty as well.
     total : Gram
     common, own : ndarray of shape (T,), int
         Numbers of the penalties of every target: the one that suits all targets of its part best
@@ -66,10 +66,10 @@ class KernelRidge:
     """
 
     features: FeatureMap
+    kept: list[Rows]
     mapped: list[Matrix]
     folds: list[list[int]]
     groups: list[Gram]
-    rest: list[list[Solution]]
     total: Gram
     common: Penalties
     own: Penalties
@@ -78,25 +78,22 @@ class KernelRidge:
     intercept: Array
 
     @classmethod
-    def fit(cls, training: Training, gaussian: bool) -> KernelRidge:
+    def fit(
+        cls, training: Training, gaussian: bool, rows: Sequence[Rows] | None = None
+    ) -> KernelRidge:
         """Solve, with the penalties of least squared error on held-out groups, each counting alike.
 
         With one part of targets the penalty is common to all. With one group there is nothing to
         hold out; the middle penalty is taken.
         """
         features = fit_map(training, gaussian)
-        hold = sum(map(len, training.targets)) <= HELD_SPOTS
+        sizes = list(map(len, training.targets))
+        hold = sum(sizes) <= HELD_SPOTS
+        kept = list(map(np.arange, sizes)) if hold else list(rows or [np.arange(0)] * len(sizes))
         folds = training.inner_folds()
-        groups: list[Gram] = []
-        mapped: dict[int, Matrix] = {}
-        for held in folds:
-            grams = []
-            for i in held:
-                gram, parts = _gram(features, training, i, hold)
-                grams.append(gram)
-                if hold:
-                    mapped[i] = np.concatenate(parts)
-            groups.append(reduce(Gram.__add__, grams))
+        of = [_gram(features, training, i, own) for i, own in enumerate(kept)]
+        groups = [reduce(Gram.__add__, [of[i][0] for i in held]) for held in folds]
+        mapped = [x for _, x in of]
         total, count = reduce(Gram.__add__, groups), training.targets[0].shape[1]
         if total.flat:
             warnings.warn(
@@ -109,7 +106,6 @@ class KernelRidge:
         own, hopeless, shrink = common, np.ones(count, bool), np.ones(count)
         if len(training.parts) > 1:
             shrink[training.parts[2]] = len(folds) / (len(folds) + DOUBT)
-        rest: list[list[Solution]] = []
         if len(folds) > 1:
             errors, plain = np.zeros((len(PENALTIES), count)), np.zeros(count)
             for held, gram in zip(folds, groups, strict=True):
@@ -118,12 +114,9 @@ class KernelRidge:
                 y = [training.targets[i] for i in held]
                 mean = np.zeros_like(gram.xy), others.sum_y / others.weight
                 plain += _error(mean, gram, x, y)
-                found: list[Solution] = []
                 for at in range(len(PENALTIES)):
                     solution = others.solve({at: np.ones(count)}, shrink)
                     errors[at] += _error(solution, gram, x, y)
-                    found += [solution] if hold else []
-                rest += [found] if hold else []
             hopeless = errors.min(axis=0) >= LEAST_GAIN * plain
             for part in training.parts:
                 common[part] = np.argmin(errors[:, part].sum(axis=1))
@@ -133,13 +126,12 @@ class KernelRidge:
         # is known to predict them.
         if len(training.parts) > 1 and hopeless[-1]:
             weights[:, -1] = intercept[-1] = 0.0
-        held_rows = [mapped[i] for i in range(len(mapped))]
         return cls(
             features,
-            held_rows,
+            kept,
+            mapped,
             folds,
             groups,
-            rest,
             total,
             common,
             own,
@@ -153,19 +145,15 @@ class KernelRidge:
         """The common penalty of the first part."""
         return PENALTIES[int(self.common[0])]
 
-    def unseen(
-        self, training: Training, axes: Array, rows: Sequence[NDArray[np.int64]]
-    ) -> tuple[list[Matrix], list[Matrix]]:
+    def unseen(self, axes: Array, rows: Sequence[Rows]) -> tuple[list[Matrix], list[Matrix]]:
         """Places along `axes` of some training spots, and predictions by all other groups.
 
         Parameters
         ----------
-        training : Training
-            What was learned from.
         axes : ndarray of shape (k, K)
             Directions in the columns of `features`.
         rows : sequence of ndarray of int
-            Which spots, slide by slide.
+            Which spots of those that are kept, slide by slide.
 
         Returns
         -------
@@ -175,18 +163,10 @@ class KernelRidge:
         places: dict[int, Matrix] = {}
         predicted: dict[int, Matrix] = {}
         wanted = _mean_of(self.common, self.own)
-        for fold, (held, gram) in enumerate(zip(self.folds, self.groups, strict=True)):
-            if self.rest:
-                each = [(self.rest[fold][at], share) for at, share in wanted.items()]
-                weights = np.sum([w * share for (w, _), share in each], axis=0)
-                intercept = np.sum([b * share for (_, b), share in each], axis=0)
-            else:
-                weights, intercept = (self.total - gram).solve(wanted, self.shrink)
+        for held, gram in zip(self.folds, self.groups, strict=True):
+            weights, intercept = (self.total - gram).solve(wanted, self.shrink)
             for i in held:
-                if self.mapped:
-                    x = self.mapped[i][rows[i]]
-                else:
-                    x = self.features.apply(rows_of(training.blocks[i], rows[i]))
+                x = self.mapped[i][np.searchsorted(self.kept[i], rows[i])]
                 places[i] = (x @ axes).astype(np.float32)
                 predicted[i] = (x @ weights + intercept).astype(np.float32)
         slides = range(len(rows))
@@ -200,22 +180,21 @@ class KernelRidge:
         return np.asarray(vectors[:, ::-1])
 
 
-def _gram(
-    features: FeatureMap, training: Training, slide: int, hold: bool
-) -> tuple[Gram, list[Matrix]]:
-    """Of one slide; and what it is mapped to, if that is to be held."""
+def _gram(features: FeatureMap, training: Training, slide: int, kept: Rows) -> tuple[Gram, Matrix]:
+    """Of one slide; and what the spots that are to be kept are mapped to."""
     y, w = training.targets[slide], training.weights[slide]
 
-    def some(rows: slice, x: Matrix) -> tuple[Gram, Matrix | None]:
-        return Gram.of(x, y[rows], w[rows]), x if hold else None
+    def some(rows: slice, x: Matrix) -> tuple[Gram, Matrix]:
+        own = kept[slice(*np.searchsorted(kept, (rows.start, rows.stop)))] - rows.start
+        return Gram.of(x, y[rows], w[rows]), x if len(own) == len(x) else x[own]
 
-    total, kept = None, []
+    total, parts = None, []
     for gram, x in features.over(training.blocks[slide], some, cores(training.jobs)):
         total = gram if total is None else total + gram
-        kept += [] if x is None else [x]
+        parts.append(x)
     if total is None:
         raise ValueError("a slide without spots")
-    return total, kept
+    return total, np.concatenate(parts)
 
 
 def _error(solution: Solution, gram: Gram, x: Sequence[Matrix] | None, y: Sequence[Array]) -> Array:

@@ -158,7 +158,8 @@ class StackHead:
 
     def fit(self, training: Training) -> FittedStack:
         """See `Head`."""
-        ridge = KernelRidge.fit(training, gaussian=True)
+        rows = draw(training.weights, TREE_SPOTS, training.seed)
+        ridge = KernelRidge.fit(training, gaussian=True, rows=rows)
         kernel, axes = fitted_kernel(ridge), ridge.principal_axes(COMPONENTS)
         if len(set(training.groups)) < 2:
             warnings.warn(
@@ -174,8 +175,7 @@ class StackHead:
             given = MultiTargetLGBM(**options)
             options["n_estimators"] = max(1, given.n_estimators // 2)
             options["learning_rate"] = 2 * given.learning_rate
-        rows = draw(training.weights, TREE_SPOTS, training.seed)
-        components, held_out = ridge.unseen(training, axes, rows)
+        components, held_out = ridge.unseen(axes, rows)
         training = replace(
             training,
             blocks=[],
