@@ -137,6 +137,15 @@ class SlideFeatures:
             self.let_go()
         return found
 
+    def rows(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """All columns (m, F) of some spots."""
+        found = np.empty((len(rows), self.shape[1]), np.float32)
+        for c in self._columns:
+            for own in _pieces(c):
+                self.fill(found[:, own], c, own, rows)
+        self.let_go()
+        return found
+
     def lengths(self, scale: NDArray[np.float32]) -> NDArray[np.float32]:
         """Lengths (n,) of all rows, columns multiplied by `scale`; kept from then on."""
         key = scale.tobytes()
@@ -155,14 +164,31 @@ class SlideFeatures:
                 self.columns(own.start, own.stop)
         return self.seen
 
-    def fill(self, part: NDArray[np.float32], columns: Columns, own: slice) -> None:
-        """Write the columns `own` of all columns, which belong to one term, into `part`."""
+    def fill(
+        self,
+        part: NDArray[np.float32],
+        columns: Columns,
+        own: slice,
+        rows: NDArray[np.int64] | None = None,
+    ) -> None:
+        """Write the columns `own` of all columns, which belong to one term, into `part`.
+
+        Of some rows where they are given: only these are worked on, once the moments are known.
+        """
         term, some = columns.term, slice(own.start - columns.start, own.stop - columns.start)
+        chosen = slice(None) if rows is None else rows
         if term.name == COORDS:
-            part[...] = unit_coords(self._table.xy)[:, some]
+            part[...] = unit_coords(self._table.xy)[chosen, some]
             self.seen[:, own] = [[0.0], [1.0]]
             return
-        part[...] = self._read(term.name, columns.stop - columns.start)[:, some]
+        known = self.seen[:, own] if self._standardize else np.empty((2, 0), np.float32)
+        moments = None if np.isnan(known).any() else known
+        if rows is not None and (term.around or moments is None):
+            whole = np.empty((len(self._table), part.shape[1]), np.float32)
+            self.fill(whole, columns, own)
+            part[...] = whole[rows]
+            return
+        part[...] = self._read(term.name, columns.stop - columns.start)[chosen, some]
         if not np.isfinite(part).all():
             raise BadInput(
                 f"embedding {term.name}: not finite on slide {self._table.slide}; remove it with "
@@ -171,7 +197,7 @@ class SlideFeatures:
         if term.around:
             part[...] = self._mean(term, part)
         if self._standardize:
-            self.seen[:, own] = standardize_columns(part)
+            self.seen[:, own] = standardize_columns(part, moments)
 
     def let_go(self) -> None:
         """Forget the embedding read last and the graphs."""
@@ -261,14 +287,19 @@ def _pieces(columns: Columns) -> list[slice]:
     return [slice(a, b) for a, b in zip(ends, ends[1:], strict=False)]
 
 
-def standardize_columns(part: NDArray[np.float32]) -> NDArray[np.float32]:
+def standardize_columns(
+    part: NDArray[np.float32], moments: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """Bring every column to mean 0 and variance ``v / (v + EPSILON)``, cut at `CLIP`, in place.
 
-    Returns the means and the variances v before, (2, F).
+    Returns the means and the variances v before, (2, F); those of `part`, unless they are given.
     """
-    mean = part.mean(axis=0, dtype=np.float64).astype(np.float32)
+    mean = part.mean(axis=0, dtype=np.float64).astype(np.float32) if moments is None else moments[0]
     part -= mean
-    variance = np.einsum("ij,ij->j", part, part, dtype=np.float32) / max(len(part), 1)
+    if moments is None:
+        variance = np.einsum("ij,ij->j", part, part, dtype=np.float32) / max(len(part), 1)
+    else:
+        variance = moments[1]
     part /= np.sqrt(variance + EPSILON)
     np.clip(part, -CLIP, CLIP, out=part)
     return np.stack([mean, variance])

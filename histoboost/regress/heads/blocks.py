@@ -27,6 +27,10 @@ class Columnwise(Protocol):
         """Some columns (n, stop - start) of all spots."""
         ...
 
+    def rows(self, rows: NDArray[np.int64]) -> Matrix:
+        """All columns (m, F) of some spots."""
+        ...
+
     def lengths(self, scale: Matrix) -> Matrix:
         """What `lengths_of` says, kept from the first time on."""
         ...
@@ -51,11 +55,7 @@ def rows_of(block: Block, rows: NDArray[np.int64] | slice) -> Matrix:
     """Some rows (m, F); a view where the features are in memory and `rows` is a slice."""
     if isinstance(block, np.ndarray):
         return block[rows]
-    count = len(np.arange(block.shape[0])[rows])
-    found = np.empty((count, block.shape[1]), np.float32)
-    for own, part in columns_of(block):
-        found[:, own] = part[rows]
-    return found
+    return block.rows(np.arange(block.shape[0])[rows])
 
 
 def lengths_of(block: Block, scale: Matrix) -> Matrix:
