@@ -12,7 +12,7 @@ import click
 from histoboost.errors import BadInput
 
 #: Parameters that name a file to write, and those that a command checks itself.
-OUTPUTS, OWN_OUTPUTS = {"output", "json_path"}, {"outputs"}
+OUTPUTS, OWN_OUTPUTS = {"output", "json_path", "predictions"}, {"outputs"}
 #: What an argument may not be, by its name; a source is DATA or a STORE.
 _NEVER = {
     "data": ("an embedding store", "a trained model"),
@@ -38,16 +38,20 @@ def check_arguments(ctx: click.Context) -> None:
     for name, value in ctx.params.items():
         if isinstance(value, tuple) and name not in OWN_OUTPUTS:
             inputs += [one for one in value if isinstance(one, str)]
-    for name in paths.keys() & OUTPUTS:
-        refuse_inputs([paths[name]], inputs)
+    check_outputs([paths[name] for name in paths.keys() & OUTPUTS], inputs)
 
 
-def refuse_inputs(outputs: Iterable[str | Path], inputs: Iterable[str | Path]) -> None:
-    """Refuse files to write that are files to read."""
+def check_outputs(outputs: Iterable[str | Path], inputs: Iterable[str | Path]) -> None:
+    """Refuse files to write that are files to read, or one another."""
     inputs = [path for path in inputs if os.path.exists(path)]
-    for output in filter(os.path.exists, outputs):
-        if any(os.path.samefile(output, path) for path in inputs):
+    seen: set[str] = set()
+    for output in outputs:
+        if os.path.exists(output) and any(os.path.samefile(output, path) for path in inputs):
             raise BadInput(f"{output}: is an input of this command; choose another output")
+        place = os.path.realpath(output)
+        if place in seen and str(output) != "-":
+            raise BadInput(f"{output}: would be written twice; choose another name for one of them")
+        seen.add(place)
 
 
 def _kind(path: str) -> str:

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -56,10 +57,21 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the command line; see `click.BaseCommand.parse_args`."""
         try:
+            self._refuse_repeated(ctx, args)
             return super().parse_args(ctx, args)
         except click.UsageError as error:
             error.ctx = error.ctx or ctx  # click leaves it out where a value is missing
             raise
+
+    def _refuse_repeated(self, ctx: click.Context, args: list[str]) -> None:
+        """Of an option that takes one value, click would keep the last without a word."""
+        *_, given = self.make_parser(ctx).parse_args(list(args))
+        for param, times in Counter(given).items():
+            once = isinstance(param, click.Option) and not (param.multiple or param.is_flag)
+            if once and times > 1:
+                raise click.UsageError(
+                    f"{_written(param)} is given {times} times; give it once", ctx
+                )
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; Ctrl-C ends it with one line and the shell's exit code for it."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from histoboost.cli.arguments import refuse_inputs
+from histoboost.cli.arguments import check_outputs
 from histoboost.cli.command import Command
 from histoboost.cli.console import echo
 from histoboost.cli.json_output import json_option, slide_result, write_json
@@ -115,8 +115,9 @@ def map(
     if regions is not None:
         check_regions(table, regions, names)
     images = [path for slide in found for path in slide.image.sources]
-    to_write = [file_of(file, name) for file in files for name in names]
-    refuse_inputs([*to_write, *([] if regions is None else [table])], [*slides, *images])
+    to_write = [file for of in files for file in {file_of(of, name): None for name in names}]
+    others = [path for path in (json_path, regions and table) if path]
+    check_outputs([*to_write, *others], [*slides, *images])
     predictions = map_slide(
         found,
         model,

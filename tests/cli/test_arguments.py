@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -89,6 +90,51 @@ def test_an_output_never_replaces_an_input(
     assert result.exit_code == 2
     assert "data.csv: is an input of this command; choose another output" in result.stderr
     assert Path("data.csv").read_text() == "slide,image\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "inspect data.h5 --json -",
+        "align data.h5 -o o --json ./o",
+        "evaluate s.zarr --predictions o.csv --json o.csv",
+        "predict s.zarr m -o o.csv --json o.csv",
+        "map data.h5 m -o o.csv -o ./o.csv",
+        "map data.h5 m -o {slide}.csv -o S_1.csv",
+        "map data.h5 m -o o.csv --json o.csv",
+        "map data.h5 m -o regions.csv --regions drawn.geojson",
+    ],
+)
+def test_no_output_replaces_another_of_the_same_command(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(folder)
+    Path("drawn.geojson").write_text(
+        '{"type": "Polygon", "coordinates": [[[0, 0], [9, 0], [9, 9], [0, 0]]]}'
+    )
+    result = run(*command.split())
+    assert result.exit_code == (0 if command.endswith("-") else 2), result.output
+    assert ("would be written twice" in result.stderr) == (not command.endswith("-"))
+
+
+def commands(group: click.Group) -> list[str]:
+    """Every command of the group, and below it, as one writes it."""
+    found: list[str] = []
+    for name, command in group.commands.items():
+        below = commands(command) if isinstance(command, click.Group) else [""]
+        found += [f"{name} {one}".strip() for one in below]
+    return found
+
+
+@pytest.mark.parametrize(
+    "command",
+    [*(f"{command} --config a --config b" for command in commands(main))]
+    + ["train s.zarr new --slides S_1 --slides S_2", "predict s.zarr m -o a.csv --output b.csv"],
+)
+def test_an_option_that_takes_one_value_is_not_taken_twice(command: str) -> None:
+    result = run(*command.split())
+    assert result.exit_code == 2
+    assert "is given 2 times; give it once" in result.stderr
 
 
 def test_a_prediction_never_replaces_an_image(
