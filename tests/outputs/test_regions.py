@@ -12,7 +12,7 @@ import shapely
 
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.outputs.regions import region_means, regions_path, write_regions
-from histoboost.slides.regions import read_regions
+from histoboost.slides.regions import Region, read_regions
 
 
 def square(x: float, y: float, side: float) -> list[list[float]]:
@@ -47,6 +47,19 @@ def test_places_and_areas_are_those_of_shapely(drawn: Path):
         expected = shapely.contains_xy(shape, *places.T)
         np.testing.assert_array_equal(region.contains(places), expected)
         assert region.area == pytest.approx(shape.area)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_area_is_that_of_the_places_inside_also_where_an_outline_crosses_itself(seed: int):
+    rng = np.random.default_rng(seed)
+    region = Region("", "", tuple(rng.uniform(0, 100, (rng.integers(3, 9), 2)) for _ in range(2)))
+    places = np.stack(np.meshgrid(*[np.arange(0.1, 100, 0.2)] * 2), axis=-1).reshape(-1, 2)
+    assert region.area == pytest.approx(region.contains(places).mean() * 100**2, rel=0.01)
+
+
+def test_a_bow_tie_has_the_area_of_its_two_triangles():
+    bow = np.array([[0, 0], [4, 4], [4, 0], [0, 4], [0, 0]], dtype=float)
+    assert Region("", "", (bow,)).area == pytest.approx(8)
 
 
 def test_a_region_is_called_what_it_is_called_in_qupath(drawn: Path):
