@@ -134,7 +134,7 @@ def _predict_embeddings(
     model = CompositionRegressor.load(model_path)
     check_cell_type_names(model.cell_types_, model_path)
     opened = open_store(store)
-    slides = slides or [table.slide for table in unlabelled_slides(opened)]
+    slides = slides or unlabelled_slides(opened)
     check_prediction_output(Path(output), slides)
     predictions = model.predict(opened, slides, units=units, interval=interval)
     if note := compared_in(model.guard_.scale, [each.spots for each in predictions]):

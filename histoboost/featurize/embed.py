@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,13 +22,13 @@ from histoboost.featurize.stain import check_method
 from histoboost.featurize.summary import FeaturizeSummary
 from histoboost.featurize.workers import embed_on_cluster, embed_on_gpus
 from histoboost.names import check_embedding_name, default_embedding_name
-from histoboost.slides.align.apply import alignment_choices, move_spots
+from histoboost.slides.align.apply import AlignmentChoice, alignment_choices, move_spots
 from histoboost.slides.align.estimate import Alignment
 from histoboost.slides.checks import check_slide
 from histoboost.slides.groups import with_groups
 from histoboost.slides.lattice import lay_lattices
 from histoboost.slides.readers import open_dataset
-from histoboost.slides.slide import Dataset
+from histoboost.slides.slide import Dataset, Slide
 from histoboost.slides.thumbnail import thumbnail
 from histoboost.slides.turned import turned_dataset
 
@@ -140,23 +140,18 @@ def featurize(
             raise BadInput("--turned: shifts are of upright slides; use it with --alignment none")
         dataset = turned_dataset(dataset, turned)
     if um_per_px is not None:
-        scaled = [replace(slide, um_per_px=um_per_px) for slide in dataset.slides]
-        dataset = replace(dataset, slides=scaled)
+        scaled = partial(_scaled, um_per_px=um_per_px)
+        dataset = dataset.each(lambda _: scaled)
     target = store if isinstance(store, EmbeddingStore) else EmbeddingStore(store)
-    dataset = lay_lattices(dataset, pitch, tissue, partial(lay_or_recall, target))
-    sizes = parse_sizes(patch, dataset.slides)
+    dataset = lay_lattices(dataset, pitch, tissue, partial(lay_or_recall, target.location))
+    choices, spots = alignment_choices(dataset, alignment), dict[str, int]()
+    sizes = parse_sizes(patch, _checked(dataset, choices, spots))
     label, backbone = embedding_label(backbone), canonical_name(backbone)
     if backbone != "none" and not sizes:
         raise BadInput("--patch: no patch size given; for example --patch 64,128")
     layers = layers if isinstance(layers, str) else ",".join(layers)
     parse_layers(layers, ())
     check_method(stain)
-    choices = alignment_choices(dataset, alignment)
-    for slide in dataset.slides:
-        choice = choices[slide.name]
-        if choice != "auto":  # else where the image is read
-            moved = move_spots(slide, choice) if isinstance(choice, Alignment) else slide
-            check_slide(moved, f"{dataset.path}: ")
     names = [default_embedding_name(label, str(side)) for side in sizes]
     if name is not None:
         names = [name] if len(sizes) == 1 else [f"{name}@{side}" for side in sizes]
@@ -178,16 +173,17 @@ def featurize(
             stain=stain,
             sizes=tuple(zip(sizes, names, strict=True)),
             check_sources=check_sources,
-            patches=len(sizes) * sum(len(slide.xy) for slide in dataset.slides),
+            patches=len(sizes) * sum(spots.values()),
         )
     # Weights that do not fit are refused before anything is written.
     loading = time.perf_counter()
     run = request.run() if request is not None and client is None else None
     load_seconds = time.perf_counter() - loading
-    slides = [slide.name for slide in dataset.slides]
+    slides = dataset.names
     orders = target.orders(slides)
     queue = [
-        QueuedSlide(slide, choices[slide.name], orders[slide.name]) for slide in dataset.slides
+        QueuedSlide(name, read, spots[name], choices[name], orders[name])
+        for name, read in zip(slides, dataset.reads(), strict=True)
     ]
     summary = FeaturizeSummary(slides)
     with target.expecting(slides):
@@ -196,6 +192,23 @@ def featurize(
     summary.load_seconds += load_seconds
     summary.wall_seconds = time.perf_counter() - start
     return summary
+
+
+def _scaled(slide: Slide, um_per_px: float) -> Slide:
+    return replace(slide, um_per_px=um_per_px)
+
+
+def _checked(
+    dataset: Dataset, choices: Mapping[str, AlignmentChoice], spots: dict[str, int]
+) -> Iterator[Slide]:
+    """The slides one by one, each once its spots are found usable and counted."""
+    for slide in dataset.slides:
+        choice = choices[slide.name]
+        if choice != "auto":  # else where the image is read
+            moved = move_spots(slide, choice) if isinstance(choice, Alignment) else slide
+            check_slide(moved, f"{dataset.path}: ")
+        spots[slide.name] = len(slide.xy)
+        yield slide
 
 
 def _parts(
@@ -209,7 +222,8 @@ def _parts(
     """Do the work where it is to be done, and tell what was done part by part."""
     if request is None:
         for queued in queue:
-            slide, known = queued.slide, remembered(store, queued.slide)
+            slide = queued.read()
+            known = remembered(store, slide)
             read = check_sources or "pixels" not in known
             picture = thumbnail(slide.image) if read else None
             store.write_spots(slide.spot_table(picture), queued.order)

@@ -15,7 +15,7 @@ from histoboost.spots import SpotTable
 
 
 def lay_or_recall(
-    store: EmbeddingStore,
+    store: EmbeddingStore | str,
     slide: Slide,
     pitch: Length | str | float,
     tissue: str | Path = "auto",
@@ -25,6 +25,8 @@ def lay_or_recall(
 
     Regions drawn in a file may have changed, and single cells are counted anew.
     """
+    if not isinstance(store, EmbeddingStore):
+        store = EmbeddingStore(store)
     if slide.cells is None and str(tissue) in ("auto", "all"):
         facts = lattice_facts(slide, pitch, tissue, finer)
         names = [name for name in copy_names(slide.name, finer) if name in store]

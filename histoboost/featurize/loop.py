@@ -52,7 +52,8 @@ class Sink:
     """Where one embedding of one slide goes: chunks, written once complete.
 
     `missing` are the row ranges to compute, in order, and `columns` what it takes of the engine's
-    output; `what` names it in messages; `blank` is whether all its patches are flat.
+    output; `what` names it in messages; `blank` is whether all its patches are flat, `published`
+    whether nothing more comes.
     """
 
     writer: EmbeddingWriter
@@ -60,6 +61,7 @@ class Sink:
     columns: slice
     what: str = ""
     blank: bool = False
+    published: bool = False
     _open: dict[int, tuple[NDArray[np.float32], int]] = field(default_factory=dict)
     _range: NDArray[np.float32] | None = None  # lowest and highest number of every column
 
@@ -87,6 +89,7 @@ class Sink:
     def publish(self) -> None:
         """Make the embedding visible."""
         self.writer.publish()
+        self.published = True
 
     def warn_if_lost(self) -> None:
         """Warn where all spots are alike, or differ by less than float16 can tell apart."""

@@ -25,15 +25,20 @@ from histoboost.slides.checks import check_slide
 from histoboost.slides.images.array import ArrayImage
 from histoboost.slides.images.base import SlideImage, version
 from histoboost.slides.pixels import OF_FILES, Overview, TileCache, decoded_digest, read_pixels
-from histoboost.slides.slide import Slide
+from histoboost.slides.slide import Read, Slide
 from histoboost.slides.thumbnail import thumbnail
 
 
 @dataclass(frozen=True)
 class QueuedSlide:
-    """A slide to embed, on whichever device or machine, and its place in the store."""
+    """A slide to embed, on whichever device or machine, and its place in the store.
 
-    slide: Slide
+    `read` gives the slide once its turn has come, and `spots` says how many it has.
+    """
+
+    name: str
+    read: Read
+    spots: int
     alignment: AlignmentChoice
     order: int
 
@@ -80,21 +85,22 @@ def open_slide(
 
     With `check` it is read in any case.
     """
-    slide = queued.slide
+    slide = queued.read()
     known = remembered(store, slide)
     if check:
         known = {"files": known["files"]}
     if stain in known.get("pixels", {}):
-        alignment = _alignment_known(queued, known)
+        alignment = _alignment_known(slide.name, queued.alignment, known)
         with contextlib.suppress(DamagedStore):
             if alignment is not None and store.embeddings(slide.name).keys() >= set(names):
                 return OpenedSlide(slide, known["pixels"][stain], alignment, known)
-    return read_slide(queued, known, stain)
+    return read_slide(slide, queued.alignment, known, stain)
 
 
-def read_slide(queued: QueuedSlide, known: dict[str, Any], stain: str) -> OpenedSlide:
+def read_slide(
+    slide: Slide, choice: AlignmentChoice, known: dict[str, Any], stain: str
+) -> OpenedSlide:
     """All that needs the image, from one reading of it; `known` is what the store remembers."""
-    slide = queued.slide
     digests: dict[str, str] = dict(known.get("pixels", {}))
     image, digests["none"] = read_pixels(slide.image, digests.get("none"))
     large = not isinstance(image, ArrayImage)
@@ -102,12 +108,12 @@ def read_slide(queued: QueuedSlide, known: dict[str, Any], stain: str) -> Opened
     picture = thumbnail(seen)
     slide.check_unchanged()
     decoded = replace(slide, image=seen)
-    alignment = alignment_of(decoded, queued.alignment)
+    alignment = alignment_of(decoded, choice)
     check_slide(move_spots(decoded, alignment))
     if stain != "none":
         image, digests[stain] = _stained(decoded, digests["none"], stain, slide.image)
     source = {**known, "pixels": digests}
-    if queued.alignment == "auto":
+    if choice == "auto":
         source["auto"] = asdict(alignment.transform)
     return OpenedSlide(slide, digests[stain], alignment, source, image, picture)
 
@@ -136,10 +142,10 @@ def remembered(store: EmbeddingStore, slide: Slide) -> dict[str, Any]:
     return known if known.get("files") == files else {"files": files}
 
 
-def _alignment_known(queued: QueuedSlide, known: dict[str, Any]) -> Alignment | None:
+def _alignment_known(name: str, choice: AlignmentChoice, known: dict[str, Any]) -> Alignment | None:
     """How the spots are moved, where no image need be looked at; None where one must."""
-    if isinstance(queued.alignment, Alignment):
-        return queued.alignment
-    if queued.alignment == "none":
-        return Alignment(queued.slide.name)
-    return Alignment(queued.slide.name, **known["auto"]) if "auto" in known else None
+    if isinstance(choice, Alignment):
+        return choice
+    if choice == "none":
+        return Alignment(name)
+    return Alignment(name, **known["auto"]) if "auto" in known else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from numbers import Integral
 from typing import Any
 
@@ -47,7 +47,7 @@ class PatchSize(Length):
 Patch = int | str | PatchSize
 
 
-def parse_sizes(patch: Patch | Iterable[Patch], slides: Sequence[Slide]) -> list[PatchSize]:
+def parse_sizes(patch: Patch | Iterable[Patch], slides: Iterable[Slide]) -> list[PatchSize]:
     """Read the sides of patches, each once.
 
     ``64`` or ``"64"`` is in pixels, ``"55um"`` in micrometres, ``"32,64"`` are several. On each of
@@ -57,7 +57,10 @@ def parse_sizes(patch: Patch | Iterable[Patch], slides: Sequence[Slide]) -> list
     given = [patch] if isinstance(patch, int | Integral | str | PatchSize) else patch
     parts = [p for one in given for p in (one.split(",") if isinstance(one, str) else [one])]
     sizes = list(dict.fromkeys(_parse(part) for part in parts))
+    scales: dict[float, str] = {}
     for slide in slides:
+        if slide.um_per_px is not None:
+            scales[slide.um_per_px] = slide.name
         taken: dict[int, PatchSize] = {}
         for size in sizes:
             px = size.pixels(slide)
@@ -79,7 +82,6 @@ def parse_sizes(patch: Patch | Iterable[Patch], slides: Sequence[Slide]) -> list
                 )
             taken[px] = size
     in_px = next((size for size in sizes if size.unit == "px"), None)
-    scales = {slide.um_per_px: slide.name for slide in slides if slide.um_per_px is not None}
     if in_px is not None and scales and max(scales) > 1.1 * min(scales):
         low, high = min(scales), max(scales)
         warn(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ class Run:
 
     def patches(self, queue: Sequence[QueuedSlide]) -> int:
         """How many patches all these slides have."""
-        return len(self._request.sizes) * sum(len(queued.slide.xy) for queued in queue)
+        return len(self._request.sizes) * sum(queued.spots for queued in queue)
 
     def embed(
         self, queue: Sequence[QueuedSlide], store: EmbeddingStore, *, quiet: bool = False
@@ -84,7 +85,7 @@ class Run:
         clock, summary, self._load_s = Clock(), FeaturizeSummary(embeddings=self._names), 0.0
         total = 0 if quiet else self.patches(queue)
         writing = WriterThread()
-        sinks: list[Sink] = []
+        sinks: deque[Sink] = deque()  # not done with; a run over many slides holds few
         stain, check = self._request.stain, self._request.check_sources
         slides = in_order(
             lambda queued: open_slide(queued, store, self._names, stain, check=check),
@@ -100,6 +101,8 @@ class Run:
                     sinks += self._embed_slide(
                         queued, opened, store, writing, clock, advance, summary
                     )
+                    while sinks and sinks[0].published:
+                        sinks.popleft().warn_if_lost()
                 with clock("write"):
                     writing.finish()
             finally:
@@ -147,7 +150,7 @@ class Run:
             for sink in (sink for sinks in found.values() for sink in sinks):
                 sink.writer.close()
             with clock("read"):
-                opened = read_slide(queued, opened.source, self._request.stain)
+                opened = read_slide(slide, queued.alignment, opened.source, self._request.stain)
             found = self._all_sinks(opened, store)
         if opened.source["files"]:
             store.note_source(slide.name, opened.source)

@@ -84,13 +84,13 @@ def embed_on_cluster(
     Workers must reach the store and the slides under the same paths as the caller.
     """
     store.create()  # a worker that finds none cannot see it, and makes no store of its own
-    largest_first = sorted(queue, key=lambda queued: len(queued.slide.xy), reverse=True)
+    largest_first = sorted(queue, key=lambda queued: queued.spots, reverse=True)
     location = shared_location(store)
     done = run_units(
         client,
         embed_on_worker,
         [(queued, location, request) for queued in largest_first],
-        names=[f"slide {queued.slide.name}" for queued in largest_first],
+        names=[f"slide {queued.name}" for queued in largest_first],
         description="embedding",
         unit="slides",
         gpu=request.device.startswith("cuda"),

@@ -33,15 +33,19 @@ def check_present(store: EmbeddingStore, slides: Sequence[str], recipes: Recipes
     )
 
 
-def check_alike(recipes: Recipes, there: Recipes) -> None:
-    """Refuse embeddings that were made differently from those that a model was trained on."""
-    for name, fields in recipes.items():
-        different = Recipe(fields).differences(Recipe(there[name]))
-        if different:
-            raise BadInput(
-                f"embedding {name}: the store's differs from the one that the model was trained on "
-                f"({'; '.join(different)}); featurize these slides as the training slides were"
-            )
+def check_alike(recipes: Recipes, store: EmbeddingStore, slides: Sequence[str]) -> None:
+    """Refuse slides whose embeddings were made otherwise than those a model was trained on."""
+    trained = {name: Recipe(fields) for name, fields in recipes.items()}
+    for slide in slides:
+        there = store.embeddings(slide)
+        for name, recipe in trained.items():
+            different = recipe.differences(there[name].without_slide())
+            if different:
+                raise BadInput(
+                    f"embedding {name}: that of slide {slide} differs from the one that the model "
+                    f"was trained on ({'; '.join(different)}); featurize these slides as the "
+                    "training slides were"
+                )
 
 
 def warn_of_training_slides(slides: Sequence[str], training: Sequence[str]) -> None:

@@ -89,10 +89,6 @@ class Layout:
         """Abundances (N, T) of one slide."""
         return abundance_of(self.spots[slide])
 
-    def of_slide(self, slide: int) -> Layout:
-        """The same for one of the slides."""
-        return replace(self, spots=(self.spots[slide],))
-
 
 def abundance_of(table: SpotTable) -> NDArray[np.float32]:
     """Abundances (N, T) of a labelled slide."""

@@ -24,7 +24,7 @@ from histoboost.regress.of_slide import predict_slide
 from histoboost.regress.predictions import Predictions
 from histoboost.regress.scale import check_scale
 from histoboost.regress.setup import Setup
-from histoboost.regress.slides import labelled_slides, named_slides, open_store, unlabelled_slides
+from histoboost.regress.slides import labelled_slides, open_store, stored_names, unlabelled_slides
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -198,19 +198,19 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
         residuals = self.residuals_
         if interval is not None and residuals is None:
             raise BadInput("interval: the model was trained without; train it with --intervals")
-        spots = unlabelled_slides(opened) if slides is None else named_slides(opened, slides)
-        names = [table.slide for table in spots]
+        names = unlabelled_slides(opened) if slides is None else stored_names(opened, slides)
         check_present(opened, names, self.recipes_)
-        layout = describe(opened, spots, self.setup_.features)
-        check_alike(self.recipes_, layout.recipes)
+        check_alike(self.recipes_, opened, names)
         warn_of_training_slides(names, self.training_slides_)
         found = []
-        for index in range(len(spots)):  # a slide's features depend on no other's
+        for slide in names:  # a slide's features depend on no other's
             with warnings_kept() as heard:
-                made = opened.embeddings(spots[index].slide)
+                table = opened.spots(slide)
+                made = opened.embeddings(slide)
                 recipes = {name: made[name].fields for name in self.recipes_}
-                check_scale(self.guard_.scale, spots[index], self.setup_.features, recipes)
-                matrix = features_for(opened, layout.of_slide(index), self.setup_)
+                check_scale(self.guard_.scale, table, self.setup_.features, recipes)
+                layout = describe(opened, [table], self.setup_.features)
+                matrix = features_for(opened, layout, self.setup_)
                 said = predict_slide(
                     predictor, self.setup_, self.cell_types_, matrix, units, interval, residuals
                 )

@@ -23,20 +23,19 @@ def slide_names(slides: str | Sequence[str] | None) -> list[str] | None:
     return list(dict.fromkeys([slides] if isinstance(slides, str) else slides))
 
 
-def named_slides(store: EmbeddingStore, slides: str | Sequence[str]) -> list[SpotTable]:
-    """The slides with these names.
-
-    Raises
-    ------
-    HistoboostError
-        If the store lacks one.
-    """
-    stored, names = store.slides(), slide_names(slides) or []
+def stored_names(store: EmbeddingStore, slides: str | Sequence[str]) -> list[str]:
+    """Names without duplicates, each of a slide of the store; another is refused."""
+    names = slide_names(slides) or []
     for name in names:
-        if name not in stored:
-            known = ", ".join(stored) or "none"
+        if name not in store:
+            known = ", ".join(store.slides()) or "none"
             raise BadInput(f"{store.location}: no slide {name!r}; there are {known}")
-    return [store.spots(name) for name in names]
+    return names
+
+
+def named_slides(store: EmbeddingStore, slides: str | Sequence[str]) -> list[SpotTable]:
+    """The slides with these names, each of which must be there."""
+    return [store.spots(name) for name in stored_names(store, slides)]
 
 
 def labelled_slides(
@@ -47,14 +46,14 @@ def labelled_slides(
     Warned of is where slides are still to come, or there is one cell type only.
     """
     if slides is None:
-        labelled = [table for table in _all_slides(store) if table.labelled]
+        labelled = [store.spots(name) for name in _all_slides(store, labelled=True)]
     else:
         labelled = named_slides(store, slides)
         for table in labelled:
             if not table.labelled:
                 raise BadInput(f"slide {table.slide}: has no abundances; choose labelled slides")
     names = [table.slide for table in labelled]
-    if old := [slide for slide in store.pending_labels() if slide in names]:
+    if old := [slide for slide in store.pending_labels() if slides is None or slide in names]:
         raise BadInput(
             f"{store.location}: {', '.join(old)} have their old labels, others new ones: a "
             "histoboost cache relabel was cut off; run the same again"
@@ -72,21 +71,15 @@ def labelled_slides(
     return labelled
 
 
-def unlabelled_slides(store: EmbeddingStore) -> list[SpotTable]:
-    """The slides without abundances.
-
-    Raises
-    ------
-    HistoboostError
-        If there is none.
-    """
-    unlabelled = [table for table in _all_slides(store) if not table.labelled]
+def unlabelled_slides(store: EmbeddingStore) -> list[str]:
+    """Names of the slides without abundances, of which there must be one; no table is read."""
+    unlabelled = _all_slides(store, labelled=False)
     if not unlabelled:
         raise BadInput(f"{store.location}: all slides are labelled; choose slides with --slides")
     return unlabelled
 
 
-def _all_slides(store: EmbeddingStore) -> list[SpotTable]:
+def _all_slides(store: EmbeddingStore, *, labelled: bool) -> list[str]:
     pending = store.pending_slides()
     if pending:
         warnings.warn(
@@ -95,4 +88,4 @@ def _all_slides(store: EmbeddingStore) -> list[SpotTable]:
             HistoboostWarning,
             stacklevel=4,
         )
-    return [store.spots(name) for name in store.slides()]
+    return store.slides(labelled)

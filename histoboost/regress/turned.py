@@ -63,7 +63,7 @@ def cross_validate_turned(
                 f"{store.location}; featurize the same data with --turned"
             )
     there = describe(turned, tables, setup.features)
-    check_alike(layout.recipes, there.recipes)
+    check_alike(layout.recipes, turned, there.slides)
     upright, other = (
         assemble(*each, setup.standardize) for each in ((store, layout), (turned, there))
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from histoboost.errors import BadInput, warn
 from histoboost.names import nfc
-from histoboost.slides.slide import Dataset
+from histoboost.slides.slide import Dataset, Slide
 from histoboost.slides.tables import read_text_table
 
 
@@ -33,13 +34,13 @@ def with_groups(dataset: Dataset, path: str | Path) -> Dataset:
             raise BadInput(f"{path}: slide {slide!r} has no group; fill it in")
         if groups.setdefault(nfc(slide), group) != group:
             raise BadInput(f"{path}: slide {slide!r} is in two groups; keep one")
-    for item in dataset.slides:
-        if item.labelled and item.name not in groups:
-            raise BadInput(f"{path}: slide {item.name!r} is not listed; add a line for it")
-    unknown = groups.keys() - {slide.name for slide in dataset.slides}
+    unknown = groups.keys() - set(dataset.names)
     if unknown:
         warn(f"{path}: {', '.join(sorted(unknown))} not among the slides of {dataset.path}")
-    slides = tuple(
-        replace(slide, group=groups.get(slide.name, slide.group)) for slide in dataset.slides
-    )
-    return Dataset(dataset.path, slides)
+    return dataset.each(lambda name: partial(_grouped, path, groups.get(name)))
+
+
+def _grouped(path: Path, group: str | None, slide: Slide) -> Slide:
+    if slide.labelled and group is None:
+        raise BadInput(f"{path}: slide {slide.name!r} is not listed; add a line for it")
+    return slide if group is None else replace(slide, group=group)

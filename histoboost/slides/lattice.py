@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ def lay_lattices(
     HistoboostError
         As `lay_lattice`, or if there is such a slide and no pitch.
     """
-    plain = [slide for slide in dataset.slides if slide.plain]
+    plain = [slide.name for slide in dataset.slides if slide.plain]
     if not plain:
         if pitch is not None or str(tissue) != "auto":
             raise BadInput(
@@ -109,16 +110,20 @@ def lay_lattices(
         return dataset
     if pitch is None:
         raise BadInput(
-            f"slide {plain[0].name}: has no spots; give --pitch, the distance of the spots to lay "
+            f"slide {plain[0]}: has no spots; give --pitch, the distance of the spots to lay "
             "on its tissue, such as --pitch 100um"
         )
-    laid = []
+    step = partial(_laid, pitch=pitch, tissue=tissue, lay=lay or lay_lattice)
+    laid, waiting = dataset.each(lambda _: step), set(plain)
     with progress("finding tissue", len(plain) if len(plain) > 1 else 0, "slides") as advance:
-        for slide in dataset.slides:
-            laid += (lay or lay_lattice)(slide, pitch, tissue) if slide.plain else [slide]
-            if slide.plain:
+        for slide in laid.slides:
+            if slide.name in waiting:
                 advance(1)
-    return replace(dataset, slides=laid)
+    return laid
+
+
+def _laid(slide: Slide, pitch: Length | str | float, tissue: str | Path, lay: Lay) -> Slide:
+    return lay(slide, pitch, tissue)[0] if slide.plain else slide
 
 
 def lay_lattice(

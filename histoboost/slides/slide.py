@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import compress
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from histoboost.errors import BadInput
 from histoboost.names import nfc
 from histoboost.slides.images.base import SlideImage
 from histoboost.spots import SpotTable
+
+#: Spots of a source that are held in memory, and what a slide without any counts for.
+MOST_SPOTS, LEAST_SPOTS = 1_000_000, 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,22 +135,114 @@ class Slide:
         )
 
 
+Read = Callable[[], Slide]
+Step = Callable[[Slide], Slide]
+
+
+class LazySlides(Sequence[Slide]):
+    """Slides that are read when they are asked for: each time anew beyond the first `MOST_SPOTS`.
+
+    Parameters
+    ----------
+    names : sequence of str
+        What the slides are called.
+    reads : sequence of callable
+        What reads each of them; picklable, so that another process can.
+    load : callable, optional
+        Gives the slide of an index in this process, where that is less work.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        reads: Sequence[Read],
+        load: Callable[[int], Slide] | None = None,
+    ) -> None:
+        self.names, self.reads, self._load = list(map(nfc, names)), list(reads), load
+        self._kept: dict[int, Slide] = {}
+        self._left = MOST_SPOTS
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> Slide: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Slide]: ...
+    def __getitem__(self, index: int | slice) -> Slide | list[Slide]:
+        if isinstance(index, slice):
+            return [self[one] for one in range(len(self))[index]]
+        index = range(len(self))[index]
+        if index in self._kept:
+            return self._kept[index]
+        slide = self.reads[index]() if self._load is None else self._load(index)
+        self._left -= len(slide.xy) + LEAST_SPOTS
+        if self._left >= 0:
+            self._kept[index] = slide
+        return slide
+
+    def read_ahead(self) -> None:
+        """Read as many slides as are held."""
+        for index in range(len(self)):
+            self[index]
+            if self._left < 0:
+                return
+
+    def read_of(self, index: int) -> Read:
+        """What gives a slide in another process: the slide itself where it is held here."""
+        return partial(_given, self._kept[index]) if index in self._kept else self.reads[index]
+
+    def each(self, steps: Sequence[Step]) -> LazySlides:
+        """The same slides, each changed by its step once it is read."""
+        reads = [partial(_then, read, step) for read, step in zip(self.reads, steps, strict=True)]
+        return LazySlides(self.names, reads, lambda index: steps[index](self[index]))
+
+
+def _given(slide: Slide) -> Slide:
+    return slide
+
+
+def _then(read: Read, step: Step) -> Slide:
+    return step(read())
+
+
 @dataclass(frozen=True)
 class Dataset:
-    """The slides of one source, in its order, and the path that they were read from."""
+    """The slides of one source, in its order, and the path that they were read from.
+
+    Those of a large source are read when their turn comes: `names` and `each` read none.
+    """
 
     path: Path
     slides: Sequence[Slide]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the slides."""
+        if isinstance(self.slides, LazySlides):
+            return self.slides.names
+        return [slide.name for slide in self.slides]
 
     @property
     def cell_types(self) -> tuple[str, ...]:
         """Names of the cell types of the labelled slides; empty where none is labelled."""
         return next((slide.cell_types for slide in self.slides if slide.labelled), ())
 
+    def each(self, step: Callable[[str], Step]) -> Dataset:
+        """The same with every slide changed as ``step(name)`` says, picklable where slides are."""
+        if isinstance(self.slides, LazySlides):
+            return replace(self, slides=self.slides.each([step(name) for name in self.names]))
+        return replace(self, slides=[step(slide.name)(slide) for slide in self.slides])
+
+    def reads(self) -> list[Read]:
+        """What gives each slide once its turn has come, also in another process."""
+        if isinstance(self.slides, LazySlides):
+            return [self.slides.read_of(index) for index in range(len(self.slides))]
+        return [partial(_given, slide) for slide in self.slides]
+
     def __getitem__(self, name: str) -> Slide:
         """The slide called `name`; where there is none, the error lists those there are."""
-        for slide in self.slides:
-            if slide.name == nfc(name):
-                return slide
-        known = ", ".join(slide.name for slide in self.slides)
-        raise BadInput(f"{self.path}: no slide {name!r}; there are {known}")
+        names = self.names
+        if nfc(name) in names:
+            return self.slides[names.index(nfc(name))]
+        raise BadInput(f"{self.path}: no slide {name!r}; there are {', '.join(names)}")

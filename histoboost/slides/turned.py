@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,4 +68,4 @@ def turned_dataset(dataset: Dataset, turn: str) -> Dataset:
     """
     if turn not in TURNS:
         raise BadInput(f"turned {turn!r}: unknown; choose one of {', '.join(TURNS)}")
-    return replace(dataset, slides=tuple(turned_slide(slide, turn) for slide in dataset.slides))
+    return dataset.each(lambda _: partial(turned_slide, turn=turn))

@@ -32,15 +32,15 @@ def alignment_choices(dataset: Dataset, alignment: str | Path) -> dict[str, Alig
     wrote.
     """
     if alignment in ("none", "auto"):
-        return {slide.name: str(alignment) for slide in dataset.slides}
+        return dict.fromkeys(dataset.names, str(alignment))
     table = read_table(Path(alignment))
-    for slide in dataset.slides:
-        if slide.name not in table:
+    for name in dataset.names:
+        if name not in table:
             raise BadInput(
-                f"{alignment}: no row for slide {slide.name}; "
+                f"{alignment}: no row for slide {name}; "
                 "add one (dx = 0, dy = 0, scale = 1 leaves it as it is)"
             )
-    return {slide.name: table[slide.name] for slide in dataset.slides}
+    return {name: table[name] for name in dataset.names}
 
 
 def alignment_of(slide: Slide, choice: AlignmentChoice) -> Alignment:

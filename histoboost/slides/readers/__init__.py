@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
@@ -11,7 +13,7 @@ from histoboost.errors import BadInput, warn
 from histoboost.names import check_cell_type_names, check_slide_name, nfc
 from histoboost.slides.readers import spaceranger
 from histoboost.slides.readers.anndata import zarr_kind
-from histoboost.slides.slide import Dataset, Slide
+from histoboost.slides.slide import Dataset, LazySlides, Slide
 
 
 class Reader(Protocol):
@@ -65,11 +67,28 @@ def open_dataset(path: str | Path, format: str | None = None) -> Dataset:
     if bin and name != "spaceranger":
         raise BadInput(f"format {format!r}: only spaceranger has bins; give spaceranger:{bin}")
     reader = _reader(path, name or None)
-    slides = (spaceranger.read(path, bin) if bin else reader.read(path)).slides
+    dataset = spaceranger.read(path, bin) if bin else reader.read(path)
     # macOS writes the same name in other bytes.
-    dataset = Dataset(path, [replace(slide, name=nfc(slide.name)) for slide in slides])
-    _check_slides_agree(dataset)
-    return dataset
+    dataset = dataset.each(lambda name: partial(_called, nfc(name)))
+    slides = dataset.slides
+    if not slides:
+        raise BadInput(f"{path}: holds no slides; check that it is complete")
+    twice = next((name for name, times in Counter(dataset.names).items() if times > 1), None)
+    if twice is not None:
+        raise BadInput(f"{path}: two slides are called {twice!r}; give each its own name")
+    agree = _Agreement(path)
+    if isinstance(slides, LazySlides):
+        # As many as are held at once; the others once they are read for the first time.
+        slides = LazySlides(slides.names, slides.reads, partial(_agreeing, slides, agree))
+        slides.read_ahead()
+    else:
+        for slide in slides:
+            agree.check(slide)
+    return replace(dataset, slides=slides)
+
+
+def _called(name: str, slide: Slide) -> Slide:
+    return slide if slide.name == name else replace(slide, name=name)
 
 
 def _reader(path: Path, format: str | None) -> Reader:
@@ -88,36 +107,45 @@ def _reader(path: Path, format: str | None) -> Reader:
     )
 
 
-def _check_slides_agree(dataset: Dataset) -> None:
-    if not dataset.slides:
-        raise BadInput(f"{dataset.path}: holds no slides; check that it is complete")
-    check_cell_type_names(dataset.cell_types, dataset.path)
-    seen: set[str] = set()
-    on_image: dict[object, Slide] = {}
-    for slide in dataset.slides:
-        if slide.name in seen:
-            raise BadInput(
-                f"{dataset.path}: two slides are called {slide.name!r}; give each its own name"
-            )
-        seen.add(slide.name)
+def _agreeing(slides: LazySlides, agree: _Agreement, index: int) -> Slide:
+    slide = slides.reads[index]()
+    agree.check(slide)
+    return slide
+
+
+class _Agreement:
+    """What the slides of one source must have in common, checked one by one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._on_image: dict[object, tuple[str, str | None]] = {}
+        self._cell_types: tuple[str, ...] | None = None
+
+    def check(self, slide: Slide) -> None:
+        """Refuse a slide that does not fit to those before it."""
         check_slide_name(slide.name)
         source = getattr(slide.image, "path", None), getattr(slide.image, "arrays", None)
-        other = on_image.setdefault(source, slide)
-        if source[0] is not None and other is not slide and None in (other.group, slide.group):
+        name, group = self._on_image.setdefault(source, (slide.name, slide.group))
+        if source[0] is not None and name != slide.name and None in (group, slide.group):
             warn(
-                f"{dataset.path}: slides {other.name} and {slide.name} lie on one image; put them "
+                f"{self._path}: slides {name} and {slide.name} lie on one image; put them "
                 "in one group (column group, or --groups): neither may be predicted from the other"
             )
         unclear = next((spot for spot in slide.spot_ids if not spot.isprintable()), None)
         if unclear is not None:
             raise BadInput(
-                f"{dataset.path}: slide {slide.name}: spot {unclear!r} has unprintable characters; "
+                f"{self._path}: slide {slide.name}: spot {unclear!r} has unprintable characters; "
                 "rename it"
             )
-        if slide.labelled and slide.cell_types != dataset.cell_types:
-            odd = sorted(set(slide.cell_types) ^ set(dataset.cell_types))
+        if not slide.labelled:
+            return
+        if self._cell_types is None:
+            self._cell_types = slide.cell_types
+            check_cell_type_names(slide.cell_types, self._path)
+        if slide.cell_types != self._cell_types:
+            odd = sorted(set(slide.cell_types) ^ set(self._cell_types))
             what = f"{odd[0]!r} is in one only" if odd else "their order differs"
             raise BadInput(
-                f"{dataset.path}: slide {slide.name} has other cell types than the first labelled "
+                f"{self._path}: slide {slide.name} has other cell types than the first labelled "
                 f"slide ({what}); give all labelled slides the same columns"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from histoboost.errors import HistoboostError
 from histoboost.slides.images import IMAGE_SUFFIXES, open_image
 from histoboost.slides.images.ome_zarr import is_ome_zarr
-from histoboost.slides.slide import Dataset, Slide
+from histoboost.slides.slide import Dataset, LazySlides, Slide
 
 
 def detect(path: Path) -> bool:
@@ -20,14 +21,19 @@ def detect(path: Path) -> bool:
 
 def read(path: Path) -> Dataset:
     """Open one image, or those of a folder in the order of their names."""
-    return Dataset(path, [plain_slide(file) for file in _files(path)])
+    files = _files(path)
+    reads = [partial(plain_slide, file) for file in files]
+    return Dataset(path, LazySlides([_name(file) for file in files], reads))
 
 
 def plain_slide(path: Path, name: str | None = None) -> Slide:
     """The slide that an image is, without spots; called like the file unless a name is given."""
-    image = open_image(path)
-    stem = path.stem.removesuffix(".ome")
-    return Slide(name or stem, image, np.empty((0, 2)), (), um_per_px=image.um_per_px, plain=True)
+    image, xy = open_image(path), np.empty((0, 2))
+    return Slide(name or _name(path), image, xy, (), um_per_px=image.um_per_px, plain=True)
+
+
+def _name(path: Path) -> str:
+    return path.stem.removesuffix(".ome")
 
 
 def _files(path: Path) -> list[Path]:

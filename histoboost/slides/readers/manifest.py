@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,7 @@ from histoboost.slides.readers.abundances import (
 from histoboost.slides.readers.images import plain_slide
 from histoboost.slides.readers.spaceranger_folders import SCALES, sample_folders
 from histoboost.slides.scale import um_per_px
-from histoboost.slides.slide import Dataset, Slide
+from histoboost.slides.slide import Dataset, LazySlides, Slide
 from histoboost.slides.tables import id_column, read_table, read_text_table
 from histoboost.spots import spot_pitch
 
@@ -76,14 +77,19 @@ def read(path: Path) -> Dataset:
         raise BadInput(
             f"{path}: column {unknown[0]!r} is unknown; a manifest has {', '.join(COLUMNS)}"
         )
-    slides = []
-    for row in rows.to_dict("records"):
-        entry = {str(key): value for key, value in row.items() if value}
-        try:
-            slides.append(_slide(path.parent, entry))
-        except HistoboostError as error:
-            raise BadInput(f"{path}: slide {entry.get('slide', '?')}: {error}") from error
-    return Dataset(path, _counted(slides))
+    entries = [
+        {str(key): value for key, value in row.items() if value} for row in rows.to_dict("records")
+    ]
+    names = [entry.get("slide", "?") for entry in entries]
+    slides = LazySlides(names, [partial(_listed, path, entry) for entry in entries])
+    return Dataset(path, _counted(slides) if any("cells" in entry for entry in entries) else slides)
+
+
+def _listed(path: Path, entry: dict[str, str]) -> Slide:
+    try:
+        return _slide(path.parent, entry)
+    except HistoboostError as error:
+        raise BadInput(f"{path}: slide {entry.get('slide', '?')}: {error}") from error
 
 
 def _counted(slides: Sequence[Slide]) -> Sequence[Slide]:

@@ -16,6 +16,7 @@ image or an abundance table that lies elsewhere is named in a manifest, see `man
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ from histoboost.slides.readers.spaceranger_folders import (
     sample_folders,
 )
 from histoboost.slides.scale import um_per_px
-from histoboost.slides.slide import Dataset, Slide
+from histoboost.slides.slide import Dataset, LazySlides, Slide
 from histoboost.slides.tables import SUFFIXES, read_table, read_text
 
 __all__ = ["detect", "read"]
@@ -56,7 +57,8 @@ def read(path: Path, bin: str | None = None) -> Dataset:
     A slide is named after its sample's folder; `bin` is a bin size of Visium HD, such as ``8um``.
     """
     samples = sample_folders(path, bin)
-    return Dataset(path, tuple(read_outs(outs, name) for name, outs in samples.items()))
+    reads = [partial(read_outs, outs, name) for name, outs in samples.items()]
+    return Dataset(path, LazySlides(list(samples), reads))
 
 
 def read_outs(
