@@ -10,28 +10,13 @@ import pytest
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError, HistoboostWarning
-from histoboost.spots import SpotTable
 
 N, D, SIDE = 30, 7, 16
 
 
 @pytest.fixture
-def table() -> SpotTable:
-    x, y = np.meshgrid(np.arange(6) * 20.0, np.arange(5) * 20.0)
-    xy = np.stack([x.ravel(), y.ravel()], 1) + 33
-    return SpotTable(slide="S_1", xy=xy, spot_ids=tuple(f"BC{i}-1" for i in range(N)))
-
-
-@pytest.fixture
 def features() -> np.ndarray:
     return np.arange(N * D, dtype=np.float32).reshape(N, D)
-
-
-@pytest.fixture
-def store(tmp_path: Path, table: SpotTable) -> EmbeddingStore:
-    store = EmbeddingStore(tmp_path / "store.zarr")
-    store.write_spots(table)
-    return store
 
 
 def write(folder: Path, coords: np.ndarray, features: np.ndarray, **more: object) -> Path:

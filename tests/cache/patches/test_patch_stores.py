@@ -27,20 +27,6 @@ FEATURES = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
 ORDER = np.random.default_rng(1).permutation(N)
 
 
-@pytest.fixture
-def table() -> SpotTable:
-    x, y = np.meshgrid(np.arange(6) * 20.0, np.arange(5) * 20.0)
-    xy = np.stack([x.ravel(), y.ravel()], 1) + 33
-    return SpotTable(slide="S_1", xy=xy, spot_ids=tuple(f"BC{i}-1" for i in range(N)))
-
-
-@pytest.fixture
-def store(tmp_path: Path, table: SpotTable) -> EmbeddingStore:
-    store = EmbeddingStore(tmp_path / "store.zarr")
-    store.write_spots(table)
-    return store
-
-
 def corners(table: SpotTable) -> np.ndarray:
     """Upper left corners of the patches, in another order than the spots."""
     return (table.xy - SIDE / 2).astype(np.int64)[ORDER]
