@@ -2,10 +2,12 @@
 
     python benchmarks/scale.py [--spots 10000,100000] [--features 1024] [--slides 4] [--types 35]
         [--model stack] [--jobs N] [--out FILE.json]
+    python -m benchmarks.scale --many 1000,100000
 
 Makes a store of phantom embeddings for each number of spots, on a square lattice, and measures
 `histoboost evaluate` on it (each slide held out in turn) in a process of its own: CPU seconds,
-wall seconds and peak memory, and the exponent with which each grows from one size to the next.
+wall seconds and peak memory, and the exponent with which each grows from one size to the next. With
+`--many` it measures instead what listing and ordering so many slides cost.
 """
 
 from __future__ import annotations
@@ -85,7 +87,13 @@ def main() -> None:
     parser.add_argument("--model", default="stack")
     parser.add_argument("--jobs", type=int)
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    parser.add_argument("--many", help="numbers of slides, comma-separated, to list and to order")
     given = parser.parse_args()
+    if given.many:
+        from benchmarks.many_slides import measure_slides
+
+        measure_slides([int(count) for count in given.many.split(",")])
+        return
     rows: list[dict[str, float]] = []
     for spots in map(int, given.spots.split(",")):
         with tempfile.TemporaryDirectory() as folder:

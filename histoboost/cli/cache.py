@@ -14,6 +14,9 @@ from histoboost.cli.options import format_option, groups_option
 if TYPE_CHECKING:
     from histoboost.cache.listing import EmbeddingRow
 
+#: Slides that a line names at most.
+SHOWN = 50
+
 _STORE = click.argument("store")
 
 
@@ -33,7 +36,7 @@ def list_(store: str, json_path: str | None) -> None:
     """
     from histoboost.cache.store import EmbeddingStore
 
-    opened = EmbeddingStore(store, mode="r")
+    opened = EmbeddingStore(store, mode="r+")  # a large one is given an index
     rows = opened.summary()
     awaited, old = opened.pending_slides(), opened.pending_labels()
     columns = ["embedding", "slides", "shape", "size", "backbone", "weights", "complete"]
@@ -49,19 +52,25 @@ def list_(store: str, json_path: str | None) -> None:
     else:
         echo(f"{store}: no embeddings yet")
     if awaited:
-        echo(f"Missing slides: {', '.join(awaited)}. Run the same featurize command again.")
+        echo(f"Missing slides: {_some(awaited)}. Run the same featurize command again.")
     if old:
-        echo(f"With old labels: {', '.join(old)}. Run the same cache relabel again.")
+        echo(f"With old labels: {_some(old)}. Run the same cache relabel again.")
     found = [row.to_json() for row in rows]
     write_json(json_path, {"embeddings": found, "awaited": awaited, "old_labels": old})
 
 
 def _lacking(row: EmbeddingRow) -> str:
     parts = []
-    for slide in row.lacking:
+    for slide in row.lacking[: SHOWN + 1]:
         staged = row.staged.get(slide)
         parts.append(slide if staged is None else f"{slide} ({staged[0]}/{staged[1]} chunks)")
-    return ", ".join(parts)
+    return _some(parts, len(row.lacking))
+
+
+def _some(names: list[str], count: int | None = None) -> str:
+    """Names on one line, of very many the first; `count` says how many there are in all."""
+    more = (count or len(names)) - SHOWN
+    return ", ".join(names[:SHOWN] + ([f"and {more:,} more"] if more > 0 else []))
 
 
 @cache.command()
