@@ -14,6 +14,9 @@ class HistoboostError(Exception):
     The command line prints it without a traceback and exits with code 2.
     """
 
+    def __str__(self) -> str:
+        return " ".join(super().__str__().splitlines())  # a name in a file may hold line ends
+
 
 class BadInput(HistoboostError):
     """A file, an option or an argument cannot be used as it is."""

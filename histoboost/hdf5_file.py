@@ -26,7 +26,7 @@ from histoboost.hdf5_probe import probe
 #: Byte of an encoded type of variable length that tells sequences (0) from text (1).
 KIND_AT = 3
 #: What h5py raises on damage.
-_DAMAGED = (KeyError, OSError, RuntimeError, TypeError, ValueError, NotImplementedError)
+DAMAGED = (KeyError, OSError, RuntimeError, TypeError, ValueError, NotImplementedError)
 _INSIDE = (h5py.h5l.TYPE_HARD, h5py.h5l.TYPE_SOFT)
 
 
@@ -70,7 +70,7 @@ def _check(path: Path, file: h5py.File) -> bool:
 
     try:
         file.id.links.visit(note, info=True)
-    except RuntimeError as error:
+    except (RuntimeError, UnicodeDecodeError) as error:
         raise OSError(str(error)) from error
     texts = _check_values(path, "/", h5py.h5o.open(file.id, b"/"))
     for name, kind in links:
@@ -81,7 +81,7 @@ def _check(path: Path, file: h5py.File) -> bool:
         if kind == h5py.h5l.TYPE_HARD:
             try:
                 found = h5py.h5o.open(file.id, name)
-            except _DAMAGED:  # nobody can read it
+            except DAMAGED:  # nobody can read it
                 continue
             texts |= _check_values(path, shown, found)
     return texts
@@ -94,7 +94,7 @@ def _check_values(path: Path, name: str, found: Any) -> bool:
         try:
             kind = open_type()
             sound, texts = _is_sound(kind), texts or kind.dtype.hasobject
-        except _DAMAGED:  # in a way that h5py finds, too
+        except DAMAGED:  # in a way that h5py finds, too
             continue
         if not sound:
             raise BadInput(f"{path}: {name} has a damaged type; copy the file again")
@@ -106,7 +106,7 @@ def _types(path: Path, name: str, found: Any) -> Iterator[Callable[[], Any]]:
     for index in range(h5py.h5a.get_num_attrs(found)):
         yield lambda: h5py.h5a.open(found, index=index).get_type()  # noqa: B023 - called at once
     if isinstance(found, h5py.h5d.DatasetID):
-        with suppress(*_DAMAGED):
+        with suppress(*DAMAGED):
             layout = found.get_create_plist()
             if layout.get_external_count():
                 _refuse(path, name, "kept in a raw file outside")

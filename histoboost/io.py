@@ -6,6 +6,8 @@ import errno
 import os
 import shutil
 import tempfile
+import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +41,25 @@ def read_array(
     if not isinstance(array, np.ndarray):
         raise BadInput(f"{name}: is an archive of arrays, not one; {remedy}")
     return array
+
+
+def read_torch(path: Path, fault: str, remedy: str) -> Any:
+    """What `torch.save` wrote, onto the CPU; nothing in it is executed.
+
+    The error names the file, and what is wrong with it as `fault`.
+    """
+    import torch
+
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as parts:  # torch itself compares no checksum
+                if any(part.compress_type for part in parts.infolist()) or parts.testzip():
+                    raise ValueError("its content does not match its checksums")
+        with warnings.catch_warnings(action="ignore"):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001  (torch and pickle each raise their own)
+        reason = str(error).split("\n")[0].split(". ")[0]
+        raise BadInput(f"{path}: {fault} ({reason}); {remedy}") from error
 
 
 def check_name(path: Path) -> None:

@@ -2,9 +2,85 @@
 
 from __future__ import annotations
 
+import re
+import signal
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
+import numpy as np
 import pytest
+
+from histoboost.errors import HistoboostError
+
+ODD_WORDS = [
+    b"",
+    b"NaN",
+    b"-1",
+    b"1e999",
+    b"9" * 30,
+    b"null",
+    b"[]",
+    b"{}",
+    b"true",
+    b'"',
+    b"\xff",
+    b"A",
+]
+
+
+class Hangs(BaseException):
+    """A file has been read for twenty seconds."""
+
+
+def damaged(sound: bytes, rng: np.random.Generator) -> bytes:
+    """A file with a few bytes changed, or words where it is a text, or cut off."""
+    data = bytearray(sound)
+    words = [word.span() for word in re.finditer(rb"[\w.+-]+", data)]
+    if words and b"\0" not in data and rng.random() < 0.5:
+        start, stop = words[rng.integers(len(words))]
+        data[start:stop] = ODD_WORDS[rng.integers(len(ODD_WORDS))]
+        return bytes(data)
+    # Headers and metadata lie at the ends.
+    reach = len(data) if rng.random() < 0.4 else min(len(data), 1000)
+    for at in rng.integers(0, reach, rng.integers(1, 8)):
+        data[at if rng.random() < 0.7 else -1 - at] = rng.integers(0, 256)
+    if rng.random() < 0.2:
+        del data[rng.integers(0, len(data)) :]
+    return bytes(data)
+
+
+@pytest.fixture
+def fuzz() -> Callable[[Path, int, Callable[[], object]], None]:
+    """Damage a file of a folder, so many times, and use the folder: it works or says a line."""
+
+    def hangs(number: int, frame: FrameType | None) -> None:
+        raise Hangs
+
+    def fuzz(folder: Path, count: int, use: Callable[[], object]) -> None:
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        files = [path for path in files if path.stat().st_size]
+        rng = np.random.default_rng(count)
+        said = str(use())[:0]
+        before = signal.signal(signal.SIGALRM, hangs)
+        try:
+            for _ in range(count):
+                path = files[rng.integers(len(files))]
+                sound = path.read_bytes()
+                path.write_bytes(damaged(sound, rng))
+                signal.alarm(20)
+                try:
+                    use()
+                except HistoboostError as error:
+                    said = str(error)
+                finally:
+                    signal.alarm(0)
+                assert "\n" not in said
+                path.write_bytes(sound)
+        finally:
+            signal.signal(signal.SIGALRM, before)
+
+    return fuzz
 
 
 @pytest.fixture(scope="session")

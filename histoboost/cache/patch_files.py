@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,8 +12,10 @@ from numpy.typing import NDArray
 
 from histoboost.cache.patch_matching import Patches
 from histoboost.errors import BadInput, require
-from histoboost.hdf5_file import open_hdf5
+from histoboost.hdf5_file import DAMAGED, open_hdf5
+from histoboost.io import read_torch
 
+REMEDY = "give slide2vec's tile embeddings"
 FEATURES = ("features", "embeddings")
 BARCODES = ("barcode", "barcodes")
 
@@ -49,14 +50,14 @@ def read_h5(path: Path) -> Patches:
             if not isinstance(file.get("coords"), h5py.Dataset):
                 return Patches(path, features)
             return Patches(path, features, np.asarray(file["coords"][()]), _side(path, file))
-    except (MemoryError, OSError) as error:
+    except (MemoryError, *DAMAGED) as error:
         raise BadInput(f"{path}: cannot be read as HDF5 ({error})") from error
 
 
 def _features(path: Path, file: h5py.File) -> NDArray[Any]:
     key = next((key for key in FEATURES if isinstance(file.get(key), h5py.Dataset)), None)
     if key is None:
-        found = ", ".join(file) or "nothing"
+        found = ", ".join(map(str, file)) or "nothing"
         raise BadInput(f"{path}: no 'features' (it holds {found}); give TRIDENT's output")
     return _two_dimensional(file[key][()])
 
@@ -110,14 +111,9 @@ def read_pt(path: Path) -> Patches:
     ``docs/output-layout.rst`` and ``slide2vec/artifacts.py`` of clemsgrs/slide2vec.
     """
     require(str(path), "torch", "torch")
-    torch: Any = import_module("torch")  # by name: only this format needs it here
-    try:
-        tensor = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001  (torch and pickle each raise their own)
-        reason = str(error).split("\n")[0]
-        raise BadInput(f"{path}: cannot be read as a file of torch ({reason})") from error
-    if not torch.is_tensor(tensor) or not tensor.is_floating_point():
-        raise BadInput(f"{path}: holds no tensor of numbers; give slide2vec's tile embeddings")
+    tensor = read_torch(path, "cannot be read as a file of torch", REMEDY)
+    if not hasattr(tensor, "is_floating_point") or not tensor.is_floating_point():
+        raise BadInput(f"{path}: holds no tensor of numbers; {REMEDY}")
     features = _two_dimensional(tensor.detach().float().numpy())
     name = f"{path.stem}.coordinates.npz"
     places = [path.with_name(name), path.parent.parent / "tiles" / name]

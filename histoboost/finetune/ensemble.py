@@ -19,6 +19,7 @@ from histoboost.finetune.folder import (
     HISTORY,
     IDENTITY,
     MODEL,
+    as_written,
     is_ensemble,
     load_tensors,
 )
@@ -29,6 +30,7 @@ from histoboost.finetune.target import LearnedTarget
 from histoboost.finetune.train import Epoch, predict
 from histoboost.names import check_cell_type_names
 from histoboost.regress.baselines import slide_scores
+from histoboost.regress.bundle import digest_of
 from histoboost.regress.compatibility import warn_of_training_slides
 from histoboost.regress.fitting import warn_if_constant
 from histoboost.regress.predictions import Prediction, Predictions
@@ -76,6 +78,9 @@ class Ensemble:
                     f"{path}: format version {fields['format']}, but this histoboost reads "
                     f"{FORMAT}; use the histoboost that wrote it"
                 )
+            # Folders of 0.1.0 have no digest.
+            if fields.get("digest", digest_of(fields)) != digest_of(fields):
+                raise BadInput(f"{path}: was changed since it was written; train again")
             alignment = fields["alignment"]
             if alignment not in ("none", "auto", "table"):
                 raise ValueError(f"alignment {alignment!r}")
@@ -89,7 +94,7 @@ class Ensemble:
             )
         except HistoboostError:
             raise
-        except (ValueError, KeyError, TypeError) as error:
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise BadInput(f"{path}: cannot be read ({error}); train again") from error
         check_cell_type_names(ensemble.cell_types, folder)
         for backbone in ensemble.settings.backbones:
@@ -160,8 +165,10 @@ class Ensemble:
         total = np.zeros((len(slide.xy), len(self.cell_types)))
         for member, name in enumerate(self.members):
             saved = load_tensors(self.folder / name / MODEL)
-            net, backbone = build(self.settings, member, len(self.cell_types), blank=True)
-            net.load_state_dict(saved["net"])
+            with as_written(self.folder / IDENTITY):
+                net, backbone = build(self.settings, member, len(self.cell_types), blank=True)
+            with as_written(self.folder / name / MODEL):
+                net.load_state_dict(saved["net"])
             patches = SpotPatches([slide], pixels, self.settings, backbone)
             outputs = predict(net.to(patches.device), patches, self.settings.batch_size)
             total += self.learned.restore(outputs.cpu().numpy())
@@ -170,8 +177,15 @@ class Ensemble:
     def histories(self) -> dict[str, list[Epoch]]:
         """Rows of the epochs, by the name of the member; members in training are left out."""
         paths = [self.folder / name / HISTORY for name in self.members]
-        return {p.parent.name: json.loads(p.read_text("utf-8")) for p in paths if p.exists()}
+        found = {}
+        for path in paths:
+            if path.exists():
+                with as_written(path):
+                    found[path.parent.name] = json.loads(path.read_text("utf-8"))
+        return found
 
     def fit_seconds(self) -> float:
         """Time that all training took, interruptions not counted."""
-        return float(sum(row["seconds"] for rows in self.histories().values() for row in rows))
+        histories = self.histories()
+        with as_written(self.folder):
+            return sum(float(row["seconds"]) for rows in histories.values() for row in rows)

@@ -14,14 +14,15 @@ Layout of the folder::
 from __future__ import annotations
 
 import json
-import pickle
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from histoboost.errors import BadInput
-from histoboost.io import write_text, write_whole
+from histoboost.io import read_torch, write_text, write_whole
+from histoboost.regress.bundle import digest_of
 
 IDENTITY = "finetune.json"
 CHECKPOINT = "checkpoint.pt"
@@ -53,7 +54,7 @@ def claim(folder: Path, identity: Mapping[str, Any]) -> None:
                 "folder"
             )
     if not any(folder.glob("member_*/*.pt")):  # nothing is lost if it becomes something else
-        save_json(identity, path)
+        save_json({**identity, "digest": digest_of(identity)}, path)
         return
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
@@ -106,14 +107,19 @@ def save_tensors(content: Mapping[str, Any], path: Path) -> None:
 
 def load_tensors(path: Path) -> dict[str, Any]:
     """Read what `save_tensors` wrote, onto the CPU; only tensors and plain values are accepted."""
-    import torch
+    if not path.exists():
+        raise BadInput(f"{path}: no such file; train the model first")
+    content = read_torch(path, "cannot be read", "remove it and train again")
+    with as_written(path):
+        return dict(content)
 
+
+@contextmanager
+def as_written(path: Path) -> Iterator[None]:
+    """Say of a file whose content does not fit what reads it that it is another's."""
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise BadInput(f"{path}: no such file; train the model first") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
         raise BadInput(
-            f"{path}: cannot be read ({str(error).splitlines()[0]}); remove it and train again"
-        ) from error
-    return content
+            f"{path}: is not as finetune wrote it ({type(e).__name__}); remove it and train again"
+        ) from e

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from histoboost.errors import BadInput
 from histoboost.finetune.augment import Augment, augmentation
-from histoboost.finetune.folder import CHECKPOINT, load_tensors, save_tensors
+from histoboost.finetune.folder import CHECKPOINT, as_written, load_tensors, save_tensors
 from histoboost.finetune.losses import loss_function
 from histoboost.finetune.network import CompositionNet
 from histoboost.finetune.presets import Settings
@@ -233,14 +233,15 @@ class Training:
             raise BadInput(
                 f"{path}: checkpoint of a training with different settings; choose another folder"
             )
-        self.net.load_state_dict(saved["net"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.scheduler.load_state_dict(saved["scheduler"])
-        torch.set_rng_state(saved["random"])
-        if saved["random_cuda"] is not None:
-            torch.cuda.set_rng_state(saved["random_cuda"], self.device)
-        # The clock of another process, or of another boot, says nothing here.
-        self.state = State(**{**saved["state"], "saved_at": time.monotonic()})
+        with as_written(path):
+            self.net.load_state_dict(saved["net"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.scheduler.load_state_dict(saved["scheduler"])
+            torch.set_rng_state(saved["random"])
+            if saved["random_cuda"] is not None:
+                torch.cuda.set_rng_state(saved["random_cuda"], self.device)
+            # The clock of another process, or of another boot, says nothing here.
+            self.state = State(**{**saved["state"], "saved_at": time.monotonic()})
 
 
 def predict(net: CompositionNet, patches: SpotPatches, batch_size: int) -> Tensor:

@@ -21,8 +21,6 @@ def read_cells(path: Path, um_per_px: float | None) -> Cells:
     Places are ``x`` and ``y`` in pixels of the image, or ``x_um`` and ``y_um``, which need its
     scale.
     """
-    import pandas as pd
-
     # Nothing here is the id of a spot, which `read_table` keeps as text.
     table = read_table(path) if path.suffix == ".parquet" else read_text_table(path)
     unit = "_um" if "x_um" in table and "x" not in table else ""
@@ -36,12 +34,15 @@ def read_cells(path: Path, um_per_px: float | None) -> Cells:
         raise BadInput(
             f"{path}: cells in micrometres on an image of unknown scale; fill in um_per_px"
         )
-    places = table[[f"x{unit}", f"y{unit}"]].apply(pd.to_numeric, errors="coerce")
-    if not np.isfinite(places.to_numpy(np.float64)).all():
+    try:  # not by pandas, which a long exponent ends
+        places = table[[f"x{unit}", f"y{unit}"]].to_numpy(np.float64)
+    except (TypeError, ValueError):
+        places = np.array([np.nan])
+    if not np.isfinite(places).all():
         raise BadInput(f"{path}: coordinates are missing or no numbers; fill them in")
     if not len(table):
         raise BadInput(f"{path}: no cells; check that it is complete")
-    xy = places.to_numpy(np.float64) / (um_per_px if unit and um_per_px else 1.0)
+    xy = places / (um_per_px if unit and um_per_px else 1.0)
     types = table[TYPE].fillna("").astype(str).to_numpy(object)
     return Cells(xy[types != ""], types[types != ""])
 

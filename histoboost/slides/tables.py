@@ -21,6 +21,8 @@ SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
 #: Columns that hold the ids of spots wherever they stand; else the first column does.
 ID_COLUMNS = ("spot", "spot_id", "barcode", "id")
 
+# For longer exponents pandas reads beyond its own memory, which may end the process.
+_LONG_EXPONENT = re.compile(r"(?<![\w.])[+-]?[\d.]+[eE][+-]?\d{5,}(?!\w)")
 _COMMA = re.compile(r"\s*[+-]?\d+(,\d+)?([eE][+-]?\d+)?\s*")
 _THOUSANDS = re.compile(r"\s*[+-]?\d{1,3}(,\d{3})?\s*")
 
@@ -162,12 +164,13 @@ def _id_position(names: list[str]) -> int:
 def _parse(path: Path, text: str, **options: Any) -> pd.DataFrame:
     import pandas as pd
 
+    options |= {"skipinitialspace": True, "index_col": False}
+    if _LONG_EXPONENT.search(text):
+        options["float_precision"] = "round_trip"  # Python's own parser
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # of values left out
-            table = pd.read_csv(
-                io.StringIO(text), skipinitialspace=True, index_col=False, **options
-            )
+            table = pd.read_csv(io.StringIO(text), **options)
             return cast("pd.DataFrame", table)
     except (pd.errors.ParserWarning, ValueError, TypeError, OverflowError) as error:
         raise _unreadable(path, error) from error

@@ -13,6 +13,7 @@ from histoboost.cli import main
 from histoboost.errors import HistoboostError
 from histoboost.finetune.ensemble import Ensemble
 from histoboost.finetune.run import Trained
+from histoboost.regress.bundle import digest_of
 
 CODE = """
 from pathlib import Path
@@ -44,6 +45,7 @@ def rename(folder: Path, name: str) -> None:
     path = folder / "cnn" / "finetune.json"
     fields = json.loads(path.read_text())
     fields["settings"]["backbones"] = [name]
+    fields["digest"] = digest_of(fields)
     path.write_text(json.dumps(fields))
 
 
@@ -93,6 +95,7 @@ def test_a_folder_names_no_file_outside_of_it(folder: Path) -> None:
     path = folder / "cnn" / "finetune.json"
     fields = json.loads(path.read_text())
     fields["alignment"] = str(folder / "elsewhere.csv")
+    fields["digest"] = digest_of(fields)
     path.write_text(json.dumps(fields))
     with pytest.raises(HistoboostError, match="alignment"):
         Ensemble.load(folder / "cnn")

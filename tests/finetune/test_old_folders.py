@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from histoboost.errors import HistoboostError
 from histoboost.finetune.ensemble import Ensemble
+from histoboost.finetune.folder import save_json
 from histoboost.finetune.plan import plan_models
 from histoboost.finetune.presets import Settings
 from histoboost.finetune.run import Trained, train_models
+from histoboost.regress.bundle import digest_of
 from histoboost.slides.align.apply import aligned
 from histoboost.slides.images.array import ArrayImage
 from histoboost.slides.slide import Dataset, Slide
@@ -82,3 +85,27 @@ def test_a_killed_training_is_resumed_to_the_same_model(archive: Path, slides: D
     found = train_again(slides, archive / "killed", lines).predictions["A"]
     assert len(lines) == 1  # the second epoch of the second member
     np.testing.assert_allclose(found, np.load(archive / "predicted.npy"), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("file", ["finetune.json", "member_0_tiny-net-of-the-tests/model.pt"])
+def test_a_flipped_bit_never_changes_predictions(archive: Path, slides: Dataset, file: str) -> None:
+    folder = archive / "finished"
+    identity = json.loads((folder / "finetune.json").read_text())
+    save_json({**identity, "digest": digest_of(identity)}, folder / "finetune.json")
+
+    def predicted() -> np.ndarray:
+        return Ensemble.load(folder).predict(slides, ["A"], units="none", device=CPU)[0].values
+
+    expected, sound = predicted(), (folder / file).read_bytes()
+    refused, rng = 0, np.random.default_rng(0)
+    for at in rng.integers(0, len(sound), 40):
+        data = bytearray(sound)
+        data[at] ^= 1 << rng.integers(8)
+        (folder / file).write_bytes(data)
+        try:
+            values = predicted()
+        except HistoboostError:
+            refused += 1
+        else:
+            np.testing.assert_array_equal(values, expected)
+    assert refused > 20

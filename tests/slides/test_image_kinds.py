@@ -175,19 +175,42 @@ def exif(orientation: int) -> Image.Exif:
     return tags
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+# OpenSlide reads the last two, by their content, and decodes JPEG itself.
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".svs", ".svslide", ".scn"])
 def test_an_orientation_tag_is_named_and_not_followed(tmp_path: Path, suffix: str):
+    if suffix in (".svslide", ".scn"):
+        pytest.importorskip("openslide", reason="pip install 'histoboost[wsi]'")
     path = tmp_path / f"he{suffix}"
-    for orientation in (1, 6):
-        if suffix == ".tif":
-            tag = (274, 3, 1, orientation, True)
-            tifffile.imwrite(path, RGB, photometric="rgb", extratags=[tag], metadata=None)
-        else:
+
+    def write(orientation: int) -> None:
+        if suffix in (".png", ".jpg"):
             Image.fromarray(RGB).save(path, exif=exif(orientation))
-        if orientation == 1:
-            assert open_image(path).shape == (48, 32)
+            return
+        tag = (274, 3, 1, orientation, True)
+        options = {"photometric": "rgb", "tile": (16, 16), "metadata": None}
+        tifffile.imwrite(path, RGB, compression="jpeg", extratags=[tag], **options)
+
+    write(1)
+    upright = rows(path)
+    write(6)
     with pytest.warns(HistoboostWarning, match=rf"{path}: its orientation tag \(6\) is not"):
         assert open_image(path).shape == (48, 32)
+    with pytest.warns(HistoboostWarning, match="orientation"):
+        np.testing.assert_array_equal(rows(path), upright)
+
+
+@pytest.mark.parametrize("orientation", [2, 3, 4, 5, 6, 7, 8])
+def test_tiles_that_openslide_would_turn_one_by_one_are_refused(tmp_path: Path, orientation: int):
+    pytest.importorskip("openslide", reason="pip install 'histoboost[wsi]'")
+    path = tmp_path / "he.svslide"
+    for tag in (1, orientation):
+        options = {"photometric": "rgb", "tile": (16, 16), "compression": "zlib"}
+        extra = [(274, 3, 1, tag, True)]
+        tifffile.imwrite(path, RGB, extratags=extra, metadata=None, **options)
+        if tag == 1:
+            np.testing.assert_array_equal(rows(path), RGB)
+    with pytest.raises(HistoboostError, match="orientation tag, by which OpenSlide turns every"):
+        open_image(path)
 
 
 @pytest.mark.parametrize(
@@ -249,10 +272,13 @@ def test_tiles_for_which_openslide_would_end_the_process_are_refused(tmp_path: P
         open_image(path)
 
 
-def test_a_tiff_of_no_width_is_refused(tmp_path: Path):
-    path = tiff(tmp_path / "he", RGB, photometric="rgb")
+@pytest.mark.parametrize("tag", ["ImageWidth", "TileWidth", "TileLength"])
+@pytest.mark.parametrize("suffix", [".tif", ".svs"])
+def test_a_tiff_of_no_width_is_refused(tmp_path: Path, tag: str, suffix: str):
+    path = tmp_path / f"he{suffix}"
+    tifffile.imwrite(path, RGB, photometric="rgb", tile=(16, 16), metadata=None)
     with tifffile.TiffFile(path) as file:
-        at = file.pages[0].tags["ImageWidth"].valueoffset
+        at = file.pages[0].tags[tag].valueoffset
     data = bytearray(path.read_bytes())
     data[at : at + 2] = b"\0\0"
     path.write_bytes(data)

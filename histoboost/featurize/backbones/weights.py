@@ -8,7 +8,6 @@ import io
 import math
 import pickle
 import sys
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from histoboost.errors import BadInput, require
+from histoboost.io import read_torch
 
 #: Keys under which training frameworks keep the weights in a checkpoint.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
@@ -63,9 +63,8 @@ class Tuning:
 def read_tuning(path: str | Path) -> Tuning:
     """What the weights file says of its own tuning."""
     content = _load(Path(path))
-    if not isinstance(content, dict) or not isinstance(content.get("tuned_on"), list):
-        return Tuning()
-    return Tuning(tuple(content["tuned_on"]), content["input_px"])
+    tuned = content.get("tuned_on") if isinstance(content, dict) else None
+    return Tuning(tuple(tuned), content.get("input_px")) if isinstance(tuned, list) else Tuning()
 
 
 def _load(path: Path) -> Any:
@@ -73,16 +72,8 @@ def _load(path: Path) -> Any:
         raise BadInput(f"{path}: no such weights file; give a file, or --weights pretrained|random")
     if path.suffix == ".safetensors":
         return _load_safetensors(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        reason = str(error).split("\n")[0].split(". ")[0]
-        raise BadInput(
-            f"{path}: not a file of plain weights ({reason}); "
-            "save the network's state_dict() with torch.save"
-        ) from error
+    remedy = "save the network's state_dict() with torch.save"
+    return read_torch(path, "not a file of plain weights", remedy)
 
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:

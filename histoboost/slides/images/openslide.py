@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.errors import MissingExtra
+from histoboost.errors import BadInput, MissingExtra
 from histoboost.slides.images.base import (
     Level,
     SlideImage,
@@ -19,12 +19,16 @@ from histoboost.slides.images.base import (
     pyramid,
     reading,
     version,
+    warn_of_orientation,
 )
 from histoboost.slides.images.tiff import check_tile, load_tifffile
 from histoboost.slides.scale import checked_scale
 
 if TYPE_CHECKING:
     from openslide import OpenSlide
+
+#: Compressions that OpenSlide decodes itself: JPEG, Aperio's two JPEG 2000.
+DECODED = (7, 33003, 33005)
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def open_wsi(path: Path) -> OpenSlideImage:
     except (ImportError, OSError) as error:  # OSError: the bindings without the library
         raise MissingExtra(str(path), "OpenSlide", "wsi") from error
     path = path.resolve()
-    _check_tiles(path)
+    _check_tags(path)
     with reading(path):
         slide = _open(path, *version(path))
         known = slide.properties
@@ -100,12 +104,24 @@ def _files(path: Path) -> tuple[Path, ...]:
     return (path,)
 
 
-def _check_tiles(path: Path) -> None:
-    """Refuse tiles for which OpenSlide would ask for so much memory that it ends the process."""
+def _check_tags(path: Path) -> None:
+    """Refuse tiles for which OpenSlide would ask for so much memory that it ends the process.
+
+    Orientation tags, too: the tiles that OpenSlide has libtiff decode come turned, each by itself.
+    """
     with path.open("rb") as file:
         if file.read(2) not in (b"II", b"MM"):
             return  # no TIFF
     with reading(path), load_tifffile().TiffFile(path) as tiff:
         tiled = [page for page in tiff.pages if page.is_tiled]
         largest = max((int(page.tilewidth) * int(page.tilelength) for page in tiled), default=0)
+        turned = [page for page in tiled if int(page.tags.valueof(274, 1)) != 1]
+        scrambled = any(page.compression not in DECODED for page in turned)
     check_tile(path, largest)
+    if scrambled:
+        raise BadInput(
+            f"{path}: has an orientation tag, by which OpenSlide turns every tile by itself; save "
+            "it upright and without the tag"
+        )
+    if turned:
+        warn_of_orientation(path, int(turned[0].tags.valueof(274)))

@@ -101,6 +101,8 @@ def open_tiff(path: Path) -> TiffImage:
         tiles = tuple(map(_tile, frames))
         orientation = page.tags.get(274)
         colours = _colours(page, found.names)
+        pages = itertools.chain(*found.levels)
+        counts = [(len(one.dataoffsets), math.prod(one.keyframe.chunked)) for one in pages]
     if found.axes not in ("YXS", "YXC", "SYX", "CYX") or found.dtype != np.uint8:
         raise BadInput(
             f"{path}: stores {found.dtype} with axes {found.axes} of lengths {found.shape}; "
@@ -109,8 +111,7 @@ def open_tiff(path: Path) -> TiffImage:
     samples = found.shape[found.axes.index("S" if "S" in found.axes else "C")]
     if colours is not None or samples not in (3, 4):
         raise BadInput(f"{path}: stores {colours or f'{samples} channels'}; save it as 8-bit RGB")
-    for one in itertools.chain(*found.levels):
-        there, expected = len(one.dataoffsets), math.prod(one.keyframe.chunked)
+    for there, expected in counts:
         if there < expected:
             raise BadInput(
                 f"{path}: has {there} of the {expected} strips or tiles of {found.shape}; the file "

@@ -46,7 +46,7 @@ from histoboost.slides.readers.abundances import (
     with_abundances,
 )
 from histoboost.slides.readers.images import plain_slide
-from histoboost.slides.readers.spaceranger_folders import SCALES, sample_folders
+from histoboost.slides.readers.spaceranger_folders import SCALES, sample_folders, section_of
 from histoboost.slides.scale import um_per_px
 from histoboost.slides.slide import Dataset, LazySlides, Slide
 from histoboost.slides.tables import id_column, read_table, read_text_table
@@ -80,6 +80,7 @@ def read(path: Path) -> Dataset:
     entries = [
         {str(key): value for key, value in row.items() if value} for row in rows.to_dict("records")
     ]
+    _check_sections(path, entries)
     names = [entry.get("slide", "?") for entry in entries]
     slides = LazySlides(names, [partial(_listed, path, entry) for entry in entries])
     return Dataset(path, _counted(slides) if any("cells" in entry for entry in entries) else slides)
@@ -90,6 +91,18 @@ def _listed(path: Path, entry: dict[str, str]) -> Slide:
         return _slide(path.parent, entry)
     except HistoboostError as error:
         raise BadInput(f"{path}: slide {entry.get('slide', '?')}: {error}") from error
+
+
+def _check_sections(path: Path, entries: Sequence[dict[str, str]]) -> None:
+    """Refuse two bin sizes of one section: as two slides it would be held out from itself."""
+    names: dict[Path, str] = {}
+    for entry in entries:
+        name, section = entry.get("slide", "?"), section_of(path.parent / entry.get("spots", ""))
+        if section is not None and names.setdefault(section, name) != name:
+            raise BadInput(
+                f"{path}: slides {names[section]} and {name} are one section of Visium HD, "
+                f"{section.parent}; keep one bin size"
+            )
 
 
 def _counted(slides: Sequence[Slide]) -> Sequence[Slide]:

@@ -15,6 +15,8 @@ POSITION_FILES = (
 )
 
 SCALES = "scalefactors_json.json"
+#: Holds a folder for each bin size of Visium HD.
+BINNED = "binned_outputs"
 
 _BIN = re.compile(r"(?:square_)?0*(\d+)um")
 
@@ -39,6 +41,12 @@ def sample_folders(path: Path, bin: str | None = None) -> dict[str, Path]:
     return {name: _binned(outs, bin) for name, outs in samples.items()}
 
 
+def section_of(spots: Path) -> Path | None:
+    """The folder that holds all bin sizes of the section of these spots; None but for Visium HD."""
+    full = spots.resolve()
+    return next((place for place in (full, *full.parents) if place.name == BINNED), None)
+
+
 def _binned(outs: Path, bin: str | None) -> Path:
     bins = _bins(outs)
     wanted = _BIN.fullmatch(bin or "")
@@ -53,14 +61,14 @@ def _binned(outs: Path, bin: str | None) -> Path:
         example = "8um" if "8um" in bins else next(iter(bins))
         raise BadInput(
             f"{outs}: {said}; choose one of {', '.join(bins)} with --bin, for example --bin "
-            f"{example} (in Python format='spaceranger:{example}')"
+            f"{example} (in Python format='spaceranger:{example}', in a manifest its folder)"
         )
     return bins[size]
 
 
 def _bins(outs: Path) -> dict[str, Path]:
     """Bin sizes of Visium HD, such as ``8um``, and their folders."""
-    folders = sorted((outs / "binned_outputs").glob("square_*um"))
+    folders = sorted((outs / BINNED).glob("square_*um"))
     found = {folder: _BIN.fullmatch(folder.name) for folder in folders if _has_spots(folder)}
     return {f"{match[1]}um": folder for folder, match in found.items() if match}
 
@@ -70,10 +78,10 @@ def _samples(path: Path) -> dict[str, Path]:
     full = path.resolve()
     if full.name == "spatial" and _has_spots(full.parent):
         path, full = path.parent if path.name == "spatial" else full.parent, full.parent
-    if full.name == "binned_outputs" and _bins(full.parent):
+    if full.name == BINNED and _bins(full.parent):
         path, full = full.parent, full.parent
     if _is_outs(path):
-        named = full.parents[1] if full.parent.name == "binned_outputs" else full
+        named = full.parents[1] if full.parent.name == BINNED else full
         return {(named.parent if named.name == "outs" else named).name: path}
     if _is_outs(path / "outs"):
         return {full.name: path / "outs"}

@@ -12,12 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import zarr
 
+from histoboost.cache.imports import read_arrays
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.spots import SpotTable
@@ -176,3 +178,31 @@ def test_damaged_files_are_one_clear_line(
             said = str(error)
         assert "\n" not in said
         path.write_bytes(sound)
+
+
+def trident(folder: Path, table: SpotTable) -> None:
+    with h5py.File(folder / "S_1.h5", "w") as file:
+        file["features"], file["coords"] = FEATURES[ORDER], corners(table)
+        file["coords"].attrs["patch_size_level0"] = SIDE
+
+
+def hest(folder: Path, table: SpotTable) -> None:
+    with h5py.File(folder / "S_1.h5", "w") as file:
+        file["embeddings"], file["coords"] = FEATURES, corners(table)
+        file["barcode"] = np.array(table.spot_ids, "S")[:, None]
+
+
+def numpy_array(folder: Path, table: SpotTable) -> None:
+    np.save(folder / "S_1.npy", FEATURES)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("count", [15, pytest.param(400, marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    "write", [slide2vec, raw2features, lazyslide, older_lazyslide, trident, hest, numpy_array]
+)
+def test_a_damaged_file_is_imported_or_refused_in_one_line(
+    tmp_path: Path, table: SpotTable, fuzz: Callable, write: Writer, count: int
+):
+    write(tmp_path, table)
+    fuzz(tmp_path, count, lambda: read_arrays(tmp_path, {"S_1": table}, "uni"))

@@ -77,6 +77,25 @@ def test_a_manifest_may_name_one_bin_size(write_hd, same_slide, tmp_path):
         open_dataset(tmp_path / "slides.csv")
 
 
+@pytest.mark.parametrize("inner", ["", "/spatial/tissue_positions.parquet"])
+def test_two_bin_sizes_of_one_section_are_not_two_slides_of_a_manifest(write_hd, tmp_path, inner):
+    for sample in ("P_1", "P_2"):
+        write_hd(sample)
+
+    def row(sample: str, size: str) -> str:
+        spots = f"{sample}/outs/binned_outputs/square_{size}{inner}"
+        image = f"{sample}/outs/binned_outputs/square_002um/spatial/tissue_hires_image.png"
+        return f"{sample}_{size},{image},{spots}\n"
+
+    manifest = tmp_path / "slides.csv"
+    manifest.write_text("slide,image,spots\n" + row("P_1", "002um") + row("P_2", "016um"))
+    assert len(open_dataset(manifest).slides) == 2
+    manifest.write_text("slide,image,spots\n" + row("P_1", "002um") + row("P_1", "016um"))
+    said = "P_1_002um and P_1_016um are one section of Visium HD, .*; keep one bin size"
+    with pytest.raises(HistoboostError, match=said):
+        open_dataset(manifest)
+
+
 def test_the_command_line_chooses_with_bin(write_hd, tmp_path, phantom_h5):
     sample = str(write_hd("P_1"))
     run = CliRunner().invoke(main, ["inspect", sample, "--bin", "16um"])
