@@ -159,7 +159,7 @@ def _predict_images(
 
     dataset = open_dataset(data, format)
     images = [path for slide in dataset.slides for path in slide.image.sources]
-    check_outputs([file_of(Path(output), slide.name) for slide in dataset.slides], images)
+    check_outputs({file_of(Path(output), slide.name) for slide in dataset.slides}, images)
     model = Ensemble.load(model_path, backbones or ())
     predictions = model.predict(dataset, slides, units=units, device=pick_device("auto"))
     return predictions, model.training_slides
