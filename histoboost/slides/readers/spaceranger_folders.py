@@ -43,8 +43,8 @@ def sample_folders(path: Path, bin: str | None = None) -> dict[str, Path]:
 
 def section_of(spots: Path) -> Path | None:
     """The folder that holds all bin sizes of the section of these spots; None but for Visium HD."""
-    full = spots.resolve()
-    return next((place for place in (full, *full.parents) if place.name == BINNED), None)
+    places = [place for place in (spots, *spots.parents) if place.name == BINNED]
+    return places[0].resolve() if places else None  # as written: a manifest may list 100,000
 
 
 def _binned(outs: Path, bin: str | None) -> Path:
