@@ -146,7 +146,8 @@ def everywhere(image: SlideImage, pitch_px: float) -> FitTissue:
 
 def _refuse_dark(grid: Grid, name: str) -> None:
     seen = grid.black < 0.5
-    bright = 255 * 10 ** -float(np.median(grid.density[seen])) if seen.any() else 0.0
+    density = grid.density if seen.all() else grid.density[seen]
+    bright = 255 * 10 ** -float(np.median(density)) if seen.any() else 0.0
     if bright < DARK or seen.mean() < 0.05:
         raise BadInput(
             f"slide {name}: is dark ({bright:.0f} of 255 in the median), as fluorescence is; give "
@@ -176,21 +177,30 @@ def _folded(above: NDArray[np.float32], tissue: Mask) -> Mask:
 
 
 def _out_of_focus(grid: Grid, tissue: Mask, per_pitch: float, seen_px: float) -> Mask:
+    found = np.zeros(tissue.shape, bool)
     if seen_px < FOCUS_PX or not tissue.any():
-        return np.zeros(tissue.shape, bool)
-    weight = _blur(tissue.astype(np.float32), 0.35 * per_pitch) + 1e-6
+        return found
+    spread = 0.35 * per_pitch
+    reach = int(4 * spread) + 1  # of the filter, which thus sees the same as on the whole slide
+    [spans] = ndimage.find_objects(tissue.view(np.uint8))
+    box = tuple(slice(max(0, span.start - reach), span.stop + reach) for span in spans)
+    tissue = tissue[box]
+    weight = _blur(tissue.astype(np.float32), spread) + 1e-6
 
     def around(values: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(_blur(np.where(tissue, values, 0), 0.35 * per_pitch) / weight, np.float32)
+        return np.asarray(_blur(np.where(tissue, values[box], 0), spread) / weight, np.float32)
 
     variance = np.maximum(around(grid.square) - around(grid.density[..., 1]) ** 2, 1e-6)
     sharp = around(grid.curvature) / variance
     low = tissue & (sharp < BLURRED * float(np.median(sharp[tissue])))
-    return np.asarray(low & _larger(low, per_pitch**2))
+    found[box] = low & _larger(low, per_pitch**2)
+    return found
 
 
 def _marks(cells: Mask, per_pitch: float) -> Mask:
     """Marks at least a third of a pitch wide, with a rim of as much."""
+    if not cells.any():
+        return cells
     core = ndimage.binary_opening(cells, _disc(0.12 * per_pitch))
     core = _larger(core, 0.1 * per_pitch**2)
     return np.asarray(ndimage.binary_dilation(core, _disc(0.2 * per_pitch)))

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.slides.images.base import SlideImage, bands, coarsest
+from histoboost.slides.images.base import SlideImage, bands, coarsest, in_order
 from histoboost.slides.tissue import BLACK, DENSITY_OF, block_mean, brightest
 
 #: Cells per spot pitch, about, and pixels per pitch at which a slide is looked at, at least.
 CELLS_PER_PITCH = 12
 LOOK_PX = 32
+
+#: Rows that are looked at together, about: what they take stays in a processor's cache.
+STRIP = 32
 
 #: Cells of a grid, at most: a slide of 100,000 x 80,000 px has no more.
 MAX_CELLS = 4_000_000
@@ -51,24 +57,35 @@ def read_grid(image: SlideImage, pitch_px: float) -> Grid:
     look = downsample * shrink
     most = math.sqrt(height * width / MAX_CELLS) / look
     side = max(1, round(pitch_px / look / CELLS_PER_PITCH), math.ceil(most))
-    parts: list[tuple[NDArray[np.float32], ...]] = []
-    before: NDArray[np.float32] | None = None
-    for _, band in bands(image, level, multiple=shrink * side):
-        density = DENSITY_OF[band]
-        black = (brightest(band) < BLACK).astype(np.float32)
-        density[black > 0] = 0
-        if shrink > 1:
-            density = np.stack([block_mean(density[..., c], shrink) for c in range(3)], axis=2)
-            black = block_mean(black, shrink)
-        green = density[..., 1]
-        above = np.repeat(green[:1], 2, axis=0) if before is None else before
-        curved = _laplacian(np.concatenate([above, green]))
-        before = np.concatenate([above, green])[-2:]
-        colours = [block_mean(density[..., c], side) for c in range(3)]
-        rest = (green**2, curved**2, black)
-        parts.append((np.stack(colours, axis=2), *(block_mean(part, side) for part in rest)))
-    joined = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    return Grid(side * look, joined[0], joined[1], joined[2], joined[3], look)
+
+    step = max(1, STRIP // (shrink * side)) * shrink * side
+
+    def strips() -> Iterator[NDArray[np.uint8]]:
+        above = None
+        for _, band in bands(image, level, multiple=step):
+            # The Laplacian looks at two rows more; the first is repeated.
+            above = np.tile(band[:shrink], (2, 1, 1)) if above is None else above
+            rows = np.concatenate([above, band])
+            above = rows[-2 * shrink :]
+            yield from (rows[k : k + step + 2 * shrink] for k in range(0, len(band), step))
+
+    with closing(in_order(partial(_cells, shrink, side), strips())) as parts:
+        joined = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    return Grid(side * look, np.stack(joined[:3], axis=2), *joined[3:], look)
+
+
+def _cells(shrink: int, side: int, rows: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+    """Means of red, green, blue, green's square and curvature, and black, below two looks."""
+    dark = brightest(rows) < BLACK
+    planes = [DENSITY_OF.take(colour) for colour in np.moveaxis(rows, 2, 0)]
+    for plane in planes:
+        plane[dark] = 0
+    planes.append(dark.astype(np.float32))
+    if shrink > 1:
+        planes = [block_mean(plane, shrink) for plane in planes]
+    red, green, blue, black = (plane[2:] for plane in planes)
+    found = [red, green, blue, green**2, _laplacian(planes[1]) ** 2, black]
+    return [block_mean(each, side) for each in found]
 
 
 def _laplacian(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,8 +10,10 @@ from scipy.ndimage import gaussian_filter
 from histoboost.errors import BadInput
 from histoboost.phantom import phantom_slide
 from histoboost.slides.fit_tissue import FitTissue, find_tissue
+from histoboost.slides.grid import read_grid
 from histoboost.slides.images.array import ArrayImage
 from histoboost.slides.slide import Slide
+from histoboost.slides.tissue import block_mean
 
 PITCH = 25.0
 
@@ -89,9 +91,23 @@ def test_a_fluorescence_image_is_refused_in_a_line() -> None:
         _found(pixels)
 
 
-def test_the_grid_does_not_depend_on_the_bands_of_the_file(
-    slide: Slide, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("part", [("images.base.BAND_BYTES", 60_000), ("grid.STRIP", 3)])
+def test_the_grid_does_not_depend_on_what_is_looked_at_together(
+    slide: Slide, monkeypatch: pytest.MonkeyPatch, part: tuple[str, int]
 ) -> None:
-    whole = _found(_pixels(slide))
-    monkeypatch.setattr("histoboost.slides.images.base.BAND_BYTES", 60_000)
-    assert np.array_equal(_found(_pixels(slide)).fit, whole.fit)
+    image = ArrayImage(_pixels(slide))
+    whole = read_grid(image, 3 * PITCH)
+    monkeypatch.setattr(f"histoboost.slides.{part[0]}", part[1])
+    other = read_grid(image, 3 * PITCH)
+    for field in ("density", "square", "curvature", "black"):
+        assert np.array_equal(getattr(whole, field), getattr(other, field)), field
+
+
+@pytest.mark.parametrize("block", [1, 2, 4, 8, 9, 40])
+def test_means_of_blocks_are_those_of_reduceat_to_the_last_bit(block: int) -> None:
+    values = np.random.default_rng(0).random((37, 53), np.float32)
+    total = values
+    for axis in (0, 1):
+        total = np.add.reduceat(total, np.arange(0, total.shape[axis], block), axis=axis)
+    tall, wide = (np.bincount(np.arange(n) // block) for n in values.shape)
+    assert np.array_equal(block_mean(values, block), (total / np.outer(tall, wide)).astype("f4"))
