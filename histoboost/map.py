@@ -19,6 +19,7 @@ from histoboost.progress import progress
 from histoboost.regress.model import CompositionRegressor
 from histoboost.regress.predictions import Prediction, Predictions
 from histoboost.regress.scale import COARSER
+from histoboost.slides.lattice import copy_names
 from histoboost.slides.length import Length, parse_length
 from histoboost.slides.readers import open_dataset
 from histoboost.slides.resample import at_resolution
@@ -95,10 +96,11 @@ def map_slide(
 
     if not isinstance(model, CompositionRegressor):
         model = CompositionRegressor.load(model)
-    todo = _ways(model, [weights] if isinstance(weights, str) else weights)
     if finer < 1:
         raise BadInput(f"--finer {finer}: give a whole number from 1 on")
     found = _open(slides, um_per_px)
+    names = [name for slide in found for name in copy_names(slide.name, finer)]
+    todo = _ways(model, [weights] if isinstance(weights, str) else weights, store, names)
     laid: list[Slide] = []
     notes: dict[str, tuple[str, ...]] = {}
     temporary: AbstractContextManager[str] = (
@@ -227,15 +229,22 @@ def _at_training_resolution(slide: Slide, model: CompositionRegressor) -> Slide:
     return at_resolution(slide, trained) if own * ALIKE < trained else slide
 
 
-def _ways(model: CompositionRegressor, weights: Sequence[str]) -> list[dict[str, Any]]:
-    """Arguments of `featurize` that embed slides as the model's were."""
+def _ways(
+    model: CompositionRegressor,
+    weights: Sequence[str],
+    store: str | Path | None,
+    slides: Sequence[str],
+) -> list[dict[str, Any]]:
+    """Arguments of `featurize` that embed `slides` as the model's were."""
     from histoboost.featurize.like_model import fitting_weights, ways
 
     for path in weights:
         if path not in ("pretrained", "random") and not Path(path).is_file():
             raise BadInput(f"{path}: no such weights file; check the path")
+    kept = None if store is None else EmbeddingStore(store)
     found = [
-        {**way.arguments, "weights": fitting_weights(way, weights)} for way in ways(model.recipes_)
+        {**way.arguments, "weights": fitting_weights(way, weights, kept, slides)}
+        for way in ways(model.recipes_)
     ]
     return found or [{"backbone": "none"}]
 

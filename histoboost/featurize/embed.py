@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import BadInput
-from histoboost.featurize.backbones.factory import canonical_name, embedding_label
-from histoboost.featurize.backbones.layers import parse_layers
-from histoboost.featurize.engines.pick import pick_devices
+from histoboost.featurize.backbones.base import parse_layers
+from histoboost.featurize.backbones.pathology import canonical_name, embedding_label
 from histoboost.featurize.laid import lay_or_recall
 from histoboost.featurize.opened import QueuedSlide, remembered
 from histoboost.featurize.patch_size import Patch, parse_sizes
-from histoboost.featurize.run import Request, Run
+from histoboost.featurize.request import Request, all_stored
 from histoboost.featurize.stain import check_method
 from histoboost.featurize.summary import FeaturizeSummary
-from histoboost.featurize.workers import embed_on_cluster, embed_on_gpus
 from histoboost.names import check_embedding_name, default_embedding_name
 from histoboost.slides.align.apply import AlignmentChoice, alignment_choices, move_spots
 from histoboost.slides.align.estimate import Alignment
@@ -34,6 +32,8 @@ from histoboost.slides.turned import turned_dataset
 
 if TYPE_CHECKING:
     from distributed import Client
+
+    from histoboost.featurize.run import Run
 
 
 def featurize(
@@ -175,10 +175,6 @@ def featurize(
             check_sources=check_sources,
             patches=len(sizes) * sum(spots.values()),
         )
-    # Weights that do not fit are refused before anything is written.
-    loading = time.perf_counter()
-    run = request.run() if request is not None and client is None else None
-    load_seconds = time.perf_counter() - loading
     slides = dataset.names
     orders = target.orders(slides)
     queue = [
@@ -186,8 +182,15 @@ def featurize(
         for name, read in zip(slides, dataset.reads(), strict=True)
     ]
     summary = FeaturizeSummary(slides)
+    # Weights that do not fit are refused before anything is written; torch takes seconds to load.
+    loading = time.perf_counter()
+    run, done = None, None
+    if request is not None and client is None:
+        done = all_stored(request, queue, target)
+        run = None if done else _start(request)
+    load_seconds = time.perf_counter() - loading
     with target.expecting(slides):
-        for part in _parts(queue, request, run, target, client, check_sources):
+        for part in [done] if done else _parts(queue, request, run, target, client, check_sources):
             summary.add(part)
     summary.load_seconds += load_seconds
     summary.wall_seconds = time.perf_counter() - start
@@ -229,6 +232,9 @@ def _parts(
             store.write_spots(slide.spot_table(picture), queued.order)
             store.note_source(slide.name, {"pixels": {}, **known})
         return []
+    from histoboost.featurize.engines.pick import pick_devices
+    from histoboost.featurize.workers import embed_on_cluster, embed_on_gpus
+
     if run is None:
         assert client is not None
         return embed_on_cluster(client, request, queue, store)
@@ -236,3 +242,9 @@ def _parts(
     if len(devices) > 1 and len(queue) > 1:
         return embed_on_gpus(devices, run, queue, store.location)
     return [run.embed(queue, store)]
+
+
+def _start(request: Request) -> Run:
+    from histoboost.featurize.run import Run
+
+    return Run.of(request)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from histoboost.cache.recipe import Making
+from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import BadInput, HistoboostError
-from histoboost.featurize.backbones.factory import load_backbone
+from histoboost.featurize.backbones.base import Facts
+from histoboost.featurize.request import backbone_key, recall
 
 
 @dataclass(frozen=True)
@@ -65,19 +67,22 @@ def ways(recipes: Mapping[str, Mapping[str, Any]]) -> list[Way]:
     return [replace(way, patch=tuple(sides)) for way, sides in joined.items()]
 
 
-def fitting_weights(way: Way, given: Sequence[str]) -> str:
+def fitting_weights(
+    way: Way, given: Sequence[str], store: EmbeddingStore | None, slides: Collection[str]
+) -> str:
     """Of the weights that were given, those that the model's embeddings were made with.
 
-    They are as `load_backbone` takes them; ``"pretrained"`` where there are none.
+    They are as `load_backbone` takes them; ``"pretrained"`` where there are none. A `store` that
+    holds one of `slides` may remember them.
     """
     why = ""
     for weights in given or ["pretrained"]:
         try:
-            digest = load_backbone(way.backbone, weights).weights_digest
+            digest = _facts(way, weights, store, slides).weights_digest
         except HistoboostError as error:
             why = why or str(error)
             if "has no weights" in why and weights != "pretrained":
-                return fitting_weights(way, ())
+                return fitting_weights(way, (), store, slides)
             continue
         if digest == way.digest:
             return weights
@@ -86,3 +91,13 @@ def fitting_weights(way: Way, given: Sequence[str]) -> str:
             f"made with (digest {digest[:12]}, not {way.digest[:12]})"
         )
     raise BadInput(f"{why.rstrip('.')}; give those of training with --weights PATH")
+
+
+def _facts(way: Way, weights: str, store: EmbeddingStore | None, slides: Collection[str]) -> Facts:
+    if store is not None:
+        key = backbone_key(way.backbone, weights, ",".join(way.layers))
+        if (known := recall(store, slides, key)) is not None:
+            return known
+    from histoboost.featurize.backbones.factory import load_backbone  # torch takes seconds
+
+    return load_backbone(way.backbone, weights)

@@ -1,7 +1,8 @@
 """A slide made ready to be embedded: read, or as the store remembers it where nothing has changed.
 
 What a store remembers of an image is ``{"files": [[path, time of the last change in ns, bytes],
-...], "pixels": {stain: digest}, "decoded": {stain: digest}, "auto": {"dx", "dy", "scale"}}``.
+...], "pixels": {stain: digest}, "decoded": {stain: digest}, "auto": {"dx", "dy", "scale"},
+"backbones": {key: facts}}``; the last see `histoboost.featurize.request`.
 """
 
 from __future__ import annotations
@@ -88,13 +89,26 @@ def open_slide(
     slide = queued.read()
     known = remembered(store, slide)
     if check:
-        known = {"files": known["files"]}
+        return read_slide(slide, queued.alignment, {"files": known["files"]}, stain)
+    found = recalled(slide, queued.alignment, known, store, names, stain)
+    return found or read_slide(slide, queued.alignment, known, stain)
+
+
+def recalled(
+    slide: Slide,
+    choice: AlignmentChoice,
+    known: dict[str, Any],
+    store: EmbeddingStore,
+    names: Collection[str],
+    stain: str,
+) -> OpenedSlide | None:
+    """A slide as the store remembers it, by what it says in `known`; None where it must be read."""
     if stain in known.get("pixels", {}):
-        alignment = _alignment_known(slide.name, queued.alignment, known)
+        alignment = _alignment_known(slide.name, choice, known)
         with contextlib.suppress(DamagedStore):
             if alignment is not None and store.embeddings(slide.name).keys() >= set(names):
                 return OpenedSlide(slide, known["pixels"][stain], alignment, known)
-    return read_slide(slide, queued.alignment, known, stain)
+    return None
 
 
 def read_slide(

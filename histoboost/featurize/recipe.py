@@ -6,22 +6,22 @@ from dataclasses import asdict
 
 from histoboost.cache.recipe import Recipe
 from histoboost.digests import digest_array
-from histoboost.featurize import patches
-from histoboost.featurize.backbones.base import Backbone
+from histoboost.featurize.backbones.base import Facts
 from histoboost.featurize.patch_size import PatchSize
 from histoboost.featurize.stain import RECIPES as STAIN_RECIPES
+from histoboost.featurize.window import BORDER, RESIZE, Window
 from histoboost.slides.align.estimate import Alignment
 from histoboost.slides.slide import Slide
 
 
 def recipe(
-    net: Backbone,
+    net: Facts,
     side: PatchSize,
     slide: Slide,
     pixels_digest: str,
     alignment: Alignment,
     *,
-    window: patches.Window | None = None,
+    window: Window | None = None,
     layer: str = "default",
     stain: str = "none",
     views: int = 1,
@@ -43,8 +43,8 @@ def recipe(
         **(window.recipe() if window else {}),
         # A network without a size of its own takes the patch as it is.
         "input_px": net.input_px or ("patch" if side.unit == "um" else side.pixels(slide)),
-        "resize": patches.RESIZE[net.interpolation],
-        "border": patches.BORDER,
+        "resize": RESIZE[net.interpolation],
+        "border": BORDER,
         "normalisation": {"mean": list(net.mean), "std": list(net.std)},
         "stain": STAIN_RECIPES[stain],
         "views": views,

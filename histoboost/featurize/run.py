@@ -6,16 +6,14 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import BadInput
-from histoboost.featurize import patches
 from histoboost.featurize.backbones.base import Backbone
-from histoboost.featurize.backbones.factory import load_backbone
+from histoboost.featurize.backbones.factory import is_fixed, load_backbone
 from histoboost.featurize.backbones.layers import widths, with_layers
 from histoboost.featurize.backbones.pathology import warn_if_far
 from histoboost.featurize.engines.base import Engine
@@ -23,56 +21,37 @@ from histoboost.featurize.engines.pick import check_engine, pick_device, pick_en
 from histoboost.featurize.loop import Clock, Sink, WriterThread, embed_patches
 from histoboost.featurize.opened import OpenedSlide, QueuedSlide, open_slide, read_slide
 from histoboost.featurize.patch_size import PatchSize
-from histoboost.featurize.recipe import recipe
+from histoboost.featurize.request import Request, remember
 from histoboost.featurize.summary import FeaturizeSummary
-from histoboost.names import layer_suffix
+from histoboost.featurize.window import window
 from histoboost.progress import Advance, progress
 from histoboost.slides.align.apply import move_spots
 from histoboost.slides.images.base import in_order
 from histoboost.slides.pixels import levels_cut
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is to be embedded, in words that mean the same on every machine.
-
-    As for `histoboost.featurize.featurize`; `sizes` are the sides of the patches and the names of
-    their embeddings, `patches` how many there are to embed in all.
-    """
-
-    backbone: str
-    weights: str
-    layers: str
-    device: str
-    engine: str
-    precision: str
-    views: int
-    batch_size: int | None
-    stain: str
-    sizes: tuple[tuple[PatchSize, str], ...]
-    patches: int
-    check_sources: bool = False
-
-    def run(self) -> Run:
-        """Load the backbone on this machine and make ready to embed."""
-        device = pick_device(self.device)
-        net = with_layers(load_backbone(self.backbone, self.weights), self.layers)
-        check_engine(net, device, self.engine, self.precision, self.views)
-        return Run(self, net, device)
-
-
 class Run:
     """Embeds slides with one backbone on one device; its engine is made when a patch needs it."""
 
-    def __init__(self, request: Request, net: Backbone, device: torch.device) -> None:
-        self._request, self._net, self._device = request, net, device
+    def __init__(
+        self, request: Request, net: Backbone, device: torch.device, key: str | None
+    ) -> None:
+        self._request, self._net, self._device, self._key = request, net, device, key
         self._engine: Engine | None = None
         self._widths: dict[int, list[int]] = {}
         self._load_s = 0.0
 
+    @classmethod
+    def of(cls, request: Request) -> Run:
+        """Load the backbone on this machine and make ready to embed."""
+        device, key = pick_device(request.device), request.key()
+        net = with_layers(load_backbone(request.backbone, request.weights), request.layers)
+        check_engine(net, device, request.engine, request.precision, request.views)
+        return cls(request, net, device, key if is_fixed(net.name, request.weights) else None)
+
     def on(self, device: torch.device) -> Run:
         """The same run on another device."""
-        return Run(self._request, self._net, device)
+        return Run(self._request, self._net, device, self._key)
 
     def patches(self, queue: Sequence[QueuedSlide]) -> int:
         """How many patches all these slides have."""
@@ -82,13 +61,14 @@ class Run:
         self, queue: Sequence[QueuedSlide], store: EmbeddingStore, *, quiet: bool = False
     ) -> FeaturizeSummary:
         """Store the spots and the embeddings of all slides; `quiet` shows no progress."""
-        clock, summary, self._load_s = Clock(), FeaturizeSummary(embeddings=self._names), 0.0
+        clock, names, self._load_s = Clock(), self._request.names(self._net), 0.0
+        summary = FeaturizeSummary(embeddings=names)
         total = 0 if quiet else self.patches(queue)
         writing = WriterThread()
         sinks: deque[Sink] = deque()  # not done with; a run over many slides holds few
         stain, check = self._request.stain, self._request.check_sources
         slides = in_order(
-            lambda queued: open_slide(queued, store, self._names, stain, check=check),
+            lambda queued: open_slide(queued, store, names, stain, check=check),
             queue,
             threads=1,
             ahead=1,
@@ -127,12 +107,6 @@ class Run:
             patches=request.patches,
         )
 
-    @property
-    def _names(self) -> list[str]:
-        """Names of all embeddings."""
-        bases = [name for _, name in self._request.sizes]
-        return [name + layer_suffix(layer) for name in bases for layer in self._net.layers]
-
     def _embed_slide(
         self,
         queued: QueuedSlide,
@@ -153,6 +127,8 @@ class Run:
                 opened = read_slide(slide, queued.alignment, opened.source, self._request.stain)
             found = self._all_sinks(opened, store)
         if opened.source["files"]:
+            if self._key is not None:
+                remember(opened.source, self._key, self._net)
             store.note_source(slide.name, opened.source)
         by_px: dict[int, list[Sink]] = {}
         for px, sinks in found.items():
@@ -206,40 +182,26 @@ class Run:
         self, opened: OpenedSlide, side: PatchSize, base: str, store: EmbeddingStore
     ) -> list[Sink]:
         """Where the embeddings of one patch size go, one for each layer."""
-        slide, request = opened.slide, self._request
-        names = [base + layer_suffix(layer) for layer in self._net.layers]
-        window = patches.window(levels_cut(slide.image), side.pixels(slide), self._net.input_px)
+        slide, px = opened.slide, side.pixels(opened.slide)
         found = store.embeddings(slide.name)
-        recipes = []
-        for layer, name in zip(self._net.layers, names, strict=True):
-            own = recipe(
-                self._net,
-                side,
-                slide,
-                opened.digest,
-                opened.alignment,
-                window=window,
-                layer=layer,
-                stain=request.stain,
-                views=request.views,
-                precision=request.precision,
-            )
+        names, recipes = [], []
+        for name, own in self._request.recipes(self._net, opened, side, base).items():
             older = found.get(name)
-            same = opened.of_older_version(own, older, request.stain)
+            same = opened.of_older_version(own, older, self._request.stain)
+            names.append(name)
             recipes.append(older if same and older is not None else own)
         stored = [found.get(name) == own for name, own in zip(names, recipes, strict=True)]
         # What is stored already needs no pass through the network.
         columns = (
-            [store.width(slide.name, name) for name in names]
-            if all(stored)
-            else self._columns(side.pixels(slide))
+            [store.width(slide.name, name) for name in names] if all(stored) else self._columns(px)
         )
         sinks = []
         for name, own, first, width in zip(
             names, recipes, np.cumsum([0, *columns[:-1]]).tolist(), columns, strict=True
         ):
             writer = store.writer(slide.name, name, own, len(slide.xy), width)
-            if writer.missing and window.level and "slide_level" not in own.fields:
+            level = window(levels_cut(slide.image), px, self._net.input_px).level
+            if writer.missing and level and "slide_level" not in own.fields:
                 raise BadInput(
                     f"{store.location}: slide {slide.name}, embedding {name}: is damaged, and was "
                     "cut at full resolution by an older version; remove it first"

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from histoboost.featurize import patches
 from histoboost.featurize.engines.base import Engine
+from histoboost.featurize.window import window
 from histoboost.slides.images.array import ArrayImage
 from histoboost.slides.images.base import SlideImage, in_order
 
@@ -86,7 +87,7 @@ class PatchStream:
         interpolation: str = "bilinear",
     ) -> None:
         self._image, self._input_px, self._interpolation = image, input_px, interpolation
-        self._windows = {px: patches.window(image.levels, px, input_px) for px in missing}
+        self._windows = {px: window(image.levels, px, input_px) for px in missing}
         self._starts = {px: window.starts(xy) for px, window in self._windows.items()}
         self.work = self._plan(xy, missing)
 

@@ -21,7 +21,8 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.cluster import run_units, worker_threads
 from histoboost.errors import BadInput, warnings_kept
 from histoboost.featurize.opened import QueuedSlide
-from histoboost.featurize.run import Request, Run
+from histoboost.featurize.request import Request
+from histoboost.featurize.run import Run
 from histoboost.featurize.summary import FeaturizeSummary
 from histoboost.progress import progress
 
@@ -113,7 +114,7 @@ def embed_on_worker(queued: QueuedSlide, location: str, request: Request) -> Fea
 
 @lru_cache(maxsize=1)
 def _run(request: Request) -> Run:
-    return request.run()
+    return Run.of(request)
 
 
 def _embed_one(run: Run, queued: QueuedSlide, store: EmbeddingStore) -> FeaturizeSummary:

@@ -17,6 +17,7 @@ from torch import Tensor
 from histoboost.errors import warn
 from histoboost.featurize import patches
 from histoboost.featurize.backbones.base import Backbone
+from histoboost.featurize.window import window
 from histoboost.finetune.network import input_px
 from histoboost.finetune.presets import Settings
 from histoboost.slides.images.base import SlideImage
@@ -100,9 +101,9 @@ class SpotPatches:
             rows = np.flatnonzero(self._slide[spots] == slide)
             image = self._pixels[slide]
             for index, px in enumerate(self._patch):
-                window = patches.window(image.levels, px, self.input_px)
-                starts = window.starts(self._xy[spots[rows]])
-                cut = patches.crop(image, starts, window.side, window.level)
+                where = window(image.levels, px, self.input_px)
+                starts = where.starts(self._xy[spots[rows]])
+                cut = patches.crop(image, starts, where.side, where.level)
                 resized = patches.resize(
                     patches.on_device(cut, self.device), self.input_px, self._interpolation
                 )

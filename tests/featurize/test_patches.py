@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from histoboost.featurize import patches
+from histoboost.featurize.window import Window, window
 from histoboost.slides.images.array import ArrayImage
 from histoboost.slides.images.base import Level
 
@@ -49,19 +50,18 @@ def test_a_patch_is_a_slice_of_the_symmetrically_padded_slide(xy, px):
 )
 def test_patches_are_cut_from_the_coarsest_level_that_has_the_pixels(px, input_px, expected):
     levels = (Level(10_000, 10_000), Level(5_000, 5_000, 2.0), Level(2_500, 2_500, 4.0))
-    assert patches.window(levels, px, input_px) == expected
+    assert window(levels, px, input_px) == expected
 
 
 def test_a_window_of_a_coarser_level_lies_around_the_same_place():
-    window = patches.Window(1, 4.0, 10)
-    column, row = window.starts(np.array([[402.0, 81.0]]))[0]
+    column, row = Window(1, 4.0, 10).starts(np.array([[402.0, 81.0]]))[0]
     assert abs(4 * (column + 5) - 402) <= 2
     assert abs(4 * (row + 5) - 81) <= 2
 
 
 def test_a_recipe_tells_of_a_level_only_where_it_is_not_the_finest():
-    assert patches.Window(0, 1.0, 64).recipe() == {}
-    told = patches.Window(1, 4.0, 10).recipe()
+    assert Window(0, 1.0, 64).recipe() == {}
+    told = Window(1, 4.0, 10).recipe()
     assert told == {"slide_level": {"downsample": 4.0, "patch_px": 10}}
 
 

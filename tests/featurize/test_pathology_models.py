@@ -17,14 +17,10 @@ from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.featurize import featurize
 from histoboost.featurize.backbones import pathology
 from histoboost.featurize.backbones.base import Backbone
-from histoboost.featurize.backbones.factory import (
-    canonical_name,
-    embedding_label,
-    is_harmless,
-    load_backbone,
-)
+from histoboost.featurize.backbones.factory import is_harmless, load_backbone
 from histoboost.featurize.backbones.foundation_model import POOLINGS, FoundationModel
 from histoboost.featurize.backbones.layers import with_layers
+from histoboost.featurize.backbones.pathology import canonical_name, embedding_label
 from histoboost.featurize.backbones.timm import listed_architecture
 from histoboost.featurize.resize import FILTERS
 

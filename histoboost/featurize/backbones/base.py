@@ -10,10 +10,18 @@ own is such a function, named on the command line as ``--backbone my_module:my_n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
+from histoboost.errors import BadInput
+
+if TYPE_CHECKING:  # what a store tells of a backbone is used without torch
+    from torch import Tensor, nn
+
+#: What may be taken of a layer's output, see `histoboost.featurize.backbones.layers`.
+POOLINGS = ("mean", "std", "class")
 
 #: Mean and standard deviation of ImageNet's pixels in 0..1, which torchvision's nets expect.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -46,18 +54,16 @@ class Architecture:
     convert: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None
 
 
-@dataclass(frozen=True)
-class Backbone:
-    """A frozen network, ready to embed patches; what is not said here is as in `Architecture`.
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What recipes say of a backbone; what is not said here is as in `Architecture`.
 
-    `module` is in evaluation mode, on the CPU; its D counts the columns of all `layers`, which one
-    forward pass gives in this order. `weights` says for people where they came from,
-    `weights_digest` is a SHA-256 of their content, and `tuned_on` are the slides whose abundances
-    shaped them, see `weights.Tuning`.
+    `layers` are those that one forward pass gives, in this order. `weights` says for people where
+    they came from, `weights_digest` is a SHA-256 of their content, and `tuned_on` are the slides
+    whose abundances shaped them, see `weights.Tuning`.
     """
 
     name: str
-    module: nn.Module
     input_px: int | None
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -69,6 +75,16 @@ class Backbone:
     deep: tuple[str, ...] = ()
     layers: tuple[str, ...] = ("default",)
     interpolation: str = "bilinear"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone(Facts):
+    """A frozen network, ready to embed patches, in evaluation mode, on the CPU.
+
+    Its D counts the columns of all `layers`.
+    """
+
+    module: nn.Module
 
 
 Build = Callable[[], Architecture]
@@ -93,3 +109,23 @@ def register(name: str) -> Callable[[Build], Build]:
         return build
 
     return add
+
+
+def parse_layers(given: str, deep: Sequence[str]) -> tuple[str, ...]:
+    """``default`` and ``PATH:POOLING`` of ``--layers``, each once, in the order given.
+
+    `deep` is what ``deep`` adds to ``default``.
+    """
+    found: list[str] = []
+    for name in given.split(","):
+        path, colon, pooling = name.strip().partition(":")
+        if not colon and path in ("default", "deep"):
+            found += ["default", *(deep if path == "deep" else ())]
+        elif re.fullmatch(r"\w+(\.\w+)*", path) and (pooling or "mean") in POOLINGS:
+            found.append(f"{path}:{pooling or 'mean'}")
+        else:
+            raise BadInput(
+                f"--layers {name}: give default, deep, or layers such as features.13:mean; "
+                f"poolings are {', '.join(POOLINGS)}"
+            )
+    return tuple(dict.fromkeys(found))

@@ -15,7 +15,7 @@ from histoboost.errors import BadInput
 from histoboost.featurize.backbones import stain_texture, torchvision
 from histoboost.featurize.backbones import weights as weight_files
 from histoboost.featurize.backbones.base import REGISTRY, Architecture, Backbone, register
-from histoboost.featurize.backbones.pathology import MODELS, foundation_model
+from histoboost.featurize.backbones.pathology import MODELS, canonical_name, foundation_model
 from histoboost.featurize.backbones.timm import listed_architecture, timm_architecture
 
 register("stain-texture")(stain_texture.architecture)
@@ -45,6 +45,17 @@ def is_harmless(name: str) -> bool:
     return listed or re.fullmatch(r"timm:[\w.]+", name) is not None
 
 
+def is_fixed(name: str, weights: str) -> bool:
+    """Whether the versions of the packages and the weights file settle what is loaded.
+
+    They do not where a function of one's own or huggingface.co may have changed.
+    """
+    ours, model = name in torchvision.NETWORKS or name == "stain-texture", foundation_model(name)
+    if weights == "pretrained":
+        return ours or (model is not None and model.revision is not None)
+    return ours or model is not None or name.startswith("timm:")
+
+
 def architecture(name: str) -> Architecture:
     """The network called `name`, with its initial weights.
 
@@ -69,18 +80,6 @@ def architecture(name: str) -> Architecture:
             "hf-hub:<repository> and <module>:<function>"
         )
     return REGISTRY[name]()
-
-
-def canonical_name(name: str) -> str:
-    """What recipes call `name`: for a pathology model its repository, as its authors write it."""
-    model = foundation_model(name)
-    return model.backbone if model else name
-
-
-def embedding_label(name: str) -> str:
-    """What embeddings are called after, by default: a pathology model's short name, if so asked."""
-    model = foundation_model(name)
-    return model.short if model and not name.lower().startswith("hf-hub:") else canonical_name(name)
 
 
 def load_backbone(name: str, weights: str = "pretrained", seed: int = 0) -> Backbone:

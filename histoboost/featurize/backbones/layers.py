@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import difflib
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -19,29 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from histoboost.errors import BadInput
-from histoboost.featurize.backbones.base import Backbone
-
-POOLINGS = ("mean", "std", "class")
-
-
-def parse_layers(given: str, deep: Sequence[str]) -> tuple[str, ...]:
-    """``default`` and ``PATH:POOLING`` of ``--layers``, each once, in the order given.
-
-    `deep` is what ``deep`` adds to ``default``.
-    """
-    found: list[str] = []
-    for name in given.split(","):
-        path, colon, pooling = name.strip().partition(":")
-        if not colon and path in ("default", "deep"):
-            found += ["default", *(deep if path == "deep" else ())]
-        elif re.fullmatch(r"\w+(\.\w+)*", path) and (pooling or "mean") in POOLINGS:
-            found.append(f"{path}:{pooling or 'mean'}")
-        else:
-            raise BadInput(
-                f"--layers {name}: give default, deep, or layers such as features.13:mean; "
-                f"poolings are {', '.join(POOLINGS)}"
-            )
-    return tuple(dict.fromkeys(found))
+from histoboost.featurize.backbones.base import Backbone, parse_layers
 
 
 def with_layers(net: Backbone, layers: str) -> Backbone:

@@ -33,6 +33,18 @@ def foundation_model(name: str) -> FoundationModel | None:
     return None
 
 
+def canonical_name(name: str) -> str:
+    """What recipes call `name`: for a pathology model its repository, as its authors write it."""
+    model = foundation_model(name)
+    return model.backbone if model else name
+
+
+def embedding_label(name: str) -> str:
+    """What embeddings are called after, by default: a pathology model's short name, if so asked."""
+    model = foundation_model(name)
+    return model.short if model and not name.lower().startswith("hf-hub:") else canonical_name(name)
+
+
 def advice() -> dict[str, str]:
     """What to choose for a CPU, a GPU and a commercial use, from the table."""
     small = [model for model in MODELS if model.parameters <= CPU_SIZE]
