@@ -9,7 +9,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from histoboost import __version__
 from histoboost.cache.recipe import Recipe
 from histoboost.cache.store import EmbeddingStore
 from histoboost.digests import digest_bytes
@@ -26,7 +25,7 @@ from histoboost.slides.images.base import version
 from histoboost.slides.pixels import levels_cut
 
 #: Packages that networks come from.
-PACKAGES = ("torch", "torchvision", "timm")
+PACKAGES = ("histoboost", "torch", "torchvision", "timm")
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def backbone_key(backbone: str, weights: str, layers: str) -> str | None:
             return None
         file = [str(path), *version(path)]
     versions = [[name, *_version(name)] for name in PACKAGES]
-    words = [__version__, versions, backbone, file or weights, layers]
+    words = [versions, backbone, file or weights, layers]
     return digest_bytes(json.dumps(words).encode())
 
 

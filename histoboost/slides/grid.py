@@ -71,7 +71,8 @@ def read_grid(image: SlideImage, pitch_px: float) -> Grid:
 
     with closing(in_order(partial(_cells, shrink, side), strips())) as parts:
         joined = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    return Grid(side * look, np.stack(joined[:3], axis=2), *joined[3:], look)
+    density, (square, curvature, black) = np.stack(joined[:3], axis=2), joined[3:]
+    return Grid(side * look, density, square, curvature, black, look)
 
 
 def _cells(shrink: int, side: int, rows: NDArray[np.uint8]) -> list[NDArray[np.float32]]:

@@ -128,14 +128,14 @@ def test_neither_featurize_nor_map_imports_torch_for_what_is_stored(
     featurize(Dataset(tmp_path, slides), tmp_path / "train.zarr", **how)
     model = CompositionRegressor(model="ridge").fit(tmp_path / "train.zarr")
     model.save(tmp_path / "model")
-    [first] = map_slide(image, tmp_path / "model", store=tmp_path / "m.zarr", um_per_px=4.0)
+    [first] = map_slide(image, tmp_path / "model", store=tmp_path / "m.zarr", um_per_px=2.5)
     featurize(image, tmp_path / "s.zarr", **CHOICES)
     code = f"""
 import sys, numpy
 from histoboost import map_slide
 from histoboost.featurize import featurize
 assert featurize({str(image)!r}, "s.zarr", **{CHOICES!r}).computed == 0
-[found] = map_slide({str(image)!r}, "model", store="m.zarr", um_per_px=4.0)
+[found] = map_slide({str(image)!r}, "model", store="m.zarr", um_per_px=2.5)
 numpy.save("again.npy", found.values)
 assert "torch" not in sys.modules
 """
