@@ -93,8 +93,13 @@ COMPARED = ("spot_spearman", "type_spearman")
 
 
 def _print_ablation(ablation: Ablation, given: Sequence[str]) -> None:
+    from histoboost.regress.setup import Setup
+
     first = ablation.rows[0]
     echo(f"model {first.setup.model}, target {first.setup.target}")
+    assert isinstance(first.setup, Setup)
+    if left_out := first.setup.without_trees(first.spots[0].cell_types):
+        echo(f"trees {left_out}")
     rows: list[list[str] | None] = []
     for index, row in enumerate(ablation.rows):
         cells = [str(index + 1)]

@@ -106,6 +106,7 @@ def evaluate(
     setup = Setup(**setup_fields(**given))
     opened = EmbeddingStore(store, mode="r")
     spots = labelled_slides(opened, slides)
+    setup.tree_types(spots[0].cell_types)
     if predictions is not None:
         check_table(Path(predictions))
         check_columns(spots[0].cell_types, store)
@@ -130,6 +131,8 @@ def evaluate(
     if setup.target == "raw":
         result["abundance_pearson"] = abundance_pearson(scores)
     print_scores(scores, result)
+    if left_out := setup.without_trees(spots[0].cell_types):
+        echo(f"trees {left_out}.")
     for path in turned:
         other = EmbeddingStore(path, mode="r")
         there = cross_validate_turned(opened, other, setup, spots, held_out=held_out, jobs=jobs)

@@ -100,6 +100,13 @@ setup_options = in_order(
             "repeatable.",
         ),
         click.option(
+            "--trees",
+            type=CommaList(),
+            metavar="none|TYPES",
+            help="Cell types that stack grows trees for, comma-separated, or none; all by default. "
+            "The others are the kernel ridge's alone.",
+        ),
+        click.option(
             "--slides",
             type=CommaList(),
             metavar="A,B",
@@ -141,4 +148,6 @@ features_option = click.option(
 def setup_fields(options: tuple[tuple[str, float], ...], **given: Any) -> dict[str, Any]:
     """Fields of a `Setup`; features that were not given keep their default."""
     fields = {key: value for key, value in given.items() if value is not None}
+    if fields.get("trees") == ["none"]:
+        fields["trees"] = ()
     return {**fields, "options": dict(options)}

@@ -56,5 +56,7 @@ def train(
         echo(f"relies on (share of {of}, over all cell types)")
     for line in brief_importances(shares):
         echo(f"  {line}")
+    if left_out := model.setup_.without_trees(model.cell_types_):
+        echo(f"trees     {left_out}")
     types, names = len(model.cell_types_), ", ".join(model.training_slides_)
     echo(f"Wrote {model_path}: {model.setup_.model} for {types} types, from {names}.")

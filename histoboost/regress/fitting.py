@@ -151,7 +151,9 @@ def fit_predictor(
 def fit_coords(spots: Sequence[SpotTable], setup: Setup) -> Predictor:
     """Train `coords` on these slides, with the target, folds and weights of `setup`."""
     term = Term(COORDS)
-    setup = replace(setup, model="coords", features=COORDS, target="joint", options={}, smooth=0.0)
+    setup = replace(
+        setup, model="coords", features=COORDS, target="joint", options={}, smooth=0.0, trees=None
+    )
     blocks = [unit_coords(table.xy).astype(np.float32) for table in spots]
     return _fit(blocks, [Block(term, (Columns(term, 0, 2),))], spots, setup, None)
 
@@ -179,6 +181,7 @@ def _fit(
             seed=setup.seed,
             jobs=jobs,
             options=setup.options,
+            trees=setup.tree_types(spots[0].cell_types),
         )
         fitted = find_model(setup.model).head().fit(training)
     return Predictor(target, reduction, fitted, setup.smooth)

@@ -54,6 +54,9 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
         Decides everything random.
     options : mapping, optional
         LightGBM's parameters that differ from the defaults.
+    trees : sequence of str, optional
+        Cell types that `stack` grows trees for, all by default; the others are the kernel ridge's
+        alone.
 
     Attributes
     ----------
@@ -92,6 +95,7 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
         smooth: float = Setup.smooth,
         seed: int = Setup.seed,
         options: Mapping[str, Any] | None = None,
+        trees: Sequence[str] | None = None,
     ) -> None:
         self.features = features
         self.model = model
@@ -102,6 +106,7 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
         self.smooth = smooth
         self.seed = seed
         self.options = options
+        self.trees = trees
 
     def fit(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -30,6 +30,9 @@ OPTIONS: Mapping[str, tuple[type, float, float]] = {
     "early_stopping": (int, 1, math.inf),
     "alpha": (float, 0, math.inf),
 }
+
+#: Cell types that a line names, at most.
+NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,9 @@ class Setup:
         Decides everything random.
     options : mapping
         Parameters of LightGBM that differ from the defaults; for ridge ``alpha``, the penalty.
+    trees : sequence of str, optional
+        Cell types that `stack` grows trees for, all by default; the others are the kernel ridge's
+        alone.
 
     Raises
     ------
@@ -75,6 +81,7 @@ class Setup:
     smooth: float = 0.0
     seed: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
+    trees: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         parse_features(self.features)
@@ -93,17 +100,50 @@ class Setup:
             if name in OPTIONS and name not in takes:
                 raise BadInput(f"option {name}: model {self.model} does not take it; omit it")
             _check_option(name, value)
+        if self.trees is not None:
+            if self.model != "stack":
+                raise BadInput(f"trees: model {self.model} cannot do without its own; omit it")
+            object.__setattr__(self, "trees", tuple(dict.fromkeys(self.trees)))
+
+    def tree_types(self, cell_types: Sequence[str]) -> list[int] | None:
+        """Which cell types trees are grown for, by number, ascending; None for all.
+
+        Raises
+        ------
+        HistoboostError
+            If there is none of a name.
+        """
+        if self.trees is None:
+            return None
+        for name in self.trees:
+            if name not in cell_types:
+                raise BadInput(f"trees: no cell type {name!r}; there are {', '.join(cell_types)}")
+        return sorted(cell_types.index(name) for name in self.trees)
+
+    def without_trees(self, cell_types: Sequence[str]) -> str:
+        """What `trees` leaves out, in words; empty where nothing."""
+        grown = self.tree_types(cell_types)
+        if grown is None or len(grown) == len(cell_types):
+            return ""
+        if not grown:
+            return f"none: all {len(cell_types)} cell types are the kernel ridge's alone"
+        left = [name for at, name in enumerate(cell_types) if at not in grown]
+        named = ", ".join(left[:NAMED]) + (", ..." if len(left) > NAMED else "")
+        return f"of {len(grown)} cell types; the kernel ridge's alone are {len(left)}: {named}"
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` takes."""
-        return {**asdict(self), "options": dict(self.options)}
+        values = {**asdict(self), "options": dict(self.options)}
+        if self.trees is None:  # as models were described before there was a choice
+            del values["trees"]
+        return values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Setup:
         """Inverse of `to_json`; TypeError or HistoboostError where something is off."""
         names = {f.name for f in fields(cls)}
-        if set(values) != names:
-            raise BadInput(f"setup: fields {sorted(set(values) ^ names)} do not fit")
+        if {"trees", *values} != names:
+            raise BadInput(f"setup: fields {sorted({'trees', *values} ^ names)} do not fit")
         return cls(**values)
 
 

@@ -49,6 +49,8 @@ def _regressor(folder: Path) -> dict[str, Any]:
     model = CompositionRegressor.load(folder)
     setup = model.setup_.to_json()
     options = setup.pop("options")
+    if "trees" in setup:
+        setup["trees"] = model.setup_.without_trees(model.cell_types_) or "all"
     known = model.residuals_
     scores = None
     if known is not None:

@@ -49,6 +49,8 @@ def provenance(
         "seed": str(setup.seed),
         **{name: str(value) for name, value in setup.options.items()},
     }
+    if left_out := setup.without_trees(model.cell_types_):
+        settings["trees"] = left_out
     return [
         ("Command", command),
         ("Model", f"{setup.model} in {folder}"),

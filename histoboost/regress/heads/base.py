@@ -38,6 +38,8 @@ class Training:
         Cores to use at most.
     options : mapping
         LightGBM's parameters that differ from the defaults.
+    trees : sequence of int, optional
+        Cell types that `stack` grows trees for; all by default.
     """
 
     blocks: Sequence[Block]
@@ -49,6 +51,7 @@ class Training:
     seed: int = 0
     jobs: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    trees: Sequence[int] | None = None
 
     def inner_folds(self) -> list[list[int]]:
         """Indices of the slides of every group."""

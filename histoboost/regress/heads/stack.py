@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from histoboost.errors import HistoboostWarning
+from histoboost.errors import HistoboostWarning, warn
 from histoboost.regress.heads.base import Array, Files, Training
 from histoboost.regress.heads.blocks import Block, Matrix, draw
 from histoboost.regress.heads.feature_map import FeatureMap
@@ -29,6 +30,7 @@ from histoboost.regress.joint import joint_parts
 from histoboost.regress.multi_target_lgbm import MultiTargetLGBM
 
 Floats = TypeVar("Floats", Array, Matrix)
+Columns = NDArray[np.int64]
 
 #: Kernel principal components that the trees see beside the predictions.
 COMPONENTS = 40
@@ -38,6 +40,8 @@ TREE_SPOTS = 1 << 15
 SHARE = 0.5
 #: The same where they correct the shares: for a new patient those trees lose more than they gain.
 SHARE_OF_SHARES = 0.25
+#: Models of trees from which on it is said that they take long.
+MANY = 1000
 #: LightGBM's parameters where they differ from those for thousands of columns.
 DEFAULTS: Mapping[str, Any] = {
     "n_estimators": 200,
@@ -57,8 +61,8 @@ class Forest:
     ----------
     trees : MultiTargetLGBM
         One model for each cell type.
-    targets : tuple of slice
-        Parts of the kernel's targets that are corrected, T columns each.
+    targets : tuple of ndarray of int
+        Columns of the kernel's targets that are corrected, T of every part.
     spread : ndarray of shape (parts * T,)
         Units of these targets; what the trees predict is the sum of the parts in them.
     share : float
@@ -66,7 +70,7 @@ class Forest:
     """
 
     trees: MultiTargetLGBM
-    targets: tuple[slice, ...]
+    targets: tuple[Columns, ...]
     spread: Array
     share: float
 
@@ -76,7 +80,7 @@ class Forest:
         training: Training,
         components: Sequence[Matrix],
         held_out: Sequence[Matrix],
-        targets: tuple[slice, ...],
+        targets: tuple[Columns, ...],
         share: float,
         options: Mapping[str, Any],
     ) -> Forest:
@@ -115,12 +119,16 @@ class FittedStack:
     axes : ndarray of shape (k, COMPONENTS)
         Principal axes of the kernel's columns.
     forests : tuple of Forest
-        None where there was one training group and thus nothing to correct by.
+        None where there was one training group and thus nothing to correct by, or no trees were
+        wanted.
+    types : sequence of int, optional
+        Cell types that they correct; all by default.
     """
 
     kernel: FittedKernel
     axes: Array
     forests: tuple[Forest, ...]
+    types: Sequence[int] | None = None
 
     @property
     def similarities(self) -> FeatureMap | None:
@@ -150,6 +158,8 @@ class FittedStack:
         if len(self.forests) > 1:
             fields["forests"], arrays["spread"] = len(self.forests), self.forests[0].spread
             fields["tree_shares"] = [forest.share for forest in self.forests]
+        if self.types is not None and self.forests:
+            fields["tree_types"] = list(self.types)
         return Files(fields, texts, arrays)
 
 
@@ -169,6 +179,12 @@ class StackHead:
                 stacklevel=2,
             )
             return FittedStack(kernel, axes, ())
+        targets = _targets(len(kernel.intercept), len(training.parts), training.trees)
+        models = sum(len(each[0]) for each in targets)
+        if not models:
+            return FittedStack(kernel, axes, ())
+        if models > MANY:
+            warn(f"stack: {models:,} models of trees, which takes long; limit them with --trees")
         options = {**DEFAULTS, **training.options}
         if len(training.parts) > 1:
             # Half as many trees that count twice score the same for the joint target.
@@ -183,14 +199,10 @@ class StackHead:
             weights=[known[own] for known, own in zip(training.weights, rows, strict=True)],
         )
         forests = tuple(
-            Forest.fit(training, components, held_out, targets, share, options)
-            for targets, share in zip(
-                _targets(len(kernel.intercept), len(training.parts)),
-                (SHARE, SHARE_OF_SHARES),
-                strict=False,
-            )
+            Forest.fit(training, components, held_out, each, share, options)
+            for each, share in zip(targets, (SHARE, SHARE_OF_SHARES), strict=False)
         )
-        return FittedStack(kernel, axes, forests)
+        return FittedStack(kernel, axes, forests, training.trees)
 
     def load(self, files: Files) -> FittedStack:
         """See `Head`."""
@@ -203,7 +215,8 @@ class StackHead:
         count = int(files.fields.get("forests", 1))  # 0.1.0 had one
         if models % count:
             raise ValueError("trees and forests do not fit each other")
-        targets = _targets(len(kernel.intercept), 4 if count > 1 else 1)
+        some = files.fields.get("tree_types")  # where not all
+        targets = _targets(len(kernel.intercept), 4 if count > 1 else 1, some)
         shares = files.fields.get("tree_shares", [SHARE] * count)  # once they were all alike
         if len(shares) != count:
             raise ValueError("trees and their shares do not fit each other")
@@ -216,21 +229,30 @@ class StackHead:
             parts = targets[at]
             if spread.shape != (width,) or trees.n_features_in_ != axes.shape[1] + width:
                 raise ValueError("trees and kernel do not fit each other")
-            if any(part.stop - part.start != models // count for part in parts):
+            if any(len(part) != models // count for part in parts):
                 raise ValueError("trees and kernel do not fit each other")
             forests.append(Forest(trees, parts, spread, float(shares[at])))
-        return FittedStack(kernel, axes, tuple(forests))
+        return FittedStack(kernel, axes, tuple(forests), some)
 
 
-def _targets(width: int, parts: int) -> list[tuple[slice, ...]]:
-    """Which targets each forest corrects: order and map, then the share, or the only one."""
-    if parts == 1:
-        return [(slice(0, width),)]
-    order, on_map, share, _ = joint_parts(width)
-    return [(order, on_map), (share,)]
+def _targets(
+    width: int, parts: int, types: Sequence[int] | None = None
+) -> list[tuple[Columns, ...]]:
+    """Which targets each forest corrects: order and map, then the share, or the only one.
+
+    Of some cell types where they are given.
+    """
+    own = joint_parts(width)[:3] if parts > 1 else [slice(0, width)]
+    columns = [np.arange(part.start, part.stop) for part in own]
+    if types is not None:
+        chosen = np.asarray(types, dtype=np.int64)
+        if ((chosen < 0) | (chosen >= len(columns[0]))).any() or (np.diff(chosen) <= 0).any():
+            raise ValueError("trees of other cell types than there are")
+        columns = [part[chosen] for part in columns]
+    return [tuple(columns[:2]), tuple(columns[2:])] if parts > 1 else [tuple(columns)]
 
 
-def _parts(values: Floats, targets: Sequence[slice]) -> Floats:
+def _parts(values: Floats, targets: Sequence[Columns]) -> Floats:
     return np.concatenate([values[:, target] for target in targets], axis=1)
 
 
