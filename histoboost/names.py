@@ -10,6 +10,8 @@ from histoboost.errors import BadInput
 #: Longest name, in characters; in UTF-8 it must also fit a file name of every file system.
 MAX_CHARACTERS = 200
 MAX_BYTES = 240
+#: Names that a line lists, at most.
+NAMED = 40
 
 # A folder of this name would shadow what Zarr and AnnData keep beside slides and embeddings.
 _RESERVED = {
@@ -51,6 +53,13 @@ def default_embedding_name(backbone: str, side: str) -> str:
     'hf-hub-MahmoodLab-UNI@55um'
     """
     return f"{backbone.replace(':', '-').replace('/', '-')}@{side}"
+
+
+def some(names: Sequence[str]) -> str:
+    """The names in one line, or the first of very many and how many there are."""
+    if len(names) <= NAMED:
+        return ", ".join(names)
+    return f"{', '.join(names[:NAMED])}, ... ({len(names):,} in all)"
 
 
 def nfc(name: str) -> str:

@@ -10,6 +10,7 @@ from histoboost.cli.command import Command
 from histoboost.cli.console import echo, print_table
 from histoboost.cli.json_output import json_option, write_json
 from histoboost.cli.scores import brief, brief_importances
+from histoboost.names import some
 
 
 @click.command(cls=Command)
@@ -29,8 +30,8 @@ def show(model: str, json_path: str | None) -> None:
         ("model", f"{found['model']}, target {found['target']}"),
         ("features", brief(found["features"])),
         ("settings", ", ".join(f"{key} {value}" for key, value in found["settings"].items())),
-        (f"{len(types)} cell types", ", ".join(types)),
-        (f"{len(slides)} training slides", ", ".join(slides)),
+        (f"{len(types)} cell types", some(types)),
+        (f"{len(slides)} training slides", some(slides)),
         ("units", ", ".join(found["units"])),
         ("um per px", _length(found["um_per_px"])),
         (

@@ -12,6 +12,7 @@ from histoboost.cli.console import echo
 from histoboost.cli.options import client_of
 from histoboost.cli.scores import brief, brief_importances
 from histoboost.cli.setup_options import features_option, setup_fields, setup_options
+from histoboost.names import some
 
 
 @click.command(cls=Command)
@@ -58,5 +59,5 @@ def train(
         echo(f"  {line}")
     if left_out := model.setup_.without_trees(model.cell_types_):
         echo(f"trees     {left_out}")
-    types, names = len(model.cell_types_), ", ".join(model.training_slides_)
+    types, names = len(model.cell_types_), some(model.training_slides_)
     echo(f"Wrote {model_path}: {model.setup_.model} for {types} types, from {names}.")

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from histoboost.errors import BadInput
+from histoboost.names import some
 from histoboost.regress.expression import COORDS, DEFAULT_FEATURES, parse_features
 from histoboost.regress.heads import MODELS, find_model
 from histoboost.regress.targets import TARGETS
@@ -30,9 +31,6 @@ OPTIONS: Mapping[str, tuple[type, float, float]] = {
     "early_stopping": (int, 1, math.inf),
     "alpha": (float, 0, math.inf),
 }
-
-#: Cell types that a line names, at most.
-NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,7 @@ class Setup:
             return None
         for name in self.trees:
             if name not in cell_types:
-                raise BadInput(f"trees: no cell type {name!r}; there are {', '.join(cell_types)}")
+                raise BadInput(f"trees: no cell type {name!r}; there are {some(cell_types)}")
         return sorted(cell_types.index(name) for name in self.trees)
 
     def without_trees(self, cell_types: Sequence[str]) -> str:
@@ -128,8 +126,7 @@ class Setup:
         if not grown:
             return f"none: all {len(cell_types)} cell types are the kernel ridge's alone"
         left = [name for at, name in enumerate(cell_types) if at not in grown]
-        named = ", ".join(left[:NAMED]) + (", ..." if len(left) > NAMED else "")
-        return f"of {len(grown)} cell types; the kernel ridge's alone are {len(left)}: {named}"
+        return f"of {len(grown)} cell types; the kernel ridge's alone are {len(left)}: {some(left)}"
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` takes."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.errors import BadInput, pass_on, warnings_kept
+from histoboost.errors import BadInput, pass_on, warn, warnings_kept
 from histoboost.io import check_output
 from histoboost.outputs.encode import floats, numbers
 from histoboost.report.page import SUFFIXES, VERSION, write_page
@@ -18,9 +18,13 @@ from histoboost.report.slides import slide_payload
 
 if TYPE_CHECKING:
     from histoboost.cache.store import EmbeddingStore
+    from histoboost.regress.layout import Layout
     from histoboost.regress.model import CompositionRegressor
     from histoboost.regress.setup import Setup
     from histoboost.report.evaluation import Evaluation
+
+#: Cell types that the page has maps and scores of, at most: it must stay one that a browser opens.
+MAPPED = 100
 
 #: Novelty of a slide's spots (N,), and whether the slide is unlike those of training.
 Judged = tuple[NDArray[np.float64], bool]
@@ -76,6 +80,12 @@ def report(
         evaluation = evaluate(opened, regressor.training_slides_, regressor.setup_, jobs)
         if regressor.guard_.novelty is not None:
             novelty |= _held_out_novelty(opened, evaluation, regressor.setup_.seed)
+        shown, types = _shown(evaluation.matrix.layout), regressor.cell_types_
+        if len(shown) < len(types):
+            warn(
+                f"{len(types):,} cell types: maps, ranks and scores by type are of the "
+                f"{len(shown)} most abundant, all other scores of all"
+            )
     pass_on(heard)
     command = shlex.join(["histoboost", "report", str(store), str(model), "-o", str(output)])
     page = {
@@ -83,9 +93,9 @@ def report(
         "source": f"{regressor.setup_.model} on {regressor.setup_.features}",
         "made": f"histoboost {VERSION}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "warnings": heard,
-        "types": list(regressor.cell_types_),
-        "slides": _slides(opened, evaluation, rest, novelty),
-        **_scores(evaluation, regressor.setup_),
+        "types": [types[at] for at in shown],
+        "slides": _slides(opened, evaluation, rest, novelty, shown),
+        **_scores(evaluation, regressor.setup_, shown),
         "importance": _importance(evaluation, regressor.setup_.model),
         "curves": {
             "rounds": _curve(evaluation, evaluation.rounds),
@@ -140,6 +150,7 @@ def _slides(
     evaluation: Evaluation,
     rest: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]],
     novelty: dict[str, Judged],
+    shown: NDArray[np.int64],
 ) -> list[dict[str, Any]]:
     from histoboost.regress.metrics import spearman
     from histoboost.regress.targets import to_units
@@ -161,10 +172,10 @@ def _slides(
         slides.append(
             {
                 **slide_payload(spots),
-                "truth": None if truth is None else floats(truth.T),
-                "predicted": floats(predicted.T),
+                "truth": None if truth is None else floats(truth.T[shown]),
+                "predicted": floats(predicted.T[shown]),
                 "score": score,
-                "amount": floats(amount.T),
+                "amount": floats(amount.T[shown]),
                 "held_out": left_out.get(name),
                 "novelty": floats(novelty[name][0]) if name in novelty else None,
                 "unlike": name in novelty and novelty[name][1],
@@ -173,7 +184,16 @@ def _slides(
     return slides
 
 
-def _scores(evaluation: Evaluation, setup: Setup) -> dict[str, Any]:
+def _shown(layout: Layout) -> NDArray[np.int64]:
+    """The cell types that the page shows one by one, `MAPPED` at most: of the largest shares."""
+    from histoboost.regress.joint import to_shares
+
+    slides = range(len(layout.spots))
+    mean = np.mean([to_shares(layout.abundance(slide)).mean(axis=0) for slide in slides], axis=0)
+    return np.sort(np.argsort(-mean, kind="stable")[:MAPPED])
+
+
+def _scores(evaluation: Evaluation, setup: Setup, shown: NDArray[np.int64]) -> dict[str, Any]:
     from histoboost.regress.metrics import spearman
     from histoboost.regress.scores import CrossValidation
     from histoboost.regress.targets import to_units
@@ -190,12 +210,14 @@ def _scores(evaluation: Evaluation, setup: Setup) -> dict[str, Any]:
         for result, target in zip(evaluation.results, evaluation.targets, strict=True)
         for slide, values in result.predictions.items()
     }
+    for fold in found["folds"]:
+        del fold["types"]
     return {
         "scores": {name: found[name] for name in ("folds", "mean", "baselines")},
         "scored_slides": list(by_type),
         "type_scores": [
             {"mean": float(np.mean(each)), "folds": numbers(each, 4)}
-            for each in zip(*by_type.values(), strict=True)
+            for each in np.stack(list(by_type.values()), axis=1)[shown]
         ],
     }
 

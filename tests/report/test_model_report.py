@@ -18,9 +18,11 @@ from histoboost.cli import main
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.regress.baselines import SCORES
 from histoboost.regress.crossval import cross_validate
+from histoboost.regress.joint import to_shares
 from histoboost.regress.metrics import spearman
 from histoboost.regress.model import CompositionRegressor
 from histoboost.regress.novelty import fit_novelty
+from histoboost.report import model_report
 from histoboost.report.model_report import report
 
 
@@ -227,3 +229,25 @@ def test_a_model_of_one_slide_cannot_be_reported_on(tmp_path, store_path):
     model.fit(EmbeddingStore(store_path, mode="r"), ["S_1"]).save(tmp_path / "model")
     with pytest.raises(HistoboostError, match="trained on one slide, S_1"):
         report(store_path, tmp_path / "model", tmp_path / "report.html")
+
+
+def test_of_very_many_cell_types_the_most_abundant_are_shown_and_all_are_scored(
+    tmp_path, store_path, model_path, page_data, data, monkeypatch
+):
+    monkeypatch.setattr(model_report, "MAPPED", 3)
+    some = page_data(report(store_path, model_path, tmp_path / "r.html", jobs=1))
+    store = EmbeddingStore(store_path, mode="r")
+    share = np.mean(
+        [to_shares(store.spots(name).abundance).mean(axis=0) for name in ("S_1", "S_2")], axis=0
+    )
+    shown = np.sort(np.argsort(-share)[:3])
+    assert some["types"] == [data["types"][at] for at in shown]
+    assert some["type_scores"] == [data["type_scores"][at] for at in shown]
+    assert some["scores"]["mean"] == data["scores"]["mean"]
+    assert any("maps, ranks and scores by type are of the 3" in line for line in some["warnings"])
+    for one, whole in zip(some["slides"], data["slides"], strict=True):
+        assert one["score"] == whole["score"]
+        for part in ("truth", "predicted", "amount"):
+            if one[part] is not None:
+                columns = matrix(whole[part], whole["n"])[:, shown]
+                np.testing.assert_array_equal(matrix(one[part], one["n"]), columns)
