@@ -1,13 +1,14 @@
 """What stage 2 costs as spots, slides and targets grow.
 
-    python benchmarks/scale.py [--spots 10000,100000] [--features 1024] [--slides 4] [--types 35]
-        [--model stack] [--jobs N] [--out FILE.json]
+    python benchmarks/scale.py [--spots 10000,100000] [--features 1024] [--slides 4]
+        [--types 35,2000] [--model stack] [--trees none|TYPES] [--held-out S_1] [--jobs N]
+        [--out FILE.json]
     python -m benchmarks.scale --many 1000,100000
 
-Makes a store of phantom embeddings for each number of spots, on a square lattice, and measures
-`histoboost evaluate` on it (each slide held out in turn) in a process of its own: CPU seconds,
-wall seconds and peak memory, and the exponent with which each grows from one size to the next. With
-`--many` it measures instead what listing and ordering so many slides cost.
+Makes a store of phantom embeddings for each number of types and spots, on a square lattice, and
+measures `histoboost evaluate` on it (each slide held out in turn) in a process of its own: CPU
+seconds, wall seconds and peak memory, and the exponent with which each grows from one number of
+spots to the next. With `--many` it measures instead what listing and ordering so many slides cost.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from itertools import pairwise
+from collections.abc import Mapping
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -61,10 +63,11 @@ def make_store(
             writer.publish()
 
 
-def measure(store: Path, model: str, jobs: int | None) -> dict[str, float]:
-    """CPU seconds, wall seconds and peak bytes of `histoboost evaluate`."""
-    command = [sys.executable, "-m", "histoboost", "evaluate", str(store), "--model", model]
-    command += ["--features", "*", *(["--jobs", str(jobs)] if jobs else [])]
+def measure(store: Path, options: Mapping[str, object]) -> dict[str, float]:
+    """CPU seconds, wall seconds and peak bytes of `histoboost evaluate` with some options."""
+    command = [sys.executable, "-m", "histoboost", "evaluate", str(store), "--features", "*"]
+    for name, value in options.items():
+        command += [] if value is None else [f"--{name}", str(value)]
     start = time.perf_counter()
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, used = os.wait4(child.pid, 0)
@@ -83,9 +86,10 @@ def main() -> None:
     parser.add_argument("--spots", default="10000,100000", help="numbers, comma-separated")
     parser.add_argument("--features", type=int, default=1024)
     parser.add_argument("--slides", type=int, default=4)
-    parser.add_argument("--types", type=int, default=35)
+    parser.add_argument("--types", default="35", help="numbers, comma-separated")
     parser.add_argument("--model", default="stack")
-    parser.add_argument("--jobs", type=int)
+    for option in ("--trees", "--held-out", "--jobs"):
+        parser.add_argument(option, help="as of histoboost evaluate")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     parser.add_argument("--many", help="numbers of slides, comma-separated, to list and to order")
     given = parser.parse_args()
@@ -94,25 +98,29 @@ def main() -> None:
 
         measure_slides([int(count) for count in given.many.split(",")])
         return
+    options = {"model": given.model, "trees": given.trees, "held-out": given.held_out}
     rows: list[dict[str, float]] = []
-    for spots in map(int, given.spots.split(",")):
+    sizes = product(*(map(int, numbers.split(",")) for numbers in (given.types, given.spots)))
+    for types, spots in sizes:
         with tempfile.TemporaryDirectory() as folder:
             store = Path(folder) / "scale.zarr"
-            make_store(store, spots, given.features, given.slides, given.types)
-            rows.append({"spots": spots, **measure(store, given.model, given.jobs)})
+            make_store(store, spots, given.features, given.slides, types)
+            found = measure(store, {**options, "jobs": given.jobs})
+            rows.append({"types": types, "spots": spots, **found})
         print(rows[-1], flush=True)
-    print(f"\n{given.model}, {given.slides} slides, {given.features} features, {given.types} types")
-    print("\n| spots | CPU s | wall s | peak MB | exponent of CPU | of memory |")
-    print("|---|---|---|---|---|---|")
+    print(f"\n{given.model}, {given.slides} slides, {given.features} features")
+    print("\n| types | spots | CPU s | wall s | peak MB | exponent of CPU | of memory |")
+    print("|---|---|---|---|---|---|---|")
     for before, row in pairwise([None, *rows]):
         growth = ["-", "-"]
-        if before is not None:
+        if before is not None and before["types"] == row["types"]:
             step = np.log(row["spots"] / before["spots"])
             names = ("cpu_seconds", "peak_bytes")
             growth = [f"{np.log(row[name] / before[name]) / step:.2f}" for name in names]
         print(
-            f"| {row['spots']:,.0f} | {row['cpu_seconds']:,.0f} | {row['wall_seconds']:,.0f} "
-            f"| {row['peak_bytes'] / 1e6:,.0f} | {growth[0]} | {growth[1]} |"
+            f"| {row['types']:,.0f} | {row['spots']:,.0f} | {row['cpu_seconds']:,.0f} "
+            f"| {row['wall_seconds']:,.0f} | {row['peak_bytes'] / 1e6:,.0f} "
+            f"| {growth[0]} | {growth[1]} |"
         )
     if given.out:
         given.out.write_text(json.dumps({**vars(given), "out": str(given.out), "rows": rows}))
