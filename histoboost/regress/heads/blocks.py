@@ -62,8 +62,9 @@ def lengths_of(block: Block, scale: Matrix) -> Matrix:
     """Lengths (n,) of all rows, columns multiplied by `scale` (F,) or (1,)."""
     squares, scale = np.zeros(block.shape[0], np.float32), np.broadcast_to(scale, block.shape[1:])
     for own, part in columns_of(block):
-        scaled = part * scale[own]
-        squares += np.einsum("ij,ij->i", scaled, scaled)
+        for rows in row_pieces(len(part)):
+            scaled = part[rows] * scale[own]
+            squares[rows] += np.einsum("ij,ij->i", scaled, scaled)
     return np.asarray(np.sqrt(squares))
 
 
