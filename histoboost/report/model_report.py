@@ -188,8 +188,8 @@ def _shown(layout: Layout) -> NDArray[np.int64]:
     """The cell types that the page shows one by one, `MAPPED` at most: of the largest shares."""
     from histoboost.regress.joint import to_shares
 
-    slides = range(len(layout.spots))
-    mean = np.mean([to_shares(layout.abundance(slide)).mean(axis=0) for slide in slides], axis=0)
+    known = [layout.abundance(slide).astype(np.float64) for slide in range(len(layout.spots))]
+    mean = np.mean([to_shares(abundance).mean(axis=0) for abundance in known], axis=0)
     return np.sort(np.argsort(-mean, kind="stable")[:MAPPED])
 
 
