@@ -55,8 +55,7 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
     options : mapping, optional
         LightGBM's parameters that differ from the defaults.
     trees : sequence of str, optional
-        Cell types that `stack` grows trees for, all by default; the others are the kernel ridge's
-        alone.
+        Cell types that `stack` grows trees for; all by default.
 
     Attributes
     ----------
