@@ -17,8 +17,8 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.cluster import run_units, worker_name, worker_threads
 from histoboost.errors import BadInput, HistoboostWarning, pass_on, warnings_kept
 from histoboost.regress.budget import can_fork
-from histoboost.regress.features import FeatureMatrix, assemble
-from histoboost.regress.fitting import Predictor, fit_predictor
+from histoboost.regress.features import Features, features_of
+from histoboost.regress.fitting import Predictor, fit_predictor, reads_columns
 from histoboost.regress.folds import Fold
 from histoboost.regress.layout import Layout, describe
 from histoboost.regress.scores import FoldResult, run_fold
@@ -37,14 +37,15 @@ _one_at_a_time = threading.Lock()
 class Source:
     """What a worker has to read: slides of a store, in the order that folds count them in.
 
-    `digest` is that of the caller's layout: a store that has changed since is read again, or
-    refused.
+    `columnwise`: some columns at a time will do. `digest` is that of the caller's layout: a store
+    that has changed since is read again, or refused.
     """
 
     location: str
     slides: tuple[str, ...]
     features: str
     standardize: str
+    columnwise: bool
     digest: str
 
 
@@ -101,7 +102,12 @@ def fit_on_cluster(
 def source_of(store: EmbeddingStore, layout: Layout, setup: Setup) -> Source:
     """What workers read to have the matrix of `layout`."""
     return Source(
-        shared_location(store), layout.slides, layout.features, setup.standardize, layout.digest
+        shared_location(store),
+        layout.slides,
+        layout.features,
+        setup.standardize,
+        reads_columns(layout, setup),
+        layout.digest,
     )
 
 
@@ -129,10 +135,10 @@ class _Held:
 
     def __init__(self) -> None:
         self._source: Source | None = None
-        self._matrix: FeatureMatrix | None = None
+        self._matrix: Features | None = None
 
-    def matrix(self, source: Source) -> FeatureMatrix:
-        """The features.
+    def matrix(self, source: Source) -> Features:
+        """The features, read when they are needed where they are too many to be held.
 
         Raises
         ------
@@ -150,7 +156,9 @@ class _Held:
                     "or labels there than here; wait until what was written has arrived, then run "
                     "the same command again"
                 )
-            self._matrix = assemble(store, layout, source.standardize)
+            self._matrix = features_of(
+                store, layout, source.standardize, columnwise=source.columnwise
+            )
             self._source = source
             _log.info("read features %s of %d slides", source.features, len(source.slides))
         return self._matrix

@@ -117,9 +117,14 @@ class Predictor:
 
 def features_for(store: EmbeddingStore, layout: Layout, setup: Setup) -> Features:
     """The features of a layout, in memory, or in the store where they are many and it will do."""
-    reduced = any(block.term.components for block in layout.blocks)
-    columnwise = setup.model in COLUMNWISE and setup.standardize != "training" and not reduced
+    columnwise = reads_columns(layout, setup)
     return features_of(store, layout, setup.standardize, columnwise=columnwise)
+
+
+def reads_columns(layout: Layout, setup: Setup) -> bool:
+    """Whether some columns of a layout at a time will do for a setup."""
+    reduced = any(block.term.components for block in layout.blocks)
+    return setup.model in COLUMNWISE and setup.standardize != "training" and not reduced
 
 
 def fit_predictor(

@@ -11,8 +11,9 @@ import pytest
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError, HistoboostWarning, pass_on
-from histoboost.regress import distribute
+from histoboost.regress import distribute, features
 from histoboost.regress.distribute import Unit, score_unit, source_of
+from histoboost.regress.features import FeatureMatrix, StoredFeatures
 from histoboost.regress.folds import Fold
 from histoboost.regress.scores import run_fold
 from histoboost.regress.setup import Setup
@@ -37,14 +38,14 @@ def unit_of(store: EmbeddingStore, model: str = "ridge", fold: Fold = FOLD, **mo
 def test_a_worker_reads_once_and_lets_the_old_go(
     store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, real = [], distribute.assemble
+    read, real = [], distribute.features_of
 
-    def noted(*arguments: Any) -> Any:
+    def noted(*arguments: Any, columnwise: bool) -> Any:
         assert distribute._held._matrix is None
         read.append(arguments)
-        return real(*arguments)
+        return real(*arguments, columnwise=columnwise)
 
-    monkeypatch.setattr(distribute, "assemble", noted)
+    monkeypatch.setattr(distribute, "features_of", noted)
     unit = unit_of(store)
     for fold in (FOLD, Fold((0,), (1, 2))):
         score_unit(replace(unit, fold=fold))
@@ -88,3 +89,16 @@ def test_a_worker_whose_threads_may_not_start_processes_says_so(
     [said] = score_unit(unit_of(store))[1]
     assert "train on one core each" in said
     assert "DASK_DISTRIBUTED__WORKER__DAEMON=False" in said
+
+
+@pytest.mark.parametrize(("model", "kind"), [("kernel", StoredFeatures), ("ridge", FeatureMatrix)])
+def test_a_worker_holds_no_more_features_than_its_model_needs(
+    store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch, model: str, kind: type
+) -> None:
+    unit = unit_of(store, model)
+    expected = score_unit(unit)[0].predictions["C"]
+    monkeypatch.setattr(features, "MOST_BYTES", 0)
+    monkeypatch.setattr(distribute, "_held", distribute._Held())
+    found = score_unit(unit)[0].predictions["C"]
+    assert isinstance(distribute._held.matrix(unit.source), kind)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
