@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -21,7 +22,9 @@ from histoboost.cache.table import (
     embedding_names,
     is_slide,
     open_slide,
+    parse_slide,
     read_table,
+    slide_documents,
     slide_names,
 )
 from histoboost.cache.verify import Verification, verify
@@ -55,8 +58,11 @@ class StoreReader:
 
         Only those with abundances, or without, where `labelled` says so; no table is read.
         """
-        records = map(self._record, slide_names(self._backend))
-        found = [(r.order, r.slide) for r in records if labelled in (None, r.labelled)]
+        found = []
+        for name, data in slide_documents(self._backend):
+            record = self._intact(partial(parse_slide, self._backend, name, data), name)
+            if labelled in (None, record.labelled):
+                found.append((record.order, name))
         return [name for _, name in sorted(found)]
 
     def __contains__(self, slide: str) -> bool:
@@ -124,9 +130,6 @@ class StoreReader:
 
     def _slide(self, slide: str) -> SlideRecord:
         self._check_slide(slide)
-        return self._record(slide)
-
-    def _record(self, slide: str) -> SlideRecord:
         return self._intact(lambda: open_slide(self._backend, slide), slide)
 
     def _published(self, slide: str, name: str) -> Published:

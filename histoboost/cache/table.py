@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from histoboost.cache.layout import (
     seal,
     slide_document,
     slide_key,
+    unseal,
 )
 from histoboost.cache.spot_files import decode_table, encode_table
 from histoboost.digests import digest_bytes
@@ -51,7 +52,24 @@ class SlideRecord:
 
 def open_slide(backend: Backend, slide: str) -> SlideRecord:
     """Read a slide's metadata; `Damaged` if it is missing or not as written."""
-    document = read_document(backend, slide_key(slide))
+    return _record_of(slide, read_document(backend, slide_key(slide)))
+
+
+def slide_documents(backend: Backend) -> Iterator[tuple[str, bytes | None]]:
+    """Names of the slides, sorted, with their documents as far as these can be read."""
+    names = list(filter(is_slide_name, backend.folders(SLIDES)))
+    keys = [f"{slide_key(name)}/{ROOT_DOCUMENT}" for name in names]
+    for name, data in zip(names, backend.read_many(keys), strict=True):
+        if data is not None or is_slide(backend, name):
+            yield name, data
+
+
+def parse_slide(backend: Backend, slide: str, data: bytes | None) -> SlideRecord:
+    """As `open_slide`, of a document from `slide_documents`."""
+    return open_slide(backend, slide) if data is None else _record_of(slide, unseal(data))
+
+
+def _record_of(slide: str, document: dict[str, Any]) -> SlideRecord:
     own: dict[str, Any] = document["attributes"]["histoboost"]
     try:
         numbers = int(own["order"]), int(own["n_spots"])
@@ -201,9 +219,9 @@ def next_orders(backend: Backend, slides: Sequence[str]) -> dict[str, int]:
     free, its own unless slides were removed.
     """
     orders = {}
-    for name in backend.folders(SLIDES):
+    for name, data in slide_documents(backend):
         with contextlib.suppress(Damaged):
-            orders[name] = open_slide(backend, name).order
+            orders[name] = parse_slide(backend, name, data).order
     taken = set(orders.values())
     last = max(taken, default=-1) + 1
     first = next((orders[name] - at for at, name in enumerate(slides) if name in orders), last)
