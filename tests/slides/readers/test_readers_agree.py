@@ -74,12 +74,21 @@ def write_format(
 
     def write_tiff(name: str, **options: object) -> Path:
         tifffile = pytest.importorskip("tifffile", reason="pip install 'histoboost[wsi]'")
-        if name.endswith(".svs"):
+        if name.endswith(".svslide"):
             pytest.importorskip("openslide", reason="pip install 'histoboost[wsi]'")
-        tifffile.imwrite(
-            tmp_path / name, pixels, photometric="rgb", tile=(64, 64), metadata=None, **options
-        )
+        options = {"photometric": "rgb", "tile": (64, 64), "metadata": None, **options}
+        tifffile.imwrite(tmp_path / name, pixels, **options)
         return write_manifest(name)
+
+    def write_ome_zarr(version: int) -> Path:
+        import zarr
+
+        root = zarr.open_group(tmp_path / "he.zarr", mode="w", zarr_format=version)
+        root.create_array("0", data=np.moveaxis(pixels, -1, 0), chunks=(1, 64, 64))
+        scales = {"axes": [{"name": axis} for axis in "cyx"], "datasets": [{"path": "0"}]}
+        attributes = {"multiscales": [scales]}
+        root.attrs.update({"ome": attributes} if version == 3 else attributes)
+        return write_manifest("he.zarr")
 
     def write_png() -> Path:
         Image.fromarray(pixels).save(tmp_path / "he.png")
@@ -108,6 +117,10 @@ def write_format(
         "manifest of png": write_png,
         "manifest of tiff": lambda: write_tiff("he.tif", compression="zlib"),
         "manifest of svs": lambda: write_tiff("he.svs", description="Aperio Image|MPP = 0.5"),
+        "manifest of openslide": lambda: write_tiff("he.svslide", compression="zlib"),
+        "manifest of ome-tiff": lambda: write_tiff("he.ome.tif", metadata={"axes": "YXS"}),
+        "manifest of ome-zarr 2": lambda: write_ome_zarr(2),
+        "manifest of ome-zarr 3": lambda: write_ome_zarr(3),
     }
     return lambda name: writers[name]()
 
@@ -115,6 +128,8 @@ def write_format(
 WRITTEN = [
     *("hdf5 of uint8", "hdf5 of float32", "spaceranger", "anndata in h5ad", "anndata in zarr"),
     *("spatialdata", "manifest of png", "manifest of tiff", "manifest of svs"),
+    *("manifest of openslide", "manifest of ome-tiff"),
+    *("manifest of ome-zarr 2", "manifest of ome-zarr 3"),
 ]
 
 
