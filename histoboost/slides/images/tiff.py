@@ -99,7 +99,7 @@ def open_tiff(path: Path) -> TiffImage:
         frames = [one[0].keyframe for one in found.levels]
         shapes = [(int(frame.imagelength), int(frame.imagewidth)) for frame in frames]
         tiles = tuple(map(_tile, frames))
-        orientation = page.tags.get(274)
+        orientation = int(page.tags.valueof(274, 1))
         colours = _colours(page, found.names)
         pages = itertools.chain(*found.levels)
         counts = [(len(one.dataoffsets), math.prod(one.keyframe.chunked)) for one in pages]
@@ -120,7 +120,7 @@ def open_tiff(path: Path) -> TiffImage:
     check_size(path, shapes[0], tiles[0])
     if page.is_tiled:
         check_tile(path, max(math.prod(tile) for tile in tiles))
-    warn_of_orientation(path, orientation and int(orientation.value))
+    warn_of_orientation(path, orientation)
     return TiffImage(
         path=path,
         levels=pyramid(shapes),
