@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from histoboost.errors import HistoboostError, HistoboostWarning
+from histoboost.slides.images.base import bands
 from histoboost.slides.readers import open_dataset
 
 pytest.importorskip(
@@ -256,3 +257,12 @@ def test_of_two_tables_on_one_element_the_option_chooses(tmp_path: Path, make_sd
     (slide,) = open_dataset(tmp_path / "slides.csv").slides
     order = [source.spot_ids.index(spot) for spot in slide.spot_ids]
     np.testing.assert_allclose(slide.abundance, 2 * source.abundance[order], rtol=1e-6)
+
+
+@pytest.mark.parametrize("count", [15, pytest.param(500, marks=pytest.mark.soak)])
+def test_a_damaged_store_is_read_or_refused_in_one_line(
+    tmp_path: Path, make_sdata: Build, fuzz: Callable, count: int
+):
+    path = tmp_path / "slide.zarr"
+    make_sdata().write(path)
+    fuzz(path, count, lambda: [list(bands(slide.image)) for slide in open_dataset(path).slides])
