@@ -23,6 +23,7 @@ from histoboost.featurize.engines.pick import pick_engine
 from histoboost.featurize.engines.torch import TorchEngine, fold_batch_norm
 from histoboost.slides.images.array import ArrayImage
 from histoboost.slides.slide import Dataset, Slide
+from histoboost.spots import window_starts
 
 CPU = torch.device("cpu")
 needs_openvino = pytest.mark.skipif(
@@ -75,7 +76,7 @@ def ours(net: Backbone, engine: engines.Engine, px: int) -> np.ndarray:
 
 def cut(slide: Slide, px: int, input_px: int | None) -> torch.Tensor:
     """Patches of the first four spots."""
-    found = torch.from_numpy(patches.crop(slide.image, patches.window_starts(slide.xy[:4], px), px))
+    found = torch.from_numpy(patches.crop(slide.image, window_starts(slide.xy[:4], px), px))
     return patches.resize(found.permute(0, 3, 1, 2), input_px)
 
 

@@ -12,6 +12,7 @@ from histoboost.featurize.loop import WAITING, Clock, Sink, WriterThread, embed_
 from histoboost.slides.images.array import ArrayImage
 from histoboost.slides.images.base import Level, SlideImage
 from histoboost.slides.pixels import TileCache
+from histoboost.spots import window_starts
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
 XY = np.random.default_rng(1).random((30, 2)) * 64
@@ -63,7 +64,7 @@ def run(engine: MeanEngine, missing: dict[int, list[slice]]) -> dict[int, Record
 
 
 def expected(px: int, part: slice) -> np.ndarray:
-    starts = patches.window_starts(XY[part], px)
+    starts = window_starts(XY[part], px)
     cut = torch.from_numpy(patches.crop(ArrayImage(PIXELS), starts, px)).permute(0, 3, 1, 2)
     return patches.resize(cut, 16).float().mean((2, 3)).numpy()
 

@@ -12,6 +12,7 @@ from histoboost.featurize import patches
 from histoboost.featurize.window import Window, window
 from histoboost.slides.images.array import ArrayImage
 from histoboost.slides.images.base import Level
+from histoboost.spots import window_starts
 
 SLIDE = np.random.default_rng(3).integers(0, 256, (37, 29, 3), np.uint8)
 
@@ -32,7 +33,7 @@ def padded_patch(slide: np.ndarray, x: float, y: float, px: int) -> np.ndarray:
 @settings(max_examples=60, deadline=None)
 def test_a_patch_is_a_slice_of_the_symmetrically_padded_slide(xy, px):
     spots = np.array(xy, np.float64)
-    out = patches.crop(ArrayImage(SLIDE), patches.window_starts(spots, px), px)
+    out = patches.crop(ArrayImage(SLIDE), window_starts(spots, px), px)
     for patch, (x, y) in zip(out, xy, strict=True):
         np.testing.assert_array_equal(patch, padded_patch(SLIDE, x, y, px))
 
@@ -67,7 +68,7 @@ def test_a_recipe_tells_of_a_level_only_where_it_is_not_the_finest():
 
 @pytest.mark.parametrize(("px", "first", "last"), [(5, 8, 12), (4, 8, 11), (1, 10, 10)])
 def test_a_spot_is_the_centre_of_odd_and_even_patches(px, first, last):
-    (column, row) = patches.window_starts(np.array([[10.0, 10.0]]), px)[0]
+    (column, row) = window_starts(np.array([[10.0, 10.0]]), px)[0]
     assert (column, row) == (first, first)
     assert column + px - 1 == last
 
@@ -77,7 +78,7 @@ def test_a_mark_at_the_spot_stays_in_the_middle_at_every_border():
     for x, y in [(0, 0), (39, 0), (0, 39), (39, 39), (20, 20)]:
         slide[:] = 0
         slide[y, x] = 255
-        starts = patches.window_starts(np.array([[x, y]], float), 9)
+        starts = window_starts(np.array([[x, y]], float), 9)
         out = patches.crop(ArrayImage(slide), starts, 9)
         assert out[0, 4, 4, 0] == 255
 

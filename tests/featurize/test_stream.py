@@ -10,6 +10,7 @@ from histoboost.featurize import patches
 from histoboost.featurize.stream import PatchStream
 from histoboost.slides.images.array import ArrayImage
 from histoboost.slides.pixels import TileCache
+from histoboost.spots import window_starts
 
 HEIGHT, WIDTH = 300, 50
 PIXELS = np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
@@ -87,7 +88,7 @@ def test_patches_are_the_plain_crops_resized_in_whatever_pieces(kind: str, batch
             if len(cut.work[rows])
         ]
         for patch, px, spot in zip(torch.cat(parts), cut.work.px, cut.work.spot, strict=True):
-            starts = patches.window_starts(XY[spot : spot + 1], int(px))
+            starts = window_starts(XY[spot : spot + 1], int(px))
             plain = torch.from_numpy(patches.crop(ArrayImage(PIXELS), starts, int(px)))
             assert torch.equal(patch, patches.resize(plain.permute(0, 3, 1, 2), 16)[0])
 

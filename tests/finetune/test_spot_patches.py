@@ -19,6 +19,7 @@ from histoboost.finetune.spot_patches import (
 )
 from histoboost.slides.images.array import ArrayImage
 from histoboost.slides.slide import Slide
+from histoboost.spots import window_starts
 
 
 def slide(name: str, seed: int, n: int = 9) -> Slide:
@@ -45,7 +46,7 @@ def test_views_are_the_patches_of_stage_one(two_slides: tuple[Slide, Slide]) -> 
     for row, spot in enumerate(chosen):
         one = two_slides[spot // 9]
         for view, px in enumerate(settings.patch):
-            starts = patches.window_starts(one.xy[spot % 9 :][:1], px)
+            starts = window_starts(one.xy[spot % 9 :][:1], px)
             cut = torch.from_numpy(patches.crop(one.image, starts, px)).permute(0, 3, 1, 2)
             cut = patches.resize(cut, 32)
             expected = patches.normalise(cut, backbone.mean, backbone.std)

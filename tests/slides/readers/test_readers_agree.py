@@ -19,6 +19,7 @@ from histoboost.featurize.backbones.factory import load_backbone
 from histoboost.slides.pixels import read_pixels
 from histoboost.slides.readers import FORMATS, open_dataset
 from histoboost.slides.slide import Slide
+from histoboost.spots import window_starts
 
 PATCH_PX = 20
 
@@ -37,7 +38,7 @@ def expected(source: Slide, net: Backbone) -> np.ndarray:
 def embedded(slide: Slide, xy: np.ndarray, net: Backbone) -> np.ndarray:
     """Embeddings around `xy`, (N, D) float32: the store would round them to float16."""
     image, _ = read_pixels(slide.image)
-    starts = patches.window_starts(xy, PATCH_PX)
+    starts = window_starts(xy, PATCH_PX)
     cut = torch.from_numpy(patches.crop(image, starts, PATCH_PX)).permute(0, 3, 1, 2)
     cut = patches.resize(cut, 64)
     with torch.inference_mode():
