@@ -156,7 +156,7 @@ def test_where_no_scale_is_known_pixels_are_taken_and_a_line_says_so(
     model = CompositionRegressor.load(folder / "model")
     px = CompositionRegressor(model="ridge", features="stain-texture@32").fit(folder / "store.zarr")
     unknown = replace(section, um_per_px=None)
-    with pytest.warns(HistoboostWarning, match="micrometres per pixel of it are unknown"):
+    with pytest.warns(HistoboostWarning, match="its micrometres per pixel are unknown"):
         [found] = map_slide(unknown, px)
     assert any("--um-per-px" in line for line in found.warnings)
     with pytest.raises(BadInput, match="the model needs them .*; give --um-per-px"):
@@ -221,8 +221,19 @@ def test_the_command_writes_every_output_and_says_what_it_did(folder: Path, tmp_
     [slide] = json.loads((tmp_path / "map.json").read_text())["slides"]
     assert slide["slide"] == "section"
     assert slide["spots"] == len(pd.read_csv(tmp_path / "map.csv"))
-    assert [Path(path).name for path in slide["outputs"]] == [*names, "regions.csv"]
+    assert [Path(path).name for path in slide["outputs"]] == [*names, "map.regions.csv"]
     assert all(Path(path).exists() for path in slide["outputs"])
+
+
+@pytest.mark.parametrize("finer", [1, 2])
+def test_a_slide_that_the_model_was_trained_on_says_so_in_every_output(
+    folder: Path, section: Slide, tmp_path: Path, finer: int
+) -> None:
+    known = replace(section, name="S_1", xy=np.zeros((0, 2)), spot_ids=(), plain=True)
+    with pytest.warns(HistoboostWarning, match="S_1: the model was trained on") as heard:
+        [found] = map_slide(known, folder / "model", finer=finer)
+    assert sum("was trained on" in str(one.message) for one in heard) == 1
+    assert sum("was trained on" in line for line in found.warnings) == 1
 
 
 def test_several_slides_go_into_a_folder(folder: Path, tmp_path: Path) -> None:
@@ -245,7 +256,13 @@ def test_several_slides_go_into_a_folder(folder: Path, tmp_path: Path) -> None:
         ("section.ome.tif", "m.xyz", [], "unknown suffix '.xyz'"),
         ("section.ome.tif", "m.csv", ["--regions", "drawn.geojson"], "drawn.geojson: No such file"),
         ("section.ome.tif", "m.csv", ["--pitch", "2"], "spots 2 px apart"),
-        ("section.ome.tif", "m.csv", ["--tissue", "no.geojson"], "no.geojson"),
+        (
+            "section.ome.tif",
+            "m.csv",
+            ["--tissue", "glass"],
+            "glass is neither auto, all nor a file",
+        ),
+        ("section.ome.tif", "{Slide}.csv", [], "nothing stands for {Slide}; write {slide}"),
         ("section.ome.tif", "m.csv", ["--weights", "no.pth"], "no.pth"),
     ],
 )

@@ -175,6 +175,9 @@ def _usage_line(error: click.UsageError) -> str:
     if isinstance(error, click.MissingParameter) and error.param is not None:
         choices = ", ".join(_choices(error.param))
         missing = f"missing {error.param.param_type_name} {_written(error.param)}"
+        if error.ctx and isinstance(error.param, click.Argument):
+            order = " ".join(command.collect_usage_pieces(error.ctx)[1:])
+            return f"{missing}; expected {error.ctx.command_path} {order}"
         return f"{missing}; choose one of {choices}" if choices else missing
     if isinstance(error, click.BadParameter) and error.param is not None:
         given = error.message.split("'")[1] if error.message.startswith("'") else ""

@@ -32,12 +32,15 @@ def inspect(data: str, format: str | None, json_path: str | None) -> None:
     print_slides(found["slides"])
     for slide in found["slides"]:
         if slide["tissue"]:
+            cells = f" and counts its {slide['cells']:,} cells" if slide["cells"] else ""
             echo(
                 f"{slide['slide']}: no spots: featurize --pitch SIDE lays a lattice on its tissue "
-                f"({slide['tissue']})."
+                f"({slide['tissue']}){cells}."
             )
     types = found["cell_types"]
-    echo(f"{len(types)} cell types: {', '.join(types)}" if types else "No labelled slide.")
+    cells = any(slide["cells"] for slide in found["slides"])
+    none = "No slide with abundances; cells are counted." if cells else "No labelled slide."
+    echo(f"{len(types)} cell types: {', '.join(types)}" if types else none)
     for problem in found["problems"]:
         echo(f"Problem: {problem['slide']}: {problem['message']}", fg="yellow")
     if not found["problems"]:

@@ -53,7 +53,8 @@ def _interrupted(options: dict[str, object]) -> str:
     "--regions",
     type=click.Path(),
     metavar="FILE.geojson",
-    help="Also write regions.csv, the mean of every cell type in each region drawn in QuPath.",
+    help="Also write a table, OUT.regions.csv: the mean of every cell type in each region drawn "
+    "in QuPath.",
 )
 @click.option(
     "--weights",

@@ -81,9 +81,17 @@ def predict(
               histoboost predict store.zarr model -o predicted.h5ad
     """
     from histoboost.finetune.folder import is_ensemble
-    from histoboost.outputs.predictions import check_prediction_output, write_predictions
+    from histoboost.outputs.predictions import (
+        WITHOUT_BOUNDS,
+        check_prediction_output,
+        write_predictions,
+    )
 
     check_prediction_output(Path(output), slides or ())
+    if interval is not None and output.endswith(WITHOUT_BOUNDS):
+        raise BadInput(
+            f"--interval: {output} shows no intervals; write a table, or omit --interval"
+        )
     units = units or ("rank" if output.endswith(".csv") else "share")
     end_to_end = is_ensemble(model)
     for flag, given, fits in (

@@ -90,7 +90,8 @@ def fitting_weights(
             f"{weights}: are not the weights of {way.backbone} that the model's embeddings were "
             f"made with (digest {digest[:12]}, not {way.digest[:12]})"
         )
-    raise BadInput(f"{why.rstrip('.')}; give those of training with --weights PATH")
+    why = why.rstrip(".").removesuffix(", or give --weights PATH")
+    raise BadInput(f"{why}; give those of training with --weights PATH")
 
 
 def _facts(way: Way, weights: str, store: EmbeddingStore | None, slides: Collection[str]) -> Facts:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.errors import BadInput, HistoboostError
+from histoboost.errors import BadInput, HistoboostError, pass_on, warnings_kept
 from histoboost.featurize.backbones.factory import is_harmless
 from histoboost.finetune.folder import (
     ALIGNMENT,
@@ -31,7 +31,7 @@ from histoboost.finetune.train import Epoch, predict
 from histoboost.names import check_cell_type_names
 from histoboost.regress.baselines import slide_scores
 from histoboost.regress.bundle import digest_of
-from histoboost.regress.compatibility import warn_of_training_slides
+from histoboost.regress.compatibility import trained_on
 from histoboost.regress.fitting import warn_if_constant
 from histoboost.regress.predictions import Prediction, Predictions
 from histoboost.regress.targets import to_units
@@ -142,19 +142,23 @@ class Ensemble:
                     f"{dataset.path}: slide {slide.name}: cell types differ from those of the "
                     f"model {self.folder}"
                 )
-        warn_of_training_slides([slide.name for slide in chosen], self.training_slides)
+        pass_on(trained_on([slide.name for slide in chosen], self.training_slides))
         moved = aligned(Dataset(dataset.path, chosen), self.alignment).slides
         pixels = load_pixels(moved, device, max(self.settings.patch))
         predictions = []
         for slide, there in zip(chosen, moved, strict=True):
             raw = self.outputs(there, pixels)
-            warn_if_constant(raw, f"slide {slide.name}")
+            with warnings_kept() as heard:
+                warn_if_constant(raw, f"slide {slide.name}")
+            pass_on(heard)
+            heard += trained_on([slide.name], self.training_slides)
             values = to_units(raw, units, self.learned.target)
             if not np.isfinite(values).all():
                 raise BadInput(f"slide {slide.name}: predictions are not finite; train again")
             spots = slide.spot_table(thumbnail(slide.image))
             scores = slide_scores(raw, spots, self.cell_types, self.learned.target)
-            predictions.append(Prediction(spots, self.cell_types, values, units, scores=scores))
+            said = Prediction(spots, self.cell_types, values, units, scores=scores)
+            predictions.append(replace(said, warnings=tuple(heard)))
         return Predictions(predictions)
 
     def outputs(self, slide: Slide, pixels: Pixels) -> NDArray[np.float64]:

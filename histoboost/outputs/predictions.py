@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,8 @@ _ONE_SLIDE: dict[str, Callable[[Path, Prediction], None]] = {
     ".png": write_picture,
 }
 SLIDE = "{slide}"
+#: Formats in which nothing stands for the bounds of intervals.
+WITHOUT_BOUNDS = (".ome.tif", ".png", ".html")
 
 
 def check_prediction_output(path: Path, slides: Sequence[str] = ()) -> None:
@@ -46,6 +49,8 @@ def check_prediction_output(path: Path, slides: Sequence[str] = ()) -> None:
     """
     check_output(path, tuple(SUFFIXES))
     suffix = _suffix(path)
+    if odd := set(re.findall(r"{[a-zA-Z_]*}", str(path))) - {SLIDE}:
+        raise BadInput(f"{path}: nothing stands for {odd.pop()}; write {SLIDE}, or a plain name")
     if needed := SUFFIXES[suffix]:
         require(str(path), *needed)
     if suffix in _ONE_SLIDE and len(slides) > 1 and SLIDE not in path.name:

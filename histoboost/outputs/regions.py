@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 
 
 def regions_path(output: Path) -> Path:
-    """Where the table of regions goes: ``regions.csv`` in the folder of the first output."""
-    return output.parent / "regions.csv"
+    """Where the table of regions goes: ``slide.regions.csv`` beside ``slide.png``.
+
+    It is ``regions.csv`` beside ``{slide}.png``, for all slides are in it.
+    """
+    stem = output.stem.removesuffix(".ome")
+    return output.with_name("regions.csv" if "{slide}" in output.name else f"{stem}.regions.csv")
 
 
 def region_means(predictions: Sequence[Prediction], regions: str | Path) -> pd.DataFrame:

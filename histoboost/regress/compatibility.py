@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shlex
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from histoboost.cache.recipe import Making, Recipe
-from histoboost.errors import BadInput, HistoboostWarning
+from histoboost.errors import BadInput
 
 if TYPE_CHECKING:
     from histoboost.cache.store import EmbeddingStore
@@ -48,17 +47,15 @@ def check_alike(recipes: Recipes, store: EmbeddingStore, slides: Sequence[str]) 
                 )
 
 
-def warn_of_training_slides(slides: Sequence[str], training: Sequence[str]) -> None:
-    """Say which slides a model was trained on: what it says of them is no test of it."""
+def trained_on(slides: Sequence[str], training: Sequence[str]) -> list[str]:
+    """Which slides a model was trained on, in a line: what it says of them is no test of it."""
     known = [slide for slide in slides if slide in training]
-    if known:
-        many = "slides" if len(known) > 1 else "a slide"
-        warnings.warn(
-            f"{', '.join(known)}: the model was trained on {many} of this name, so its predictions "
-            "look better there than they are; histoboost evaluate gives honest scores",
-            HistoboostWarning,
-            stacklevel=3,
-        )
+    many = "slides" if len(known) > 1 else "a slide"
+    line = (
+        f"{', '.join(known)}: the model was trained on {many} of this name, so its predictions "
+        "look better there than they are; histoboost evaluate gives honest scores"
+    )
+    return [line] if known else []
 
 
 def featurize_commands(location: str, missing: Recipes) -> list[str]:

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import BadInput, HistoboostError, pass_on, warnings_kept
 from histoboost.regress.bundle import read_bundle, write_bundle
-from histoboost.regress.compatibility import check_alike, check_present, warn_of_training_slides
+from histoboost.regress.compatibility import check_alike, check_present, trained_on
 from histoboost.regress.crossval import run_folds
 from histoboost.regress.distribute import fit_on_cluster
 from histoboost.regress.fitting import Predictor, features_for, fit_predictor
@@ -205,7 +205,7 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
         names = unlabelled_slides(opened) if slides is None else stored_names(opened, slides)
         check_present(opened, names, self.recipes_)
         check_alike(self.recipes_, opened, names)
-        warn_of_training_slides(names, self.training_slides_)
+        pass_on(trained_on(names, self.training_slides_))
         found = []
         for slide in names:  # a slide's features depend on no other's
             with warnings_kept() as heard:
@@ -220,6 +220,7 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
                 )
                 said = self.guard_.judged(said, opened)
             pass_on(heard)
+            heard += trained_on([said.slide], self.training_slides_)
             found.append(replace(said, warnings=tuple(heard)))
         return Predictions(found)
 

@@ -58,7 +58,7 @@ def _regressor(folder: Path) -> dict[str, Any]:
         merged = [to_units(part, "none", target) for part in known.predicted]
         pairs = list(zip(merged, known.true, strict=True))
         scores = {
-            "spot_spearman": spot_spearman(*map(np.concatenate, zip(*pairs, strict=True))),
+            "spot_spearman": float(np.mean([spot_spearman(*pair) for pair in pairs])),
             "type_spearman": float(np.mean([type_spearman(*pair) for pair in pairs])),
         }
     commands = featurize_commands(STORE, model.recipes_)

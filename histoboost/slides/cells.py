@@ -44,6 +44,8 @@ def read_cells(path: Path, um_per_px: float | None) -> Cells:
         raise BadInput(f"{path}: no cells; check that it is complete")
     xy = places / (um_per_px if unit and um_per_px else 1.0)
     types = table[TYPE].fillna("").astype(str).to_numpy(object)
+    if without := int((types == "").sum()):
+        warn(f"{path}: {without:,} of {len(types):,} cells have no {TYPE} and are not counted")
     return Cells(xy[types != ""], types[types != ""])
 
 

@@ -35,8 +35,8 @@ class Inspection(dict[str, Any]):
     """What a data set contains: the document that `inspect --json` writes.
 
     ``{"slides": [{"slide", "split", "spots", "labelled", "image_shape", "image_dtype", "pitch_px",
-    "um_per_px", "group", "abundance_range", "tissue"}], "cell_types": [..], "problems": [{"slide",
-    "kind", "message"}]}``
+    "um_per_px", "group", "abundance_range", "tissue", "cells"}], "cell_types": [..], "problems":
+    [{"slide", "kind", "message"}]}``
     """
 
     def to_frame(self) -> pd.DataFrame:
@@ -100,6 +100,7 @@ def inspect(data: Dataset | str | Path, format: str | None = None) -> Inspection
                 "group": slide.group,
                 "abundance_range": _range(slide),
                 "tissue": tissue,
+                "cells": None if slide.cells is None else len(slide.cells.types),
             }
         )
     types = list(dataset.cell_types)

@@ -164,9 +164,12 @@ def lay_lattice(
     lattice = hexagonal(slide.image.shape, px, finer)
     kept = lattice[found.share_under(lattice.xy, SPOT_SHARE * px) >= LEAST_SHARE]
     if not len(kept.xy):
+        remedy = "give a smaller --pitch, or --tissue all"
+        if str(tissue) not in ("auto", "all"):
+            remedy = f"were the regions of {tissue} drawn on it?"
         raise BadInput(
             f"slide {slide.name}: no place of a lattice of {px:.3g} px lies on its tissue ({found})"
-            "; give a smaller --pitch, or --tissue all"
+            f"; {remedy}"
         )
     facts |= {"found": str(found), "places": len(kept.xy)}
     slides, names = [], copy_names(slide.name, finer)
@@ -227,7 +230,9 @@ def tissue_of(slide: Slide, pitch_px: float, tissue: str | Path = "auto") -> Fit
     found = find_tissue(slide.image, pitch_px, slide.name)
     if str(tissue) == "auto":
         return found
-    path = str(tissue).replace("{slide}", slide.name)
+    path = Path(str(tissue).replace("{slide}", slide.name))
+    if not path.is_file():
+        raise BadInput(f"--tissue: {path} is neither auto, all nor a file; draw regions in QuPath")
     return found.within(_raster([region.rings for region in read_regions(path)], found))
 
 

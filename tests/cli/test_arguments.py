@@ -102,7 +102,7 @@ def test_an_output_never_replaces_an_input(
         "map data.h5 m -o o.csv -o ./o.csv",
         "map data.h5 m -o {slide}.csv -o S_1.csv",
         "map data.h5 m -o o.csv --json o.csv",
-        "map data.h5 m -o regions.csv --regions drawn.geojson",
+        "map data.h5 m -o o.h5ad -o o.regions.csv --regions drawn.geojson",
     ],
 )
 def test_no_output_replaces_another_of_the_same_command(

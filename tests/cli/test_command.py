@@ -179,7 +179,7 @@ def test_an_error_of_the_file_system_names_the_file() -> None:
         ("show --batch-size many", "--batch-size: 'many' is not a valid integer"),
         ("show --name", "option '--name' requires an argument"),
         ("show spare", "got unexpected extra argument (spare)"),
-        ("pick", "missing argument STORE"),
+        ("pick", "missing argument STORE; expected toy pick STORE"),
         ("pick here", "missing option --fruit; choose one of apple, pear"),
         (
             "pick here --fruit aple",

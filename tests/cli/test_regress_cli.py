@@ -170,6 +170,10 @@ def test_train_and_predict_write_a_submission(store: str, tmp_path: Path) -> Non
     lines = output.read_text().splitlines()
     assert lines[0] == "ID,a,b,c,d"
     assert [line.split(",")[0] for line in lines[1:]] == [str(i) for i in range(36)]
+    for name in ("o.png", "o.html", "o.ome.tif"):
+        unseen = run("predict", store, model, "-o", str(tmp_path / name), "--interval", "0.8")
+        assert unseen.exit_code == 2
+        assert "shows no intervals; write a table, or omit --interval" in unseen.stderr
     bounds = run("predict", store, model, "-o", str(output), "--interval", "0.8")
     assert bounds.exit_code == 0, bounds.output
     assert output.read_text().startswith("ID,a,b,c,d,a_lower,a_upper,b_lower")
@@ -188,6 +192,9 @@ def test_predict_writes_spots_and_maps_where_asked(store: str, tmp_path: Path) -
     assert "out.geojson: .geojson holds one slide, and there are 2" in refused.stderr
     written = run("predict", store, model, "-o", str(tmp_path / "{slide}.geojson"), *both)
     assert written.exit_code == 0, written.output
+    [of_s1, of_s3] = json.loads((tmp_path / "out.json").read_text())["slides"]
+    assert [len(of_s1["warnings"]), len(of_s3["warnings"])] == [1, 0]
+    assert "S_1: the model was trained on a slide of this name" in of_s1["warnings"][0]
     for each in json.loads((tmp_path / "out.json").read_text())["slides"]:
         assert each["outputs"] == [str(tmp_path / f"{each['slide']}.geojson")]
         assert Path(each["outputs"][0]).exists()

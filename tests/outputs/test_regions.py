@@ -89,11 +89,23 @@ def test_each_slide_may_have_a_file_of_its_own(tmp_path: Path, mapped):
         (tmp_path / f"{name}.geojson").write_text(json.dumps([RING] * (number + 1)))
     table = region_means(mapped, tmp_path / "{slide}.geojson")
     assert list(table["slide"]) == ["S_1", "S_2", "S_2"]
-    path = regions_path(tmp_path / "map.png")
+    path = tmp_path / "regions.csv"
     write_regions(path, mapped, tmp_path / "{slide}.geojson")
     assert path.read_text().startswith(
         "region,class,slide,spots,area_mm2,T cell,B cell,C/D,novelty"
     )
+
+
+@pytest.mark.parametrize(
+    ("output", "table"),
+    [
+        ("a/b.1.png", "a/b.1.regions.csv"),
+        ("b.ome.tif", "b.regions.csv"),
+        ("a/{slide}.png", "a/regions.csv"),
+    ],
+)
+def test_two_maps_in_one_folder_have_each_a_table_of_regions(output: str, table: str):
+    assert regions_path(Path(output)) == Path(table)
 
 
 def test_regions_of_another_slide_are_noticed(tmp_path: Path, mapped):

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.errors import BadInput
+from histoboost.errors import BadInput, HistoboostWarning
 from histoboost.phantom import phantom_slide
 from histoboost.regress.neighbors import spot_graph
 from histoboost.slides.inspect import inspect
@@ -113,12 +113,20 @@ def test_a_drawn_region_restricts_the_lattice_and_its_hole_stays_empty(
         ("wide", "auto", "--pitch: wide is no length"),
         (1, "auto", "puts spots 1 px apart"),
         ("1um", "auto", "puts spots 0.25 px apart"),
-        (25, "no.geojson", "no.geojson: No such file"),
+        (25, "no.geojson", "no.geojson is neither auto, all nor a file"),
     ],
 )
 def test_a_slip_is_one_line(plain: Slide, pitch: str | int, tissue: str, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         lay_lattice(plain, pitch, tissue)
+
+
+def test_regions_of_another_slide_are_asked_about(plain: Slide, tmp_path: Path) -> None:
+    path = tmp_path / "far.geojson"
+    far = [[9000, 9000], [9900, 9000], [9900, 9900], [9000, 9000]]
+    path.write_text(json.dumps({"type": "Polygon", "coordinates": [far]}))
+    with pytest.raises(BadInput, match=r"were the regions of .*far.geojson drawn on it\?"):
+        lay_lattice(plain, 25, path)
 
 
 def test_a_length_in_um_needs_a_known_scale(plain: Slide) -> None:
@@ -159,6 +167,14 @@ def test_single_cells_of_a_manifest_are_counted_on_the_lattice(image: Path) -> N
     assert slide.abundance is not None
     assert slide.abundance.tolist() == [[1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0]]
     assert slide.spot_ids == bare.spot_ids[:5]
+    assert inspect(manifest)["slides"][0]["cells"] == 5
+
+
+def test_cells_without_a_type_are_counted_in_a_warning(image: Path, tmp_path: Path) -> None:
+    (tmp_path / "cells.csv").write_text("x,y,cell_type\n1,2,a\n3,4,\n5,6,\n")
+    (tmp_path / "manifest.csv").write_text(f"slide,image,spots,cells\nA,{image},,cells.csv\n")
+    with pytest.warns(HistoboostWarning, match="2 of 3 cells have no cell_type"):
+        open_dataset(tmp_path / "manifest.csv")
 
 
 @pytest.mark.parametrize(

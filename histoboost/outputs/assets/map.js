@@ -320,7 +320,7 @@ function open(i) {
   options();
   const novel = s.novel_share === null ? "" : `, ${(100 * s.novel_share).toFixed(0)} % of them unlike the training spots`;
   $("subtitle").textContent = `${s.name}: ${s.n.toLocaleString("en")} spots${novel}. Predicted: ${DATA.units}.`;
-  const lines = [...(s.unlike ? ["This slide is unlike the training slides: do not rely on this map."] : []), ...s.warnings];
+  const lines = s.warnings;
   $("problems").hidden = !lines.length;
   $("problems").querySelector("ul").replaceChildren(...lines.map((line) => node("li", "", line)));
   show(view.show);

@@ -99,7 +99,9 @@ def _reader(path: Path, format: str | None) -> Reader:
         if format == name or (format is None and reader.detect(path)):
             return reader
     if path.is_dir() and zarr_kind(path) == "histoboost":
-        raise BadInput(f"{path}: is an embedding store, no slides; give DATA first, then STORE")
+        raise BadInput(
+            f"{path}: is an embedding store, no slides; give the data that it was made of"
+        )
     kind = "a folder" if path.is_dir() else "a file"
     raise BadInput(
         f"{path}: {kind} in none of the formats that histoboost reads ({', '.join(FORMATS)}); for "
