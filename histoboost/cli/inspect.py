@@ -32,10 +32,10 @@ def inspect(data: str, format: str | None, json_path: str | None) -> None:
     print_slides(found["slides"])
     for slide in found["slides"]:
         if slide["tissue"]:
-            cells = f" and counts its {slide['cells']:,} cells" if slide["cells"] else ""
+            counted = f" and counts its {slide['cells']:,} cells" if slide["cells"] else ""
             echo(
                 f"{slide['slide']}: no spots: featurize --pitch SIDE lays a lattice on its tissue "
-                f"({slide['tissue']}){cells}."
+                f"({slide['tissue']}){counted}."
             )
     types = found["cell_types"]
     cells = any(slide["cells"] for slide in found["slides"])
