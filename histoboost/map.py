@@ -16,7 +16,6 @@ import numpy as np
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import BadInput, pass_on, require, warn, warnings_kept
 from histoboost.progress import progress
-from histoboost.regress.compatibility import trained_on
 from histoboost.regress.model import CompositionRegressor
 from histoboost.regress.predictions import Prediction, Predictions
 from histoboost.regress.scale import COARSER
@@ -122,11 +121,7 @@ def map_slide(
             for arguments in todo:
                 featurize(Dataset(Path("map"), laid), target, device=device, **arguments)
             parts = model.predict(target, [slide.name for slide in laid], units=units)
-        # The store knows the copies of a slide by other names.
-        copied = {name: None for slide in laid if (name := _whole_name(slide)) != slide.name}
-        pass_on([*_once(heard, laid), *trained_on(list(copied), model.training_slides_)])
-        for name in copied:
-            notes[name] += tuple(trained_on([name], model.training_slides_))
+        pass_on(_once(heard, laid))
     by_name: dict[str, list[Prediction]] = {slide.name: [] for slide in found}
     for slide, part in zip(laid, parts, strict=True):
         by_name[_whole_name(slide)].append(part)
@@ -197,9 +192,8 @@ def _pitch(slide: Slide, model: CompositionRegressor, given: str | float | None)
         ratio = length.on(slide, "--pitch") / trained.on(slide, "--pitch")
         if max(ratio, 1 / ratio) > ALIKE:
             warn(
-                f"slide {slide.name}: spots are {trained.amount * ratio:.3g} {trained.unit} apart, "
-                f"the model's {trained.amount:.3g} {trained.unit}: rings and areas mean other "
-                "distances; for a finer map give --finer K"
+                f"slide {slide.name}: spots {ratio:.3g} times as far apart as the model's were: "
+                "rings and areas mean other distances; for a finer map give --finer K"
             )
     return length
 
@@ -207,6 +201,7 @@ def _pitch(slide: Slide, model: CompositionRegressor, given: str | float | None)
 def _at_training_resolution(slide: Slide, model: CompositionRegressor) -> Slide:
     trained, own = model.um_per_px_, slide.um_per_px
     if trained is None or own is None:
+        whose = "the model's training slides" if trained is None else "it"
         in_um = next(
             (name for name, fields in model.recipes_.items() if "patch_um" in fields), None
         )
@@ -215,13 +210,10 @@ def _at_training_resolution(slide: Slide, model: CompositionRegressor) -> Slide:
                 f"slide {_whole_name(slide)}: its micrometres per pixel are unknown, and the model "
                 f"needs them ({in_um}); give --um-per-px"
             )
-        whose, remedy = "its micrometres per pixel", "give --um-per-px"
-        if trained is None:
-            whose = "the micrometres per pixel of the model's training slides"
-            remedy = "featurize them with --um-per-px"
+        remedy = "featurize them with --um-per-px" if trained is None else "give --um-per-px"
         warn(
-            f"slide {_whole_name(slide)}: {whose} are unknown, so pixels are taken to be those of "
-            f"training; {remedy} if they are not"
+            f"slide {_whole_name(slide)}: the micrometres per pixel of {whose} are unknown, so "
+            f"pixels are taken to be those of training; {remedy} if they are not"
         )
         return slide
     if own > COARSER * trained:

@@ -156,7 +156,7 @@ def test_where_no_scale_is_known_pixels_are_taken_and_a_line_says_so(
     model = CompositionRegressor.load(folder / "model")
     px = CompositionRegressor(model="ridge", features="stain-texture@32").fit(folder / "store.zarr")
     unknown = replace(section, um_per_px=None)
-    with pytest.warns(HistoboostWarning, match="its micrometres per pixel are unknown"):
+    with pytest.warns(HistoboostWarning, match="micrometres per pixel of it are unknown"):
         [found] = map_slide(unknown, px)
     assert any("--um-per-px" in line for line in found.warnings)
     with pytest.raises(BadInput, match="the model needs them .*; give --um-per-px"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,9 @@ def check_alike(recipes: Recipes, store: EmbeddingStore, slides: Sequence[str]) 
 
 def trained_on(slides: Sequence[str], training: Sequence[str]) -> list[str]:
     """Which slides a model was trained on, in a line: what it says of them is no test of it."""
-    known = [slide for slide in slides if slide in training]
+    # `map --finer` lays several copies of one slide, named by `slides.lattice.copy_names`.
+    whole = dict.fromkeys(re.sub(r"\.\d+of\d+$", "", slide) for slide in slides)
+    known = [slide for slide in dict.fromkeys([*slides, *whole]) if slide in training]
     many = "slides" if len(known) > 1 else "a slide"
     line = (
         f"{', '.join(known)}: the model was trained on {many} of this name, so its predictions "

@@ -207,7 +207,7 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
         check_alike(self.recipes_, opened, names)
         pass_on(trained_on(names, self.training_slides_))
         found = []
-        for slide in names:  # a slide's features depend on no other's
+        for slide in names:  # features depend on no other slide
             with warnings_kept() as heard:
                 table = opened.spots(slide)
                 made = opened.embeddings(slide)
@@ -220,7 +220,7 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
                 )
                 said = self.guard_.judged(said, opened)
             pass_on(heard)
-            heard += trained_on([said.slide], self.training_slides_)
+            heard += trained_on([slide], self.training_slides_)
             found.append(replace(said, warnings=tuple(heard)))
         return Predictions(found)
 
