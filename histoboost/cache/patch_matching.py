@@ -74,7 +74,7 @@ class Patches:
         Raises
         ------
         HistoboostError
-            If a spot has no patch of its own.
+            If a spot has no patch of its own, or several at the same place.
 
         Warns
         -----
@@ -113,7 +113,8 @@ class Patches:
         if self.coords is None or not len(self.features):
             raise BadInput(f"{self.path}: no 'coords' and no barcodes; patches cannot be matched")
         coords = self.coords.astype(np.float64)
-        pitch = spot_pitch(table.xy) or np.inf  # a single spot is everywhere
+        # A spot alone has no pitch; where its patch has no side either, the nearest pixel counts.
+        pitch = spot_pitch(table.xy) or self.side or 1 / TOLERANCE
         if self.side is not None:
             shifts = [np.full(2, self.side / 2)]
         else:
@@ -137,5 +138,11 @@ class Patches:
             raise BadInput(
                 f"{self.path}: two spots of slide {table.slide} share a patch; embed one patch "
                 "for each"
+            )
+        _, place, times = np.unique(coords, axis=0, return_inverse=True, return_counts=True)
+        if double := int((times[place.ravel()][rows] > 1).sum()):
+            raise BadInput(
+                f"{self.path}: {double} of {len(table)} spots of slide {table.slide} have several "
+                "patches at the same place; leave one of each"
             )
         return rows

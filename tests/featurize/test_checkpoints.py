@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from histoboost.errors import HistoboostError
 from histoboost.featurize.backbones import pathology
 from histoboost.featurize.backbones.foundation_model import FoundationModel
 from histoboost.featurize.backbones.poolings import JointPool, SplitPool
@@ -79,6 +80,16 @@ def test_renamed_weights_give_the_numbers_of_transformers(
     if "mean" in model.pooling:
         expected = torch.cat([expected, tokens[:, 1:].mean(1)], 1)
     torch.testing.assert_close(ours, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "others"), [("kaiko-s16", "kaiko-s8"), ("lunit-s8", "lunit-s16"), ("uni", "uni2-h")]
+)
+def test_weights_of_another_patch_size_are_refused(name: str, others: str):
+    """timm would resample them, and the numbers would be those of no model."""
+    state = listed_architecture(named(others), **SMALL).module.state_dict()
+    with pytest.raises(HistoboostError, match=r"does not fit .* give weights of this"):
+        fitted(named(name), state)
 
 
 def renamed(module: nn.Module, names: dict[str, str]) -> dict[str, torch.Tensor]:

@@ -46,7 +46,12 @@ def for_timm(state: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor
         plain, around = _split(plain, module)
     if not isinstance(getattr(network, "pos_embed", None), Tensor) or "pos_embed" not in plain:
         return plain  # does not fit, which `fit_weights` will say
-    renamed = checkpoint_filter_fn(plain, network, antialias=smooth)
+    try:
+        renamed = checkpoint_filter_fn(plain, network, antialias=smooth)
+    except RuntimeError:  # positions that lie on no square, as with other registers
+        return plain
+    if (patches := plain.get("patch_embed.proj.weight")) is not None and patches.ndim == 4:
+        renamed["patch_embed.proj.weight"] = patches  # resampled for another model, if it differs
     if network is module:
         return dict(renamed)
     return {**{f"network.{name}": value for name, value in renamed.items()}, **around}

@@ -91,6 +91,12 @@ def test_what_cannot_be_matched_is_one_clear_line(
     cases = [
         (corners[:-2], features[:-2], {"side": SIDE}, "2 of 30 spots .* have no patch around"),
         (corners * 4, features, {"side": SIDE}, "pixels of the same image"),
+        (
+            np.vstack([corners, corners[:3]]),
+            np.vstack([features, -features[:3]]),
+            {"side": SIDE},
+            "3 of 30 spots .* several patches at the same place",
+        ),
         (corners, features[:-1], {"side": SIDE}, r"coords have shape \(30, 2\) for 29 patches"),
         (corners, features[:, 0], {"side": SIDE}, "not numbers of shape"),
         (corners, features, {"barcode": barcodes[:-1]}, "29 distinct barcodes for 30 patches"),
@@ -119,6 +125,20 @@ def test_what_cannot_be_matched_is_one_clear_line(
     with pytest.raises(HistoboostError, match="cannot be read as HDF5"):
         store.import_arrays("uni", folder)
     assert store.embeddings("S_1") == {}
+
+
+@pytest.mark.parametrize("side", [SIDE, None])
+def test_a_spot_alone_gets_no_patch_from_elsewhere(tmp_path: Path, features, side: int | None):
+    store = EmbeddingStore(tmp_path / "alone.zarr")
+    store.write_spots(SpotTable(slide="S_1", xy=np.array([[50.0, 50.0]]), spot_ids=("BC0-1",)))
+    near = np.array([[50 - SIDE / 2] * 2] if side else [[50.0, 50.0]])
+    far = near + np.arange(9, 15).reshape(-1, 1)
+    with pytest.raises(HistoboostError, match="1 of 1 spots of slide S_1 have no patch around"):
+        store.import_arrays("uni", write(tmp_path, far, features[:6], side=side))
+    with pytest.warns(HistoboostWarning, match="6 of 7 patches match no spot"):
+        folder = write(tmp_path, np.vstack([far, near]), features[:7], side=side)
+        store.import_arrays("uni", folder)
+    np.testing.assert_array_equal(store.read("S_1", "uni"), features[6:7].astype(np.float16))
 
 
 def test_two_files_for_one_slide_are_refused(
