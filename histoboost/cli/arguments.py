@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable
 from contextlib import suppress
@@ -23,7 +24,10 @@ _NEVER = {
 
 
 def check_arguments(ctx: click.Context) -> None:
-    """Refuse arguments in the wrong order, and an output that would replace an input."""
+    """Refuse arguments in the wrong order, an output that would replace an input, and NaN."""
+    for name, value in ctx.params.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise BadInput(f"--{name.replace('_', '-')}: {value} is no number to reckon with")
     paths = {name: value for name, value in ctx.params.items() if isinstance(value, str)}
     for param in ctx.command.params:
         path = paths.get(param.name or "", "")
@@ -42,13 +46,16 @@ def check_arguments(ctx: click.Context) -> None:
 
 
 def check_outputs(outputs: Iterable[str | Path], inputs: Iterable[str | Path]) -> None:
-    """Refuse files to write that are files to read, or one another."""
+    """Refuse files to write that are files to read, or one another, or in a model or a store."""
     inputs = [path for path in inputs if os.path.exists(path)]
     seen: set[str] = set()
     for output in outputs:
         if os.path.exists(output) and any(os.path.samefile(output, path) for path in inputs):
             raise BadInput(f"{output}: is an input of this command; choose another output")
         place = os.path.realpath(output)
+        for folder in Path(place).parents:
+            if (found := _kind(str(folder))) and str(output) != "-":
+                raise BadInput(f"{output}: lies in {folder.name}, {found}; choose another place")
         if place in seen and str(output) != "-":
             raise BadInput(f"{output}: would be written twice; choose another name for one of them")
         seen.add(place)

@@ -90,9 +90,9 @@ def _check_tree(tree: dict[str, str], features: int) -> None:
         _numbers(tree[key], nodes)
     _numbers(tree["leaf_value"], leaves)
     _numbers(tree["shrinkage"], 1)
-    weighed = leaves if leaves > 1 or tree["leaf_count"] else 0  # one leaf may have no weight
-    _numbers(tree["leaf_weight"], weighed)
-    _integers(tree["leaf_count"], weighed)
+    for key, kind_of in (("leaf_weight", _NUMBER), ("leaf_count", _INTEGER)):
+        # Of a tree without a split either may be left out, as where a target is constant.
+        _numbers(tree[key], leaves if nodes or tree[key] else 0, kind_of)
     if any(not 0 <= feature < features for feature in split):
         raise ValueError("a tree splits on a feature that does not exist")
     if any(each not in range(0, 12, 2) for each in kind):

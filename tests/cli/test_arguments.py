@@ -92,6 +92,51 @@ def test_an_output_never_replaces_an_input(
     assert Path("data.csv").read_text() == "slide,image\n"
 
 
+@pytest.mark.parametrize("inside", ["m", "s.zarr"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "show m --json {}",
+        "predict s.zarr m -o o.csv --json {}",
+        "predict s.zarr m -o {}.csv",
+        "map data.h5 m -o {}.csv",
+        "evaluate s.zarr --predictions {}.csv",
+        "report s.zarr m -o {}",
+    ],
+)
+def test_nothing_is_written_into_a_model_or_a_store(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, command: str, inside: str
+) -> None:
+    monkeypatch.chdir(folder)
+    before = Path("m/model.json").read_bytes()
+    result = run(*command.format(f"{inside}/model.json").split())
+    assert result.exit_code == 2
+    assert f"lies in {inside}, " in result.stderr
+    assert Path("m/model.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "map data.h5 m -o o.csv --um-per-px",
+        "featurize data.h5 new.zarr --backbone none --um-per-px",
+        "predict s.zarr m -o o.csv --interval",
+        "evaluate s.zarr --smooth",
+        "cache gc s.zarr --older-than",
+        "finetune data.h5 new --smooth",
+    ],
+)
+def test_an_option_that_is_a_number_is_a_finite_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, command: str, value: str
+) -> None:
+    monkeypatch.chdir(folder)
+    result = run(*command.split(), value)
+    assert result.exit_code == 2
+    assert command.split()[-1] in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     "command",
     [

@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_info
 
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.regress.budget import one_blas_thread, processes
+from histoboost.regress.lightgbm_text import checked_trees
 from histoboost.regress.multi_target_lgbm import MultiTargetLGBM
 
 Array = NDArray[Any]
@@ -229,3 +230,18 @@ def test_a_text_that_is_no_sound_set_of_trees_is_refused(
     text = with_true_sizes(text.replace(old, new, 1))
     with pytest.raises(HistoboostError, match=message):
         MultiTargetLGBM.from_texts([text])
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("rounds", [1, 3])
+@pytest.mark.parametrize("target", ["constant", "zero", "few", "plain"])
+def test_every_text_that_lightgbm_writes_can_be_read_again(
+    target: str, rounds: int, weighted: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(8 if target == "few" else 60, 3))
+    y = {"constant": np.ones(len(x)), "zero": np.zeros(len(x))}.get(target, x[:, 0])
+    data = lgb.Dataset(x, y, weight=rng.uniform(1, 2, len(x)) if weighted else None)
+    text = lgb.train({"verbose": -1, "num_threads": 1}, data, rounds).model_to_string()
+    read = lgb.Booster(model_str=checked_trees(text, "model"))
+    np.testing.assert_array_equal(read.predict(x), lgb.Booster(model_str=text).predict(x))

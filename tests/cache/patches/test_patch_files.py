@@ -10,6 +10,7 @@ import pytest
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError, HistoboostWarning
+from histoboost.spots import SpotTable
 
 N, D, SIDE = 30, 7, 16
 
@@ -135,8 +136,8 @@ def test_a_spot_alone_gets_no_patch_from_elsewhere(tmp_path: Path, features, sid
     far = near + np.arange(9, 15).reshape(-1, 1)
     with pytest.raises(HistoboostError, match="1 of 1 spots of slide S_1 have no patch around"):
         store.import_arrays("uni", write(tmp_path, far, features[:6], side=side))
+    folder = write(tmp_path, np.vstack([far, near]), features[:7], side=side)
     with pytest.warns(HistoboostWarning, match="6 of 7 patches match no spot"):
-        folder = write(tmp_path, np.vstack([far, near]), features[:7], side=side)
         store.import_arrays("uni", folder)
     np.testing.assert_array_equal(store.read("S_1", "uni"), features[6:7].astype(np.float16))
 
