@@ -13,6 +13,7 @@ import torch
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostWarning
 from histoboost.featurize import embed, featurize, run
+from histoboost.featurize.engines import pick
 from histoboost.phantom import phantom_slide
 from histoboost.slides.align.estimate import Alignment
 from histoboost.slides.images.array import ArrayImage
@@ -116,7 +117,7 @@ def test_what_another_process_warns_of_is_said_here(tmp_path, data, monkeypatch)
     for each in data.slides:
         each.image.pixels[:] = 1
     cpu = torch.device("cpu")
-    monkeypatch.setattr(embed, "pick_devices", lambda device: [cpu, cpu])
+    monkeypatch.setattr(pick, "pick_devices", lambda device: [cpu, cpu])
     with pytest.warns(HistoboostWarning, match="slide B: .* patches of 8 px are one flat colour"):
         featurize(data, tmp_path / "two", backbone="stain-texture", patch=[8])
 
@@ -135,7 +136,7 @@ def test_several_devices_take_a_slide_each_and_store_the_same(
     options = {"backbone": tiny_net, "patch": [4, 9], "engine": "torch", "layers": layers}
     featurize(data, tmp_path / "one", **options)
     cpu = torch.device("cpu")
-    monkeypatch.setattr(embed, "pick_devices", lambda device: [cpu, cpu])
+    monkeypatch.setattr(pick, "pick_devices", lambda device: [cpu, cpu])
     summary = featurize(data, tmp_path / "two", **options)
     assert summary.computed == 2 * (20 + 1040 + 30)
     one, two = EmbeddingStore(tmp_path / "one"), EmbeddingStore(tmp_path / "two")
