@@ -276,6 +276,24 @@ def test_a_slip_of_the_command_is_one_line(
     assert done.output.strip().splitlines()[-1].startswith("Error: ")
 
 
+@pytest.mark.parametrize("option", ["--regions", "--tissue"])
+@pytest.mark.parametrize("output", ["drawn/section.geojson", "drawn/{slide}.geojson", "drawn/"])
+def test_a_map_never_replaces_what_was_drawn(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, output: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ring = [[0, 0], [999, 0], [999, 999], [0, 0]]
+    drawn = Path("drawn/section.geojson")
+    drawn.parent.mkdir()
+    drawn.write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
+    before = drawn.read_bytes()
+    args = ["map", str(folder / "section.ome.tif"), str(folder / "model"), "-o"]
+    done = CliRunner().invoke(main, [*args, output, option, "drawn/{slide}.geojson"])
+    assert drawn.read_bytes() == before
+    assert done.exit_code == 2, done.output
+    assert f"{drawn}: is an input of this command; choose another output" in done.output
+
+
 @pytest.mark.parametrize(
     ("slides", "options"),
     [

@@ -102,7 +102,12 @@ def map(
         file_of,
         write_predictions,
     )
-    from histoboost.outputs.regions import check_regions, regions_path, write_regions
+    from histoboost.outputs.regions import (
+        check_regions,
+        regions_of,
+        regions_path,
+        write_regions,
+    )
     from histoboost.slides.readers import open_dataset
 
     if is_ensemble(model):
@@ -118,7 +123,8 @@ def map(
     images = [path for slide in found for path in slide.image.sources]
     to_write = [file for of in files for file in {file_of(of, name): None for name in names}]
     others = [path for path in (json_path, regions and table) if path]
-    check_outputs([*to_write, *others], [*slides, *images])
+    drawn = [regions_of(name, path) for path in (regions, tissue) if path for name in names]
+    check_outputs([*to_write, *others], [*slides, *images, *drawn])
     predictions = map_slide(
         found,
         model,
