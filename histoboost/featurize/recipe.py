@@ -7,9 +7,9 @@ from dataclasses import asdict
 from histoboost.cache.recipe import Recipe
 from histoboost.digests import digest_array
 from histoboost.featurize.backbones.base import Facts
+from histoboost.featurize.level import BORDER, RESIZE, Window
 from histoboost.featurize.patch_size import PatchSize
 from histoboost.featurize.stain import RECIPES as STAIN_RECIPES
-from histoboost.featurize.window import BORDER, RESIZE, Window
 from histoboost.slides.align.estimate import Alignment
 from histoboost.slides.slide import Slide
 

@@ -15,11 +15,11 @@ from histoboost.digests import digest_bytes
 from histoboost.errors import pass_on, warnings_kept
 from histoboost.featurize.backbones.base import Backbone, Facts
 from histoboost.featurize.backbones.pathology import warn_if_far
+from histoboost.featurize.level import window
 from histoboost.featurize.opened import OpenedSlide, QueuedSlide, recalled, remembered
 from histoboost.featurize.patch_size import PatchSize
 from histoboost.featurize.recipe import recipe
 from histoboost.featurize.summary import FeaturizeSummary
-from histoboost.featurize.window import window
 from histoboost.names import layer_suffix
 from histoboost.slides.images.base import version
 from histoboost.slides.pixels import levels_cut

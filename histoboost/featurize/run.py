@@ -18,12 +18,12 @@ from histoboost.featurize.backbones.layers import widths, with_layers
 from histoboost.featurize.backbones.pathology import warn_if_far
 from histoboost.featurize.engines.base import Engine
 from histoboost.featurize.engines.pick import check_engine, pick_device, pick_engine
+from histoboost.featurize.level import window
 from histoboost.featurize.loop import Clock, Sink, WriterThread, embed_patches
 from histoboost.featurize.opened import OpenedSlide, QueuedSlide, open_slide, read_slide
 from histoboost.featurize.patch_size import PatchSize
 from histoboost.featurize.request import Request, remember
 from histoboost.featurize.summary import FeaturizeSummary
-from histoboost.featurize.window import window
 from histoboost.progress import Advance, progress
 from histoboost.slides.align.apply import move_spots
 from histoboost.slides.images.base import in_order

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from histoboost.featurize import patches
 from histoboost.featurize.engines.base import Engine
-from histoboost.featurize.window import window
+from histoboost.featurize.level import window
 from histoboost.slides.images.array import ArrayImage
 from histoboost.slides.images.base import SlideImage, in_order
 

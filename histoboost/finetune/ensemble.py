@@ -34,7 +34,7 @@ from histoboost.regress.bundle import digest_of
 from histoboost.regress.compatibility import trained_on
 from histoboost.regress.fitting import warn_if_constant
 from histoboost.regress.predictions import Prediction, Predictions
-from histoboost.regress.targets import to_units
+from histoboost.regress.units import to_units
 from histoboost.slides.align.apply import aligned
 from histoboost.slides.slide import Dataset, Slide
 from histoboost.slides.thumbnail import thumbnail
@@ -128,7 +128,7 @@ class Ensemble:
     ) -> Predictions:
         """Predict slides, all without labels by default, as `CompositionRegressor.predict` does.
 
-        Spots come in the order and place of the source; for `units` see `regress.targets.to_units`.
+        Spots come in the order and place of the source; for `units` see `regress.units.to_units`.
         """
         if slides is not None:
             chosen = [dataset[name] for name in slides]

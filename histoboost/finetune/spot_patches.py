@@ -17,7 +17,7 @@ from torch import Tensor
 from histoboost.errors import warn
 from histoboost.featurize import patches
 from histoboost.featurize.backbones.base import Backbone
-from histoboost.featurize.window import window
+from histoboost.featurize.level import window
 from histoboost.finetune.network import input_px
 from histoboost.finetune.presets import Settings
 from histoboost.slides.images.base import SlideImage

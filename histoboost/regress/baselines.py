@@ -16,7 +16,8 @@ from histoboost.regress.joint import to_shares
 from histoboost.regress.layout import abundance_of
 from histoboost.regress.metrics import pearson, share_jsd, share_rmse, spearman
 from histoboost.regress.setup import Setup
-from histoboost.regress.targets import Target, fit_target, to_units
+from histoboost.regress.targets import Target, fit_target
+from histoboost.regress.units import to_units
 from histoboost.spots import SpotTable
 
 Array = NDArray[np.float64]

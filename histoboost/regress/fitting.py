@@ -25,7 +25,8 @@ from histoboost.regress.neighbors import smooth
 from histoboost.regress.pieces import Sections
 from histoboost.regress.reduce import Reduction, fit_reduction
 from histoboost.regress.setup import Setup
-from histoboost.regress.targets import Target, fit_target, to_units
+from histoboost.regress.targets import Target, fit_target
+from histoboost.regress.units import to_units
 from histoboost.spots import SpotTable
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from histoboost.regress.layout import abundance_of
 from histoboost.regress.metrics import pearson
 from histoboost.regress.predictions import Prediction, Predictions
 from histoboost.regress.scores import CrossValidation
-from histoboost.regress.targets import fit_target, to_units
+from histoboost.regress.targets import fit_target
+from histoboost.regress.units import to_units
 
 
 def held_out_frame(scores: CrossValidation, units: str = "rank") -> pd.DataFrame:
@@ -27,7 +28,7 @@ def held_out_frame(scores: CrossValidation, units: str = "rank") -> pd.DataFrame
     scores : CrossValidation
         Of embeddings.
     units : str
-        See `histoboost.regress.targets.to_units`.
+        See `histoboost.regress.units.to_units`.
 
     Returns
     -------

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from histoboost.errors import BadInput, warn
 from histoboost.regress.heads.base import held_together
-from histoboost.regress.targets import UNITS, Target, to_units
+from histoboost.regress.targets import Target
+from histoboost.regress.units import UNITS, to_units
 
 Array = NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from histoboost.regress.fitting import Predictor, warn_if_constant
 from histoboost.regress.intervals import Residuals
 from histoboost.regress.predictions import Prediction
 from histoboost.regress.setup import Setup
-from histoboost.regress.targets import to_units
+from histoboost.regress.units import to_units
 
 
 def predict_slide(

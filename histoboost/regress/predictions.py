@@ -27,7 +27,7 @@ class Prediction:
     values : ndarray of shape (N, T)
         In `units`, spots in the order of `spots`.
     units : str
-        See `histoboost.regress.targets.to_units`.
+        See `histoboost.regress.units.to_units`.
     low, high : ndarray of shape (N, T), or None
         Bounds of the interval, where one was requested.
     scores : dict or None

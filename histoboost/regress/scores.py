@@ -19,7 +19,8 @@ from histoboost.regress.folds import Fold
 from histoboost.regress.heads.constant import target_of
 from histoboost.regress.intervals import Residuals, coverage
 from histoboost.regress.setup import Setup
-from histoboost.regress.targets import Target, fit_target, to_units
+from histoboost.regress.targets import Target, fit_target
+from histoboost.regress.units import to_units
 from histoboost.spots import SpotTable
 
 Array = NDArray[np.float64]

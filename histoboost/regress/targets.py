@@ -1,8 +1,7 @@
-"""What the models learn (targets) and the units in which predictions are handed out."""
+"""What the models learn: transforms of abundances."""
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,23 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 from scipy.stats import rankdata
 
 from histoboost.errors import BadInput, HistoboostWarning
-from histoboost.regress.joint import ROUNDING, joint_parts, merge, split, to_joint, to_shares
+from histoboost.regress.joint import ROUNDING, joint_parts, split, to_joint, to_shares
 
 TARGETS = ("joint", "rank", "log", "raw", "share")
-#: The units in which predictions are handed out, each with its smallest and largest value.
-UNITS = {
-    "rank": (0.0, 1.0),
-    "rank-slide": (0.0, 1.0),
-    "share": (0.0, 1.0),
-    "softmax": (0.0, 1.0),
-    "minmax": (0.0, 1.0),
-    "abundance": (-math.inf, math.inf),
-    "none": (-math.inf, math.inf),
-}
 
 #: The log target is ``log(abundance + LOG_FLOOR * mean training abundance)``: below a few percent
 #: of the mean, deconvolution estimates are noise whose logarithm would swamp the rest.
@@ -161,57 +149,3 @@ def _check_name(name: str) -> None:
 def _ranks_to_unit(values: NDArray[np.float64]) -> NDArray[np.float64]:
     ranks: NDArray[np.float64] = rankdata(values, axis=1) - 1.0
     return np.asarray(ranks / max(values.shape[1] - 1, 1))
-
-
-def to_units(predicted: NDArray[np.float64], units: str, target: Target) -> NDArray[np.float64]:
-    """Predictions for one slide in other units.
-
-    Parameters
-    ----------
-    predicted : ndarray of shape (N, ``target.width(T)``)
-        As `target` has them.
-    units : str
-        ``"rank"``: ranks within each spot, in (0, 1]; ``"rank-slide"``: ranks of each type over
-        the slide, in (0, 1]; ``"share"``: abundance over the spot's sum; ``"softmax"`` and
-        ``"minmax"`` within each spot (0.5 where all are equal); ``"abundance"``: training units;
-        ``"none"``: as predicted, with the joint target the order merged with the map.
-    target : Target
-        What the model learned. Of the joint target each unit takes the part that is right for it:
-        ranks and ``"minmax"`` within the spot the order, ranks over the slide the map, all others
-        the share.
-
-    Returns
-    -------
-    ndarray of shape (N, T)
-
-    Raises
-    ------
-    HistoboostError
-        If `units` is unknown.
-    """
-    if units not in UNITS:
-        raise BadInput(f"units {units!r}: unknown; choose one of {', '.join(UNITS)}")
-    if units == "abundance":
-        return target.to_abundance(predicted)
-    if target.name == "joint":
-        joint = split(predicted)
-        if units in ("share", "softmax"):
-            return to_shares(joint.share)
-        if units == "none":
-            return merge(joint)
-        predicted = joint.map if units == "rank-slide" else joint.order
-    if units == "share" and target.name == "share":
-        return to_shares(predicted)
-    if units == "share":
-        return to_shares(target.to_abundance(predicted))
-    if units == "rank":
-        return np.asarray(rankdata(predicted, axis=1) / predicted.shape[1])
-    if units == "rank-slide":
-        return np.asarray(rankdata(predicted, axis=0) / max(len(predicted), 1))
-    if units == "softmax":
-        return np.asarray(softmax(predicted, axis=1))
-    if units == "minmax":
-        low, high = predicted.min(axis=1, keepdims=True), predicted.max(axis=1, keepdims=True)
-        half = np.full_like(predicted, 0.5)
-        return np.asarray(np.divide(predicted - low, high - low, out=half, where=high > low))
-    return predicted

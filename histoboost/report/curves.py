@@ -14,7 +14,7 @@ from histoboost.regress.folds import Fold
 from histoboost.regress.heads.lightgbm import FittedLightGBM
 from histoboost.regress.heads.stack import FittedStack
 from histoboost.regress.metrics import spearman
-from histoboost.regress.targets import to_units
+from histoboost.regress.units import to_units
 
 if TYPE_CHECKING:
     from histoboost.regress.features import FeatureMatrix

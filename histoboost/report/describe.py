@@ -13,7 +13,7 @@ from histoboost.finetune.folder import IDENTITY, is_ensemble
 from histoboost.regress.compatibility import featurize_commands
 from histoboost.regress.metrics import spot_spearman, type_spearman
 from histoboost.regress.model import CompositionRegressor
-from histoboost.regress.targets import UNITS, to_units
+from histoboost.regress.units import UNITS, to_units
 
 STORE, DATA, OUTPUT = "STORE", "DATA", "predicted.csv"
 

@@ -153,7 +153,7 @@ def _slides(
     shown: NDArray[np.int64],
 ) -> list[dict[str, Any]]:
     from histoboost.regress.metrics import spearman
-    from histoboost.regress.targets import to_units
+    from histoboost.regress.units import to_units
 
     found = dict(rest)
     left_out: dict[str, tuple[str, ...]] = {}
@@ -196,7 +196,7 @@ def _shown(layout: Layout) -> NDArray[np.int64]:
 def _scores(evaluation: Evaluation, setup: Setup, shown: NDArray[np.int64]) -> dict[str, Any]:
     from histoboost.regress.metrics import spearman
     from histoboost.regress.scores import CrossValidation
-    from histoboost.regress.targets import to_units
+    from histoboost.regress.units import to_units
 
     layout = evaluation.matrix.layout
     scores = CrossValidation(setup, tuple(evaluation.results), 0.0, (setup.seed,))

@@ -16,7 +16,7 @@ from histoboost.finetune.presets import preset
 from histoboost.finetune.target import fit_learned_target
 from histoboost.regress.crossval import cross_validate
 from histoboost.regress.model import CompositionRegressor
-from histoboost.regress.targets import UNITS
+from histoboost.regress.units import UNITS
 
 
 @pytest.fixture(scope="module")

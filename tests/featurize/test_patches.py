@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from histoboost.featurize import patches
-from histoboost.featurize.window import Window, window
+from histoboost.featurize.level import Window, window
 from histoboost.slides.images.array import ArrayImage
 from histoboost.slides.images.base import Level
 from histoboost.spots import window_starts

@@ -20,7 +20,7 @@ from histoboost.regress.folds import Fold
 from histoboost.regress.heads import MODELS
 from histoboost.regress.scores import score_fold
 from histoboost.regress.setup import Setup
-from histoboost.regress.targets import UNITS, to_units
+from histoboost.regress.units import UNITS, to_units
 from histoboost.spots import SpotTable
 
 from .conftest import add_embedding, fill_store, matrix_of

@@ -20,7 +20,8 @@ from histoboost.regress.held_out import check_columns, held_out_frame
 from histoboost.regress.model import CompositionRegressor
 from histoboost.regress.setup import Setup
 from histoboost.regress.slides import labelled_slides
-from histoboost.regress.targets import UNITS, fit_target
+from histoboost.regress.targets import fit_target
+from histoboost.regress.units import UNITS
 
 from .conftest import TYPES, add_embedding
 

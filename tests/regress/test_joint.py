@@ -15,7 +15,8 @@ from sklearn.isotonic import IsotonicRegression
 from histoboost.errors import HistoboostWarning
 from histoboost.regress.joint import Joint, merge, split, to_joint, to_shares
 from histoboost.regress.neighbors import smooth
-from histoboost.regress.targets import fit_target, to_units
+from histoboost.regress.targets import fit_target
+from histoboost.regress.units import to_units
 
 Array = NDArray[np.float64]
 

@@ -24,7 +24,7 @@ from histoboost.regress.bundle import digest_of
 from histoboost.regress.compatibility import check_present
 from histoboost.regress.heads import MODELS
 from histoboost.regress.model import CompositionRegressor
-from histoboost.regress.targets import UNITS
+from histoboost.regress.units import UNITS
 
 from .conftest import TYPES, add_embedding
 

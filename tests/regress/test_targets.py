@@ -10,7 +10,8 @@ from scipy.stats import rankdata
 
 from histoboost.errors import HistoboostError
 from histoboost.regress.joint import split
-from histoboost.regress.targets import TARGETS, UNITS, Target, fit_target, to_units
+from histoboost.regress.targets import TARGETS, Target, fit_target
+from histoboost.regress.units import UNITS, to_units
 
 ABUNDANCE = np.random.default_rng(0).lognormal(sigma=2, size=(30, 7)).astype(np.float32)
 

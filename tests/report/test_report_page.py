@@ -11,7 +11,8 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostWarning
 from histoboost.regress.baselines import SCORES
 from histoboost.regress.model import CompositionRegressor
-from histoboost.regress.targets import fit_target, to_units
+from histoboost.regress.targets import fit_target
+from histoboost.regress.units import to_units
 from histoboost.report.model_report import report
 
 pytestmark = pytest.mark.browser

@@ -7,7 +7,8 @@ import pytest
 from scipy.stats import spearmanr
 
 from histoboost.regress.neighbors import spot_graph
-from histoboost.regress.targets import fit_target, to_units
+from histoboost.regress.targets import fit_target
+from histoboost.regress.units import to_units
 from histoboost.report import statistics
 
 
