@@ -19,12 +19,14 @@ import click
 from histoboost.cli.arguments import check_arguments
 from histoboost.cli.config import meant, read_config
 from histoboost.cli.console import echo
-from histoboost.errors import HistoboostError
+from histoboost.errors import HistoboostError, warn
 
 #: Lines printed after Ctrl-C.
 NOTHING_WRITTEN = "nothing was written; run the same command again"
 RESUMES = "finished work is kept; run the same command again to resume"
 PARTLY_DONE = "part of the work may be done; run the same command again to complete it"
+#: Options that take one value or list, but read as if they added up where they are repeated.
+ADDED_UP = ("slides", "held_out", "output")
 #: Exit code of the shell for a process that Ctrl-C ended.
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -57,21 +59,22 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the command line; see `click.BaseCommand.parse_args`."""
         try:
-            self._refuse_repeated(ctx, args)
+            self._name_repeated(ctx, args)
             return super().parse_args(ctx, args)
         except click.UsageError as error:
             error.ctx = error.ctx or ctx  # click leaves it out where a value is missing
             raise
 
-    def _refuse_repeated(self, ctx: click.Context, args: list[str]) -> None:
+    def _name_repeated(self, ctx: click.Context, args: list[str]) -> None:
         """Of an option that takes one value, click would keep the last without a word."""
         *_, given = self.make_parser(ctx).parse_args(list(args))
         for param, times in Counter(given).items():
-            once = isinstance(param, click.Option) and not (param.multiple or param.is_flag)
-            if once and times > 1:
-                raise click.UsageError(
-                    f"{_written(param)} is given {times} times; give it once", ctx
-                )
+            if isinstance(param, click.Option) and times > 1:
+                if param.name in ADDED_UP:
+                    twice = f"{_written(param)} is given {times} times; give it once"
+                    raise click.UsageError(twice, ctx)
+                if not (param.multiple or param.is_flag):
+                    warn(f"{_written(param)} is given {times} times; the last one counts")
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; Ctrl-C ends it with one line and the shell's exit code for it."""

@@ -102,6 +102,7 @@ setup_options = in_order(
         click.option(
             "--trees",
             type=CommaList(),
+            default=None,
             metavar="none|TYPES",
             help="Cell types that stack grows trees for, comma-separated, or none; all by default. "
             "The others are the kernel ridge's alone.",

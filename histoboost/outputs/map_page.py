@@ -72,7 +72,6 @@ def _slide(prediction: Prediction) -> dict[str, Any]:
         "step": step.tolist(),
         "values": _steps((prediction.values - least) / step),
         "novelty": None if prediction.novelty is None else floats(prediction.novelty),
-        "unlike": prediction.unlike,
         "novel_share": prediction.novel_share,
         "warnings": list(prediction.warnings),
     }

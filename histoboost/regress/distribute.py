@@ -9,7 +9,7 @@ import logging
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from histoboost.cache.on_worker import shared_location, store_on_worker
@@ -17,7 +17,7 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.cluster import run_units, worker_name, worker_threads
 from histoboost.errors import BadInput, HistoboostWarning, pass_on, warnings_kept
 from histoboost.regress.budget import can_fork
-from histoboost.regress.features import Features, features_of
+from histoboost.regress.features import FeatureMatrix, Features, features_of
 from histoboost.regress.fitting import Predictor, fit_predictor, reads_columns
 from histoboost.regress.folds import Fold
 from histoboost.regress.layout import Layout, describe
@@ -145,7 +145,10 @@ class _Held:
         HistoboostError
             If the worker sees no store, or another than the caller does.
         """
-        if self._matrix is None or self._source != source:
+        held = self._source
+        if held is not None and isinstance(self._matrix, FeatureMatrix):
+            held = replace(held, columnwise=source.columnwise)  # what is in memory serves both
+        if self._matrix is None or held != source:
             self._matrix = None
             store = store_on_worker(source.location)
             spots = [store.spots(slide) for slide in source.slides]

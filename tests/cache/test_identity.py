@@ -11,7 +11,7 @@ import torch
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError
-from histoboost.featurize import featurize, patches
+from histoboost.featurize import featurize, recipe
 from histoboost.featurize.backbones.weights import weights_digest
 from histoboost.phantom import phantom_slide
 from histoboost.slides.images.array import ArrayImage
@@ -68,7 +68,7 @@ def test_what_changes_the_numbers_is_refused_under_the_same_name(stored, slide, 
 @pytest.mark.parametrize("name", ["RESIZE", "BORDER"])
 def test_another_way_to_crop_is_another_recipe(stored, slide, name, monkeypatch):
     another = {"bilinear": "another"} if name == "RESIZE" else "another"
-    monkeypatch.setattr(patches, name, another)
+    monkeypatch.setattr(recipe, name, another)
     with pytest.raises(HistoboostError, match=f"{name.lower()}: .*not .another"):
         featurize(Dataset(Path("x"), (slide,)), stored, **ARGUMENTS)
 

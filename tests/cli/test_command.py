@@ -483,4 +483,4 @@ def test_the_defaults_that_help_shows_are_those_that_are_used(name: str) -> None
         if option.name in asdict(used) and option.name not in ("features", "options")
     }
     assert shown == {key: getattr(used, key) for key in shown}
-    assert len(shown) == 7
+    assert len(shown) == 8

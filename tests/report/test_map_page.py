@@ -37,7 +37,8 @@ def predictions() -> list[Prediction]:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory, predictions) -> Path:
     path = tmp_path_factory.mktemp("map") / "map.html"
-    second = replace(predictions[1], novelty=None, unlike=True, warnings=("pitch <i>differs</i>",))
+    warnings = ("S <b>2 is unlike the training slides", "pitch <i>differs</i>")
+    second = replace(predictions[1], novelty=None, unlike=True, warnings=warnings)
     write_map_page(path, [predictions[0], second])
     return path
 
