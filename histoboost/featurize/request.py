@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from importlib import metadata
 from pathlib import Path
@@ -100,9 +100,9 @@ def remember(source: dict[str, Any], key: str, net: Backbone) -> None:
     source["backbones"] = {**source.get("backbones", {}), key: facts}
 
 
-def recall(store: EmbeddingStore, slides: Collection[str], key: str | None) -> Facts | None:
+def recall(store: EmbeddingStore, slides: Iterable[str], key: str | None) -> Facts | None:
     """What a store remembers of a backbone with the first of these slides that it holds."""
-    name = next((name for name in store.slides() if name in slides), None)
+    name = next((name for name in slides if name in store), None)
     if key is None or name is None:
         return None
     found = store.source(name).get("backbones", {}).get(key)
@@ -119,7 +119,7 @@ def all_stored(
 
     Neither torch nor any weights are loaded for it.
     """
-    slides = {queued.name for queued in queue}
+    slides = (queued.name for queued in queue)
     ours = request.device in ("auto", "cpu") and request.engine in ("auto", "torch", "openvino")
     net = recall(store, slides, request.key()) if ours and not request.check_sources else None
     if net is None:

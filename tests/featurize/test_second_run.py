@@ -81,6 +81,14 @@ def test_what_is_damaged_is_computed_again(image: Path, store: Path) -> None:
     assert chunk.read_bytes() == before
 
 
+def test_a_damaged_slide_is_repaired_by_the_same_run(image: Path, store: Path) -> None:
+    document = store / "slides" / "plain" / "zarr.json"
+    document.write_bytes(document.read_bytes().replace(b"n_spots", b"n_spotz"))
+    assert EmbeddingStore(store).verify().damaged
+    featurize(image, store, **CHOICES)
+    assert not EmbeddingStore(store).verify().damaged
+
+
 def test_another_image_under_the_name_is_read(image: Path, store: Path) -> None:
     pixels = np.array(Image.open(image))
     Image.fromarray(pixels[:, ::-1]).save(image)
