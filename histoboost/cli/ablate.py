@@ -70,7 +70,9 @@ def ablate(
     from histoboost.regress.ablate import ablate as compare
     from histoboost.regress.expression import DEFAULT_FEATURES
     from histoboost.regress.fold_cache import FoldCache, default_folder
+    from histoboost.regress.setup import Setup
 
+    fields = setup_fields(**given)
     with client_of(scheduler) as client:
         table = compare(
             EmbeddingStore(store, mode="r"),
@@ -82,8 +84,10 @@ def ablate(
             jobs=jobs,
             cache=None if fresh else FoldCache(Path(keep) if keep else default_folder()),
             client=client,
-            **setup_fields(**given),
+            **fields,
         )
+    if left_out := Setup(**fields).without_trees(table.rows[0].spots[0].cell_types):
+        echo(f"trees {left_out}")
     _print_ablation(table, features)
     write_json(json_path, table.to_json())
 
@@ -93,13 +97,8 @@ COMPARED = ("spot_spearman", "type_spearman")
 
 
 def _print_ablation(ablation: Ablation, given: Sequence[str]) -> None:
-    from histoboost.regress.setup import Setup
-
     first = ablation.rows[0]
     echo(f"model {first.setup.model}, target {first.setup.target}")
-    assert isinstance(first.setup, Setup)
-    if left_out := first.setup.without_trees(first.spots[0].cell_types):
-        echo(f"trees {left_out}")
     rows: list[list[str] | None] = []
     for index, row in enumerate(ablation.rows):
         cells = [str(index + 1)]

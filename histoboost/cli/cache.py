@@ -10,12 +10,10 @@ from histoboost.cli.command import PARTLY_DONE, RESUMES, Group
 from histoboost.cli.console import echo, print_table
 from histoboost.cli.json_output import json_option, write_json
 from histoboost.cli.options import format_option, groups_option
+from histoboost.names import some
 
 if TYPE_CHECKING:
     from histoboost.cache.listing import EmbeddingRow
-
-#: Slides that a line names at most.
-SHOWN = 50
 
 _STORE = click.argument("store")
 
@@ -52,25 +50,19 @@ def list_(store: str, json_path: str | None) -> None:
     else:
         echo(f"{store}: no embeddings yet")
     if awaited:
-        echo(f"Missing slides: {_some(awaited)}. Run the same featurize command again.")
+        echo(f"Missing slides: {some(awaited)}. Run the same featurize command again.")
     if old:
-        echo(f"With old labels: {_some(old)}. Run the same cache relabel again.")
+        echo(f"With old labels: {some(old)}. Run the same cache relabel again.")
     found = [row.to_json() for row in rows]
     write_json(json_path, {"embeddings": found, "awaited": awaited, "old_labels": old})
 
 
 def _lacking(row: EmbeddingRow) -> str:
     parts = []
-    for slide in row.lacking[: SHOWN + 1]:
+    for slide in row.lacking:
         staged = row.staged.get(slide)
         parts.append(slide if staged is None else f"{slide} ({staged[0]}/{staged[1]} chunks)")
-    return _some(parts, len(row.lacking))
-
-
-def _some(names: list[str], count: int | None = None) -> str:
-    """Names on one line, of very many the first; `count` says how many there are in all."""
-    more = (count or len(names)) - SHOWN
-    return ", ".join(names[:SHOWN] + ([f"and {more:,} more"] if more > 0 else []))
+    return some(parts)
 
 
 @cache.command()
