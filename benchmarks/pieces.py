@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -47,6 +47,10 @@ class Parts:
     def read(self, slide: str, name: str) -> NDArray[np.float16]:
         """The embeddings of these spots."""
         return self._store.read(slide, name)[self._rows]
+
+    def reading(self, slide: str, name: str) -> Callable[[slice], NDArray[np.float16]]:
+        """What reads some of them."""
+        return self.read(slide, name).__getitem__
 
 
 def part_of(table: SpotTable, rows: Rows) -> SpotTable:

@@ -61,27 +61,30 @@ def open_published(backend: Backend, slide: str, name: str) -> Published:
     return published
 
 
-def read_rows(backend: Backend, published: Published) -> NDArray[np.float16]:
-    """All rows, (N, D) float16, each chunk compared with its digest; `Damaged` if one differs."""
+def read_rows(backend: Backend, published: Published, wanted: slice) -> NDArray[np.float16]:
+    """Rows (n, D) float16, each chunk compared with its digest; `Damaged` if one differs."""
     n_spots, width = published.shape
-    height, count = chunk_rows(n_spots), len(published.chunks)
+    start, stop, _ = wanted.indices(n_spots)
+    height = chunk_rows(n_spots)
+    chunks = range(start // height, -(-stop // height))
     try:
         # Room for the padding of the last chunk, so that every chunk is read to where it belongs.
-        rows = np.empty((count * height, width), dtype="<f2")
+        rows = np.empty((len(chunks) * height, width), dtype="<f2")
     except (MemoryError, ValueError) as error:
         raise Damaged(f"zarr.json tells of {n_spots} x {width} values") from error
-    parts = rows.reshape(count, -1).view(np.uint8)
-    targets = ((published.chunk_key(index), part.data) for index, part in enumerate(parts))
+    parts = rows.reshape(len(chunks), -1).view(np.uint8)
+    targets = ((published.chunk_key(at), part.data) for at, part in zip(chunks, parts, strict=True))
     with ThreadPoolExecutor(_THREADS) as pool:
         digests = []
-        for index, rest in enumerate(backend.fill(targets)):
+        for index, part, rest in zip(chunks, parts, backend.fill(targets), strict=True):
             if rest is None:
                 raise Damaged(f"chunk {index} {_fault(backend, published, index)}")
-            digests.append(pool.submit(_digest, parts[index].data, rest))
-        for index, (taken, written) in enumerate(zip(digests, published.chunks, strict=True)):
-            if taken.result() != written:
+            digests.append(pool.submit(_digest, part.data, rest))
+        for index, taken in zip(chunks, digests, strict=True):
+            if taken.result() != published.chunks[index]:
                 raise Damaged(f"chunk {index} {_fault(backend, published, index)}")
-    return rows[:n_spots].astype(np.float16, copy=False)
+    first = chunks.start * height
+    return rows[start - first : stop - first].astype(np.float16, copy=False)
 
 
 def _digest(body: memoryview, rest: bytes) -> str:

@@ -103,11 +103,18 @@ class StoreReader:
         HistoboostError
             If there is no such embedding, or it is damaged.
         """
+        return self.reading(slide, name)(slice(None))
+
+    def reading(self, slide: str, name: str) -> Callable[[slice], NDArray[np.float16]]:
+        """What reads some rows of an embedding; errors as those of `read`."""
         published = self._published(slide, name)
-        rows = self._intact(lambda: read_rows(self._backend, published), slide, name)
-        if len(rows) != self._slide(slide).n_spots:
-            reason = f"has {len(rows)} rows, not one for each spot"
+        if published.shape[0] != self._slide(slide).n_spots:
+            reason = f"has {published.shape[0]} rows, not one for each spot"
             raise damaged_store(self._backend, slide, name, reason)
+
+        def rows(wanted: slice) -> NDArray[np.float16]:
+            return self._intact(lambda: read_rows(self._backend, published, wanted), slide, name)
+
         return rows
 
     def verify(self) -> Verification:

@@ -18,7 +18,7 @@ from histoboost.cluster import run_units, worker_name, worker_threads
 from histoboost.errors import BadInput, HistoboostWarning, pass_on, warnings_kept
 from histoboost.regress.budget import can_fork
 from histoboost.regress.features import FeatureMatrix, Features, features_of
-from histoboost.regress.fitting import Predictor, fit_predictor, reads_columns
+from histoboost.regress.fitting import Predictor, fit_predictor, reads_rows
 from histoboost.regress.folds import Fold
 from histoboost.regress.layout import Layout, describe
 from histoboost.regress.scores import FoldResult, run_fold
@@ -37,7 +37,7 @@ _one_at_a_time = threading.Lock()
 class Source:
     """What a worker has to read: slides of a store, in the order that folds count them in.
 
-    `columnwise`: some columns at a time will do. `digest` is that of the caller's layout: a store
+    `rowwise`: some rows at a time will do. `digest` is that of the caller's layout: a store
     that has changed since is read again, or refused.
     """
 
@@ -45,7 +45,7 @@ class Source:
     slides: tuple[str, ...]
     features: str
     standardize: str
-    columnwise: bool
+    rowwise: bool
     digest: str
 
 
@@ -106,7 +106,7 @@ def source_of(store: EmbeddingStore, layout: Layout, setup: Setup) -> Source:
         layout.slides,
         layout.features,
         setup.standardize,
-        reads_columns(layout, setup),
+        reads_rows(layout, setup),
         layout.digest,
     )
 
@@ -147,7 +147,7 @@ class _Held:
         """
         held = self._source
         if held is not None and isinstance(self._matrix, FeatureMatrix):
-            held = replace(held, columnwise=source.columnwise)  # what is in memory serves both
+            held = replace(held, rowwise=source.rowwise)  # what is in memory serves both
         if self._matrix is None or held != source:
             self._matrix = None
             store = store_on_worker(source.location)
@@ -159,9 +159,7 @@ class _Held:
                     "or labels there than here; wait until what was written has arrived, then run "
                     "the same command again"
                 )
-            self._matrix = features_of(
-                store, layout, source.standardize, columnwise=source.columnwise
-            )
+            self._matrix = features_of(store, layout, source.standardize, rowwise=source.rowwise)
             self._source = source
             _log.info("read features %s of %d slides", source.features, len(source.slides))
         return self._matrix

@@ -1,8 +1,8 @@
-"""Layout to features: float16 in, float32 out, in one matrix or a few columns at a time."""
+"""Layout to features: float16 in, float32 out, in one matrix or some rows at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -10,17 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.errors import BadInput
 from histoboost.regress.expression import COORDS, Term
-from histoboost.regress.heads.blocks import COLUMNS, lengths_of
+from histoboost.regress.heads.blocks import Matrix, Rows, row_pieces
 from histoboost.regress.layout import Columns, Layout
-from histoboost.regress.neighbors import area_mean, ring_mean
+from histoboost.regress.neighbors import Mean, area_mean, ring_mean
+from histoboost.regress.stored_rows import StoredRows
 
 if TYPE_CHECKING:
     from histoboost.cache.store import EmbeddingStore
     from histoboost.spots import SpotTable
-
-Around = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 #: Added to a variance before dividing, as in batch normalisation: a feature that hardly ever
 #: fires must not be blown up to unit variance.
@@ -49,20 +47,20 @@ class FeatureMatrix:
         where they were not. Coordinates keep 0 and 1.
     """
 
-    values: NDArray[np.float32]
+    values: Matrix
     layout: Layout
-    moments: NDArray[np.float32] | None = None
+    moments: Matrix | None = None
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:
         """First row of every slide, and the number of rows at the end."""
         return np.concatenate([[0], np.cumsum([len(table) for table in self.layout.spots])])
 
-    def block(self, slide: int) -> NDArray[np.float32]:
+    def block(self, slide: int) -> Matrix:
         """Rows of one slide, a view."""
         return self.values[self.starts[slide] : self.starts[slide + 1]]
 
-    def moments_of(self, slide: int) -> NDArray[np.float32] | None:
+    def moments_of(self, slide: int) -> Matrix | None:
         """Mean and variance (2, F) of every column within one slide; None where not taken out."""
         return None if self.moments is None else self.moments[slide]
 
@@ -86,7 +84,7 @@ class StoredFeatures:
         """Features of one slide."""
         return self._blocks[slide]
 
-    def moments_of(self, slide: int) -> NDArray[np.float32] | None:
+    def moments_of(self, slide: int) -> Matrix | None:
         """Mean and variance (2, F) of every column within one slide; None where not taken out."""
         return self._blocks[slide].moments
 
@@ -96,7 +94,7 @@ Features = FeatureMatrix | StoredFeatures
 
 
 class SlideFeatures:
-    """Features (n, F) of one slide, a few columns at a time: see `Columnwise`.
+    """Features (n, F) of one slide, some rows at a time: see `Rowwise`.
 
     Parameters
     ----------
@@ -115,114 +113,90 @@ class SlideFeatures:
     ) -> None:
         self._store, self._table, self._columns = store, table, columns
         self._standardize = standardize == "slide"
-        self._embedding: tuple[str, NDArray[np.float16]] | None = None
-        self._around: dict[str, Around] = {}
-        self._lengths: dict[bytes, NDArray[np.float32]] = {}
-        #: Mean and variance (2, F) of the columns read so far; coordinates keep 0 and 1.
-        self.seen = np.full((2, self.shape[1]), np.nan, np.float32)
+        self._moments: Matrix | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
         """Spots and features."""
         return len(self._table), self._columns[-1].stop
 
-    def columns(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Some columns (n, stop - start) of all spots."""
-        found = np.empty((len(self._table), stop - start), np.float32)
-        for c in self._columns:
-            own = slice(max(c.start, start), min(c.stop, stop))
-            if own.start < own.stop:
-                self.fill(found[:, own.start - start : own.stop - start], c, own)
-        if stop == self.shape[1]:
-            self.let_go()
-        return found
+    def pieces(self) -> Iterator[tuple[slice, Matrix]]:
+        """All features of all spots, some rows (a slice) in turn."""
+        moments = self.moments
+        for own, part in self._read(np.arange(len(self._table))):
+            self._scale(part, moments)
+            yield own, part
 
-    def rows(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """All columns (m, F) of some spots."""
+    def rows(self, rows: Rows) -> Matrix:
+        """All features (m, F) of some spots, ascending."""
         found = np.empty((len(rows), self.shape[1]), np.float32)
-        for c in self._columns:
-            for own in _pieces(c):
-                self.fill(found[:, own], c, own, rows)
-        self.let_go()
+        moments = self.moments
+        for own, part in self._read(rows):
+            found[own] = part
+        self._scale(found, moments)
         return found
 
-    def lengths(self, scale: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Lengths (n,) of all rows, columns multiplied by `scale`; kept from then on."""
-        key = scale.tobytes()
-        if key not in self._lengths:
-            self._lengths = {key: lengths_of(self, scale)}
-        return self._lengths[key]
+    def write(self, out: Matrix) -> None:
+        """Write all features of all spots into `out` (n, F); they are read once."""
+        for own, part in self._measured():
+            out[own] = part
+        self._scale(out, self._moments)
 
     @property
-    def moments(self) -> NDArray[np.float32] | None:
-        """Mean and variance (2, F) of every column; None where they are not taken out."""
-        if not self._standardize:
-            return None
-        for start in range(0, self.shape[1], COLUMNS):
-            own = slice(start, min(start + COLUMNS, self.shape[1]))
-            if np.isnan(self.seen[:, own]).any():
-                self.columns(own.start, own.stop)
-        return self.seen
+    def moments(self) -> Matrix | None:
+        """Mean and variance (2, F) of every column; None where they are not taken out.
 
-    def fill(
-        self,
-        part: NDArray[np.float32],
-        columns: Columns,
-        own: slice,
-        rows: NDArray[np.int64] | None = None,
-    ) -> None:
-        """Write the columns `own` of all columns, which belong to one term, into `part`.
-
-        Of some rows where they are given: only these are worked on, once the moments are known.
+        Coordinates have 0 and 1.
         """
-        term, some = columns.term, slice(own.start - columns.start, own.stop - columns.start)
-        chosen = slice(None) if rows is None else rows
-        if term.name == COORDS:
-            part[...] = unit_coords(self._table.xy)[chosen, some]
-            self.seen[:, own] = [[0.0], [1.0]]
-            return
-        known = self.seen[:, own] if self._standardize else np.empty((2, 0), np.float32)
-        moments = None if np.isnan(known).any() else known
-        if rows is not None and (term.around or moments is None):
-            whole = np.empty((len(self._table), part.shape[1]), np.float32)
-            self.fill(whole, columns, own)
-            part[...] = whole[rows]
-            return
-        part[...] = self._read(term.name, columns.stop - columns.start)[chosen, some]
-        if not np.isfinite(part).all():
-            raise BadInput(
-                f"embedding {term.name}: not finite on slide {self._table.slide}; remove it with "
-                "histoboost cache remove and featurize again"
-            )
-        if term.around:
-            part[...] = self._mean(term, part)
+        if self._standardize and self._moments is None:
+            for _ in self._measured():
+                pass
+        return self._moments
+
+    def _measured(self) -> Iterator[tuple[slice, Matrix]]:
+        """All rows before they are standardised; when the last is through, moments are known."""
+        moments = Moments()
+        for own, part in self._read(np.arange(len(self._table))):
+            if self._standardize:
+                moments.add(part)
+            yield own, part
         if self._standardize:
-            self.seen[:, own] = standardize_columns(part, moments)
+            self._moments = moments.found()
+            for c in self._columns:
+                if c.term.name == COORDS:
+                    self._moments[:, c.start : c.stop] = [[0.0], [1.0]]
 
-    def let_go(self) -> None:
-        """Forget the embedding read last and the graphs."""
-        self._embedding = None
-        self._around = {}
+    def _scale(self, part: Matrix, moments: Matrix | None) -> None:
+        """Bring columns to mean 0 and variance ``v / (v + EPSILON)``, cut at `CLIP`, in place."""
+        for c in self._columns:
+            if moments is not None and c.term.name != COORDS:
+                own = part[:, c.start : c.stop]
+                mean, variance = moments[:, c.start : c.stop]
+                own -= mean
+                own /= np.sqrt(variance + EPSILON)
+                np.clip(own, -CLIP, CLIP, out=own)
 
-    def _read(self, name: str, width: int) -> NDArray[np.float16]:
-        if self._embedding is None or self._embedding[0] != name:
-            self._embedding = None  # the old is let go before the new is read
-            values = self._store.read(self._table.slide, name)
-            if values.shape != (len(self._table), width):
-                raise BadInput(
-                    f"embedding {name}: shape {values.shape} on slide {self._table.slide}, "
-                    f"expected {(len(self._table), width)}; run histoboost cache verify"
-                )
-            self._embedding = name, values
-        return self._embedding[1]
-
-    def _mean(self, term: Term, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        if term.around not in self._around:
-            xy = self._table.xy
-            self._around[term.around] = (
-                ring_mean(xy, term.rings).__matmul__ if term.rings else area_mean(xy, term.area)
+    def _read(self, rows: Rows) -> Iterator[tuple[slice, Matrix]]:
+        """All columns of some spots, ascending, as they are stored or averaged."""
+        xy, sources = self._table.xy, []
+        means = {c.term.around: _mean(xy, c.term) for c in self._columns if c.term.around}
+        for name in dict.fromkeys(c.term.name for c in self._columns if c.term.name != COORDS):
+            own = [c for c in self._columns if c.term.name == name]
+            shape, around = (len(xy), own[0].stop - own[0].start), [c.term.around for c in own]
+            read = StoredRows(
+                self._store, self._table.slide, name, shape, [means.get(each) for each in around]
             )
-        return self._around[term.around](values)
+            sources.append((read, own))
+        places = [c for c in self._columns if c.term.name == COORDS]
+        coords = unit_coords(xy) if places else xy
+        for piece in row_pieces(len(rows)):
+            found = np.empty((piece.stop - piece.start, self.shape[1]), np.float32)
+            for read, own in sources:
+                parts = [found[:, c.start : c.stop] for c in own]
+                read.write(rows[piece], parts, more=piece.stop < len(rows))
+            for c in places:
+                found[:, c.start : c.stop] = coords[rows[piece]]
+            yield piece, found
 
 
 def assemble(store: EmbeddingStore, layout: Layout, standardize: str = "slide") -> FeatureMatrix:
@@ -251,19 +225,14 @@ def assemble(store: EmbeddingStore, layout: Layout, standardize: str = "slide") 
     matrix = FeatureMatrix(np.empty((rows, width), np.float32), layout, moments)
     for slide, table in enumerate(layout.spots):
         source = SlideFeatures(store, table, layout.columns, standardize)
-        block = matrix.block(slide)
-        by_name = sorted(layout.columns, key=lambda c: c.term.name)  # each embedding is read once
-        for c in by_name:
-            for own in _pieces(c):
-                source.fill(block[:, own], c, own)
-        source.let_go()
+        source.write(matrix.block(slide))
         if moments is not None:
-            moments[slide] = source.seen
+            moments[slide] = source.moments
     return matrix
 
 
 def features_of(
-    store: EmbeddingStore, layout: Layout, standardize: str, *, columnwise: bool
+    store: EmbeddingStore, layout: Layout, standardize: str, *, rowwise: bool
 ) -> Features:
     """The features of a layout, in memory where they are few or a model needs all of them at once.
 
@@ -271,38 +240,41 @@ def features_of(
     ----------
     store, layout, standardize
         See `assemble`.
-    columnwise : bool
-        Whether some columns at a time will do.
+    rowwise : bool
+        Whether some rows at a time will do.
     """
     size = sum(map(len, layout.spots)) * layout.blocks[-1].stop * 4
-    if columnwise and size > MOST_BYTES:
+    if rowwise and size > MOST_BYTES:
         return StoredFeatures(store, layout, standardize)
     return assemble(store, layout, standardize)
 
 
-def _pieces(columns: Columns) -> list[slice]:
-    """The columns of a term, cut where `columns_of` cuts: a column's digits depend on it."""
-    cuts = range(columns.start // COLUMNS * COLUMNS + COLUMNS, columns.stop, COLUMNS)
-    ends = [columns.start, *cuts, columns.stop]
-    return [slice(a, b) for a, b in zip(ends, ends[1:], strict=False)]
+class Moments:
+    """Means and variances of columns, piece of rows by piece (Chan, Golub, LeVeque 1983)."""
+
+    def __init__(self) -> None:
+        self._count, self._mean, self._squares = 0, np.zeros(1), np.zeros(1)
+
+    def add(self, part: Matrix) -> None:
+        """Some more rows (m, F)."""
+        count, mean = len(part), part.mean(axis=0, dtype=np.float64)
+        centred = part - mean.astype(np.float32)
+        apart, total = mean - self._mean, max(self._count + count, 1)
+        self._squares = (
+            self._squares
+            + np.einsum("ij,ij->j", centred, centred, dtype=np.float32)
+            + apart**2 * (self._count * count / total)
+        )
+        self._mean = self._mean + apart * (count / total)
+        self._count = total
+
+    def found(self) -> Matrix:
+        """Means and variances, (2, F)."""
+        return np.stack([self._mean, self._squares / self._count]).astype(np.float32)
 
 
-def standardize_columns(
-    part: NDArray[np.float32], moments: NDArray[np.float32] | None = None
-) -> NDArray[np.float32]:
-    """Bring every column to mean 0 and variance ``v / (v + EPSILON)``, cut at `CLIP`, in place.
-
-    Returns the means and the variances v before, (2, F); those of `part`, unless they are given.
-    """
-    mean = part.mean(axis=0, dtype=np.float64).astype(np.float32) if moments is None else moments[0]
-    part -= mean
-    if moments is None:
-        variance = np.einsum("ij,ij->j", part, part, dtype=np.float32) / max(len(part), 1)
-    else:
-        variance = moments[1]
-    part /= np.sqrt(variance + EPSILON)
-    np.clip(part, -CLIP, CLIP, out=part)
-    return np.stack([mean, variance])
+def _mean(xy: NDArray[np.float64], term: Term) -> Mean:
+    return Mean(ring_mean(xy, term.rings)) if term.rings else area_mean(xy, term.area)
 
 
 def unit_coords(xy: NDArray[np.float64]) -> NDArray[np.float64]:

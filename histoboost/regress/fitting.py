@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-#: Models that look at features a few columns at a time.
-COLUMNWISE = ("stack", "kernel")
+#: Models that look at features some rows at a time.
+ROWWISE = ("stack", "kernel")
 #: Share of the variance of predictions that lies between spots, below which they count as one
 #: profile for all.
 HARDLY_VARIES = 1e-3
@@ -118,14 +118,14 @@ class Predictor:
 
 def features_for(store: EmbeddingStore, layout: Layout, setup: Setup) -> Features:
     """The features of a layout, in memory, or in the store where they are many and it will do."""
-    columnwise = reads_columns(layout, setup)
-    return features_of(store, layout, setup.standardize, columnwise=columnwise)
+    rowwise = reads_rows(layout, setup)
+    return features_of(store, layout, setup.standardize, rowwise=rowwise)
 
 
-def reads_columns(layout: Layout, setup: Setup) -> bool:
-    """Whether some columns of a layout at a time will do for a setup."""
+def reads_rows(layout: Layout, setup: Setup) -> bool:
+    """Whether some rows of a layout at a time will do for a setup."""
     reduced = any(block.term.components for block in layout.blocks)
-    return setup.model in COLUMNWISE and setup.standardize != "training" and not reduced
+    return setup.model in ROWWISE and setup.standardize != "training" and not reduced
 
 
 def fit_predictor(

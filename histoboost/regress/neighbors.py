@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -58,17 +58,25 @@ def ring_mean(xy: NDArray[np.float64], rings: int) -> sp.csr_array:
     return sp.csr_array((weights, reach.indices, reach.indptr), shape=reach.shape)
 
 
-def area_mean(
-    xy: NDArray[np.float64], percent: float
-) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+class Mean(NamedTuple):
+    """Averages over neighbourhoods: `spread` (N, M) of M spots, or of cells that `pool` (M, N)
+    averages."""
+
+    spread: sp.csr_array
+    pool: sp.csr_array | None = None
+
+    def __matmul__(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(self.spread @ (values if self.pool is None else self.pool @ values))
+
+
+def area_mean(xy: NDArray[np.float64], percent: float) -> Mean:
     """Averages over the disc about every spot whose area is `percent` of that of all spots.
 
     The radius is a whole number of spot pitches, at least 1, so that the means do not depend on how
     finely a section is sampled. Where it is large, spots are pooled into cells of an eighth of it,
     so that the cost does not grow with it; a cell on the rim counts by how far its centroid lies
     within, for whole cells that enter or leave would tell more of the cells than of the tissue.
-    What is returned takes features (N, F) of the spots at `xy` (N, 2) to their means; constants
-    stay constant.
+    Constants stay constant.
     """
     if not np.isfinite(xy).all():
         raise BadInput("spot coordinates: some are not finite; remove those spots")
@@ -84,7 +92,6 @@ def area_mean(
         cell, held = found.ravel(), spots.astype(np.float64)
         sums = [np.bincount(cell, xy[:, axis]) / held for axis in (0, 1)]
         centres = np.stack(sums, axis=1)
-    pool = sp.csr_array((1 / held[cell], (cell, np.arange(count))), dtype=np.float32)
     near = cKDTree(xy).sparse_distance_matrix(
         cKDTree(centres), radius + rim / 2, output_type="ndarray"
     )
@@ -94,7 +101,9 @@ def area_mean(
     # The centroid of a spot's own cell lies within the disc, so that no disc is empty.
     weights /= np.bincount(spots, weights, count)[spots]
     spread = sp.csr_array((weights.astype(np.float32), (spots, cells)), shape=(count, len(held)))
-    return lambda values: np.asarray(spread @ (pool @ values))
+    if not rim:
+        return Mean(spread)
+    return Mean(spread, sp.csr_array((1 / held[cell], (cell, np.arange(count))), dtype=np.float32))
 
 
 def smooth(

@@ -40,10 +40,10 @@ def test_a_worker_reads_once_and_lets_the_old_go(
 ) -> None:
     read, real = [], distribute.features_of
 
-    def noted(*arguments: Any, columnwise: bool) -> Any:
+    def noted(*arguments: Any, rowwise: bool) -> Any:
         assert distribute._held._matrix is None
         read.append(arguments)
-        return real(*arguments, columnwise=columnwise)
+        return real(*arguments, rowwise=rowwise)
 
     monkeypatch.setattr(distribute, "features_of", noted)
     unit = unit_of(store)

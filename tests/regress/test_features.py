@@ -118,7 +118,7 @@ def test_default_and_areas_are_what_the_matrix_holds(store: EmbeddingStore) -> N
     for term, percent in ((0, 0), (2, 1), (4, 10), (6, 90)):
         columns = matrix.layout.blocks[term]
         found = matrix.block(1)[:, columns.start : columns.stop]
-        expected = area_mean(xy, percent)(small) if percent else small
+        expected = area_mean(xy, percent) @ small if percent else small
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 

@@ -104,7 +104,7 @@ def test_the_mean_over_a_small_area_is_that_over_the_spots_in_it(
     xy = tissue(seed, kind)
     values = np.random.default_rng(seed).normal(size=(len(xy), 3)).astype(np.float32)
     expected = plain_area_mean(xy, percent, values)
-    np.testing.assert_allclose(area_mean(xy, percent)(values), expected, atol=1e-6)
+    np.testing.assert_allclose(area_mean(xy, percent) @ values, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("percent", [10, 50, 90, 100])
@@ -115,7 +115,7 @@ def test_the_mean_over_a_large_area_is_close_to_that_over_the_spots_in_it(
     xy = tissue(0, kind, 40, 40)
     waves = np.sin(xy @ np.array([[0.02, 0.002], [0.005, 0.03]])).astype(np.float32)
     expected = plain_area_mean(xy, percent, waves)
-    error = np.sqrt(np.mean((area_mean(xy, percent)(waves) - expected) ** 2, axis=0))
+    error = np.sqrt(np.mean((area_mean(xy, percent) @ waves - expected) ** 2, axis=0))
     assert (error < 0.2 * expected.std(axis=0)).all()
 
 
@@ -124,7 +124,7 @@ def test_the_mean_over_a_large_area_is_close_to_that_over_the_spots_in_it(
 def test_constants_stay_constant_over_areas(seed: int, percent: int, spots: int) -> None:
     xy = np.random.default_rng(seed).uniform(0, 300, size=(spots, 2))
     ones = np.ones((spots, 1), np.float32)
-    np.testing.assert_allclose(area_mean(xy, percent)(ones), 1, atol=1e-5)
+    np.testing.assert_allclose(area_mean(xy, percent) @ ones, 1, atol=1e-5)
 
 
 @settings(max_examples=15, deadline=None)
@@ -135,24 +135,24 @@ def test_areas_depend_on_neither_the_order_of_spots_nor_the_unit_nor_the_origin(
     rng = np.random.default_rng(seed)
     xy = tissue(seed, kind, rows, rows)
     values = rng.normal(size=(len(xy), 2)).astype(np.float32)
-    found = area_mean(xy, percent)(values)
+    found = area_mean(xy, percent) @ values
     order = rng.permutation(len(xy))
     np.testing.assert_allclose(
-        area_mean(xy[order], percent)(values[order]), found[order], atol=1e-5
+        area_mean(xy[order], percent) @ values[order], found[order], atol=1e-5
     )
-    np.testing.assert_allclose(area_mean(xy * 0.25, percent)(values), found, atol=1e-5)
-    np.testing.assert_allclose(area_mean(xy * 3.3, percent)(values), found, atol=1e-5)
-    np.testing.assert_allclose(area_mean(xy + 777, percent)(values), found, atol=1e-5)
+    np.testing.assert_allclose(area_mean(xy * 0.25, percent) @ values, found, atol=1e-5)
+    np.testing.assert_allclose(area_mean(xy * 3.3, percent) @ values, found, atol=1e-5)
+    np.testing.assert_allclose(area_mean(xy + 777, percent) @ values, found, atol=1e-5)
 
 
 @pytest.mark.parametrize("percent", [1, 10, 100])
 def test_one_spot_is_its_own_area_and_two_spots_are_each_others(percent: int) -> None:
     one, two = np.array([[5.0, 5.0]]), np.array([[5.0, 5.0], [9.0, 5.0]])
     values = np.array([[1.0], [3.0]], np.float32)
-    np.testing.assert_array_equal(area_mean(one, percent)(values[:1]), [[1]])
-    np.testing.assert_array_equal(area_mean(two, percent)(values), [[2], [2]])
+    np.testing.assert_array_equal(area_mean(one, percent) @ values[:1], [[1]])
+    np.testing.assert_array_equal(area_mean(two, percent) @ values, [[2], [2]])
     same = np.array([[5.0, 5.0], [5.0, 5.0]])
-    np.testing.assert_array_equal(area_mean(same, percent)(values), [[2], [2]])
+    np.testing.assert_array_equal(area_mean(same, percent) @ values, [[2], [2]])
 
 
 def test_coordinates_that_are_not_finite_are_refused() -> None:

@@ -1,8 +1,10 @@
-"""Features that are read a few columns at a time give the model that a matrix in memory gives."""
+"""Features that are read some rows at a time give the model that a matrix in memory gives."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +19,9 @@ from histoboost.regress.heads.blocks import draw, rows_of
 from histoboost.regress.heads.kernel_ridge import KernelRidge
 from histoboost.regress.joint import split
 from histoboost.regress.setup import Setup
+from histoboost.spots import SpotTable
 
-from .conftest import layout_of
+from .conftest import add_embedding, layout_of
 from .test_stack import joint_training
 
 SPEC = "net@*+net@*:ring1+net@32:area10+coords"
@@ -26,18 +29,16 @@ KERNELS = ["stack", "kernel"]
 
 
 @pytest.fixture
-def few_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pieces of 7 columns and 16 rows, and nothing is small enough to be held."""
-    for room in (blocks, features):
-        monkeypatch.setattr(room, "COLUMNS", 7)
+def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces of 16 rows, and nothing is small enough to be held."""
     monkeypatch.setattr(blocks, "ROWS", 16)
     monkeypatch.setattr(features, "MOST_BYTES", 0)
     monkeypatch.setattr(kernel_ridge, "HELD_SPOTS", 0)
 
 
-@pytest.mark.usefixtures("few_columns")
+@pytest.mark.usefixtures("few_rows")
 @pytest.mark.parametrize("standardize", ["slide", "none"])
-def test_columns_read_from_the_store_are_those_of_the_matrix(
+def test_rows_read_from_the_store_are_those_of_the_matrix(
     store: EmbeddingStore, standardize: str
 ) -> None:
     layout = layout_of(store, ["A", "D"], SPEC)
@@ -52,13 +53,28 @@ def test_columns_read_from_the_store_are_those_of_the_matrix(
         np.testing.assert_array_equal(rows_of(block, slice(None)), whole)
         some = np.array([2, 3, 40])
         np.testing.assert_array_equal(rows_of(block, some), whole[some])
-        scale = np.linspace(0.5, 2, whole.shape[1], dtype=np.float32)
-        np.testing.assert_allclose(
-            block.lengths(scale), np.linalg.norm(whole * scale, axis=1), rtol=1e-6
-        )
+        pieces = [(rows, part.copy()) for rows, part in block.pieces()]
+        assert {len(part) for _, part in pieces[:-1]} == {16}
+        np.testing.assert_array_equal(np.concatenate([part for _, part in pieces]), whole)
 
 
-@pytest.mark.usefixtures("few_columns")
+@pytest.mark.parametrize("order", [slice(None), np.random.default_rng(0).permutation(60)])
+def test_features_do_not_depend_on_how_many_rows_are_read_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: Any
+) -> None:
+    store, rng = EmbeddingStore(tmp_path / "s.zarr"), np.random.default_rng(1)
+    xy = (np.stack(np.divmod(np.arange(60), 8), axis=1) * 10.0)[order]
+    store.write_spots(SpotTable("A", xy, tuple(map(str, range(60))), None, ()))
+    add_embedding(store, "A", "net@32", rng.normal(size=(60, 3)))
+    layout = layout_of(store, ["A"], "net@32+net@32:ring2+net@32:area5+net@32:area100+coords")
+    at_once = assemble(store, layout)
+    monkeypatch.setattr(blocks, "ROWS", 7)
+    pieces = assemble(store, layout)
+    np.testing.assert_allclose(pieces.values, at_once.values, atol=2e-6)
+    np.testing.assert_allclose(pieces.moments, at_once.moments, rtol=2e-6)
+
+
+@pytest.mark.usefixtures("few_rows")
 @pytest.mark.parametrize("model", KERNELS)
 def test_a_model_of_stored_features_is_that_of_the_matrix(
     store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch, model: str
@@ -81,7 +97,7 @@ def test_a_model_of_stored_features_is_that_of_the_matrix(
     )
 
 
-@pytest.mark.usefixtures("few_columns")
+@pytest.mark.usefixtures("few_rows")
 @pytest.mark.parametrize("model", KERNELS)
 def test_threads_change_no_digit(
     store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch, model: str
@@ -105,7 +121,7 @@ def test_models_that_need_all_features_at_once_get_the_matrix(
     assert isinstance(features_for(store, layout, Setup("net@32", model)), FeatureMatrix)
     reduced = layout_of(store, ["A", "B"], "pca:3(net@32)")
     assert isinstance(features_for(store, reduced, Setup("pca:3(net@32)")), FeatureMatrix)
-    assert model not in fitting.COLUMNWISE
+    assert model not in fitting.ROWWISE
 
 
 def test_what_is_not_held_is_solved_again_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

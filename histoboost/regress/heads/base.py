@@ -21,7 +21,7 @@ class Training:
 
     Attributes
     ----------
-    blocks : sequence of ndarray of shape (n, F), float32, or Columnwise
+    blocks : sequence of ndarray of shape (n, F), float32, or Rowwise
         Features.
     targets : sequence of ndarray of shape (n, T)
         Targets, such as ranks.

@@ -1,4 +1,4 @@
-"""The features of one slide as a head sees them: in memory, or read column by column."""
+"""The features of one slide as a head sees them: in memory, or read some rows at a time."""
 
 from __future__ import annotations
 
@@ -9,63 +9,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 Matrix = NDArray[np.float32]
+Rows = NDArray[np.int64]
 
-#: Columns and rows that are worked on at once.
-COLUMNS = 512
+#: Rows that are worked on at once.
 ROWS = 1024
 
 
-class Columnwise(Protocol):
-    """Features (n, F) of a slide too large to be held; see `columns_of`."""
+class Rowwise(Protocol):
+    """Features (n, F) of a slide too large to be held; see `pieces_of`."""
 
     @property
     def shape(self) -> tuple[int, int]:
         """Spots and features."""
         ...
 
-    def columns(self, start: int, stop: int) -> Matrix:
-        """Some columns (n, stop - start) of all spots."""
+    def pieces(self) -> Iterator[tuple[slice, Matrix]]:
+        """All features of all spots, some rows (a slice) in turn."""
         ...
 
-    def rows(self, rows: NDArray[np.int64]) -> Matrix:
-        """All columns (m, F) of some spots."""
-        ...
-
-    def lengths(self, scale: Matrix) -> Matrix:
-        """What `lengths_of` says, kept from the first time on."""
+    def rows(self, rows: Rows) -> Matrix:
+        """All features (m, F) of some spots, ascending."""
         ...
 
 
 #: Features (n, F) of one slide.
-Block = Matrix | Columnwise
+Block = Matrix | Rowwise
 
 
-def columns_of(block: Block) -> Iterator[tuple[slice, Matrix]]:
-    """Pieces of at most `COLUMNS` columns, and which they are, in order."""
-    width = block.shape[1]
-    for start in range(0, width, COLUMNS):
-        own = slice(start, min(start + COLUMNS, width))
-        if isinstance(block, np.ndarray):
-            yield own, block[:, own]
-        else:
-            yield own, block.columns(own.start, own.stop)
+def pieces_of(block: Block) -> Iterator[tuple[slice, Matrix]]:
+    """Pieces of at most `ROWS` rows, and which they are, in order; one empty piece of none."""
+    if not isinstance(block, np.ndarray):
+        return block.pieces()
+    known = block
+    return ((rows, known[rows]) for rows in row_pieces(len(known)))
 
 
-def rows_of(block: Block, rows: NDArray[np.int64] | slice) -> Matrix:
-    """Some rows (m, F); a view where the features are in memory and `rows` is a slice."""
+def rows_of(block: Block, rows: Rows | slice) -> Matrix:
+    """Some rows (m, F), ascending; a view where the features are in memory and it is a slice."""
     if isinstance(block, np.ndarray):
         return block[rows]
     return block.rows(np.arange(block.shape[0])[rows])
-
-
-def lengths_of(block: Block, scale: Matrix) -> Matrix:
-    """Lengths (n,) of all rows, columns multiplied by `scale` (F,) or (1,)."""
-    squares, scale = np.zeros(block.shape[0], np.float32), np.broadcast_to(scale, block.shape[1:])
-    for own, part in columns_of(block):
-        for rows in row_pieces(len(part)):
-            scaled = part[rows] * scale[own]
-            squares[rows] += np.einsum("ij,ij->i", scaled, scaled)
-    return np.asarray(np.sqrt(squares))
 
 
 def row_pieces(count: int) -> list[slice]:

@@ -6,10 +6,10 @@ spots (Nystroem), which is exact as long as there are no more spots than that.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh, solve
 
 from histoboost.regress.heads.base import Training
-from histoboost.regress.heads.blocks import Block, columns_of, draw, row_pieces, rows_of
+from histoboost.regress.heads.blocks import Block, draw, pieces_of, row_pieces, rows_of
 
 #: Spots that the similarities are taken to, at most.
 LANDMARKS = 1024
@@ -69,60 +69,33 @@ class FeatureMap:
 
         Parameters
         ----------
-        values : ndarray of shape (n, F), float32, or Columnwise
+        values : ndarray of shape (n, F), float32, or Rowwise
             Features of one slide.
         then : callable
             Called with some rows (a slice) and their columns (m, k).
         threads : int
             Pieces that are worked on side by side; their number changes no digit.
         """
-        pieces = row_pieces(values.shape[0])
-        if not len(self.landmarks):
-            whole = rows_of(values, slice(None))
-            yield from _each(
-                lambda rows: then(rows, whole[rows] * self.scale - self.centre), pieces, threads
-            )
-        elif isinstance(values, np.ndarray):
-            known = values
 
-            def one(rows: slice) -> T:
-                scaled = known[rows] * self.scale
-                scaled = unit_rows(scaled) if self.width > 0 else scaled - self.centre
-                return then(rows, kernel(scaled, self.landmarks, self.width) @ self.root)
+        def one(rows: slice, part: Matrix) -> T:
+            scaled = part * self.scale
+            scaled = unit_rows(scaled) if self.width > 0 else scaled - self.centre
+            if len(self.landmarks):
+                scaled = kernel(scaled, self.landmarks, self.width) @ self.root
+            return then(rows, scaled)
 
-            yield from _each(one, pieces, threads)
-        else:  # all products are held, so that columns are read only once
-            lengths = values.lengths(self.scale) if self.width > 0 else np.ones(1, np.float32)
-            lengths = np.where(lengths > 0, lengths, 1)
-            products = np.zeros((values.shape[0], len(self.landmarks)), np.float32)
-            squares = np.zeros(len(products), np.float32)
-            scale = np.broadcast_to(self.scale, self.centre.shape)
-            for own, part in columns_of(values):
-
-                def add(rows: slice, own: slice = own, part: Matrix = part) -> None:
-                    scaled = part[rows] * scale[own]
-                    scaled = (
-                        scaled / lengths[rows, None]
-                        if self.width > 0
-                        else scaled - self.centre[own]
-                    )
-                    products[rows] += scaled @ self.landmarks[:, own].T
-                    squares[rows] += np.einsum("ij,ij->i", scaled, scaled)
-
-                for _ in _each(add, pieces, threads):
-                    pass
-
-            def all_of(rows: slice) -> T:
-                found = products[rows]
-                if self.width > 0:
-                    _to_similarities(found, squares[rows], self._squares, self.width)
-                return then(rows, found @ self.root)
-
-            yield from _each(all_of, pieces, threads)
-
-    @cached_property
-    def _squares(self) -> Matrix:
-        return np.asarray(np.einsum("ij,ij->i", self.landmarks, self.landmarks))
+        if threads == 1 or len(row_pieces(values.shape[0])) == 1:
+            for rows, part in pieces_of(values):
+                yield one(rows, part)
+            return
+        with ThreadPoolExecutor(threads) as pool:
+            begun: deque[Future[T]] = deque()
+            for rows, part in pieces_of(values):
+                begun.append(pool.submit(one, rows, part))
+                if len(begun) > threads:
+                    yield begun.popleft().result()
+            while begun:
+                yield begun.popleft().result()
 
     def complete(
         self, values: NDArray[np.float32], known: NDArray[np.bool_]
@@ -147,16 +120,6 @@ class FeatureMap:
         return np.asarray((weights @ (others - mean) + mean) * length / scale[~known])
 
 
-def _each(work: Callable[[slice], T], pieces: list[slice], threads: int) -> Iterator[T]:
-    """`work` on every piece, results in turn, no more pieces ahead than there are threads."""
-    if threads == 1 or len(pieces) == 1:
-        yield from map(work, pieces)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(pieces), threads):
-            yield from pool.map(work, pieces[start : start + threads])
-
-
 def unit_rows(values: Matrix) -> Matrix:
     """Rows scaled to length 1; a row of zeros stays."""
     lengths = np.sqrt(np.einsum("ij,ij->i", values, values))
@@ -167,19 +130,13 @@ def kernel(a: Matrix, b: Matrix, width: float) -> Matrix:
     """Similarities (n, m): inner products, or ``exp(-d^2 / width)`` where `width` is positive."""
     products: Matrix = a @ b.T
     if width > 0:
-        squares = np.einsum("ij,ij->i", a, a), np.einsum("ij,ij->i", b, b)
-        _to_similarities(products, *squares, width)
+        products *= -2
+        products += np.einsum("ij,ij->i", a, a)[:, None]
+        products += np.einsum("ij,ij->i", b, b)
+        np.maximum(products, 0, out=products)
+        products /= -width
+        np.exp(products, out=products)
     return products
-
-
-def _to_similarities(products: Matrix, a: Matrix, b: Matrix, width: float) -> None:
-    """Inner products (n, m) of rows of squared lengths a (n,) and b (m,), in place."""
-    products *= -2
-    products += a[:, None]
-    products += b
-    np.maximum(products, 0, out=products)
-    products /= -width
-    np.exp(products, out=products)
 
 
 def fit_map(training: Training, gaussian: bool) -> FeatureMap:
@@ -190,8 +147,8 @@ def fit_map(training: Training, gaussian: bool) -> FeatureMap:
     if not gaussian:
         total = np.float32(sum(float(w.sum()) for w in weights))
         for w, block in zip(weights, blocks, strict=True):
-            for own, part in columns_of(block):
-                centre[own] += w.astype(np.float32) @ part / total
+            for own, part in pieces_of(block):
+                centre += w[own].astype(np.float32) @ part / total
         centre *= scale
     if not gaussian and f <= min(n, LANDMARKS):
         nothing = np.empty((0, f), np.float32)
