@@ -4,7 +4,9 @@
 
 Pieces: every labelled slide is held out in turn, and parts of it are predicted as slides of their
 own: the 100 outermost spots, quadrants, 60 and 20 spots about a place, 20 and 5 drawn from all.
-``inside`` is the score of the same spots where the whole section is predicted.
+``inside`` is the score of the same spots where the whole section is predicted. ``itself`` is what a
+spot tells by itself: standardised with the whole section, its surroundings told by the spot. No
+piece of which only these spots are there can be expected to do better.
 
 Turned: the other stores hold the same slides, embedded from images that were turned or mirrored.
 A model of the upright slides predicts the held-out one as it is there.
@@ -23,7 +25,7 @@ from numpy.typing import NDArray
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.regress.baselines import scores_of
-from histoboost.regress.features import FeatureMatrix, assemble
+from histoboost.regress.features import CLIP, FeatureMatrix, assemble
 from histoboost.regress.fitting import Predictor, fit_predictor
 from histoboost.regress.folds import make_folds
 from histoboost.regress.layout import Layout, describe
@@ -32,6 +34,7 @@ from histoboost.regress.slides import labelled_slides, named_slides
 from histoboost.spots import SpotTable
 
 Rows = NDArray[np.int64]
+Features = NDArray[np.float32]
 DRAWS = 10
 
 
@@ -89,6 +92,18 @@ def matrix_of(store: EmbeddingStore, layout: Layout, table: SpotTable, rows: Row
     return assemble(Parts(store, rows), alone)  # type: ignore[arg-type]
 
 
+def by_itself(predictor: Predictor, layout: Layout, values: Features) -> Features:
+    """Features of spots whose surroundings are told by what the spots themselves look like."""
+    around = np.zeros(values.shape[1], bool)
+    for columns in layout.columns:
+        around[columns.start : columns.stop] = bool(columns.term.around)
+    if (similarities := predictor.fitted.similarities) is None or not around.any():
+        return values
+    values = values.copy()
+    values[:, around] = np.clip(similarities.complete(values, ~around), -CLIP, CLIP)
+    return values
+
+
 def line(name: str, values: Sequence[Sequence[float]]) -> str:
     """Means, spot / type, of several scores."""
     pairs = np.mean(values, axis=0).reshape(-1, 2)
@@ -119,12 +134,14 @@ def main() -> None:
             inside = predictor.predict_slide(matrix, slide)
             whole = score(inside, table, predictor)
             plain = score(predictor.predict(matrix.block(slide), table.xy), table, predictor)
-            found.setdefault("whole", []).append([*whole, *plain, *whole])
+            found.setdefault("whole", []).append([*whole, *whole, *plain, *whole])
             print(line(f"whole {table.slide}", [[*whole, *plain]]), flush=True)
             for kind, rows in pieces(table):
                 own, piece = matrix_of(store, layout, table, rows), part_of(table, rows)
+                alone = by_itself(predictor, layout, matrix.block(slide)[rows])
                 scores = [
                     score(inside[rows], piece, predictor),
+                    score(predictor.predict(alone, piece.xy), piece, predictor),
                     score(predictor.predict(own.values, piece.xy), piece, predictor),
                     score(predictor.predict_slide(own, 0), piece, predictor),
                 ]
@@ -136,7 +153,7 @@ def main() -> None:
                 said = predictor.predict_slide(assemble(other, there), 0)
                 scores = [whole, score(said, table, predictor)]
                 found.setdefault(f"turned {path}", []).append(sum(scores, []))
-    print("\nkind              inside         own statistics  as histoboost does")
+    print("\nkind              inside         itself         own statistics  as histoboost does")
     for kind, values in found.items():
         if not kind.startswith("turned"):
             print(line(kind, values))
