@@ -16,36 +16,42 @@ if TYPE_CHECKING:
 Recipes = Mapping[str, Mapping[str, Any]]
 
 
-def check_present(store: EmbeddingStore, slides: Sequence[str], recipes: Recipes) -> None:
-    """Refuse slides that lack an embedding, with the command that makes it where it is known."""
-    lacking = {slide: recipes.keys() - store.embeddings(slide).keys() for slide in slides}
-    missing = [name for name in recipes if any(name in names for names in lacking.values())]
-    if not missing:
-        return
-    named = [slide for slide, names in lacking.items() if names]
-    commands = featurize_commands(store.location, {name: recipes[name] for name in missing})
-    remedy = "store them as for the training slides"
-    if commands:
-        remedy = f"run {' and '.join(commands)} (with --weights where the training slides had it)"
-    raise BadInput(
-        f"{store.location}: {', '.join(named)}: no {', '.join(missing)}, which the model "
-        f"needs; {remedy}"
-    )
+def check_alike(
+    recipes: Recipes, store: EmbeddingStore, slides: Sequence[str]
+) -> dict[str, dict[str, Mapping[str, Any]]]:
+    """Refuse slides that lack an embedding of a model, or have it made otherwise than in training.
 
-
-def check_alike(recipes: Recipes, store: EmbeddingStore, slides: Sequence[str]) -> None:
-    """Refuse slides whose embeddings were made otherwise than those a model was trained on."""
-    trained = {name: Recipe(fields) for name, fields in recipes.items()}
+    Returns the recipes of these embeddings, slide by slide. What lacks is named with the command
+    that makes it, where it is known.
+    """
+    made, lacking = {}, {}
     for slide in slides:
         there = store.embeddings(slide)
+        made[slide] = {name: there[name] for name in recipes if name in there}
+        if missing := [name for name in recipes if name not in there]:
+            lacking[slide] = missing
+    if lacking:
+        missing = [name for name in recipes if any(name in each for each in lacking.values())]
+        commands = featurize_commands(store.location, {name: recipes[name] for name in missing})
+        remedy = "store them as for the training slides"
+        if commands:
+            run = " and ".join(commands)
+            remedy = f"run {run} (with --weights where the training slides had it)"
+        raise BadInput(
+            f"{store.location}: {', '.join(lacking)}: no {', '.join(missing)}, which the model "
+            f"needs; {remedy}"
+        )
+    trained = {name: Recipe(fields) for name, fields in recipes.items()}
+    for slide, found in made.items():
         for name, recipe in trained.items():
-            different = recipe.differences(there[name].without_slide())
+            different = recipe.differences(found[name].without_slide())
             if different:
                 raise BadInput(
                     f"embedding {name}: that of slide {slide} differs from the one that the model "
                     f"was trained on ({'; '.join(different)}); featurize these slides as the "
                     "training slides were"
                 )
+    return {slide: {name: each.fields for name, each in of.items()} for slide, of in made.items()}
 
 
 def trained_on(slides: Sequence[str], training: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import BadInput, HistoboostError, pass_on, warnings_kept
 from histoboost.regress.bundle import read_bundle, write_bundle
-from histoboost.regress.compatibility import check_alike, check_present, trained_on
+from histoboost.regress.compatibility import check_alike, trained_on
 from histoboost.regress.crossval import run_folds
 from histoboost.regress.distribute import fit_on_cluster
 from histoboost.regress.fitting import Predictor, features_for, fit_predictor
@@ -203,16 +203,13 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
         if interval is not None and residuals is None:
             raise BadInput("interval: the model was trained without; train it with --intervals")
         names = unlabelled_slides(opened) if slides is None else stored_names(opened, slides)
-        check_present(opened, names, self.recipes_)
-        check_alike(self.recipes_, opened, names)
+        made = check_alike(self.recipes_, opened, names)
         pass_on(trained_on(names, self.training_slides_))
         found = []
         for slide in names:  # features depend on no other slide
             with warnings_kept() as heard:
                 table = opened.spots(slide)
-                made = opened.embeddings(slide)
-                recipes = {name: made[name].fields for name in self.recipes_}
-                check_scale(self.guard_.scale, table, self.setup_.features, recipes)
+                check_scale(self.guard_.scale, table, self.setup_.features, made[slide])
                 layout = describe(opened, [table], self.setup_.features)
                 matrix = features_for(opened, layout, self.setup_)
                 said = predict_slide(

@@ -21,7 +21,7 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.outputs.table import write_submission
 from histoboost.regress.bundle import digest_of
-from histoboost.regress.compatibility import check_present
+from histoboost.regress.compatibility import check_alike
 from histoboost.regress.heads import MODELS
 from histoboost.regress.model import CompositionRegressor
 from histoboost.regress.units import UNITS
@@ -111,7 +111,7 @@ def test_a_store_without_an_embedding_of_the_model_is_told_how_to_make_it(
     bare = EmbeddingStore(tmp_path / "bare.zarr")
     bare.write_spots(store.spots("D"))
     with pytest.raises(HistoboostError) as caught:
-        check_present(bare, ["D"], made)
+        check_alike(made, bare, ["D"])
     line = str(caught.value).replace(str(bare.location), "STORE")
     assert line.startswith(f"STORE: D: no {', '.join(made)}, which the model needs; ")
     assert command in line
