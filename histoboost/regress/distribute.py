@@ -9,7 +9,7 @@ import logging
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from histoboost.cache.on_worker import shared_location, store_on_worker
@@ -17,8 +17,8 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.cluster import run_units, worker_name, worker_threads
 from histoboost.errors import BadInput, HistoboostWarning, pass_on, warnings_kept
 from histoboost.regress.budget import can_fork
-from histoboost.regress.features import FeatureMatrix, Features, features_of
-from histoboost.regress.fitting import Predictor, fit_predictor, reads_rows
+from histoboost.regress.features import FeatureMatrix, Features
+from histoboost.regress.fitting import Predictor, features_for, fit_predictor, reads_rows
 from histoboost.regress.folds import Fold
 from histoboost.regress.layout import Layout, describe
 from histoboost.regress.scores import FoldResult, run_fold
@@ -37,15 +37,14 @@ _one_at_a_time = threading.Lock()
 class Source:
     """What a worker has to read: slides of a store, in the order that folds count them in.
 
-    `rowwise`: some rows at a time will do. `digest` is that of the caller's layout: a store
-    that has changed since is read again, or refused.
+    `digest` is that of the caller's layout: a store that has changed since is read again, or
+    refused.
     """
 
     location: str
     slides: tuple[str, ...]
     features: str
     standardize: str
-    rowwise: bool
     digest: str
 
 
@@ -106,7 +105,6 @@ def source_of(store: EmbeddingStore, layout: Layout, setup: Setup) -> Source:
         layout.slides,
         layout.features,
         setup.standardize,
-        reads_rows(layout, setup),
         layout.digest,
     )
 
@@ -115,14 +113,14 @@ def score_unit(unit: Unit) -> tuple[FoldResult, tuple[str, ...]]:
     """Scores of a fold and the warnings on the way; what a worker runs."""
     with _one_at_a_time, warnings_kept() as heard:
         _log.info("fold that holds out %s, seed %d", unit.fold.held_out, unit.setup.seed)
-        result = run_fold(_held.matrix(unit.source), unit.fold, unit.setup, _threads())
+        result = run_fold(_held.matrix(unit), unit.fold, unit.setup, _threads())
     return result, tuple(heard)
 
 
 def train_unit(unit: Unit) -> tuple[Predictor, tuple[str, ...]]:
     """A trained model and the warnings on the way; what a worker runs."""
     with _one_at_a_time, warnings_kept() as heard:
-        matrix = _held.matrix(unit.source)
+        matrix = _held.matrix(unit)
         predictor = fit_predictor(matrix, unit.fold.training, unit.setup, _threads())
     return predictor, tuple(heard)
 
@@ -137,31 +135,33 @@ class _Held:
         self._source: Source | None = None
         self._matrix: Features | None = None
 
-    def matrix(self, source: Source) -> Features:
-        """The features, read when they are needed where they are too many to be held.
+    def matrix(self, unit: Unit) -> Features:
+        """The features of a unit, read when they are needed where they are too many to be held.
 
         Raises
         ------
         HistoboostError
             If the worker sees no store, or another than the caller does.
         """
-        held = self._source
-        if held is not None and isinstance(self._matrix, FeatureMatrix):
-            held = replace(held, rowwise=source.rowwise)  # what is in memory serves both
-        if self._matrix is None or held != source:
-            self._matrix = None
-            store = store_on_worker(source.location)
-            spots = [store.spots(slide) for slide in source.slides]
-            layout = describe(store, spots, source.features)
-            if layout.digest != source.digest:
-                raise BadInput(
-                    f"worker {worker_name()}: the store {source.location} holds other embeddings "
-                    "or labels there than here; wait until what was written has arrived, then run "
-                    "the same command again"
-                )
-            self._matrix = features_of(store, layout, source.standardize, rowwise=source.rowwise)
-            self._source = source
-            _log.info("read features %s of %d slides", source.features, len(source.slides))
+        source, held = unit.source, self._matrix
+        if (
+            held is not None
+            and self._source == source
+            and (isinstance(held, FeatureMatrix) or reads_rows(held.layout, unit.setup))
+        ):
+            return held
+        self._matrix = held = None
+        store = store_on_worker(source.location)
+        spots = [store.spots(slide) for slide in source.slides]
+        layout = describe(store, spots, source.features)
+        if layout.digest != source.digest:
+            raise BadInput(
+                f"worker {worker_name()}: the store {source.location} holds other embeddings "
+                "or labels there than here; wait until what was written has arrived, then run "
+                "the same command again"
+            )
+        self._matrix, self._source = features_for(store, layout, unit.setup), source
+        _log.info("read features %s of %d slides", source.features, len(source.slides))
         return self._matrix
 
 

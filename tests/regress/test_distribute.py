@@ -38,19 +38,19 @@ def unit_of(store: EmbeddingStore, model: str = "ridge", fold: Fold = FOLD, **mo
 def test_a_worker_reads_once_and_lets_the_old_go(
     store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, real = [], distribute.features_of
+    read, real = [], distribute.features_for
 
-    def noted(*arguments: Any, rowwise: bool) -> Any:
+    def noted(*arguments: Any) -> Any:
         assert distribute._held._matrix is None
         read.append(arguments)
-        return real(*arguments, rowwise=rowwise)
+        return real(*arguments)
 
-    monkeypatch.setattr(distribute, "features_of", noted)
+    monkeypatch.setattr(distribute, "features_for", noted)
     unit = unit_of(store)
     for fold in (FOLD, Fold((0,), (1, 2))):
         score_unit(replace(unit, fold=fold))
     assert len(read) == 1
-    score_unit(replace(unit, source=replace(unit.source, standardize="none")))
+    score_unit(unit_of(store, standardize="none"))
     assert len(read) == 2
 
 
@@ -66,7 +66,7 @@ def test_a_store_that_has_changed_since_is_read_again(
         noise = rng.normal(size=(72, 12)).astype(np.float32)
         add_embedding(store, slide, "net@32", noise, patch_px=33)
     with pytest.raises(HistoboostError, match="holds other embeddings or labels there"):
-        distribute._Held().matrix(unit.source)  # a worker that sees another store than the caller
+        distribute._Held().matrix(unit)  # a worker that sees another store than the caller
     unit = unit_of(store)
     after = score_unit(unit)[0].predictions["C"]
     assert not np.array_equal(before, after)
@@ -100,5 +100,5 @@ def test_a_worker_holds_no_more_features_than_its_model_needs(
     monkeypatch.setattr(features, "MOST_BYTES", 0)
     monkeypatch.setattr(distribute, "_held", distribute._Held())
     found = score_unit(unit)[0].predictions["C"]
-    assert isinstance(distribute._held.matrix(unit.source), kind)
+    assert isinstance(distribute._held.matrix(unit), kind)
     np.testing.assert_allclose(found, expected, atol=1e-5)
