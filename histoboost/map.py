@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from histoboost.progress import progress
 from histoboost.regress.model import CompositionRegressor
 from histoboost.regress.predictions import Prediction, Predictions
 from histoboost.regress.scale import COARSER
-from histoboost.slides.lattice import copy_names
+from histoboost.slides.lattice import copy_names, whole_name
 from histoboost.slides.length import Length, parse_length
 from histoboost.slides.readers import open_dataset
 from histoboost.slides.resample import at_resolution
@@ -45,9 +44,10 @@ def map_slide(
     """Predict the composition all over slides that have no spots.
 
     A hexagonal lattice is laid on the tissue of every slide, at the pitch of the model's training
-    slides. A finer slide is brought to their resolution, then embedded as they were. Micrometres
-    are used where both sides know theirs, else pixels. A slide that has spots is predicted there,
-    unless `pitch`, `finer` or `tissue` ask for a lattice.
+    slides. A finer slide is brought to their resolution, one that lies otherwise is turned as they
+    lie, then embedded as they were. Micrometres are used where both sides know theirs, else pixels.
+    A slide that has spots is predicted there, unless `pitch`, `finer` or `tissue` ask for a
+    lattice.
 
     Parameters
     ----------
@@ -93,6 +93,8 @@ def map_slide(
     """
     require("map", "torch", "torch")
     from histoboost.featurize.embed import featurize
+    from histoboost.featurize.like_model import as_trained
+    from histoboost.mounting import Mounting
 
     if not isinstance(model, CompositionRegressor):
         model = CompositionRegressor.load(model)
@@ -100,7 +102,8 @@ def map_slide(
         raise BadInput(f"--finer {finer}: give a whole number from 1 on")
     found = _open(slides, um_per_px)
     names = [name for slide in found for name in copy_names(slide.name, finer)]
-    todo = _ways(model, [weights] if isinstance(weights, str) else weights, store, names)
+    given = [weights] if isinstance(weights, str) else weights
+    todo = as_trained(model.recipes_, given, store, names)
     laid: list[Slide] = []
     notes: dict[str, tuple[str, ...]] = {}
     temporary: AbstractContextManager[str] = (
@@ -118,13 +121,16 @@ def map_slide(
                 notes[slide.name] = tuple(heard)
                 advance(1)
         with warnings_kept() as heard:
+            mount = Mounting(model, todo, target, device)
             for arguments in todo:
-                featurize(Dataset(Path("map"), laid), target, device=device, **arguments)
+                data = Dataset(Path("map"), laid)
+                featurize(data, target, device=device, mount=mount, **arguments)
+            mount.remember()
             parts = model.predict(target, [slide.name for slide in laid], units=units)
         pass_on(_once(heard, laid))
     by_name: dict[str, list[Prediction]] = {slide.name: [] for slide in found}
     for slide, part in zip(laid, parts, strict=True):
-        by_name[_whole_name(slide)].append(part)
+        by_name[whole_name(slide)].append(part)
     return Predictions(
         _joined(name, own, _once([*notes[name], *(w for part in own for w in part.warnings)], laid))
         for name, own in by_name.items()
@@ -207,52 +213,26 @@ def _at_training_resolution(slide: Slide, model: CompositionRegressor) -> Slide:
         )
         if own is None and in_um is not None:
             raise BadInput(
-                f"slide {_whole_name(slide)}: its micrometres per pixel are unknown, and the model "
+                f"slide {whole_name(slide)}: its micrometres per pixel are unknown, and the model "
                 f"needs them ({in_um}); give --um-per-px"
             )
         remedy = "featurize them with --um-per-px" if trained is None else "give --um-per-px"
         warn(
-            f"slide {_whole_name(slide)}: the micrometres per pixel of {whose} are unknown, so "
+            f"slide {whole_name(slide)}: the micrometres per pixel of {whose} are unknown, so "
             f"pixels are taken to be those of training; {remedy} if they are not"
         )
         return slide
     if own > COARSER * trained:
         raise BadInput(
-            f"slide {_whole_name(slide)}: {own:.3g} um per pixel, coarser than the {trained:.3g} "
+            f"slide {whole_name(slide)}: {own:.3g} um per pixel, coarser than the {trained:.3g} "
             "of the model's training slides; scan it finer, or train on coarser images"
         )
     if own > ALIKE * trained:
         warn(
-            f"slide {_whole_name(slide)}: {own:.3g} um per pixel, coarser than the {trained:.3g} "
+            f"slide {whole_name(slide)}: {own:.3g} um per pixel, coarser than the {trained:.3g} "
             "of the model's training slides: expect worse predictions"
         )
     return at_resolution(slide, trained) if own * ALIKE < trained else slide
-
-
-def _ways(
-    model: CompositionRegressor,
-    weights: Sequence[str],
-    store: str | Path | None,
-    slides: Sequence[str],
-) -> list[dict[str, Any]]:
-    """Arguments of `featurize` that embed `slides` as the model's were."""
-    from histoboost.featurize.like_model import fitting_weights, ways
-
-    for path in weights:
-        if path not in ("pretrained", "random") and not Path(path).is_file():
-            raise BadInput(f"{path}: no such weights file; check the path")
-    kept = None if store is None else EmbeddingStore(store)
-    found = [
-        {**way.arguments, "weights": fitting_weights(way, weights, kept, slides)}
-        for way in ways(model.recipes_)
-    ]
-    return found or [{"backbone": "none"}]
-
-
-def _whole_name(slide: Slide) -> str:
-    """Name of the slide of which this may be one of several copies."""
-    copies = (slide.lattice or {}).get("copies", 1)
-    return slide.name if copies == 1 else slide.name.rpartition(".")[0]
 
 
 def _once(lines: Iterable[str], slides: Sequence[Slide]) -> tuple[str, ...]:
@@ -261,7 +241,7 @@ def _once(lines: Iterable[str], slides: Sequence[Slide]) -> tuple[str, ...]:
     for line in lines:
         key = line
         for slide in slides:
-            whole, named = _whole_name(slide), f"slide {slide.name}:"
+            whole, named = whole_name(slide), f"slide {slide.name}:"
             if whole != slide.name and named in line:
                 line = line.replace(named, f"slide {whole}:")
                 key = f"{whole}: {re.sub('[0-9.]+', '', line)}"

@@ -12,7 +12,15 @@ from histoboost.errors import BadInput
 from histoboost.names import default_embedding_name, layer_suffix
 
 #: Fields that differ from slide to slide within one embedding.
-SLIDE_FIELDS = ("slide_pixels", "slide_scale", "slide_level", "spots", "alignment", "array")
+SLIDE_FIELDS = (
+    "slide_pixels",
+    "slide_scale",
+    "slide_level",
+    "slide_turn",
+    "spots",
+    "alignment",
+    "array",
+)
 
 #: Fields that hold a digest, which says nothing to people, and what it means that they differ.
 DIGESTS = {

@@ -76,6 +76,12 @@ from histoboost.cli.options import (
     help="Turn all slides first, against the clock; 90-mirrored also mirrors them. Into a store of "
     "its own, for evaluate --turned.",
 )
+@click.option(
+    "--mounted-like",
+    metavar="MODEL",
+    type=click.Path(),
+    help="Turn the patches of slides that lie otherwise than the training slides of MODEL.",
+)
 @device_option
 @click.option(
     "--precision",
@@ -109,6 +115,7 @@ def featurize(
     format: str | None,
     patch: list[str],
     scheduler: str | None,
+    mounted_like: str | None,
     **options: Any,
 ) -> None:
     """Embed patches around every spot of DATA into STORE.
@@ -122,11 +129,23 @@ def featurize(
               histoboost featurize sample/outs store.zarr --backbone resnet50 --patch 55um,110um
               histoboost featurize a.svs store.zarr --backbone resnet50 --patch 55um --pitch 100um
     """
+    from histoboost.cache.store import EmbeddingStore
     from histoboost.featurize import featurize as embed
     from histoboost.slides.readers import open_dataset
 
     # Workers of a cluster have another working directory.
     dataset = open_dataset(Path(data).absolute() if scheduler else data, format)
+    mount = None
+    if mounted_like is not None:
+        from histoboost.featurize.like_model import as_trained
+        from histoboost.mounting import Mounting
+        from histoboost.regress.model import CompositionRegressor
+
+        model = CompositionRegressor.load(mounted_like)
+        todo = as_trained(model.recipes_, [options["weights"]], store, dataset.names)
+        mount = Mounting(model, todo, EmbeddingStore(store), options["device"])
     with client_of(scheduler) as client:
-        done = embed(dataset, store, patch=patch, client=client, **options)
+        done = embed(dataset, store, patch=patch, client=client, mount=mount, **options)
+    if mount is not None:
+        mount.remember()
     echo(str(done))

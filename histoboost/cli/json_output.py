@@ -60,14 +60,16 @@ def write_json(path: str | None, result: object) -> None:
 def slide_result(prediction: Prediction, outputs: Sequence[str]) -> dict[str, Any]:
     """What `predict --json` and `map --json` say of a slide.
 
-    `novelty` is the share of its spots that are unlike the training spots, None where the model
-    cannot tell.
+    `novel_share`, also called `novelty` there, is the share of its spots whose novelty, a distance,
+    is above 1: None where the model cannot tell. `turn` is how its patches were turned.
     """
     return {
         "slide": prediction.slide,
         "spots": len(prediction.spots),
         "unlike": prediction.unlike,
         "novelty": prediction.novel_share,
+        "novel_share": prediction.novel_share,
+        "turn": prediction.turn,
         "warnings": list(prediction.warnings),
         "outputs": list(outputs),
     }

@@ -39,6 +39,12 @@ def show(model: str, json_path: str | None) -> None:
             f"{_length(found['pitch_px'], ' px')}, {_length(found['pitch_um'], ' um')}",
         ),
         ("novelty", "judged" if found["novelty"] else "not judged"),
+        (
+            "mounting",
+            "recognised by map, and by featurize --mounted-like"
+            if found["mounting"]
+            else "not recognised: slides are taken as they lie",
+        ),
         ("intervals", "yes" if found["intervals"] else "no (train --intervals)"),
         (
             "scores",

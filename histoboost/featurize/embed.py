@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from histoboost.slides.lattice import lay_lattices
 from histoboost.slides.readers import open_dataset
 from histoboost.slides.slide import Dataset, Slide
 from histoboost.slides.thumbnail import thumbnail
-from histoboost.slides.turned import turned_dataset
+from histoboost.slides.turned import mounted_slide, turned_dataset
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -54,6 +54,7 @@ def featurize(
     name: str | None = None,
     groups: str | Path | None = None,
     turned: str | None = None,
+    mount: Callable[[Slide], str | None] | None = None,
     pitch: str | float | None = None,
     tissue: str | Path = "auto",
     um_per_px: float | None = None,
@@ -109,6 +110,9 @@ def featurize(
         CSV with the columns slide and group.
     turned : str, optional
         Turn all slides first, see `histoboost.slides.turned`: a store for ``evaluate --turned``.
+    mount : callable, optional
+        How to turn a slide, its spots laid, before patches are cut: see
+        `histoboost.mounting.Mounting`. The store keeps the source's coordinates.
     pitch : str or float, optional
         Distance of the spots to lay on slides that have none: ``"100um"``, or pixels.
     tissue : str or path
@@ -144,6 +148,11 @@ def featurize(
         dataset = dataset.each(lambda _: scaled)
     target = store if isinstance(store, EmbeddingStore) else EmbeddingStore(store)
     dataset = lay_lattices(dataset, pitch, tissue, partial(lay_or_recall, target.location))
+    if mount is not None:
+        if alignment != "none":
+            raise BadInput("--mounted-like: shifts are of slides as they lie; omit --alignment")
+        turns = {slide.name: mount(slide) for slide in dataset.slides}
+        dataset = dataset.each(lambda name: partial(mounted_slide, turn=turns[name]))
     choices, spots = alignment_choices(dataset, alignment), dict[str, int]()
     sizes = parse_sizes(patch, _checked(dataset, choices, spots))
     label, backbone = embedding_label(backbone), canonical_name(backbone)

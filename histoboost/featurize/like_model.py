@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from histoboost.cache.recipe import Making
@@ -65,6 +66,30 @@ def ways(recipes: Mapping[str, Mapping[str, Any]]) -> list[Way]:
         any_size = replace(way, patch=way.patch if way.name else (), layers=tuple(found))
         joined.setdefault(any_size, []).append(way.patch[0])
     return [replace(way, patch=tuple(sides)) for way, sides in joined.items()]
+
+
+def as_trained(
+    recipes: Mapping[str, Mapping[str, Any]],
+    weights: Sequence[str],
+    store: str | Path | None,
+    slides: Collection[str],
+) -> list[dict[str, Any]]:
+    """Arguments of all calls of `featurize` that embed `slides` as those of a model were.
+
+    Raises
+    ------
+    HistoboostError
+        If a file of weights is missing, or none are those of training.
+    """
+    for path in weights:
+        if path not in ("pretrained", "random") and not Path(path).is_file():
+            raise BadInput(f"{path}: no such weights file; check the path")
+    kept = None if store is None else EmbeddingStore(store)
+    found = [
+        {**way.arguments, "weights": fitting_weights(way, weights, kept, slides)}
+        for way in ways(recipes)
+    ]
+    return found or [{"backbone": "none"}]
 
 
 def fitting_weights(

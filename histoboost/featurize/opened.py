@@ -2,7 +2,8 @@
 
 What a store remembers of an image is ``{"files": [[path, time of the last change in ns, bytes],
 ...], "pixels": {stain: digest}, "decoded": {stain: digest}, "auto": {"dx", "dy", "scale"},
-"backbones": {key: facts}}``; the last see `histoboost.featurize.request`.
+"backbones": {key: facts}, "turns": {key: turn or None}}``; of the last two see
+`histoboost.featurize.request` and `histoboost.mounting`.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ def read_slide(
     image, digests["none"] = read_pixels(slide.image, digests.get("none"))
     large = not isinstance(image, ArrayImage)
     seen = Overview(image) if large and len(image.levels) == 1 else image
-    picture = thumbnail(seen)
+    picture = thumbnail(slide.source.image if slide.turn and slide.source else seen)
     slide.check_unchanged()
     decoded = replace(slide, image=seen)
     alignment = alignment_of(decoded, choice)

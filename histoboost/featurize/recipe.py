@@ -51,7 +51,9 @@ def recipe(
         "precision": precision,
         "dtype": "float16",
     }
-    if slide.source is not None:  # patches were cut at another resolution than the source's
+    if slide.turn is not None:
+        fields["slide_turn"] = slide.turn
+    if (slide.source or slide).um_per_px != slide.um_per_px:  # patches were cut there
         fields["slide_scale"] = {
             **side.recipe(slide).get("slide_scale", {}),
             "um_per_px": slide.um_per_px,

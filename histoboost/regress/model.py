@@ -215,10 +215,10 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
                 said = predict_slide(
                     predictor, self.setup_, self.cell_types_, matrix, units, interval, residuals
                 )
-                said = self.guard_.judged(said, opened)
+                said = self.guard_.judged(said, opened, recipes)
             pass_on(heard)
             heard += trained_on([slide], self.training_slides_)
-            found.append(replace(said, warnings=tuple(heard)))
+            found.append(replace(said, warnings=(*heard,)))
         return Predictions(found)
 
     @property

@@ -37,6 +37,9 @@ class Prediction:
         spots of a held-out training slide. None where the model cannot tell.
     unlike : bool
         Whether the slide as a whole is unlike the training slides.
+    turn : str or None
+        How its patches were turned before they were embedded, such as ``"90-mirrored"``, because
+        it lies otherwise than the training slides; coordinates stay those of the slide as given.
     warnings : tuple of str
         What was warned of on this slide.
     """
@@ -50,6 +53,7 @@ class Prediction:
     scores: dict[str, float] | None = None
     novelty: Array | None = None
     unlike: bool = False
+    turn: str | None = None
     warnings: tuple[str, ...] = ()
 
     @property

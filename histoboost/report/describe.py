@@ -30,12 +30,13 @@ def describe_model(folder: str | Path) -> dict[str, Any]:
     -------
     dict
         ``{"model", "target", "features", "settings", "cell_types", "training_slides", "recipes",
-        "units", "intervals", "um_per_px", "pitch_px", "pitch_um", "novelty", "scores",
-        "importances", "use"}``: `recipes` maps the embeddings that a slide must have to how they
-        are made; resolution and pitch are medians over the training slides, None where unknown;
-        `novelty` says whether it judges how far spots are from those of training; `scores` are
-        per-spot and per-type Spearman on held-out slides, or None where the model does not hold
-        them (``train --intervals`` keeps them); `use` are the commands that predict another slide.
+        "units", "intervals", "um_per_px", "pitch_px", "pitch_um", "novelty", "mounting",
+        "scores", "importances", "use"}``: `recipes` maps the embeddings that a slide must have to
+        how they are made; resolution and pitch are medians over the training slides, None where
+        unknown; `novelty` says whether it judges how far spots are from those of training,
+        `mounting` whether it tells how they lay; `scores` are per-spot and per-type Spearman on
+        held-out slides, or None where the model does not hold them (``train --intervals`` keeps
+        them); `use` are the commands that predict another slide.
 
     Raises
     ------
@@ -76,6 +77,7 @@ def _regressor(folder: Path) -> dict[str, Any]:
         "pitch_px": model.pitch_px_,
         "pitch_um": model.pitch_um_,
         "novelty": model.guard_.novelty is not None,
+        "mounting": model.guard_.knows_mounting(model.setup_),
         "scores": scores,
         "importances": model.importances(),
         "use": [*commands, f"histoboost predict {STORE} {quote(str(folder))} -o {OUTPUT}"],
@@ -102,6 +104,7 @@ def _end_to_end(folder: Path) -> dict[str, Any]:
         "pitch_px": None,
         "pitch_um": None,
         "novelty": False,
+        "mounting": False,
         "scores": None,
         "importances": {},
         "use": [f"histoboost predict {DATA} {quote(str(folder))} -o {OUTPUT}"],

@@ -188,6 +188,12 @@ def copy_names(name: str, finer: int) -> list[str]:
     return [name] if count == 1 else [f"{name}.{copy + 1}of{count}" for copy in range(count)]
 
 
+def whole_name(slide: Slide) -> str:
+    """Name of the slide of which this may be one of several copies."""
+    copies = (slide.lattice or {}).get("copies", 1)
+    return slide.name if copies == 1 else slide.name.rpartition(".")[0]
+
+
 def lattice_facts(
     slide: Slide, pitch: Length | str | float, tissue: str | Path, finer: int
 ) -> dict[str, Any]:

@@ -60,7 +60,9 @@ class Slide:
     cells : Cells or None
         Single cells that are to be counted once there are spots.
     source : Slide or None
-        The slide as it came, where this one is at another resolution.
+        The slide as it came, where this one is at another resolution or turned.
+    turn : str or None
+        How it was turned from `source`, see `histoboost.slides.turned`.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Slide:
     lattice: Mapping[str, Any] | None = None
     cells: Cells | None = None
     source: Slide | None = None
+    turn: str | None = None
     _opened: tuple[int, int] | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,23 +26,24 @@ TURNS = {
 
 
 class TurnedImage(SlideImage):
-    """Level 0 of an image, a quarter turned against the clock, or mirrored left to right."""
+    """An image, a quarter turned against the clock, or mirrored left to right."""
 
     def __init__(self, image: SlideImage, *, mirrored: bool) -> None:
         self._image, self._mirrored = image, mirrored
-        height, width = image.shape
-        rows, columns = image.tiles[0]
-        self.levels = (Level(height, width) if mirrored else Level(width, height),)
-        self.tiles = ((rows, columns) if mirrored else (columns, rows),)
+        self.path: Path | None = None
+        self.levels, self.tiles = image.levels, image.tiles
+        if not mirrored:
+            self.levels = tuple(Level(width, height, by) for height, width, by in image.levels)
+            self.tiles = tuple((columns, rows) for rows, columns in image.tiles)
         self.source_dtype, self.um_per_px = image.source_dtype, image.um_per_px
 
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """See `SlideImage`."""
-        right = self._image.shape[1]
+        right = self._image.levels[level].width
         if self._mirrored:
-            region = self._image.read_region(0, right - x - width, y, width, height)
+            region = self._image.read_region(level, right - x - width, y, width, height)
             return np.ascontiguousarray(region[:, ::-1])
-        region = self._image.read_region(0, right - y - height, x, height, width)
+        region = self._image.read_region(level, right - y - height, x, height, width)
         return np.ascontiguousarray(np.rot90(region))
 
 
@@ -56,6 +58,17 @@ def turned_slide(slide: Slide, turn: str) -> Slide:
         xy = np.stack([image.shape[1] - xy[:, 0], xy[:, 1]], axis=1)
         image = TurnedImage(image, mirrored=True)
     return replace(slide, image=image, xy=xy)
+
+
+def mounted_slide(slide: Slide, turn: str | None) -> Slide:
+    """A slide whose patches are turned, while its spot table stays that of the slide as it came."""
+    if turn is None:
+        return slide
+    turned = turned_slide(slide, turn)
+    assert isinstance(turned.image, TurnedImage)
+    # The recipe tells it from the same file as it came.
+    turned.image.files, turned.image.path = slide.image.files, getattr(slide.image, "path", None)
+    return replace(turned, source=slide.source or slide, turn=turn)
 
 
 def turned_dataset(dataset: Dataset, turn: str) -> Dataset:

@@ -171,7 +171,9 @@ def test_predict_writes_what_is_to_be_known_of_each_slide_as_json(
     )
     assert result.exit_code == 0, result.output
     [slide] = json.loads(Path(path).read_text())["slides"]
-    assert list(slide) == ["slide", "spots", "unlike", "novelty", "warnings", "outputs"]
+    told = ["unlike", "novelty", "novel_share", "turn", "warnings"]
+    assert list(slide) == ["slide", "spots", *told, "outputs"]
+    assert slide["novelty"] == slide["novel_share"]
     assert (slide["slide"], slide["spots"], slide["outputs"]) == ("D", 72, [output])
 
 

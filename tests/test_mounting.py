@@ -1,0 +1,239 @@
+"""Slides that lie otherwise than those of training are embedded as these lie."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+from torch import nn
+
+from histoboost import CompositionRegressor, map_slide
+from histoboost.cache.store import EmbeddingStore
+from histoboost.cli import main
+from histoboost.errors import BadInput, HistoboostWarning
+from histoboost.featurize import featurize
+from histoboost.featurize.backbones.base import REGISTRY, Architecture
+from histoboost.mounting import FEWEST, Mounting, _square
+from histoboost.regress.predictions import Prediction
+from histoboost.slides.images import open_image
+from histoboost.slides.images.array import ArrayImage
+from histoboost.slides.slide import Dataset, Slide
+from histoboost.slides.thumbnail import thumbnail
+from histoboost.slides.turned import TURNS, mounted_slide, turned_slide
+
+#: Sixteen fields of a patch, which know up from down.
+EMBED = {"backbone": "fields", "patch": [32]}
+
+
+def section(name: str, seed: int) -> Slide:
+    """One of several sections of the same tissue, mounted alike, each with noise of its own."""
+    tissue = gaussian_filter(np.random.default_rng(7).normal(size=(170, 230, 3)), (6, 6, 0))
+    noise = np.random.default_rng(seed).normal(size=tissue.shape)
+    pixels = np.clip(128 + 900 * tissue + 4 * noise, 0, 255).astype(np.uint8)
+    xy = np.stack(np.meshgrid(np.arange(15.0, 220, 20), np.arange(15.0, 160, 20)), -1).reshape(
+        -1, 2
+    )
+    abundance = 1.0 + np.stack([gaussian_filter(tissue[..., c], 4) for c in range(3)], -1)
+    return Slide(
+        name,
+        ArrayImage(pixels),
+        xy,
+        tuple(map(str, range(len(xy)))),
+        abundance[xy[:, 1].astype(int), xy[:, 0].astype(int)].astype(np.float32),
+        ("A", "B", "C"),
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fields() -> Iterator[None]:
+    def architecture() -> Architecture:
+        return Architecture(
+            module=nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten()),
+            head="none",
+            layer="1",
+            input_px=32,
+            pretrained=None,
+        )
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(REGISTRY, "fields", architecture)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, held_out: Slide) -> Path:
+    """`model` of two sections, `coords`, which looks at coordinates, and `plain.zarr` of S_3."""
+    folder = tmp_path_factory.mktemp("mounting")
+    data = Dataset(folder, [section("S_1", 1), section("S_2", 2)])
+    featurize(data, folder / "store.zarr", **EMBED)
+    for name, features in (("model", "*"), ("coords", "*+coords")):
+        fitted = CompositionRegressor(model="ridge", features=features).fit(folder / "store.zarr")
+        fitted.save(folder / name)
+    featurize(Dataset(folder, [held_out]), folder / "plain.zarr", **EMBED)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def upright(folder: Path) -> Prediction:
+    """What the model says of the held-out section as it lies."""
+    model = CompositionRegressor.load(folder / "model")
+    [found] = model.predict(folder / "plain.zarr", ["S_3"], units="share")
+    return found
+
+
+@pytest.fixture(scope="module")
+def held_out() -> Slide:
+    return section("S_3", 3)
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """Fails on a word about how a slide lies."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "slide .* lies otherwise", HistoboostWarning)
+        yield
+
+
+@pytest.mark.parametrize("turn", ["180-mirrored"])
+def test_a_map_of_a_turned_slide_is_the_turned_map(
+    folder: Path, held_out: Slide, upright: Prediction, turn: str
+) -> None:
+    turned = turned_slide(held_out, turn)
+    with pytest.warns(HistoboostWarning, match="slide S_3: lies otherwise than the training"):
+        [found] = map_slide(turned, folder / "model")
+    np.testing.assert_allclose(found.values, upright.values, atol=1e-3)
+    np.testing.assert_array_equal(found.spots.xy, turned.xy)
+    np.testing.assert_array_equal(found.spots.thumbnail, thumbnail(turned.image))
+
+
+def test_a_slide_that_lies_as_those_of_training_is_left_as_it_is(
+    folder: Path, held_out: Slide, upright: Prediction, quiet: None
+) -> None:
+    [mapped] = map_slide(held_out, folder / "model")
+    np.testing.assert_array_equal(mapped.values, upright.values)
+    assert mapped.turn is None
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_a_slide_is_turned_to_lie_as_the_training_slides(
+    folder: Path, held_out: Slide, turn: str
+) -> None:
+    model = CompositionRegressor.load(folder / "model")
+    found = Mounting(model, [EMBED], EmbeddingStore(folder / "none.zarr"))
+    turned = turned_slide(held_out, turn)
+    with pytest.warns(HistoboostWarning, match="lies otherwise"):
+        back = mounted_slide(turned, found(turned))
+    np.testing.assert_allclose(back.xy, held_out.xy)
+    height, width = held_out.image.shape
+    regions = [slide.image.read_region(0, 0, 0, width, height) for slide in (back, held_out)]
+    np.testing.assert_array_equal(*regions)
+    np.testing.assert_array_equal(back.spot_table().xy, turned.xy)
+
+
+def test_what_is_unlike_the_tissue_of_training_is_not_turned(folder: Path, quiet: None) -> None:
+    other = section("S_3", 3)
+    noise = np.random.default_rng(0).integers(0, 256, (*other.image.shape, 3), dtype=np.uint8)
+    map_slide(replace(other, image=ArrayImage(noise)), folder / "model")
+
+
+def test_few_spots_do_not_tell_how_a_slide_lies(folder: Path, held_out: Slide, quiet: None) -> None:
+    few = held_out.only(np.arange(len(held_out.xy)) < FEWEST - 1)
+    map_slide(turned_slide(few, "180"), folder / "model")
+
+
+def test_a_model_that_looks_at_coordinates_gets_slides_as_they_lie(
+    folder: Path, held_out: Slide, quiet: None
+) -> None:
+    map_slide(turned_slide(held_out, "180"), folder / "coords")
+
+
+def test_featurize_turns_slides_as_a_model_wants_them_and_predict_says_so(
+    folder: Path, held_out: Slide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Dataset(folder, [replace(turned_slide(held_out, "90"), abundance=None, cell_types=())])
+    monkeypatch.setattr("histoboost.slides.readers.open_dataset", lambda *_: data)
+    store, model = str(tmp_path / "new.zarr"), str(folder / "model")
+    how = ["--backbone", "fields", "--patch", "32", "--mounted-like", model]
+    done = CliRunner().invoke(main, ["featurize", "x", store, *how])
+    assert done.exit_code == 0, done.output
+    assert "lies otherwise than the training slides" in done.output
+    new, plain = EmbeddingStore(store, mode="r"), EmbeddingStore(folder / "plain.zarr", mode="r")
+    np.testing.assert_array_equal(new.read("S_3", "fields@32"), plain.read("S_3", "fields@32"))
+    np.testing.assert_array_equal(new.spots("S_3").xy, data.slides[0].xy)
+
+    out, told = str(tmp_path / "x.parquet"), tmp_path / "told.json"
+    done = CliRunner().invoke(main, ["predict", store, model, "-o", out, "--json", str(told)])
+    assert done.exit_code == 0, done.output
+    [slide] = json.loads(told.read_text())["slides"]
+    assert slide["turn"] == "270"
+    assert "turned by 270 degrees against the clock" in slide["warnings"][0]
+    assert slide["warnings"][0] in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize("turn", [None, "mirrored"])
+def test_a_store_remembers_how_a_slide_lies(
+    folder: Path, held_out: Slide, tmp_path: Path, turn: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = held_out if turn is None else turned_slide(held_out, turn)
+    Image.fromarray(image.image.read_rows(0, image.image.shape[0])).save(tmp_path / "S_3.png")
+    image = replace(image, image=open_image(tmp_path / "S_3.png"))
+    [first] = map_slide(image, folder / "model", store=tmp_path / "kept.zarr")
+    monkeypatch.setattr(Mounting, "_nearest", None)
+    [second] = map_slide(image, folder / "model", store=tmp_path / "kept.zarr")
+    assert first.turn == second.turn == turn
+    assert first.warnings == second.warnings
+    np.testing.assert_array_equal(first.values, second.values)
+
+
+def test_a_store_takes_no_turned_embedding_for_one_of_the_slide_as_it_lies(
+    folder: Path, held_out: Slide, tmp_path: Path
+) -> None:
+    data = Dataset(folder, [held_out])
+    featurize(data, tmp_path / "x.zarr", **EMBED)
+    with pytest.raises(BadInput, match='slide_turn: absent, not "180"'):
+        featurize(data, tmp_path / "x.zarr", mount=lambda slide: "180", **EMBED)
+
+
+def test_embeddings_of_several_turns_are_not_asked_together(
+    folder: Path, held_out: Slide, tmp_path: Path
+) -> None:
+    data, store = Dataset(folder, [section("S_1", 1), section("S_2", 2)]), tmp_path / "x.zarr"
+    for patch in (32, 16):
+        featurize(data, store, backbone="fields", patch=patch)
+    model = CompositionRegressor(model="ridge", features="*").fit(store)
+    data = Dataset(folder, [held_out])
+    featurize(data, store, backbone="fields", patch=32)
+    featurize(data, store, backbone="fields", patch=16, mount=lambda slide: "180")
+    with pytest.raises(BadInput, match="S_3: its embeddings are of patches turned in several ways"):
+        model.predict(store, ["S_3"])
+
+
+def test_slides_are_not_turned_and_aligned(folder: Path, held_out: Slide) -> None:
+    with pytest.raises(BadInput, match="--mounted-like: shifts are of slides as they lie"):
+        featurize(
+            Dataset(folder, [held_out]),
+            folder / "x.zarr",
+            alignment="auto",
+            mount=lambda slide: None,
+            **EMBED,
+        )
+
+
+@pytest.mark.parametrize("corner", [(5, 7), (-3, 2), (60, -8), (50, 30)])
+def test_squares_are_mirrored_at_the_border(corner: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    slide = Slide("S", ArrayImage(pixels), np.zeros((0, 2)), ())
+    padded = np.pad(pixels, [(20, 20), (20, 20), (0, 0)], mode="symmetric")
+    x, y = corner
+    expected = padded[y + 20 : y + 36, x + 20 : x + 36]
+    if x < 60:
+        np.testing.assert_array_equal(_square(slide, x, y, 16), expected)
+    assert _square(slide, x, y, 16).shape == (16, 16, 3)
