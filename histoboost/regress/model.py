@@ -195,8 +195,8 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         HistoboostError
-            If the store lacks an embedding, or has it made differently; if intervals are
-            requested of a model that was trained without.
+            If the store lacks an embedding, or has it made otherwise; if intervals are
+            asked of a model trained without.
         """
         predictor, opened = self._trained(), open_store(store)
         residuals = self.residuals_
@@ -215,10 +215,10 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
                 said = predict_slide(
                     predictor, self.setup_, self.cell_types_, matrix, units, interval, residuals
                 )
-                said = self.guard_.judged(said, opened, recipes)
+                said = self.guard_.judged(said, opened, made[slide])
             pass_on(heard)
             heard += trained_on([slide], self.training_slides_)
-            found.append(replace(said, warnings=(*heard,)))
+            found.append(replace(said, warnings=tuple(heard)))
         return Predictions(found)
 
     @property
