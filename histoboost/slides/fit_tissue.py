@@ -116,11 +116,11 @@ def find_tissue(image: SlideImage, pitch_px: float, name: str) -> FitTissue:
     spread = np.sqrt(np.maximum(grid.square - grid.density[..., 1] ** 2, 0))
     stain = _blur(grid.density[..., 1] + spread, 0.14 * per_pitch)
     logs = np.log(stain + 0.01)
-    glass = float(np.quantile(stain, 0.01))
+    glass, darkest = map(float, np.quantile(stain, (0.01, 0.999)))
     plain = float(np.exp(otsu(logs)[0])) - 0.01
     # Pale tissue lies between glass and what Otsu takes for stained.
     threshold = glass + 0.8 * (plain - glass)
-    if float(np.quantile(stain, 0.999)) - glass < LEAST_DENSITY:
+    if darkest - glass < LEAST_DENSITY:
         raise BadInput(
             f"slide {name}: no tissue found, the image is blank; give the slide's image, or where "
             "to look: --tissue all, or regions drawn in QuPath"
@@ -157,7 +157,9 @@ def _refuse_dark(grid: Grid, name: str) -> None:
 
 def _tidy(tissue: Mask, per_pitch: float) -> Mask:
     """Without specks, and without holes smaller than a spot and its rim."""
-    tissue = ndimage.binary_closing(np.pad(tissue, 8), _disc(0.2 * per_pitch))[8:-8, 8:-8]
+    tissue, box = tissue.copy(), _around(tissue)
+    closed = ndimage.binary_closing(np.pad(tissue[box], 8), _disc(0.2 * per_pitch))
+    tissue[box] = closed[8:-8, 8:-8]
     small = ~_larger(~tissue, per_pitch**2)
     return _larger(tissue | small, 0.5 * per_pitch**2)
 
@@ -181,9 +183,7 @@ def _out_of_focus(grid: Grid, tissue: Mask, per_pitch: float, seen_px: float) ->
     if seen_px < FOCUS_PX or not tissue.any():
         return found
     spread = 0.35 * per_pitch
-    reach = int(4 * spread) + 1  # of the filter, which thus sees the same as on the whole slide
-    [spans] = ndimage.find_objects(tissue.view(np.uint8))
-    box = tuple(slice(max(0, span.start - reach), span.stop + reach) for span in spans)
+    box = _around(tissue, int(4 * spread) + 1)  # all that the filter sees
     tissue = tissue[box]
     weight = _blur(tissue.astype(np.float32), spread) + 1e-6
 
@@ -199,19 +199,27 @@ def _out_of_focus(grid: Grid, tissue: Mask, per_pitch: float, seen_px: float) ->
 
 def _marks(cells: Mask, per_pitch: float) -> Mask:
     """Marks at least a third of a pitch wide, with a rim of as much."""
-    if not cells.any():
-        return cells
-    core = ndimage.binary_opening(cells, _disc(0.12 * per_pitch))
-    core = _larger(core, 0.1 * per_pitch**2)
-    return np.asarray(ndimage.binary_dilation(core, _disc(0.2 * per_pitch)))
+    found, rim = np.zeros_like(cells), _disc(0.2 * per_pitch)
+    box = _around(cells, len(rim))
+    core = ndimage.binary_opening(cells[box], _disc(0.12 * per_pitch))
+    found[box] = ndimage.binary_dilation(_larger(core, 0.1 * per_pitch**2), rim)
+    return found
 
 
 def _larger(mask: Mask, cells: float) -> Mask:
     """Connected parts of at least so many cells."""
-    labels, _ = ndimage.label(mask)
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    return np.asarray((sizes >= max(cells, 1))[labels])
+    found, box = np.zeros_like(mask), _around(mask)
+    labels, _ = ndimage.label(mask[box])
+    kept = np.bincount(labels.ravel(), minlength=1) >= max(cells, 1)
+    kept[0] = False
+    found[box] = kept[labels]
+    return found
+
+
+def _around(mask: Mask, reach: int = 0) -> tuple[slice, ...]:
+    """The part of a grid that holds all of a mask, and `reach` cells beyond."""
+    spans = ndimage.find_objects(mask.view(np.uint8)) or [(slice(0, 0),) * 2]
+    return tuple(slice(max(0, span.start - reach), span.stop + reach) for span in spans[0])
 
 
 def _blur(values: NDArray[np.float32], cells: float) -> NDArray[np.float32]:

@@ -52,7 +52,7 @@ def read_grid(image: SlideImage, pitch_px: float) -> Grid:
     """Look at a slide, in bands of rows, at the coarsest level that still shows `pitch_px` well."""
     height, width = image.shape
     wanted = 1.01 * max(1.0, pitch_px / LOOK_PX)
-    level, (_, _, downsample) = coarsest(image.levels, lambda one: one.downsample <= wanted)
+    level, (tall, wide, downsample) = coarsest(image.levels, lambda one: one.downsample <= wanted)
     shrink = max(1, int(pitch_px / LOOK_PX / downsample))
     look = downsample * shrink
     most = math.sqrt(height * width / MAX_CELLS) / look
@@ -69,24 +69,41 @@ def read_grid(image: SlideImage, pitch_px: float) -> Grid:
             above = rows[-2 * shrink :]
             yield from (rows[k : k + step + 2 * shrink] for k in range(0, len(band), step))
 
+    shape = (math.ceil(tall / (shrink * side)), math.ceil(wide / (shrink * side)))
+    density, done = np.empty((*shape, 3), np.float32), 0
+    # Filled as they come: kept strip by strip, they would take their memory twice.
+    square, curvature, black = (np.zeros(shape, np.float32) for _ in range(3))
     with closing(in_order(partial(_cells, shrink, side), strips())) as parts:
-        joined = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    density, (square, curvature, black) = np.stack(joined[:3], axis=2), joined[3:]
+        for *colours, squares, curvatures, blacks in parts:
+            own = slice(done, done + len(squares))
+            for at, colour in enumerate(colours):
+                density[own, :, at] = colour
+            square[own], curvature[own] = squares, curvatures
+            if blacks is not None:
+                black[own] = blacks
+            done = own.stop
     return Grid(side * look, density, square, curvature, black, look)
 
 
-def _cells(shrink: int, side: int, rows: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-    """Means of red, green, blue, green's square and curvature, and black, below two looks."""
+def _cells(shrink: int, side: int, rows: NDArray[np.uint8]) -> list[NDArray[np.float32] | None]:
+    """Means of red, green, blue, green's square and curvature, and black, below two looks.
+
+    None is black where no pixel is.
+    """
     dark = brightest(rows) < BLACK
     planes = [DENSITY_OF.take(colour) for colour in np.moveaxis(rows, 2, 0)]
-    for plane in planes:
-        plane[dark] = 0
-    planes.append(dark.astype(np.float32))
+    some = dark.any()
+    if some:
+        for plane in planes:
+            plane[dark] = 0
+        planes.append(dark.astype(np.float32))
     if shrink > 1:
         planes = [block_mean(plane, shrink) for plane in planes]
-    red, green, blue, black = (plane[2:] for plane in planes)
-    found = [red, green, blue, green**2, _laplacian(planes[1]) ** 2, black]
-    return [block_mean(each, side) for each in found]
+    curvature = _laplacian(planes[1])
+    red, green, blue, *black = (plane[2:] for plane in planes)
+    found = [red, green, blue, green**2, curvature**2, *black]
+    means = [block_mean(each, side) for each in found]
+    return means if some else [*means, None]
 
 
 def _laplacian(values: NDArray[np.float32]) -> NDArray[np.float32]:
