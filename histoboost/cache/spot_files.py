@@ -15,7 +15,7 @@ from histoboost.errors import BadInput
 from histoboost.spots import SpotTable, spot_diameter
 
 if TYPE_CHECKING:
-    from anndata import AnnData
+    from zarr import Group
     from zarr.abc.buffer import Buffer
 
 # What zarr and anndata raise on files that are not as we write them.
@@ -35,46 +35,65 @@ _UNREADABLE = (
 def encode_table(table: SpotTable) -> dict[str, bytes]:
     """The files of a slide's AnnData group, without any embedding, by their path in it.
 
-    Every array chunk ends in a crc32c.
+    They are what anndata writes (its on-disk format, 0.1.0), which takes a second to import. Every
+    array chunk ends in a crc32c.
     """
-    import anndata
-    import pandas as pd
     import zarr
-    from zarr.codecs import Crc32cCodec
     from zarr.storage import MemoryStore
 
-    obsm: dict[str, NDArray[Any]] = {"spatial": table.xy}
-    if table.abundance is not None:
-        obsm["abundance"] = table.abundance
     known = {
         "image_shape": None if table.image_shape is None else np.array(table.image_shape),
         "um_per_px": table.um_per_px,
         "split": table.split,
         "group": table.group,
-        "cell_types": np.array(table.cell_types, dtype=object) if table.cell_types else None,
+        "cell_types": table.cell_types or None,
         "spatial": _spatial(table),
         "lattice": None if table.lattice is None else dict(table.lattice),
     }
-    adata = anndata.AnnData(
-        obs=pd.DataFrame(index=pd.Index(table.spot_ids, dtype=object, name="spot")),
-        obsm=obsm,
-        uns={key: value for key, value in known.items() if value is not None},
-    )
+    obsm = {"spatial": table.xy, "abundance": table.abundance}
     written: dict[str, Buffer] = {}
-    memory = MemoryStore(written)
-    group = zarr.open_group(memory, mode="a", zarr_format=3)
-    settings: dict[str, Any] = {"zarr_write_format": 3}
-    if hasattr(anndata.settings, "auto_shard_zarr_v3"):  # the first of 0.12 never shard
-        # Our tables are far below the size for it; an open question would be warned of.
-        settings["auto_shard_zarr_v3"] = False
-    with anndata.settings.override(**settings):
-        anndata.io.write_elem(group, "/", adata, dataset_kwargs={"compressors": [Crc32cCodec()]})
+    attributes = _encoding("anndata", "0.1.0")
+    group = zarr.create_group(MemoryStore(written), zarr_format=3, attributes=attributes)
+    for name, index, ids in (("obs", "spot", table.spot_ids), ("var", "_index", ())):
+        frame = {"column-order": [], "_index": index, **_encoding("dataframe", "0.2.0")}
+        _put(group.create_group(name, attributes=frame), index, ids)
+    for name, parts in (("obsm", obsm), ("uns", known)):
+        _put(group, name, {key: value for key, value in parts.items() if value is not None})
+    for name in ("varm", "obsp", "varp", "layers"):
+        _put(group, name, {})
+    group.create_array("raw", shape=(), dtype=bool, attributes=_encoding("null", "0.1.0"))
     return {key: value.to_bytes() for key, value in written.items()}
+
+
+def _put(group: Group, name: str, value: Any) -> None:
+    """Write numbers, texts or a dict of them as anndata does."""
+    from zarr.codecs import Crc32cCodec
+
+    if isinstance(value, Mapping):
+        part = group.create_group(name, attributes=_encoding("dict", "0.1.0"))
+        for key, each in value.items():
+            _put(part, key, each)
+        return
+    text = isinstance(value, str | tuple)
+    values = np.asarray(value, dtype=object if text else None)
+    kinds = ("string", "string-array") if text else ("numeric-scalar", "array")
+    array = group.create_array(
+        name,
+        shape=values.shape,
+        dtype="string" if text else values.dtype,
+        compressors=[Crc32cCodec()],
+        attributes=_encoding(kinds[values.ndim > 0], "0.2.0"),
+    )
+    if values.size:
+        array[...] = values
+
+
+def _encoding(kind: str, version: str) -> dict[str, Any]:
+    return {"encoding-type": kind, "encoding-version": version}
 
 
 def decode_table(slide: str, files: Mapping[str, bytes]) -> SpotTable:
     """The table that `encode_table` wrote."""
-    import anndata
     import zarr
     from zarr.buffer import default_buffer_prototype
     from zarr.storage import MemoryStore
@@ -83,10 +102,19 @@ def decode_table(slide: str, files: Mapping[str, bytes]) -> SpotTable:
     buffer = default_buffer_prototype().buffer
     memory = MemoryStore({key: buffer.from_bytes(data) for key, data in files.items()})
     try:
-        adata = anndata.io.read_elem(zarr.open_group(memory, mode="r"))
-        return _from_anndata(slide, adata)
+        group = zarr.open_group(memory, mode="r")
+        ids = group[f"obs/{group['obs'].attrs['_index']}"]
+        return _table(slide, *map(_read, (ids, group["obsm"], group["uns"])))
     except _UNREADABLE as error:
         raise Damaged(f"spot table cannot be read ({type(error).__name__})") from error
+
+
+def _read(node: Any) -> Any:
+    """What `_put` wrote: a dict, an array, or a number or text as Python has it."""
+    if hasattr(node, "members"):
+        return {name: _read(part) for name, part in sorted(node.members())}
+    values = np.asarray(node[...])
+    return values if values.ndim else values.item()
 
 
 def check_shapes(files: Mapping[str, bytes]) -> None:
@@ -102,23 +130,22 @@ def check_shapes(files: Mapping[str, bytes]) -> None:
                 raise Damaged(f"{path} tells of {size:.3g} values in {stored} bytes")
 
 
-def _from_anndata(slide: str, adata: AnnData) -> SpotTable:
-    uns = adata.uns
+def _table(
+    slide: str, ids: NDArray[Any], obsm: Mapping[str, Any], uns: Mapping[str, Any]
+) -> SpotTable:
     shape = uns.get("image_shape")
     return SpotTable(
         slide=slide,
-        xy=np.asarray(adata.obsm["spatial"]),
-        spot_ids=tuple(adata.obs_names),
-        abundance=adata.obsm.get("abundance"),
+        xy=obsm["spatial"],
+        spot_ids=tuple(map(str, ids)),
+        abundance=obsm.get("abundance"),
         cell_types=tuple(map(str, uns.get("cell_types", ()))),
         split=_text(uns.get("split")),
         group=_text(uns.get("group")),
         um_per_px=None if "um_per_px" not in uns else float(uns["um_per_px"]),
         image_shape=None if shape is None else (int(shape[0]), int(shape[1])),
         thumbnail=uns["spatial"][slide]["images"]["lowres"] if "spatial" in uns else None,
-        lattice={key: _plain(value) for key, value in uns["lattice"].items()}
-        if "lattice" in uns
-        else None,
+        lattice=uns.get("lattice"),
     )
 
 
@@ -142,11 +169,6 @@ def scale_factors(table: SpotTable) -> dict[str, float]:
         "spot_diameter_fullres": spot_diameter(table.xy),
         "microns_per_pixel": float("nan") if table.um_per_px is None else table.um_per_px,
     }
-
-
-def _plain(value: Any) -> Any:
-    """A number or text as Python has it."""
-    return value.item() if isinstance(value, np.generic | np.ndarray) else value
 
 
 def _text(value: Any) -> str | None:

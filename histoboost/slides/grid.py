@@ -74,26 +74,21 @@ def read_grid(image: SlideImage, pitch_px: float) -> Grid:
     # Filled as they come: kept strip by strip, they would take their memory twice.
     square, curvature, black = (np.zeros(shape, np.float32) for _ in range(3))
     with closing(in_order(partial(_cells, shrink, side), strips())) as parts:
-        for *colours, squares, curvatures, blacks in parts:
-            own = slice(done, done + len(squares))
-            for at, colour in enumerate(colours):
+        for means in parts:
+            own = slice(done, done + len(means[0]))
+            for at, colour in enumerate(means[:3]):
                 density[own, :, at] = colour
-            square[own], curvature[own] = squares, curvatures
-            if blacks is not None:
-                black[own] = blacks
+            for whole, values in zip((square, curvature, black), means[3:], strict=False):
+                whole[own] = values
             done = own.stop
     return Grid(side * look, density, square, curvature, black, look)
 
 
-def _cells(shrink: int, side: int, rows: NDArray[np.uint8]) -> list[NDArray[np.float32] | None]:
-    """Means of red, green, blue, green's square and curvature, and black, below two looks.
-
-    None is black where no pixel is.
-    """
+def _cells(shrink: int, side: int, rows: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+    """Means of red, green, blue, green's square and curvature (and black), below two looks."""
     dark = brightest(rows) < BLACK
     planes = [DENSITY_OF.take(colour) for colour in np.moveaxis(rows, 2, 0)]
-    some = dark.any()
-    if some:
+    if dark.any():
         for plane in planes:
             plane[dark] = 0
         planes.append(dark.astype(np.float32))
@@ -102,8 +97,7 @@ def _cells(shrink: int, side: int, rows: NDArray[np.uint8]) -> list[NDArray[np.f
     curvature = _laplacian(planes[1])
     red, green, blue, *black = (plane[2:] for plane in planes)
     found = [red, green, blue, green**2, curvature**2, *black]
-    means = [block_mean(each, side) for each in found]
-    return means if some else [*means, None]
+    return [block_mean(each, side) for each in found]
 
 
 def _laplacian(values: NDArray[np.float32]) -> NDArray[np.float32]:

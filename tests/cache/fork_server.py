@@ -105,7 +105,7 @@ def child(request: dict, copy: int) -> int:
 
 def main() -> None:
     """Serve until standard input ends."""
-    import anndata  # noqa: F401  (so that no child imports it)
+    import zarr  # noqa: F401  (so that no child imports it)
 
     torch.set_num_threads(1)
     print("ready", flush=True)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
+import anndata
 import numpy as np
+import pandas as pd
 import pytest
+import zarr
+from zarr.codecs import Crc32cCodec
+from zarr.storage import MemoryStore
 
-from histoboost.cache.spot_files import encode_table
+from histoboost.cache.spot_files import decode_table, encode_table
 from histoboost.errors import HistoboostError
 
 WRONG: list[tuple[dict[str, Any], str]] = [
@@ -32,9 +36,29 @@ def test_a_faulty_spot_table_names_slide_and_fault(
     assert str(refused.value) == f"slide S_9: {fault}; correct the source"
 
 
-def test_a_table_is_written_without_a_note_of_anndata_in_any_thread(monkeypatch, table):
-    # A filter would not do: another thread that leaves a `catch_warnings` takes it away.
-    monkeypatch.setattr(warnings, "filterwarnings", lambda *args, **kwargs: None)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert encode_table(table())
+def test_a_table_is_the_files_that_anndata_writes(table):
+    own = table(lattice={"kind": "hexagonal", "pitch_px": 3.5, "places": 5})
+    adata = anndata.AnnData(
+        obs=pd.DataFrame(index=pd.Index(own.spot_ids, dtype=object, name="spot")),
+        obsm={"spatial": own.xy, "abundance": own.abundance},
+        uns={
+            "image_shape": np.array(own.image_shape),
+            "um_per_px": own.um_per_px,
+            "split": own.split,
+            "group": own.group,
+            "cell_types": np.array(own.cell_types, dtype=object),
+            "lattice": own.lattice,
+        },
+    )
+    written: dict[str, Any] = {}
+    group = zarr.open_group(MemoryStore(written), mode="a", zarr_format=3)
+    with anndata.settings.override(zarr_write_format=3, auto_shard_zarr_v3=False):
+        codecs = {"compressors": [Crc32cCodec()]}
+        anndata.io.write_elem(group, "/", adata, dataset_kwargs=codecs)
+    assert encode_table(own) == {key: value.to_bytes() for key, value in written.items()}
+
+
+def test_a_table_comes_back_as_it_was_written(table):
+    for changes in ({}, {"abundance": None, "cell_types": ()}, {"lattice": {"places": 5}}):
+        own = table(**changes)
+        assert not decode_table(own.slide, encode_table(own)).differences(own)

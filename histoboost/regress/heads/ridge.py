@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.linear_model import Ridge
 
 from histoboost.regress.heads.base import Array, Arrays, Files, Training
 from histoboost.regress.heads.blocks import Block, Matrix, rows_of
@@ -104,6 +103,8 @@ class RidgeHead:
     def fit(self, training: Training) -> FittedLinear:
         """See `Head`."""
         if "alpha" in training.options:
+            from sklearn.linear_model import Ridge  # predicting does without
+
             alpha = float(training.options["alpha"])
             plain = Ridge(alpha=alpha, solver="cholesky", copy_X=False)
             blocks = [rows_of(block, slice(None)) for block in training.blocks]
