@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.regress.baselines import scores_of
+from histoboost.regress.baselines import Truth, scores_of
 from histoboost.regress.features import CLIP, FeatureMatrix, assemble
 from histoboost.regress.fitting import Predictor, fit_predictor
 from histoboost.regress.folds import make_folds
@@ -82,7 +82,7 @@ def pieces(table: SpotTable) -> Iterator[tuple[str, Rows]]:
 
 def score(predicted: NDArray[np.float64], table: SpotTable, predictor: Predictor) -> list[float]:
     """Per-spot and per-type Spearman."""
-    found = scores_of([predicted], [table], predictor.target)[0]
+    found = scores_of([predicted], [Truth.of(table)], predictor.target)[0]
     return [found["spot_spearman"], found["type_spearman"]]
 
 

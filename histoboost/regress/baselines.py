@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,13 @@ from histoboost.regress.fitting import fit_coords, spot_weights
 from histoboost.regress.heads.constant import target_of
 from histoboost.regress.joint import to_shares
 from histoboost.regress.layout import abundance_of
-from histoboost.regress.metrics import pearson, share_jsd, share_rmse, spearman
+from histoboost.regress.metrics import (
+    centred_ranks,
+    correlation_of_ranks,
+    pearson,
+    share_jsd,
+    share_rmse,
+)
 from histoboost.regress.setup import Setup
 from histoboost.regress.targets import Target, fit_target
 from histoboost.regress.units import to_units
@@ -28,40 +35,63 @@ CONSTANTS = ("mean", "mean-rank")
 FEW_SPOTS = 10
 
 
+class Truth(NamedTuple):
+    """What predictions of a held-out slide are scored against, ranked once for all of them.
+
+    Spots without any abundance have no `shares` and count for the order alone.
+    """
+
+    by_spot: Array
+    by_type: Array
+    with_any: NDArray[np.bool_]
+    shares: Array
+    cell_types: tuple[str, ...]
+
+    @classmethod
+    def of(cls, table: SpotTable) -> Truth:
+        """That of a labelled slide."""
+        true = abundance_of(table).astype(np.float64)
+        with_any = np.maximum(true, 0).sum(axis=1) > 0
+        ranks = centred_ranks(true, axis=1), centred_ranks(true, axis=0)
+        return cls(*ranks, with_any, to_shares(true[with_any]), table.cell_types)
+
+
 def five_scores(
-    predicted: Sequence[Array], shares: Sequence[Array], held_out: Sequence[SpotTable]
+    predicted: Sequence[Array], shares: Sequence[Array], held_out: Sequence[Truth]
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """The scores of `SCORES`, and the correlations of every cell type.
 
-    `predicted` (N, T), whose order counts, and predicted `shares` (N, T) come slide by slide. Spots
-    without any abundance have no shares and count for the order alone.
+    `predicted` (N, T), whose order counts, or (1, T), the same for all spots, and predicted
+    `shares` (N, T) come slide by slide.
     """
-    true = [abundance_of(table).astype(np.float64) for table in held_out]
-    spots = [spearman(p, t, axis=1) for p, t in zip(predicted, true, strict=True)]
-    by_type = np.mean(
-        [spearman(p, t, axis=0) for p, t in zip(predicted, true, strict=True)], axis=0
+    spots, by_type = (
+        [
+            correlation_of_ranks(centred_ranks(p, axis), getattr(t, name), axis)
+            for p, t in zip(predicted, held_out, strict=True)
+        ]
+        for axis, name in ((1, "by_spot"), (0, "by_type"))
     )
-    with_any = [np.maximum(t, 0).sum(axis=1) > 0 for t in true]
-    true_shares = [to_shares(t[some]) for t, some in zip(true, with_any, strict=True)]
-    guessed = [s[some] for s, some in zip(shares, with_any, strict=True)]
+    mean_by_type = np.mean(by_type, axis=0)
+    guessed = [s[t.with_any] for s, t in zip(shares, held_out, strict=True)]
+    true_shares = [t.shares for t in held_out]
     linear = np.mean([pearson(s, t) for s, t in zip(guessed, true_shares, strict=True)], axis=0)
     everywhere = np.concatenate(guessed), np.concatenate(true_shares)
     values = (
         float(np.concatenate(spots).mean()),
-        float(by_type.mean()),
+        float(mean_by_type.mean()),
         float(linear.mean()),
         share_rmse(*everywhere),
         share_jsd(*everywhere),
     )
     types = {
         name: {"spearman": float(rank), "pearson": float(value)}
-        for name, rank, value in zip(held_out[0].cell_types, by_type, linear, strict=True)
+        for name, rank, value in zip(held_out[0].cell_types, mean_by_type, linear, strict=True)
     }
     return dict(zip(SCORES, values, strict=True)), types
 
 
 def scores_of(
-    predictions: Sequence[Array], held_out: Sequence[SpotTable], target: Target
+    predictions: Sequence[Array], held_out: Sequence[Truth], target: Target
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """`five_scores` of predictions (N, `target.width(T)`), as `target` has them."""
     merged = [to_units(one, "none", target) for one in predictions]
@@ -81,7 +111,7 @@ def slide_scores(
     warn_of_few_spots([table])
     order = [table.cell_types.index(name) for name in cell_types]
     truth = replace(table, abundance=table.abundance[:, order], cell_types=tuple(cell_types))
-    return scores_of([predicted], [truth], target)[0]
+    return scores_of([predicted], [Truth.of(truth)], target)[0]
 
 
 def warn_of_few_spots(scored: Sequence[SpotTable]) -> None:
@@ -105,7 +135,7 @@ def baselines(
     together = np.concatenate(known, dtype=np.float64)
     weights = np.concatenate(spot_weights([len(part) for part in known], setup.balance))
     with_any = weights * (np.maximum(together, 0).sum(axis=1) > 0)  # others have no shares
-    found = {}
+    found, truths = {}, [Truth.of(table) for table in held_out]
     for name in CONSTANTS:
         target = fit_target(target_of(name, ""), together)
         profile = np.average(target.forward(together), axis=0, weights=weights)
@@ -114,12 +144,11 @@ def baselines(
             share = np.average(to_shares(together), axis=0, weights=counted)
         else:
             share = to_units(profile[None], "share", target)[0]
-        order = [np.tile(profile, (len(table), 1)) for table in held_out]
-        shares = [np.tile(share, (len(table), 1)) for table in held_out]
-        found[name], _ = five_scores(order, shares, held_out)
+        shares = [np.broadcast_to(share, (len(table), len(share))) for table in held_out]
+        found[name], _ = five_scores([profile[None]] * len(truths), shares, truths)
     coords = fit_coords(training, setup)
     parts = [
         coords.predict(unit_coords(table.xy).astype(np.float32), table.xy) for table in held_out
     ]
-    found["coords"], _ = scores_of(parts, held_out, coords.target)
+    found["coords"], _ = scores_of(parts, truths, coords.target)
     return found

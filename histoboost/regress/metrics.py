@@ -36,15 +36,22 @@ def spearman(a: ArrayLike, b: ArrayLike, axis: int) -> NDArray[np.float64]:
         raise BadInput(
             f"spearman: shapes {first.shape} and {second.shape}; give two equal (spots, types)"
         )
-    if not (np.isfinite(first).all() and np.isfinite(second).all()):
-        raise BadInput("spearman: some values are not finite; remove those spots first")
-    x, y = _centred_ranks(first, axis), _centred_ranks(second, axis)
+    return correlation_of_ranks(centred_ranks(first, axis), centred_ranks(second, axis), axis)
+
+
+def correlation_of_ranks(
+    x: NDArray[np.float64], y: NDArray[np.float64], axis: int
+) -> NDArray[np.float64]:
+    """`spearman` of what `centred_ranks` says of both; one row of `x` stands for all spots."""
     scale = np.sqrt((x * x).sum(axis) * (y * y).sum(axis))
     product: NDArray[np.float64] = (x * y).sum(axis)
     return np.asarray(np.divide(product, scale, out=np.zeros_like(product), where=scale > 0))
 
 
-def _centred_ranks(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+def centred_ranks(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """Ranks along an axis less their mean, ties with their average; all must be finite."""
+    if not np.isfinite(values).all():
+        raise BadInput("spearman: some values are not finite; remove those spots first")
     ranks: NDArray[np.float64] = rankdata(values, axis=axis)
     centred: NDArray[np.float64] = ranks - (values.shape[axis] + 1) / 2
     return centred

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from histoboost.errors import BadInput
-from histoboost.regress.baselines import CONSTANTS, SCORES, baselines, scores_of
+from histoboost.regress.baselines import CONSTANTS, SCORES, Truth, baselines, scores_of
 from histoboost.regress.features import Features
 from histoboost.regress.fitting import Predictor, fit_predictor, warn_if_constant
 from histoboost.regress.folds import Fold
@@ -288,7 +288,8 @@ def score_predictions(
 
     For the other arguments see `FoldResult`.
     """
-    scores, types = scores_of(list(predictions.values()), held_out, target)
+    truths = [Truth.of(table) for table in held_out]
+    scores, types = scores_of(list(predictions.values()), truths, target)
     return FoldResult(
         held_out=tuple(predictions),
         seed=seed,

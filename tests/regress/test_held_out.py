@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.regress import baselines
-from histoboost.regress.baselines import five_scores
+from histoboost.regress.baselines import Truth, five_scores
 from histoboost.regress.crossval import run_fold
 from histoboost.regress.features import FeatureMatrix
 from histoboost.regress.fitting import fit_predictor
@@ -21,7 +21,6 @@ from histoboost.regress.heads import MODELS
 from histoboost.regress.scores import score_fold
 from histoboost.regress.setup import Setup
 from histoboost.regress.units import UNITS, to_units
-from histoboost.spots import SpotTable
 
 from .conftest import add_embedding, fill_store, matrix_of
 
@@ -110,7 +109,7 @@ def test_no_baseline_depends_on_the_labels_of_the_held_out_slide(
 ) -> None:
     guesses: list[list[Array]] = []
 
-    def kept(order: list[Array], shares: list[Array], held_out: list[SpotTable]) -> Any:
+    def kept(order: list[Array], shares: list[Array], held_out: list[Truth]) -> Any:
         guesses.append([*order, *shares])
         return five_scores(order, shares, held_out)
 
@@ -120,8 +119,9 @@ def test_no_baseline_depends_on_the_labels_of_the_held_out_slide(
         spots = each.layout.spots
         baselines.baselines(spots[:2], spots[2:], Setup())
     assert len(guesses) == 6
-    for one, other in zip(guesses[:3], guesses[3:], strict=True):
-        np.testing.assert_array_equal(one, other)
+    for model, again in zip(guesses[:3], guesses[3:], strict=True):
+        for one, other in zip(model, again, strict=True):
+            np.testing.assert_array_equal(one, other)
     assert np.ptp(guesses[2][0], axis=0).min() > 0  # position says something, constants nothing
 
 
