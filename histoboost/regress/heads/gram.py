@@ -37,10 +37,12 @@ class Gram:
     @classmethod
     def of(cls, x: Matrix, y: Array, w: Array) -> Gram:
         """From mapped features (n, k), targets (n, T) and weights (n,)."""
-        weighted = x * w[:, None].astype(np.float32)
+        # Where it is x itself, numpy computes half of the product, which is symmetric.
+        weighted = x if (w == 1).all() else x * w[:, None].astype(np.float32)
         xx = (weighted.T @ x).astype(np.float64)
+        xy = np.ascontiguousarray((y.T @ weighted).T)  # three times as fast as weighted.T @ y
         sums = weighted.sum(0, dtype=np.float64), w @ y
-        return cls(float(w.sum()), *sums, xx, weighted.T @ y, w @ (y * y))
+        return cls(float(w.sum()), *sums, xx, xy, w @ (y * y))
 
     def __add__(self, other: Gram) -> Gram:
         return Gram(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
