@@ -12,11 +12,13 @@ import re
 from histoboost.errors import BadInput
 
 _END = "\nend of trees\n"
-_NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?", re.ASCII)
-_INTEGER = re.compile(r"-?\d{1,9}", re.ASCII)
+_NUMBER, _INTEGER = r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?", r"-?\d{1,9}"
+_REAL_LIST, _INTEGER_LIST = (
+    re.compile(rf"{each}(?: {each})*", re.ASCII) for each in (_NUMBER, _INTEGER)
+)
 _VERSION = re.compile(r"v\d", re.ASCII)
-_LINE = re.compile(r"\w+=[^=\x00-\x1f\x7f]*", re.ASCII)
-_INFO = re.compile(rf"none|\[{_NUMBER.pattern}:{_NUMBER.pattern}\]", re.ASCII)
+_LINES = re.compile(r"(?:\w+=[^=\x00-\x1f\x7f]*\n)+", re.ASCII)
+_INFO = re.compile(rf"none|\[{_NUMBER}:{_NUMBER}\]", re.ASCII)
 _HEADER = {"version", "num_class", "num_tree_per_iteration", "label_index", "max_feature_idx"}
 _HEADER |= {"objective", "feature_names", "feature_infos", "tree_sizes"}
 _FIXED = {"num_class": "1", "num_tree_per_iteration": "1", "label_index": "0"}
@@ -71,9 +73,10 @@ def _check(head: str) -> None:
 
 
 def _fields(text: str) -> dict[str, str]:
-    lines = text.rstrip("\n").split("\n")
-    if not all(map(_LINE.fullmatch, lines)):
+    text = text.rstrip("\n")
+    if not _LINES.fullmatch(text + "\n"):
         raise ValueError("a line is not NAME=VALUE")
+    lines = text.split("\n")
     fields = dict(line.split("=") for line in lines)
     if len(fields) != len(lines):
         raise ValueError("a field occurs twice")
@@ -90,7 +93,7 @@ def _check_tree(tree: dict[str, str], features: int) -> None:
         _numbers(tree[key], nodes)
     _numbers(tree["leaf_value"], leaves)
     _numbers(tree["shrinkage"], 1)
-    for key, kind_of in (("leaf_weight", _NUMBER), ("leaf_count", _INTEGER)):
+    for key, kind_of in (("leaf_weight", _REAL_LIST), ("leaf_count", _INTEGER_LIST)):
         # Of a tree without a split either may be left out, as where a target is constant.
         _numbers(tree[key], leaves if nodes or tree[key] else 0, kind_of)
     if any(not 0 <= feature < features for feature in split):
@@ -103,12 +106,12 @@ def _check_tree(tree: dict[str, str], features: int) -> None:
         raise ValueError("a tree is not one")
 
 
-def _numbers(text: str, count: int, kind: re.Pattern[str] = _NUMBER) -> list[str]:
-    found = text.split(" ") if text else []
-    if len(found) != count or not all(map(kind.fullmatch, found)):
+def _numbers(text: str, count: int, kind: re.Pattern[str] = _REAL_LIST) -> None:
+    found = text.count(" ") + 1 if text else 0
+    if found != count or (count and not kind.fullmatch(text)):
         raise ValueError(f"{count} numbers were expected")
-    return found
 
 
 def _integers(text: str, count: int) -> list[int]:
-    return [int(each) for each in _numbers(text, count, _INTEGER)]
+    _numbers(text, count, _INTEGER_LIST)
+    return [int(each) for each in text.split(" ")] if text else []
