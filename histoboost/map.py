@@ -14,6 +14,7 @@ import numpy as np
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import BadInput, pass_on, require, warn, warnings_kept
+from histoboost.featurize.once import made_once
 from histoboost.progress import progress
 from histoboost.regress.model import CompositionRegressor
 from histoboost.regress.predictions import Prediction, Predictions
@@ -28,6 +29,7 @@ from histoboost.slides.slide import Dataset, Slide
 ALIKE = 1.05
 
 
+@made_once()
 def map_slide(
     slides: str | Path | Slide | Sequence[str | Path | Slide],
     model: CompositionRegressor | str | Path,

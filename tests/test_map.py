@@ -199,8 +199,35 @@ def test_weights_that_are_not_those_of_training_are_refused(
         map_slide(section, model, weights=str(tmp_path / "other.pth"))
     with pytest.raises(BadInput, match="pretrained: .*give those of training with --weights PATH"):
         map_slide(section, model)
-    [found] = map_slide(section, model, weights=[str(tmp_path / "other.pth"), trained])
+    with pytest.warns(HistoboostWarning, match="other.pth: is not used; the model was trained"):
+        [found] = map_slide(section, model, weights=[str(tmp_path / "other.pth"), trained])
     assert len(found.values) == len(section.xy)
+
+
+@pytest.mark.parametrize("features", ["*", "coords"])
+def test_weights_that_no_backbone_takes_are_named(
+    folder: Path, section: Slide, tmp_path: Path, features: str
+) -> None:
+    (tmp_path / "needless.pth").write_bytes(b"")
+    model = CompositionRegressor(features=features, model="ridge").fit(folder / "store.zarr")
+    with pytest.warns(HistoboostWarning, match="needless.pth: is not used"):
+        map_slide(section, model, weights=str(tmp_path / "needless.pth"))
+
+
+def test_a_map_loads_a_backbone_and_makes_its_engine_once(
+    folder: Path, section: Slide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from histoboost.featurize.backbones import factory
+
+    made: list[str] = []
+    for of, name in ((factory, "load_backbone"), (Run, "make_engine")):
+        real = getattr(of, name)
+        monkeypatch.setattr(
+            of, name, lambda *a, real=real, name=name: made.append(name) or real(*a)
+        )
+    two = [section, replace(section, name="another")]
+    map_slide(two, folder / "model", store=tmp_path / "maps.zarr")
+    assert sorted(made) == ["load_backbone", "make_engine"]
 
 
 def test_the_command_writes_every_output_and_says_what_it_did(folder: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from histoboost.cache.recipe import Making
 from histoboost.cache.store import EmbeddingStore
-from histoboost.errors import BadInput, HistoboostError
+from histoboost.errors import BadInput, HistoboostError, warn
 from histoboost.featurize.backbones.base import Facts
 from histoboost.featurize.request import backbone_key, recall
 
@@ -80,6 +80,11 @@ def as_trained(
     ------
     HistoboostError
         If a file of weights is missing, or none are those of training.
+
+    Warns
+    -----
+    HistoboostWarning
+        If weights are given that no backbone of the model takes.
     """
     for path in weights:
         if path not in ("pretrained", "random") and not Path(path).is_file():
@@ -89,6 +94,12 @@ def as_trained(
         {**way.arguments, "weights": fitting_weights(way, weights, kept, slides)}
         for way in ways(recipes)
     ]
+    needless = dict.fromkeys(weights)
+    for way in found:
+        needless.pop(way["weights"], None)
+    for path in needless:
+        trained = ", ".join(dict.fromkeys(way["backbone"] for way in found)) or "no backbone"
+        warn(f"{path}: is not used; the model was trained with {trained}, of other weights or none")
     return found or [{"backbone": "none"}]
 
 
@@ -124,6 +135,6 @@ def _facts(way: Way, weights: str, store: EmbeddingStore | None, slides: Collect
         key = backbone_key(way.backbone, weights, ",".join(way.layers))
         if (known := recall(store, slides, key)) is not None:
             return known
-    from histoboost.featurize.backbones.factory import load_backbone  # torch takes seconds
+    from histoboost.featurize.backbones.factory import load_once  # torch takes seconds
 
-    return load_backbone(way.backbone, weights)
+    return load_once(way.backbone, weights)

@@ -13,13 +13,19 @@ import torch
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import BadInput
 from histoboost.featurize.backbones.base import Backbone
-from histoboost.featurize.backbones.factory import is_fixed, load_backbone
+from histoboost.featurize.backbones.factory import is_fixed, load_once
 from histoboost.featurize.backbones.layers import widths, with_layers
 from histoboost.featurize.backbones.pathology import warn_if_far
 from histoboost.featurize.engines.base import Engine
-from histoboost.featurize.engines.pick import check_engine, pick_device, pick_engine
+from histoboost.featurize.engines.pick import (
+    COMPILE_FROM,
+    check_engine,
+    pick_device,
+    pick_engine,
+)
 from histoboost.featurize.level import window
 from histoboost.featurize.loop import Clock, Sink, WriterThread, embed_patches
+from histoboost.featurize.once import once
 from histoboost.featurize.opened import OpenedSlide, QueuedSlide, open_slide, read_slide
 from histoboost.featurize.patch_size import PatchSize
 from histoboost.featurize.request import Request, remember
@@ -45,7 +51,7 @@ class Run:
     def of(cls, request: Request) -> Run:
         """Load the backbone on this machine and make ready to embed."""
         device, key = pick_device(request.device), request.key()
-        net = with_layers(load_backbone(request.backbone, request.weights), request.layers)
+        net = with_layers(load_once(request.backbone, request.weights), request.layers)
         check_engine(net, device, request.engine, request.precision, request.views)
         return cls(request, net, device, key if is_fixed(net.name, request.weights) else None)
 
@@ -213,7 +219,10 @@ class Run:
     def _running(self) -> Engine:
         if self._engine is None:
             start = time.perf_counter()
-            self._engine = self.make_engine()
+            request, many = self._request, self._request.patches >= COMPILE_FROM
+            words = (request.backbone, request.weights, request.layers, request.engine)
+            how = (request.precision, request.views, request.batch_size, many)
+            self._engine = once(("engine", self._device, *words, *how), self.make_engine)
             self._load_s += time.perf_counter() - start
         return self._engine
 

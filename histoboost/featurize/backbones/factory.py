@@ -7,6 +7,7 @@ import importlib
 import re
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from histoboost.featurize.backbones import weights as weight_files
 from histoboost.featurize.backbones.base import REGISTRY, Architecture, Backbone, register
 from histoboost.featurize.backbones.pathology import MODELS, canonical_name, foundation_model
 from histoboost.featurize.backbones.timm import listed_architecture, timm_architecture
+from histoboost.featurize.once import once
 
 register("stain-texture")(stain_texture.architecture)
 
@@ -126,6 +128,11 @@ def load_backbone(name: str, weights: str = "pretrained", seed: int = 0) -> Back
         deep=net.deep,
         interpolation=net.interpolation,
     )
+
+
+def load_once(name: str, weights: str) -> Backbone:
+    """`load_backbone`, of which others may hold the same; it is not to be changed."""
+    return once(("backbone", name, weights), partial(load_backbone, name, weights))
 
 
 def _own_architecture(name: str) -> Architecture:

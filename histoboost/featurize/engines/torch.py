@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -58,6 +60,8 @@ class TorchEngine:
         self._scale = (1 / (255 * std)).to(device)
         self._offset = (torch.tensor(backbone.mean).view(3, 1, 1) / std).to(device)
         module = fold_batch_norm(backbone.module)
+        if module is backbone.module and device.type != "cpu":
+            module = copy.deepcopy(module)  # `to` would take it along
         module = DihedralMean(module, columns_of(backbone)) if views == 8 else module
         module = module.eval().to(device).to(memory_format=torch.channels_last)
         self._module = torch.compile(module) if compiled else module
