@@ -1,48 +1,62 @@
-"""Whether held-out slides are recognised as they lie, from stores of `featurize --turned`."""
+"""Whether held-out slides are recognised as they lie, in whichever of the eight ways.
+
+    python -m benchmarks.mounting DATA STORE [--weights FILE] [--slides A,B]
+
+STORE is what `featurize DATA STORE` made. Every labelled slide is held out in turn, with its group
+where that is known. Some of its spots are embedded in all eight ways, as `map` does, and for each
+way in which it might lie is told where it would be laid.
+"""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import warnings
 
 import numpy as np
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.mounting import SPOTS, nearest_way
-from histoboost.regress.layout import describe
-from histoboost.regress.novelty import fit_novelty
+from histoboost.errors import HistoboostWarning
+from histoboost.featurize.like_model import as_trained
+from histoboost.mounting import Mounting, nearest_way
+from histoboost.regress.folds import make_folds
+from histoboost.regress.model import CompositionRegressor
 from histoboost.regress.slides import labelled_slides
+from histoboost.slides.readers import open_dataset
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Print for every held-out slide which store is nearest to the others, as it lies in each."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def main() -> None:
+    """Print for every slide from how many ways it is laid upright, left as it lies, or wrong."""
+    parser = argparse.ArgumentParser("python -m benchmarks.mounting", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("data")
     parser.add_argument("store")
-    parser.add_argument("turned", nargs="+", help="stores of the same slides")
-    given = parser.parse_args(arguments)
-    stores = [EmbeddingStore(path, mode="r") for path in (given.store, *given.turned)]
-    spots = labelled_slides(stores[0])
-    names = list(describe(stores[0], spots, "default").recipes)
-    for table in spots:
-        others = [each for each in spots if each.slide != table.slide]
-        novelty = fit_novelty(stores[0], others, names, 0)
-        assert novelty is not None
-        some = np.sort(np.random.default_rng(0).permutation(len(table))[:SPOTS])
-        there = [store for store in stores if table.slide in store.slides()]
-        there = [store for store in there if not set(names) - set(store.embeddings(table.slide))]
-        apart = []
-        for store in there:
-            parts = [store.read(table.slide, name)[some].astype(np.float32) for name in names]
-            apart.append(novelty.of_parts(parts)[1])
-        turned_back = 0
-        for at in range(len(there)):
-            order = [at, *(k for k in range(len(there)) if k != at)]
-            turned_back += order[nearest_way(np.stack([apart[k] for k in order]))] == 0
-        means = ", ".join(
-            f"{store.location} {np.mean(each):.3f}"
-            for store, each in zip(there, apart, strict=True)
-        )
-        print(f"{table.slide}: laid upright from {turned_back} of {len(there)} ways ({means})")
+    parser.add_argument("--weights", default="pretrained")
+    parser.add_argument("--slides", help="held out; all by default")
+    given = parser.parse_args()
+    warnings.simplefilter("ignore", HistoboostWarning)
+    dataset, store = open_dataset(given.data), EmbeddingStore(given.store, mode="r")
+    spots = labelled_slides(store)
+    chosen = given.slides.split(",") if given.slides else [table.slide for table in spots]
+    for fold in make_folds(spots, "auto", None):
+        held_out = [spots[at].slide for at in fold.held_out if spots[at].slide in chosen]
+        if not held_out:
+            continue
+        others = [spots[at].slide for at in fold.training]
+        model = CompositionRegressor("default", "ridge").fit(store, others, jobs=1)
+        todo = as_trained(model.recipes_, [given.weights], given.store, others)
+        mounting = Mounting(model, todo, store, "cpu")
+        for name in held_out:
+            apart = mounting.apart(dataset[name])
+            assert apart is not None
+            found = {"laid upright": 0, "left as it lies": 0, "laid wrong": 0}
+            for lies in range(len(apart)):
+                order = [lies, *(way for way in range(len(apart)) if way != lies)]
+                laid = order[nearest_way(apart[order])]
+                what = "laid upright" if laid == 0 else "laid wrong"
+                found["left as it lies" if laid == lies != 0 else what] += 1
+            said = ", ".join(f"{what} {count}" for what, count in found.items())
+            means = " ".join(f"{each:.3f}" for each in np.mean(apart, axis=1))
+            print(f"{name}: {said}, of {len(apart)} ways; mean novelty {means}", flush=True)
 
 
 if __name__ == "__main__":

@@ -106,7 +106,12 @@ class Mounting:
         return turn
 
     def _nearest(self, slide: Slide) -> str | None:
-        """Which turn brings the slide nearest to the training spots."""
+        apart = self.apart(slide)
+        best = 0 if apart is None else nearest_way(apart)
+        return None if best == 0 else list(TURNS)[best - 1]
+
+    def apart(self, slide: Slide) -> NDArray[np.float64] | None:
+        """Novelty (8, n) of some spots, as the slide lies and turned in all `TURNS`."""
         assert self._novelty is not None
         sizes = [size for each in self._todo for size in parse_sizes(each["patch"], [slide])]
         some = _mosaic(slide, max(size.pixels(slide) for size in sizes) + 2)
@@ -119,11 +124,8 @@ class Mounting:
             for arguments in self._todo:
                 featurize(Dataset(Path(slide.name), ways), store, device=self._device, **arguments)
             names = list(self._novelty.widths)
-            apart = [
-                self._novelty.of_parts([store.read(w.name, e).astype(np.float32) for e in names])[1]
-                for w in ways
-            ]
-        return None if (best := nearest_way(np.stack(apart))) == 0 else ways[best].name
+            read = [[store.read(w.name, e).astype(np.float32) for e in names] for w in ways]
+        return np.stack([self._novelty.of_parts(parts)[1] for parts in read])
 
 
 def nearest_way(apart: NDArray[np.float64]) -> int:
