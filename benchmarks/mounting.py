@@ -46,8 +46,7 @@ def main() -> None:
         todo = as_trained(model.recipes_, [given.weights], given.store, others)
         mounting = Mounting(model, todo, store, "cpu")
         for name in held_out:
-            apart = mounting.apart(dataset[name])
-            assert apart is not None
+            apart = mounting.apart([dataset[name]])[name]
             found = {"laid upright": 0, "left as it lies": 0, "laid wrong": 0}
             for lies in range(len(apart)):
                 order = [lies, *(way for way in range(len(apart)) if way != lies)]

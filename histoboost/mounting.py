@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,10 @@ from histoboost.slides.turned import TURNS, turned_slide
 
 #: Spots that are looked at in all eight ways, the fewest that will do, and bytes of their patches.
 SPOTS, FEWEST, MOST_BYTES = 64, 32, 128 << 20
+#: Slides that are looked at together, from one loading of the network.
+TOGETHER = 4
+#: The ways of laying a slide: as it lies, and turned.
+WAYS = (None, *TURNS)
 #: Standard errors by which the best way must be nearer than that in which the slide lies.
 SURE = 3.0
 
@@ -41,9 +45,9 @@ SURE = 3.0
 class Mounting:
     """Tells how a slide must be turned to lie as the training slides of a model do.
 
-    Called with a slide, its spots laid, it gives one of `TURNS`, or None: where it lies as they
-    do, has less than `FEWEST` spots, is of tissue unlike theirs, or where the model knows nothing
-    of its training spots or looks at coordinates. A turn is warned of.
+    Called with slides, their spots laid, it gives each one of `TURNS`, or None: where it lies as
+    they do, has less than `FEWEST` spots, is of tissue unlike theirs, or where the model knows
+    nothing of its training spots or looks at coordinates. Turns are warned of.
 
     Parameters
     ----------
@@ -68,64 +72,87 @@ class Mounting:
         guard = model.guard_
         self._novelty = guard.novelty if guard.knows_mounting(model.setup_) else None
         self._turns: dict[str, str | None] = {}
-        self._new: list[tuple[str, object, str, str | None]] = []
+        self._new: list[tuple[str, object, str, str]] = []
         self._of_model: list[Any] = []
         if self._novelty is not None:
             widths, arrays = self._novelty.to_files()
             kept = {name: digest_array(array) for name, array in arrays.items()}
             self._of_model = [SPOTS, FEWEST, SURE, model.recipes_, widths, kept]
 
-    def __call__(self, slide: Slide) -> str | None:
-        """How a slide is to be turned; of several copies of one image the first decides."""
+    def __call__(self, slides: Iterable[Slide]) -> dict[str, str | None]:
+        """How each slide is to be turned; of several copies of one image the first decides."""
         if self._novelty is None:
-            return None
-        name = whole_name(slide)
-        if name not in self._turns:
-            self._turns[name] = turn = self._turn_of(slide)
-            if turn is not None:
+            return {slide.name: None for slide in slides}
+        whole: dict[str, str] = {}
+        waiting: dict[str, Slide] = {}
+        before = set(self._turns)
+        for slide in slides:
+            whole[slide.name] = name = whole_name(slide)
+            if name in self._turns or name in waiting:
+                continue
+            known = remembered(self._store, slide)
+            key = digest_bytes(json.dumps([*self._of_model, digest_array(slide.xy)]).encode())
+            turns: dict[str, str | None] = known.get("turns", {})
+            if key in turns:
+                self._turns[name] = turns[key]
+                continue
+            self._new.append((slide.name, known["files"], key, name))
+            waiting[name] = slide
+            if len(waiting) == TOGETHER:
+                self._look(waiting)
+        if waiting:
+            self._look(waiting)
+        for name, turn in self._turns.items():
+            if name not in before and turn is not None:
                 warn_of_turn(name, turn)
-        return self._turns[name]
+        return {name: self._turns[of] for name, of in whole.items()}
 
     def remember(self) -> None:
         """Note in the store, once it holds the slides, how those lie that were looked at."""
-        for name, files, key, turn in self._new:
-            known = self._store.source(name)
+        for slide, files, key, name in self._new:
+            known = self._store.source(slide)
             if files and known.get("files") == files:
-                turns = {**known.get("turns", {}), key: turn}
-                self._store.note_source(name, {**known, "turns": turns})
+                turns = {**known.get("turns", {}), key: self._turns[name]}
+                self._store.note_source(slide, {**known, "turns": turns})
         self._new.clear()
 
-    def _turn_of(self, slide: Slide) -> str | None:
-        known = remembered(self._store, slide)
-        key = digest_bytes(json.dumps([*self._of_model, digest_array(slide.xy)]).encode())
-        turns: dict[str, str | None] = known.get("turns", {})
-        if key in turns:
-            return turns[key]
-        turn = self._nearest(slide)
-        self._new.append((slide.name, known["files"], key, turn))
-        return turn
+    def _look(self, waiting: dict[str, Slide]) -> None:
+        apart = self.apart(waiting.values())
+        for name, slide in waiting.items():
+            best = nearest_way(apart[slide.name]) if slide.name in apart else 0
+            self._turns[name] = WAYS[best]
+        waiting.clear()
 
-    def _nearest(self, slide: Slide) -> str | None:
-        apart = self.apart(slide)
-        best = 0 if apart is None else nearest_way(apart)
-        return None if best == 0 else list(TURNS)[best - 1]
-
-    def apart(self, slide: Slide) -> NDArray[np.float64] | None:
-        """Novelty (8, n) of some spots, as the slide lies and turned in all `TURNS`."""
+    def apart(self, slides: Iterable[Slide]) -> dict[str, NDArray[np.float64]]:
+        """Novelty (8, n) of some spots in all `WAYS`, of slides that have enough."""
         assert self._novelty is not None
-        sizes = [size for each in self._todo for size in parse_sizes(each["patch"], [slide])]
-        some = _mosaic(slide, max(size.pixels(slide) for size in sizes) + 2)
-        if len(some.xy) < FEWEST:
-            return None
-        ways = [replace(some, name="as-it-lies")]
-        ways += [replace(turned_slide(some, turn), name=turn) for turn in TURNS]
+        some = {slide.name: self._mosaic(slide) for slide in slides}
+        some = {name: mosaic for name, mosaic in some.items() if len(mosaic.xy) >= FEWEST}
+        if not some:
+            return {}
+        from histoboost.featurize.engines.pick import pick_devices  # torch takes seconds
+
+        device = str(pick_devices(self._device)[0])  # processes take longer than so few patches
+        ways = [
+            replace(mosaic if turn is None else turned_slide(mosaic, turn), name=f"{at}-{turn}")
+            for at, mosaic in enumerate(some.values())
+            for turn in WAYS
+        ]
         with tempfile.TemporaryDirectory(prefix="histoboost-") as folder, warnings_kept():
             store = EmbeddingStore(Path(folder) / "store.zarr")
             for arguments in self._todo:
-                featurize(Dataset(Path(slide.name), ways), store, device=self._device, **arguments)
-            names = list(self._novelty.widths)
+                featurize(Dataset(Path("mounting"), ways), store, device=device, **arguments)
+            names = self._novelty.widths
             read = [[store.read(w.name, e).astype(np.float32) for e in names] for w in ways]
-        return np.stack([self._novelty.of_parts(parts)[1] for parts in read])
+        found = [self._novelty.of_parts(parts)[1] for parts in read]
+        first = range(0, len(found), len(WAYS))
+        return {
+            name: np.stack(found[at : at + len(WAYS)]) for name, at in zip(some, first, strict=True)
+        }
+
+    def _mosaic(self, slide: Slide) -> Slide:
+        sizes = [size for each in self._todo for size in parse_sizes(each["patch"], [slide])]
+        return _mosaic(slide, max(size.pixels(slide) for size in sizes) + 2)
 
 
 def nearest_way(apart: NDArray[np.float64]) -> int:

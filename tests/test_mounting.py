@@ -130,7 +130,7 @@ def test_a_slide_is_turned_to_lie_as_the_training_slides(
     found = Mounting(model, [EMBED], EmbeddingStore(folder / "none.zarr"))
     turned = turned_slide(held_out, turn)
     with pytest.warns(HistoboostWarning, match="lies otherwise"):
-        back = mounted_slide(turned, found(turned))
+        back = mounted_slide(turned, found([turned])["S_3"])
     np.testing.assert_allclose(back.xy, held_out.xy)
     height, width = held_out.image.shape
     regions = [slide.image.read_region(0, 0, 0, width, height) for slide in (back, held_out)]
@@ -186,7 +186,7 @@ def test_a_store_remembers_how_a_slide_lies(
     Image.fromarray(image.image.read_rows(0, image.image.shape[0])).save(tmp_path / "S_3.png")
     image = replace(image, image=open_image(tmp_path / "S_3.png"))
     [first] = map_slide(image, folder / "model", store=tmp_path / "kept.zarr")
-    monkeypatch.setattr(Mounting, "_nearest", None)
+    monkeypatch.setattr(Mounting, "apart", None)
     [second] = map_slide(image, folder / "model", store=tmp_path / "kept.zarr")
     assert first.turn == second.turn == turn
     assert first.warnings == second.warnings
@@ -199,7 +199,7 @@ def test_a_store_takes_no_turned_embedding_for_one_of_the_slide_as_it_lies(
     data = Dataset(folder, [held_out])
     featurize(data, tmp_path / "x.zarr", **EMBED)
     with pytest.raises(BadInput, match='slide_turn: absent, not "180"'):
-        featurize(data, tmp_path / "x.zarr", mount=lambda slide: "180", **EMBED)
+        featurize(data, tmp_path / "x.zarr", mount=lambda slides: {"S_3": "180"}, **EMBED)
 
 
 def test_embeddings_of_several_turns_are_not_asked_together(
@@ -211,7 +211,7 @@ def test_embeddings_of_several_turns_are_not_asked_together(
     model = CompositionRegressor(model="ridge", features="*").fit(store)
     data = Dataset(folder, [held_out])
     featurize(data, store, backbone="fields", patch=32)
-    featurize(data, store, backbone="fields", patch=16, mount=lambda slide: "180")
+    featurize(data, store, backbone="fields", patch=16, mount=lambda slides: {"S_3": "180"})
     with pytest.raises(BadInput, match="S_3: its embeddings are of patches turned in several ways"):
         model.predict(store, ["S_3"])
 
@@ -222,7 +222,7 @@ def test_slides_are_not_turned_and_aligned(folder: Path, held_out: Slide) -> Non
             Dataset(folder, [held_out]),
             folder / "x.zarr",
             alignment="auto",
-            mount=lambda slide: None,
+            mount=lambda slides: {},
             **EMBED,
         )
 

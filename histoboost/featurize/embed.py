@@ -54,7 +54,7 @@ def featurize(
     name: str | None = None,
     groups: str | Path | None = None,
     turned: str | None = None,
-    mount: Callable[[Slide], str | None] | None = None,
+    mount: Callable[[Iterable[Slide]], Mapping[str, str | None]] | None = None,
     pitch: str | float | None = None,
     tissue: str | Path = "auto",
     um_per_px: float | None = None,
@@ -111,7 +111,7 @@ def featurize(
     turned : str, optional
         Turn all slides first, see `histoboost.slides.turned`: a store for ``evaluate --turned``.
     mount : callable, optional
-        How to turn a slide, its spots laid, before patches are cut: see
+        How to turn slides, their spots laid, before patches are cut: see
         `histoboost.mounting.Mounting`. The store keeps the source's coordinates.
     pitch : str or float, optional
         Distance of the spots to lay on slides that have none: ``"100um"``, or pixels.
@@ -151,7 +151,7 @@ def featurize(
     if mount is not None:
         if alignment != "none":
             raise BadInput("--mounted-like: shifts are of slides as they lie; omit --alignment")
-        turns = {slide.name: mount(slide) for slide in dataset.slides}
+        turns = mount(dataset.slides)
         dataset = dataset.each(lambda name: partial(mounted_slide, turn=turns[name]))
     choices, spots = alignment_choices(dataset, alignment), dict[str, int]()
     sizes = parse_sizes(patch, _checked(dataset, choices, spots))
