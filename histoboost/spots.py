@@ -96,8 +96,12 @@ class SpotTable:
         return len(self.xy)
 
     def differences(self, other: SpotTable) -> list[str]:
-        """Names of the attributes in which two tables differ, a few words each."""
-        return [
+        """Names of the attributes in which two tables differ, a few words each.
+
+        Of two lattices how these were laid, from which all else follows.
+        """
+        laid = _laid_otherwise(self.lattice, other.lattice)
+        return laid or [
             _difference(part.name, getattr(self, part.name), getattr(other, part.name))
             for part in fields(self)
             if part.compare and not _same(getattr(self, part.name), getattr(other, part.name))
@@ -157,6 +161,21 @@ def _same(a: Any, b: Any) -> bool:
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
         return bool(np.array_equal(a, b))
     return type(a) is type(b) and bool(a == b)
+
+
+#: What a lattice is laid by, in words.
+_LAID = {"pitch_px": "pitch in px", "tissue": "tissue", "copies": "copies (--finer)"}
+
+
+def _laid_otherwise(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> list[str]:
+    if a is None or b is None:
+        return []
+    both = {key: (a.get(key, 1), b.get(key, 1)) for key in _LAID}
+    return [
+        f"its lattice's {_LAID[key]} is {there} there, {here} here"
+        for key, (there, here) in both.items()
+        if there != here
+    ]
 
 
 def _difference(name: str, a: Any, b: Any) -> str:

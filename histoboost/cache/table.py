@@ -126,6 +126,8 @@ def _refuse_others(backend: Backend, stored: SpotTable, table: SpotTable) -> Non
         return
     if stored.with_labels(None).differences(table.with_labels(None)):
         remedy = "use another store, or remove the slide with its embeddings first"
+        if stored.lattice and table.lattice:
+            remedy = f"lay it as there, or {remedy}"
     else:
         remedy = f"histoboost cache relabel {backend} DATA replaces them and keeps the embeddings"
     raise BadInput(

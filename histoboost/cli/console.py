@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,9 @@ import click
 
 #: Control characters, and those that reverse or break a line: a name must not steer a terminal.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+#: Columns of the names that `echo_fact` prints.
+NAME_WIDTH = 20
 
 
 def plain(text: str) -> str:
@@ -24,6 +28,16 @@ def plain(text: str) -> str:
 def echo(line: str = "", *, err: bool = False, **style: Any) -> None:
     """Print one line; where the reader of a pipe has gone, the work goes on."""
     _write(click.style(plain(line), **style) if style else plain(line), err)
+
+
+def echo_fact(name: str, value: str) -> None:
+    """Print a name and what is to be said of it; on a terminal too narrow for that, in lines."""
+    lines = [value]
+    if sys.stdout.isatty():
+        width = max(shutil.get_terminal_size().columns - NAME_WIDTH, NAME_WIDTH)
+        lines = textwrap.wrap(plain(value), width, break_on_hyphens=False) or [value]
+    for at, line in enumerate(lines):
+        echo(f"{'' if at else name:<{NAME_WIDTH}}{line}")
 
 
 def print_table(

@@ -119,7 +119,7 @@ def map(
         check_prediction_output(file, names)
     table = regions_path(files[0])
     if regions is not None:
-        check_regions(table, regions, names)
+        check_regions(table, regions, found)
     images = [path for slide in found for path in slide.image.sources]
     to_write = [file for of in files for file in {file_of(of, name): None for name in names}]
     others = [path for path in (json_path, regions and table) if path]

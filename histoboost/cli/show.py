@@ -7,7 +7,7 @@ import json
 import click
 
 from histoboost.cli.command import Command
-from histoboost.cli.console import echo, print_table
+from histoboost.cli.console import echo, echo_fact, print_table
 from histoboost.cli.json_output import json_option, write_json
 from histoboost.cli.scores import brief, brief_importances
 from histoboost.names import some
@@ -54,9 +54,9 @@ def show(model: str, json_path: str | None) -> None:
             else "not stored; see histoboost evaluate",
         ),
     ):
-        echo(f"{name:<20}{value}")
+        echo_fact(name, value)
     for line in brief_importances(found["importances"]):
-        echo(f"{'relies on':<20}{line.strip()}")
+        echo_fact("relies on", line.strip())
     if found["recipes"]:
         echo()
         rows = [

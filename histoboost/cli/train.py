@@ -44,7 +44,7 @@ def train(
     from histoboost.regress.heads import find_model
     from histoboost.regress.model import CompositionRegressor
 
-    check_target(Path(model_path))
+    replaced = check_target(Path(model_path))
     model = CompositionRegressor(**setup_fields(**given))
     with client_of(scheduler) as client:
         opened = EmbeddingStore(store, mode="r")
@@ -60,4 +60,6 @@ def train(
     if left_out := model.setup_.without_trees(model.cell_types_):
         echo(f"trees     {left_out}")
     types, names = len(model.cell_types_), some(model.training_slides_)
+    if replaced:
+        echo(f"Replaced the model that was in {model_path}.")
     echo(f"Wrote {model_path}: {model.setup_.model} for {types} types, from {names}.")

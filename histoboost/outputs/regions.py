@@ -11,10 +11,11 @@ import pandas as pd
 
 from histoboost.errors import warn
 from histoboost.outputs.table import check_table, write_table
-from histoboost.slides.regions import read_regions
+from histoboost.slides.regions import check_on_slide, read_regions
 
 if TYPE_CHECKING:
     from histoboost.regress.predictions import Prediction
+    from histoboost.slides.slide import Slide
 
 
 def regions_path(output: Path) -> Path:
@@ -57,11 +58,16 @@ def region_means(predictions: Sequence[Prediction], regions: str | Path) -> pd.D
     return pd.concat([_of_slide(each, regions) for each in predictions], ignore_index=True)
 
 
-def check_regions(path: Path, regions: str | Path, slides: Sequence[str]) -> None:
-    """Refuse, before the work, regions that cannot be read, or a table that cannot be written."""
+def check_regions(path: Path, regions: str | Path, slides: Sequence[Slide]) -> None:
+    """Refuse, before the work, regions that cannot be read, or a table that cannot be written.
+
+    And those that lie beside the slide, see `check_on_slide`.
+    """
     check_table(path)
     for slide in slides:
-        read_regions(regions_of(slide, regions))
+        drawn = regions_of(slide.name, regions)
+        found = read_regions(drawn)
+        check_on_slide(drawn, found, slide.name, slide.image.shape, slide.um_per_px)
 
 
 def write_regions(path: Path, predictions: Sequence[Prediction], regions: str | Path) -> None:

@@ -119,8 +119,10 @@ def _is_entry(name: str, digest: object) -> bool:
     return bool(_NAME.fullmatch(name)) and bool(_DIGEST.fullmatch(str(digest)))
 
 
-def check_target(folder: Path) -> None:
+def check_target(folder: Path) -> bool:
     """Say now rather than after the training that a bundle cannot be written to `folder`.
+
+    Returns whether there is one, which it would replace.
 
     Raises
     ------
@@ -141,6 +143,7 @@ def check_target(folder: Path) -> None:
         raise BadInput(f"{place}: no such directory; create it first")
     if not os.access(place, os.W_OK):
         raise BadInput(f"{place}: cannot be written to; choose another place")
+    return place == folder
 
 
 def digest_of(document: Mapping[str, Any]) -> str:

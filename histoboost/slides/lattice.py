@@ -17,7 +17,7 @@ from histoboost.slides.cells import count_cells
 from histoboost.slides.checks import MIN_PITCH
 from histoboost.slides.fit_tissue import FitTissue, everywhere, find_tissue
 from histoboost.slides.length import Length, parse_length
-from histoboost.slides.regions import read_regions
+from histoboost.slides.regions import check_on_slide, read_regions
 from histoboost.slides.slide import Dataset, Slide
 from histoboost.spots import SPOT_SHARE
 
@@ -239,7 +239,9 @@ def tissue_of(slide: Slide, pitch_px: float, tissue: str | Path = "auto") -> Fit
     path = Path(str(tissue).replace("{slide}", slide.name))
     if not path.is_file():
         raise BadInput(f"--tissue: {path} is neither auto, all nor a file; draw regions in QuPath")
-    return found.within(_raster([region.rings for region in read_regions(path)], found))
+    regions = read_regions(path)
+    check_on_slide(path, regions, slide.name, slide.image.shape, slide.um_per_px)
+    return found.within(_raster([region.rings for region in regions], found))
 
 
 def _raster(regions: Sequence[Sequence[NDArray[np.float64]]], grid: FitTissue) -> NDArray[np.bool_]:

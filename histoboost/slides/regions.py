@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.errors import BadInput
+from histoboost.errors import BadInput, warn
+
+#: Share of a slide that regions drawn on it take, at least, as a rule.
+LEAST_SHARE = 0.01
 
 _REMEDY = "export annotations in QuPath with File > Export objects as GeoJSON"
 
@@ -73,6 +77,39 @@ def read_regions(path: str | Path) -> list[Region]:
     if not regions:
         raise BadInput(f"{path}: contains no polygon; {_REMEDY}")
     return regions
+
+
+def check_on_slide(
+    path: str | Path,
+    regions: Sequence[Region],
+    slide: str,
+    shape: tuple[int, int],
+    um_per_px: float | None,
+) -> None:
+    """Refuse regions none of which reaches onto a slide of `shape`, height and width in pixels.
+
+    Warns
+    -----
+    HistoboostWarning
+        If they take less than `LEAST_SHARE` of it: their unit may be micrometres.
+    """
+    height, width = shape
+    scale = um_per_px or 1.0
+    unit = f"; divide micrometres by {scale:.3g}" if um_per_px else " at full resolution"
+    rings = [ring for region in regions for ring in region.rings]
+    low, high = ([edge(ring, axis=0) for ring in rings] for edge in (np.min, np.max))
+    on = (np.array(high) > 0).all(axis=1) & (np.array(low) < (width, height)).all(axis=1)
+    if not on.any():
+        raise BadInput(
+            f"{path}: no region lies on slide {slide}, {width} x {height} px; were they drawn on "
+            f"it? Give pixels{unit}"
+        )
+    share = sum(region.area for region in regions) / (height * width)
+    if share < LEAST_SHARE:
+        warn(
+            f"{path}: its regions take {share:.2%} of slide {slide}, {width} x {height} px; "
+            f"coordinates are taken to be pixels{unit}"
+        )
 
 
 def _features(document: Any) -> list[dict[str, Any]]:

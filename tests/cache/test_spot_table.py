@@ -62,3 +62,17 @@ def test_a_table_comes_back_as_it_was_written(table):
     for changes in ({}, {"abundance": None, "cell_types": ()}, {"lattice": {"places": 5}}):
         own = table(**changes)
         assert not decode_table(own.slide, encode_table(own)).differences(own)
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"pitch_px": 4.0}, "its lattice's pitch in px is 3.5 there, 4.0 here"),
+        ({"tissue": "all"}, "its lattice's tissue is auto there, all here"),
+        ({"copies": 4}, "its lattice's copies (--finer) is 1 there, 4 here"),
+    ],
+)
+def test_of_another_lattice_is_said_how_it_was_laid(table, other, said):
+    lattice = {"kind": "hexagonal", "pitch_px": 3.5, "tissue": "auto", "places": 5}
+    stored, asked = table(n=9, lattice=lattice), table(n=5, lattice={**lattice, **other})
+    assert stored.differences(asked) == [said]

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from histoboost.cli.command import _make_streams_safe
-from histoboost.cli.console import echo, plain, print_table
+from histoboost.cli.console import echo, echo_fact, plain, print_table
 
 HOSTILE = [
     "[/x]",
@@ -38,6 +38,18 @@ def test_a_terminal_of_any_width_shows_every_cell(columns, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     print_table(["slide", "abundance"], [["S_1", "0.1 to 9"]], wrap={"abundance": 9})
     assert "S_1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("columns", [30, 45, 200])
+def test_facts_are_folded_between_words_on_a_terminal(columns, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    value = ", ".join(f"type-{k}" for k in range(12))
+    echo_fact("cell types", value)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("cell types          type-0,")
+    assert " ".join(line[20:] for line in lines) == value
+    assert max(map(len, lines)) <= max(columns, 40)
 
 
 def test_a_reader_that_has_gone_does_not_stop_the_work(monkeypatch, tmp_path):

@@ -109,6 +109,13 @@ def test_train_says_what_its_percentages_are_shares_of(
     assert f"relies on (share of {what}, over all cell types)\n" in result.output
 
 
+def test_train_says_that_it_replaced_a_model(store: str, tmp_path: Path) -> None:
+    command = ["train", store, str(tmp_path / "model"), "--model", "mean"]
+    first, second = (CliRunner().invoke(main, command).output for _ in range(2))
+    assert "Replaced" not in first
+    assert f"Replaced the model that was in {tmp_path / 'model'}." in second
+
+
 def test_what_train_does_for_intervals_is_not_called_evaluating(store: str, tmp_path: Path) -> None:
     result = run("train", store, str(tmp_path / "m"), "--model", "ridge", "--intervals")
     assert result.exit_code == 0, result.output

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.errors import BadInput, HistoboostWarning
+from histoboost.errors import BadInput, HistoboostWarning, warnings_kept
 from histoboost.phantom import phantom_slide
 from histoboost.regress.neighbors import spot_graph
 from histoboost.slides.inspect import inspect
 from histoboost.slides.lattice import hexagonal, lay_lattice, lay_lattices
 from histoboost.slides.readers import open_dataset
+from histoboost.slides.regions import check_on_slide, read_regions
 from histoboost.slides.slide import Slide
 from histoboost.spots import spot_pitch
 
@@ -125,8 +128,43 @@ def test_regions_of_another_slide_are_asked_about(plain: Slide, tmp_path: Path) 
     path = tmp_path / "far.geojson"
     far = [[9000, 9000], [9900, 9000], [9900, 9900], [9000, 9000]]
     path.write_text(json.dumps({"type": "Polygon", "coordinates": [far]}))
-    with pytest.raises(BadInput, match=r"were the regions of .*far.geojson drawn on it\?"):
+    with pytest.raises(BadInput, match=r"far.geojson: no region lies on slide .* drawn on it\?"):
         lay_lattice(plain, 25, path)
+
+
+def test_regions_that_take_next_to_nothing_of_a_slide_are_named(
+    plain: Slide, tmp_path: Path
+) -> None:
+    path, slide = tmp_path / "drawn.geojson", replace(plain, um_per_px=0.05)
+    height, width = slide.image.shape
+    corners = np.array([[0.1, 0.1], [0.9, 0.1], [0.9, 0.9], [0.1, 0.9], [0.1, 0.1]])
+
+    def heard(ring: NDArray[np.float64]) -> list[str]:
+        path.write_text(json.dumps({"type": "Polygon", "coordinates": [ring.tolist()]}))
+        with warnings_kept() as lines:
+            check_on_slide(path, read_regions(path), "s", slide.image.shape, slide.um_per_px)
+        return lines
+
+    pixels = corners * [width, height]
+    assert heard(pixels) == []
+    [said] = heard(0.05 * pixels)  # as if in micrometres
+    assert said.startswith(f"{path}: its regions take 0.16% of slide s")
+    assert said.endswith("divide micrometres by 0.05")
+
+
+def test_of_a_folder_of_images_is_said_what_else_might_be_meant(
+    image: Path, tmp_path: Path
+) -> None:
+    shutil.copy(image, tmp_path / image.name)
+    (tmp_path / "notes.txt").touch()
+    assert len(open_dataset(tmp_path).slides) == 1
+    (tmp_path / "spots.csv").touch()
+    (tmp_path / "more").mkdir()
+    shutil.copy(image, tmp_path / "more")
+    with pytest.warns(
+        HistoboostWarning, match=r"plain images \(1\), without more, spots.csv; give one"
+    ):
+        open_dataset(tmp_path)
 
 
 def test_a_length_in_um_needs_a_known_scale(plain: Slide) -> None:

@@ -8,10 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from histoboost.errors import HistoboostError
+from histoboost.errors import HistoboostError, warn
+from histoboost.names import some
 from histoboost.slides.images import IMAGE_SUFFIXES, open_image
 from histoboost.slides.images.ome_zarr import is_ome_zarr
 from histoboost.slides.slide import Dataset, LazySlides, Slide
+
+#: Suffixes of what else a folder of images may hold that could be meant.
+TABLES = (".csv", ".tsv", ".parquet", ".h5", ".hdf5", ".h5ad", ".zarr")
 
 
 def detect(path: Path) -> bool:
@@ -22,6 +26,13 @@ def detect(path: Path) -> bool:
 def read(path: Path) -> Dataset:
     """Open one image, or those of a folder in the order of their names."""
     files = _files(path)
+    if path.is_dir() and files != [path]:
+        other = [one.name for one in sorted(path.iterdir()) if one not in files and _holds(one)]
+        if other:
+            warn(
+                f"{path}: is read as its plain images ({len(files)}), without {some(other)}; give "
+                "one of these by itself if it is what you mean"
+            )
     reads = [partial(plain_slide, file) for file in files]
     return Dataset(path, LazySlides([_name(file) for file in files], reads))
 
@@ -40,6 +51,11 @@ def _files(path: Path) -> list[Path]:
     if _is_image(path):
         return [path]
     return [one for one in sorted(path.iterdir()) if _is_image(one)] if path.is_dir() else []
+
+
+def _holds(path: Path) -> bool:
+    """Whether slides or tables of spots may be there, by its name, or images in a folder."""
+    return path.suffix.lower() in TABLES or (path.is_dir() and detect(path))
 
 
 def _is_image(path: Path) -> bool:
