@@ -22,12 +22,13 @@ from histoboost.errors import BadInput, HistoboostWarning
 from histoboost.featurize import featurize
 from histoboost.featurize.backbones.base import REGISTRY, Architecture
 from histoboost.mounting import FEWEST, Mounting, _square
+from histoboost.regress.guard import turn_of
 from histoboost.regress.predictions import Prediction
 from histoboost.slides.images import open_image
 from histoboost.slides.images.array import ArrayImage
 from histoboost.slides.slide import Dataset, Slide
 from histoboost.slides.thumbnail import thumbnail
-from histoboost.slides.turned import TURNS, mounted_slide, turned_slide
+from histoboost.slides.turned import mounted_slide, turned_slide
 
 #: Sixteen fields of a patch, which know up from down.
 EMBED = {"backbone": "fields", "patch": [32]}
@@ -122,15 +123,13 @@ def test_a_slide_that_lies_as_those_of_training_is_left_as_it_is(
     assert mapped.turn is None
 
 
-@pytest.mark.parametrize("turn", TURNS)
+@pytest.mark.parametrize("turn", ["180", "270-mirrored"])
 def test_a_slide_is_turned_to_lie_as_the_training_slides(
     folder: Path, held_out: Slide, turn: str
 ) -> None:
-    model = CompositionRegressor.load(folder / "model")
-    found = Mounting(model, [EMBED], EmbeddingStore(folder / "none.zarr"))
     turned = turned_slide(held_out, turn)
     with pytest.warns(HistoboostWarning, match="lies otherwise"):
-        back = mounted_slide(turned, found([turned])["S_3"])
+        back = mounted_slide(turned, _turn(folder, turned))
     np.testing.assert_allclose(back.xy, held_out.xy)
     height, width = held_out.image.shape
     regions = [slide.image.read_region(0, 0, 0, width, height) for slide in (back, held_out)]
@@ -138,21 +137,30 @@ def test_a_slide_is_turned_to_lie_as_the_training_slides(
     np.testing.assert_array_equal(back.spot_table().xy, turned.xy)
 
 
-def test_what_is_unlike_the_tissue_of_training_is_not_turned(folder: Path, quiet: None) -> None:
-    other = section("S_3", 3)
-    noise = np.random.default_rng(0).integers(0, 256, (*other.image.shape, 3), dtype=np.uint8)
-    map_slide(replace(other, image=ArrayImage(noise)), folder / "model")
+def _turn(folder: Path, slide: Slide, model: str = "model") -> str | None:
+    mount = Mounting(
+        CompositionRegressor.load(folder / model), [EMBED], EmbeddingStore(folder / "none.zarr")
+    )
+    return mount([slide])[slide.name]
+
+
+def test_what_is_unlike_the_tissue_of_training_is_not_turned(
+    folder: Path, held_out: Slide, quiet: None
+) -> None:
+    height, width = held_out.image.shape
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    assert _turn(folder, replace(held_out, image=ArrayImage(noise))) is None
 
 
 def test_few_spots_do_not_tell_how_a_slide_lies(folder: Path, held_out: Slide, quiet: None) -> None:
     few = held_out.only(np.arange(len(held_out.xy)) < FEWEST - 1)
-    map_slide(turned_slide(few, "180"), folder / "model")
+    assert _turn(folder, turned_slide(few, "180")) is None
 
 
 def test_a_model_that_looks_at_coordinates_gets_slides_as_they_lie(
     folder: Path, held_out: Slide, quiet: None
 ) -> None:
-    map_slide(turned_slide(held_out, "180"), folder / "coords")
+    assert _turn(folder, turned_slide(held_out, "180"), "coords") is None
 
 
 def test_featurize_turns_slides_as_a_model_wants_them_and_predict_says_so(
@@ -178,17 +186,17 @@ def test_featurize_turns_slides_as_a_model_wants_them_and_predict_says_so(
     assert slide["warnings"][0] in " ".join(done.output.split())
 
 
-@pytest.mark.parametrize("turn", [None, "mirrored"])
 def test_a_store_remembers_how_a_slide_lies(
-    folder: Path, held_out: Slide, tmp_path: Path, turn: str | None, monkeypatch: pytest.MonkeyPatch
+    folder: Path, held_out: Slide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image = held_out if turn is None else turned_slide(held_out, turn)
-    Image.fromarray(image.image.read_rows(0, image.image.shape[0])).save(tmp_path / "S_3.png")
-    image = replace(image, image=open_image(tmp_path / "S_3.png"))
-    [first] = map_slide(image, folder / "model", store=tmp_path / "kept.zarr")
+    turned = turned_slide(held_out, "mirrored")
+    pixels = turned.image.read_rows(0, turned.image.shape[0])
+    Image.fromarray(pixels).save(tmp_path / "S_3.png")
+    turned = replace(turned, image=open_image(tmp_path / "S_3.png"))
+    [first] = map_slide(turned, folder / "model", store=tmp_path / "kept.zarr")
     monkeypatch.setattr(Mounting, "apart", None)
-    [second] = map_slide(image, folder / "model", store=tmp_path / "kept.zarr")
-    assert first.turn == second.turn == turn
+    [second] = map_slide(turned, folder / "model", store=tmp_path / "kept.zarr")
+    assert first.turn == second.turn == "mirrored"
     assert first.warnings == second.warnings
     np.testing.assert_array_equal(first.values, second.values)
 
@@ -202,18 +210,11 @@ def test_a_store_takes_no_turned_embedding_for_one_of_the_slide_as_it_lies(
         featurize(data, tmp_path / "x.zarr", mount=lambda slides: {"S_3": "180"}, **EMBED)
 
 
-def test_embeddings_of_several_turns_are_not_asked_together(
-    folder: Path, held_out: Slide, tmp_path: Path
-) -> None:
-    data, store = Dataset(folder, [section("S_1", 1), section("S_2", 2)]), tmp_path / "x.zarr"
-    for patch in (32, 16):
-        featurize(data, store, backbone="fields", patch=patch)
-    model = CompositionRegressor(model="ridge", features="*").fit(store)
-    data = Dataset(folder, [held_out])
-    featurize(data, store, backbone="fields", patch=32)
-    featurize(data, store, backbone="fields", patch=16, mount=lambda slides: {"S_3": "180"})
+def test_embeddings_of_several_turns_are_not_asked_together() -> None:
+    recipes = {"a@32": {"slide_turn": "180"}, "a@64": {}}
     with pytest.raises(BadInput, match="S_3: its embeddings are of patches turned in several ways"):
-        model.predict(store, ["S_3"])
+        turn_of("S_3", recipes)
+    assert turn_of("S_3", {"a@32": {"slide_turn": "180"}}) == "180"
 
 
 def test_slides_are_not_turned_and_aligned(folder: Path, held_out: Slide) -> None:
