@@ -142,9 +142,8 @@ class Mounting:
             store = EmbeddingStore(Path(folder) / "store.zarr")
             for arguments in self._todo:
                 featurize(Dataset(Path("mounting"), ways), store, device=device, **arguments)
-            names = self._novelty.widths
-            read = [[store.read(w.name, e).astype(np.float32) for e in names] for w in ways]
-        found = [self._novelty.of_parts(parts)[1] for parts in read]
+            tables = [store.spots(way.name) for way in ways]
+            found = [self._novelty.of_slide(store, table)[1] for table in tables]
         first = range(0, len(found), len(WAYS))
         return {
             name: np.stack(found[at : at + len(WAYS)]) for name, at in zip(some, first, strict=True)

@@ -138,7 +138,7 @@ class SlideFeatures:
 
     def write(self, out: Matrix) -> None:
         """Write all features of all spots into `out` (n, F); they are read once."""
-        for own, part in self._measured():
+        for own, part in self.measured():
             out[own] = part
         self._scale(out, self._moments)
 
@@ -149,11 +149,11 @@ class SlideFeatures:
         Coordinates have 0 and 1.
         """
         if self._standardize and self._moments is None:
-            for _ in self._measured():
+            for _ in self.measured():
                 pass
         return self._moments
 
-    def _measured(self) -> Iterator[tuple[slice, Matrix]]:
+    def measured(self) -> Iterator[tuple[slice, Matrix]]:
         """All rows before they are standardised; when the last is through, moments are known."""
         moments = Moments()
         for own, part in self._read(np.arange(len(self._table))):
@@ -167,14 +167,10 @@ class SlideFeatures:
                     self._moments[:, c.start : c.stop] = [[0.0], [1.0]]
 
     def _scale(self, part: Matrix, moments: Matrix | None) -> None:
-        """Bring columns to mean 0 and variance ``v / (v + EPSILON)``, cut at `CLIP`, in place."""
+        """`standardize_columns` of all but coordinates, in place, where moments are taken out."""
         for c in self._columns:
             if moments is not None and c.term.name != COORDS:
-                own = part[:, c.start : c.stop]
-                mean, variance = moments[:, c.start : c.stop]
-                own -= mean
-                own /= np.sqrt(variance + EPSILON)
-                np.clip(own, -CLIP, CLIP, out=own)
+                standardize_columns(part[:, c.start : c.stop], moments[:, c.start : c.stop])
 
     def _read(self, rows: Rows) -> Iterator[tuple[slice, Matrix]]:
         """All columns of some spots, ascending, as they are stored or averaged."""
@@ -247,6 +243,17 @@ def features_of(
     if rowwise and size > MOST_BYTES:
         return StoredFeatures(store, layout, standardize)
     return assemble(store, layout, standardize)
+
+
+def standardize_columns(part: Matrix, moments: Matrix) -> None:
+    """Bring columns to mean 0 and variance ``v / (v + EPSILON)``, cut at `CLIP`, in place.
+
+    `moments` (2, F) are the means and the variances v before.
+    """
+    mean, variance = moments
+    part -= mean
+    part /= np.sqrt(variance + EPSILON)
+    np.clip(part, -CLIP, CLIP, out=part)
 
 
 class Moments:

@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.errors import BadInput, warn
+from histoboost.errors import warn
 from histoboost.regress.budget import one_blas_thread
-from histoboost.regress.novelty_view import LOOKS, NEAREST, Matrix, Parts, View, distance, fit_view
+from histoboost.regress.expression import Term
+from histoboost.regress.features import Moments, SlideFeatures, standardize_columns
+from histoboost.regress.layout import Columns
+from histoboost.regress.novelty_view import NEAREST, Matrix, Parts, View, distance, fit_view
 
 if TYPE_CHECKING:
     from histoboost.cache.store import EmbeddingStore
@@ -34,6 +37,8 @@ SMALLEST = 1e-6
 QUANTILE = 0.95
 #: Share of novel spots above which a slide as a whole is unlike the training slides.
 UNLIKE = 0.5
+#: The two views: embeddings as they are, and standardised within the slide.
+LOOKS = ("raw", "slide")
 #: Arrays of a view that the bundle keeps.
 PARTS = ("mean", "scale", "axes", "spots")
 
@@ -71,7 +76,7 @@ class Novelty:
         HistoboostWarning
             If the slide is unlike the training slides.
         """
-        own, standardised = self.of_parts(_read(store, table, self.widths))
+        own, standardised = self.of_slide(store, table)
         novelty = np.maximum(own, standardised)
         share = float(np.mean(novelty > 1))
         unlike = share > UNLIKE
@@ -84,14 +89,15 @@ class Novelty:
             )
         return novelty, unlike
 
-    def of_parts(self, parts: Parts) -> tuple[Array, Array]:
-        """Novelty in both views (N,), given the embeddings of a whole slide."""
+    def of_slide(self, store: EmbeddingStore, table: SpotTable) -> tuple[Array, Array]:
+        """Novelty in both views (N,)."""
+        slide, found = _features(store, table, self.widths, "slide"), []
         with one_blas_thread():
-            own, standardised = (
-                distance(view.place(look(parts)), view.spots) / view.far / self.far
-                for view, look in zip(self.views, LOOKS.values(), strict=True)
-            )
-        return own, standardised
+            for view, look in zip(self.views, (slide.measured(), slide.pieces()), strict=True):
+                places = (view.place(_split(part, self.widths)) for _, part in look)
+                apart = [distance(place, view.spots) for place in places]
+                found.append(np.concatenate(apart) / view.far / self.far)
+        return found[0], found[1]
 
     def to_files(self) -> tuple[dict[str, int], dict[str, NDArray[Any]]]:
         """Widths for the document and arrays for the bundle."""
@@ -150,11 +156,16 @@ def fit_novelty(
     kept: dict[str, list[Parts]] = {name: [] for name in LOOKS}
     within = np.zeros(sum(widths.values()))
     for table in spots:
-        parts = _read(store, table, widths)
-        within += np.concatenate([part.var(axis=0, dtype=np.float64) for part in parts])
         rows = np.random.default_rng(seed).permutation(len(table))[:each]
-        for name, look in LOOKS.items():
-            kept[name].append(list(look(parts, rows)))
+        moments, some = Moments(), np.empty((len(rows), len(within)), np.float32)
+        for own, part in _features(store, table, widths, "none").pieces():
+            moments.add(part)
+            here = (rows >= own.start) & (rows < own.stop)
+            some[here] = part[rows[here] - own.start]
+        within += moments.found()[1]
+        kept["raw"].append(_split(some, widths))
+        standardize_columns(some := some.copy(), moments.found())
+        kept["slide"].append(_split(some, widths))
     owner = np.repeat(np.arange(len(spots)), [min(each, len(table)) for table in spots])
     views, found = [], []
     with one_blas_thread():
@@ -177,12 +188,18 @@ def _far(apart: Array, owner: NDArray[np.int64]) -> float:
     return max(float(np.median(each)), SMALLEST)
 
 
-def _read(store: EmbeddingStore, table: SpotTable, widths: Mapping[str, int]) -> Parts:
-    parts = [store.read(table.slide, name).astype(np.float32) for name in widths]
-    for part, (name, width) in zip(parts, widths.items(), strict=True):
-        if part.shape != (len(table), width) or not np.isfinite(part).all():
-            raise BadInput(
-                f"embedding {name}: not finite or of another shape on slide {table.slide}; "
-                "run histoboost cache verify"
-            )
-    return parts
+def _features(
+    store: EmbeddingStore, table: SpotTable, widths: Mapping[str, int], standardize: str
+) -> SlideFeatures:
+    """The embeddings of a slide side by side."""
+    ends = np.cumsum(list(widths.values())).tolist()
+    columns = [
+        Columns(Term(name), stop - width, stop)
+        for (name, width), stop in zip(widths.items(), ends, strict=True)
+    ]
+    return SlideFeatures(store, table, columns, standardize)
+
+
+def _split(values: Matrix, widths: Mapping[str, int]) -> Parts:
+    """Columns by embedding."""
+    return np.split(values, np.cumsum(list(widths.values()))[:-1], axis=1)

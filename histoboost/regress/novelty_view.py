@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.regress.features import CLIP, EPSILON
+from histoboost.regress.features import EPSILON
 from histoboost.regress.reduce import principal_axes
 
 Array = NDArray[np.float64]
@@ -97,17 +96,3 @@ def distance(spots: Matrix, others: Matrix) -> Array:
         nearest = np.partition(square, NEAREST - 1, axis=1)[:, :NEAREST]
         found.append(np.sqrt(np.maximum(nearest, 0)).mean(axis=1))
     return np.concatenate(found)
-
-
-def _as_they_are(parts: Parts, rows: Any = slice(None)) -> Iterator[Matrix]:
-    return (part[rows] for part in parts)
-
-
-def _standardised(parts: Parts, rows: Any = slice(None)) -> Iterator[Matrix]:
-    for part in parts:
-        deviation = np.sqrt(part.var(axis=0) + EPSILON)
-        yield np.clip((part[rows] - part.mean(axis=0)) / deviation, -CLIP, CLIP)
-
-
-#: The two views, each with how it looks at the embeddings of a slide, or of some rows of them.
-LOOKS: dict[str, Callable[..., Iterator[Matrix]]] = {"raw": _as_they_are, "slide": _standardised}

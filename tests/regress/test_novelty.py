@@ -12,8 +12,9 @@ import pytest
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostWarning
 from histoboost.regress.bundle import read_bundle
+from histoboost.regress.heads import blocks
 from histoboost.regress.model import CompositionRegressor
-from histoboost.regress.novelty import fit_novelty
+from histoboost.regress.novelty import Novelty, fit_novelty
 
 from .conftest import add_embedding
 
@@ -33,6 +34,11 @@ def add_slide(store: EmbeddingStore, slide: str, change: Callable[..., np.ndarra
 def many(make_store: Callable[..., EmbeddingStore]) -> EmbeddingStore:
     """Seven labelled slides A to G and H without labels, all alike."""
     return make_store(slides=8)
+
+
+def novelty_of(judge: Novelty, store: EmbeddingStore, slide: str) -> np.ndarray:
+    """Of the spots of a slide."""
+    return np.maximum(*judge.of_slide(store, store.spots(slide)))
 
 
 def model_of(store: EmbeddingStore, **more: object) -> CompositionRegressor:
@@ -72,17 +78,26 @@ def test_spots_of_another_tissue_are_novel_within_a_slide_of_the_same_stain(
 def test_novelty_does_not_depend_on_the_order_of_spots_or_training_slides(
     many: EmbeddingStore,
 ) -> None:
-    order = np.random.default_rng(0).permutation(len(many.spots("H")))
-    tables = [many.spots(slide) for slide in "ABC"]
+    order = np.random.default_rng(0).permutation(len(many.spots("A")))
+    tables = [many.spots(slide) for slide in "BCD"]
     judge = fit_novelty(many, tables, NAMES, 0)
-    parts = [many.read("H", name).astype(np.float32) for name in NAMES]
-    expected = np.maximum(*judge.of_parts(parts))
+    expected = novelty_of(judge, many, "A")
     assert np.isfinite(expected).all()
     assert (expected >= 0).all()
-    shuffled = np.maximum(*judge.of_parts([part[order] for part in parts]))
+    shuffled = novelty_of(judge, many, add_slide(many, "shuffled", lambda x: x[order]))
     np.testing.assert_allclose(shuffled, expected[order], rtol=1e-4)
     other = fit_novelty(many, tables[::-1], NAMES, 0)
-    np.testing.assert_allclose(np.maximum(*other.of_parts(parts)), expected, rtol=1e-3)
+    np.testing.assert_allclose(novelty_of(other, many, "A"), expected, rtol=1e-3)
+
+
+def test_novelty_does_not_depend_on_how_many_rows_are_read_at_once(
+    many: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables, found = [many.spots(slide) for slide in "ABC"], []
+    for rows in (blocks.ROWS, 7):
+        monkeypatch.setattr(blocks, "ROWS", rows)
+        found.append(novelty_of(fit_novelty(many, tables, NAMES, 0), many, "H"))
+    np.testing.assert_allclose(*found, rtol=1e-3)
 
 
 def test_one_odd_training_slide_does_not_loosen_what_counts_as_far(many: EmbeddingStore) -> None:
@@ -90,8 +105,7 @@ def test_one_odd_training_slide_does_not_loosen_what_counts_as_far(many: Embeddi
     tables = [many.spots(slide) for slide in "ABCDE"]
     plain = fit_novelty(many, tables, NAMES, 0)
     with_odd = fit_novelty(many, [*tables, many.spots(odd)], NAMES, 0)
-    parts = [many.read("H", name).astype(np.float32) for name in NAMES]
-    medians = [np.median(np.maximum(*each.of_parts(parts))) for each in (plain, with_odd)]
+    medians = [np.median(novelty_of(each, many, "H")) for each in (plain, with_odd)]
     assert 0.6 < medians[1] / medians[0] < 1.5
 
 
@@ -103,8 +117,7 @@ def test_copies_of_one_slide_and_embeddings_without_variance_give_finite_novelty
     for pair in (("A", "copy"), (flat, "A"), (flat, flat)):
         judge = fit_novelty(many, [many.spots(slide) for slide in pair], NAMES, 0)
         for slide in ("H", flat):
-            parts = [many.read(slide, name).astype(np.float32) for name in NAMES]
-            assert np.isfinite(judge.of_parts(parts)).all()
+            assert np.isfinite(novelty_of(judge, many, slide)).all()
 
 
 def test_a_model_saved_and_loaded_says_the_same_and_keeps_little(
