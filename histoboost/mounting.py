@@ -38,8 +38,9 @@ SPOTS, FEWEST, MOST_BYTES = 64, 32, 128 << 20
 TOGETHER = 4
 #: The ways of laying a slide: as it lies, and turned.
 WAYS = (None, *TURNS)
-#: Standard errors by which the best way must be nearer than that in which the slide lies.
-SURE = 3.0
+#: Standard errors by which the best way must be nearer than that in which the slide lies, and the
+#: share of its novelty: features that are symmetric differ by rounding alone, but surely.
+SURE, LEAST = 3.0, 0.02
 
 
 class Mounting:
@@ -77,7 +78,7 @@ class Mounting:
         if self._novelty is not None:
             widths, arrays = self._novelty.to_files()
             kept = {name: digest_array(array) for name, array in arrays.items()}
-            self._of_model = [SPOTS, FEWEST, SURE, model.recipes_, widths, kept]
+            self._of_model = [SPOTS, FEWEST, SURE, LEAST, model.recipes_, widths, kept]
 
     def __call__(self, slides: Iterable[Slide]) -> dict[str, str | None]:
         """How each slide is to be turned; of several copies of one image the first decides."""
@@ -158,7 +159,8 @@ def nearest_way(apart: NDArray[np.float64]) -> int:
     """Of novelty (ways, n) of some spots, the row that is clearly the least; 0 where none is."""
     best = int(np.argmin(apart.mean(axis=1)))
     nearer = apart[0] - apart[best]
-    sure = nearer.mean() > SURE * nearer.std() / math.sqrt(len(nearer))
+    error = nearer.std() / math.sqrt(len(nearer))
+    sure = nearer.mean() > max(SURE * error, LEAST * apart[0].mean())
     return best if sure and np.mean(apart[best] > 1) <= UNLIKE else 0
 
 

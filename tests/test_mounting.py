@@ -21,7 +21,7 @@ from histoboost.cli import main
 from histoboost.errors import BadInput, HistoboostWarning
 from histoboost.featurize import featurize
 from histoboost.featurize.backbones.base import REGISTRY, Architecture
-from histoboost.mounting import FEWEST, Mounting, _square
+from histoboost.mounting import FEWEST, Mounting, _square, nearest_way
 from histoboost.regress.guard import turn_of
 from histoboost.regress.predictions import Prediction
 from histoboost.slides.images import open_image
@@ -206,7 +206,7 @@ def test_a_store_takes_no_turned_embedding_for_one_of_the_slide_as_it_lies(
 ) -> None:
     data = Dataset(folder, [held_out])
     featurize(data, tmp_path / "x.zarr", **EMBED)
-    with pytest.raises(BadInput, match='slide_turn: absent, not "180"'):
+    with pytest.raises(BadInput, match=r'another recipe \(slide_turn: absent, not "180"'):
         featurize(data, tmp_path / "x.zarr", mount=lambda slides: {"S_3": "180"}, **EMBED)
 
 
@@ -226,6 +226,12 @@ def test_slides_are_not_turned_and_aligned(folder: Path, held_out: Slide) -> Non
             mount=lambda slides: {},
             **EMBED,
         )
+
+
+def test_differences_by_rounding_turn_nothing() -> None:
+    apart = np.random.default_rng(0).uniform(0.4, 0.6, 64) + np.linspace(1e-4, 0, 8)[:, None]
+    assert nearest_way(apart) == 0
+    assert nearest_way(apart - 0.1 * np.eye(8)[:, [5]]) == 5
 
 
 @pytest.mark.parametrize("corner", [(5, 7), (-3, 2), (60, -8), (50, 30)])

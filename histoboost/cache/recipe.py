@@ -85,11 +85,14 @@ class Recipe:
     def differences(self, other: Recipe) -> list[str]:
         """One line for each field that is not the same, sorted; empty for equal recipes."""
         mine, theirs = self.fields, other.fields
-        return [
-            _difference(mine, theirs, key)
+        keys = [
+            key
             for key in sorted(mine.keys() | theirs.keys())
             if key not in mine or key not in theirs or _json(mine[key]) != _json(theirs[key])
         ]
+        if "slide_turn" in keys:  # pixels and spots were turned with it
+            keys = [key for key in keys if key not in ("slide_pixels", "spots")]
+        return [_difference(mine, theirs, key) for key in keys]
 
     def without_slide(self) -> Recipe:
         """The recipe less what differs from slide to slide: what a model compares."""

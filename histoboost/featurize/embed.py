@@ -148,7 +148,7 @@ def featurize(
         dataset = dataset.each(lambda _: scaled)
     target = store if isinstance(store, EmbeddingStore) else EmbeddingStore(store)
     dataset = lay_lattices(dataset, pitch, tissue, partial(lay_or_recall, target.location))
-    if mount is not None:
+    if mount is not None and backbone != "none":
         if alignment != "none":
             raise BadInput("--mounted-like: shifts are of slides as they lie; omit --alignment")
         turns = mount(dataset.slides)
