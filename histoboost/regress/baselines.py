@@ -14,7 +14,7 @@ from histoboost.regress.features import unit_coords
 from histoboost.regress.fitting import fit_coords, spot_weights
 from histoboost.regress.heads.constant import target_of
 from histoboost.regress.joint import to_shares
-from histoboost.regress.layout import abundance_of
+from histoboost.regress.layout import abundance_of, ranks_of
 from histoboost.regress.metrics import (
     centred_ranks,
     correlation_of_ranks,
@@ -52,8 +52,11 @@ class Truth(NamedTuple):
         """That of a labelled slide."""
         true = abundance_of(table).astype(np.float64)
         with_any = np.maximum(true, 0).sum(axis=1) > 0
-        ranks = centred_ranks(true, axis=1), centred_ranks(true, axis=0)
-        return cls(*ranks, with_any, to_shares(true[with_any]), table.cell_types)
+        by_spot, by_type = (
+            each.astype(np.float64) - (true.shape[axis] + 1) / 2
+            for each, axis in zip(ranks_of(table), (1, 0), strict=True)
+        )
+        return cls(by_spot, by_type, with_any, to_shares(true[with_any]), table.cell_types)
 
 
 def five_scores(

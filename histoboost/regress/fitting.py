@@ -20,7 +20,7 @@ from histoboost.regress.heads.base import Files, Fitted, Training
 from histoboost.regress.heads.blocks import Block as BlockOfSlide
 from histoboost.regress.heads.blocks import rows_of
 from histoboost.regress.heads.constant import Constant, target_of
-from histoboost.regress.layout import Block, Columns, Layout, abundance_of
+from histoboost.regress.layout import Block, Columns, Layout, abundance_of, ranks_of
 from histoboost.regress.neighbors import smooth
 from histoboost.regress.pieces import Sections
 from histoboost.regress.reduce import Reduction, fit_reduction
@@ -179,7 +179,7 @@ def _fit(
         reduction = fit_reduction(layout, blocks, setup.seed, setup.standardize == "training")
         training = Training(
             blocks=[reduction.apply(block) for block in blocks],
-            targets=[target.forward(abundance) for abundance in abundances],
+            targets=[target.forward(abundance_of(t), ranks_of(t)) for t in spots],
             weights=spot_weights([len(table) for table in spots], setup.balance),
             groups=group_keys(spots, setup.group_by),
             scale=reduction.scale(),

@@ -8,7 +8,7 @@ far as the order allows.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,22 @@ LEAST_TOTAL = 0.01
 ROUNDING = 1e-6
 #: Values that are brought into order at once.
 POOLED = 1 << 20
+
+
+class Ranks(NamedTuple):
+    """Ranks of the abundances of a slide, 1 to T within each spot and 1 to N within each type.
+
+    Ties have their average rank. float32 holds them exactly, up to 8 million spots.
+    """
+
+    by_spot: NDArray[np.floating[Any]]
+    by_type: NDArray[np.floating[Any]]
+
+    @classmethod
+    def of(cls, abundance: NDArray[Any]) -> Ranks:
+        """From abundances (N, T)."""
+        kind = np.float32 if len(abundance) < 1 << 23 else np.float64
+        return cls(*(rankdata(abundance, axis=axis).astype(kind) for axis in (1, 0)))
 
 
 class Joint(NamedTuple):
@@ -55,14 +71,15 @@ def split(columns: Array) -> Joint:
     return Joint(*(columns[:, part] for part in joint_parts(columns.shape[1])))
 
 
-def to_joint(abundance: Array, mean_total: float) -> Joint:
-    """The joint target of one slide's abundances (N, T)."""
+def to_joint(abundance: Array, mean_total: float, ranks: Ranks | None = None) -> Joint:
+    """The joint target of one slide's abundances (N, T), whose ranks may be known."""
+    by_spot, by_type = ranks or Ranks.of(abundance)
     spots, types = abundance.shape
     positive = np.maximum(abundance, 0.0)
     sums = positive.sum(axis=1, keepdims=True)
     return Joint(
-        (rankdata(abundance, axis=1) - 1.0) / max(types - 1, 1),
-        (rankdata(abundance, axis=0) - 0.5) / max(spots, 1),
+        (by_spot.astype(np.float64) - 1.0) / max(types - 1, 1),
+        (by_type.astype(np.float64) - 0.5) / max(spots, 1),
         np.divide(positive, sums, out=np.zeros_like(positive), where=sums > 0),
         np.log(np.maximum(sums / mean_total, LEAST_TOTAL)),
     )

@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.errors import BadInput, HistoboostWarning
 from histoboost.regress.expression import COORDS, Term, parse_features, resolve
+from histoboost.regress.joint import Ranks
 
 if TYPE_CHECKING:
     from histoboost.cache.store import EmbeddingStore
@@ -95,6 +97,17 @@ def abundance_of(table: SpotTable) -> NDArray[np.float32]:
     if table.abundance is None:
         raise BadInput(f"slide {table.slide}: has no abundances; choose labelled slides")
     return table.abundance
+
+
+#: Ranks of the abundances of tables, as long as these are there.
+_ranks: WeakKeyDictionary[SpotTable, Ranks] = WeakKeyDictionary()
+
+
+def ranks_of(table: SpotTable) -> Ranks:
+    """Ranks of a labelled slide's abundances; every fold needs them, so they are kept."""
+    if table not in _ranks:
+        _ranks[table] = Ranks.of(abundance_of(table))
+    return _ranks[table]
 
 
 def describe(store: EmbeddingStore, spots: Sequence[SpotTable], features: str) -> Layout:

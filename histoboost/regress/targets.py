@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from histoboost.errors import BadInput, HistoboostWarning
-from histoboost.regress.joint import ROUNDING, joint_parts, split, to_joint, to_shares
+from histoboost.regress.joint import ROUNDING, Ranks, joint_parts, split, to_joint, to_shares
 
 TARGETS = ("joint", "rank", "log", "raw", "share")
 
@@ -49,11 +49,14 @@ class Target:
             return joint_parts(self.width(types))
         return [slice(0, types)]
 
-    def forward(self, abundance: NDArray[Any]) -> NDArray[np.float64]:
-        """Abundances (N, T) of one slide to what the models learn, (N, `width(T)`)."""
+    def forward(self, abundance: NDArray[Any], ranks: Ranks | None = None) -> NDArray[np.float64]:
+        """Abundances (N, T) of one slide to what the models learn, (N, `width(T)`).
+
+        Their `ranks` may be known.
+        """
         values = np.asarray(abundance, dtype=np.float64)
         if self.name == "joint":
-            return to_joint(values, self.total).columns()
+            return to_joint(values, self.total, ranks).columns()
         if self.name == "share":
             return to_shares(values)
         if self.name == "rank":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -14,9 +16,11 @@ from sklearn.isotonic import IsotonicRegression
 
 from histoboost.errors import HistoboostWarning
 from histoboost.regress.joint import Joint, merge, split, to_joint, to_shares
+from histoboost.regress.layout import ranks_of
 from histoboost.regress.neighbors import smooth
 from histoboost.regress.targets import fit_target
 from histoboost.regress.units import to_units
+from histoboost.spots import SpotTable
 
 Array = NDArray[np.float64]
 
@@ -155,3 +159,16 @@ def test_totals_that_are_all_alike_need_no_learning_and_no_word(name: str) -> No
         values = joint.columns() if name == "joint" else joint.share
         found = to_units(values, "abundance", target)
     np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)
+
+
+def test_ranks_that_are_known_make_the_same_target_and_go_with_their_table() -> None:
+    abundance = np.random.default_rng(0).integers(0, 4, (9, 5)).astype(np.float32)
+    table = SpotTable("S", np.eye(9)[:, :2], tuple("012345678"), abundance, tuple("abcde"))
+    plain, known = to_joint(abundance, 2.0), to_joint(abundance, 2.0, ranks_of(table))
+    for one, other in zip(plain, known, strict=True):
+        np.testing.assert_array_equal(one, other)
+    kept = weakref.ref(ranks_of(table).by_type)
+    assert kept() is ranks_of(table).by_type
+    del table, known
+    gc.collect()
+    assert kept() is None
