@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -208,6 +209,37 @@ def test_a_store_takes_no_turned_embedding_for_one_of_the_slide_as_it_lies(
     featurize(data, tmp_path / "x.zarr", **EMBED)
     with pytest.raises(BadInput, match=r'another recipe \(slide_turn: absent, not "180"'):
         featurize(data, tmp_path / "x.zarr", mount=lambda slides: {"S_3": "180"}, **EMBED)
+
+
+def test_a_large_slide_is_turned_at_all_its_levels(
+    held_out: Slide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tifffile
+
+    monkeypatch.setattr("histoboost.slides.pixels.SMALL", 0)
+    whole = replace(held_out, xy=held_out.xy + 1)  # whole pixels at the coarser level, too
+    both: list[Slide] = []
+    for slide in (whole, turned_slide(whole, "90")):
+        pixels = slide.image.read_rows(0, slide.image.shape[0])
+        height, width = slide.image.shape
+        coarse = pixels.reshape(height // 2, 2, width // 2, 2, 3).mean((1, 3)).astype(np.uint8)
+        with tifffile.TiffWriter(path := tmp_path / f"{len(both)}.ome.tif", ome=True) as tiff:
+            tiff.write(pixels, subifds=1, tile=(64, 64), photometric="rgb")
+            tiff.write(coarse, subfiletype=1, tile=(64, 64), photometric="rgb")
+        both.append(replace(slide, image=open_image(path)))
+    how: dict[str, Any] = {"backbone": "fields", "patch": [32, 128]}
+    featurize(Dataset(tmp_path, both[:1]), tmp_path / "plain.zarr", **how)
+    featurize(
+        Dataset(tmp_path, both[1:]),
+        tmp_path / "back.zarr",
+        mount=lambda slides: {"S_3": "270"},
+        **how,
+    )
+    back, plain = (EmbeddingStore(tmp_path / f"{n}.zarr", mode="r") for n in ("back", "plain"))
+    for name, recipe in back.embeddings("S_3").items():
+        assert ("slide_level" in recipe.fields) == (name == "fields@128")
+        np.testing.assert_array_equal(back.read("S_3", name), plain.read("S_3", name))
+    np.testing.assert_array_equal(back.spots("S_3").thumbnail, thumbnail(both[1].image))
 
 
 def test_embeddings_of_several_turns_are_not_asked_together() -> None:
