@@ -164,6 +164,19 @@ def test_a_model_that_looks_at_coordinates_gets_slides_as_they_lie(
     assert _turn(folder, turned_slide(held_out, "180"), "coords") is None
 
 
+def test_a_model_that_cannot_tell_how_slides_lie_is_not_asked(
+    folder: Path, held_out: Slide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Dataset(folder, [held_out])
+    monkeypatch.setattr("histoboost.slides.readers.open_dataset", lambda *_: data)
+    store, model = folder / "none.zarr", str(folder / "coords")
+    how = ["--backbone", "fields", "--patch", "32", "--mounted-like", model]
+    done = CliRunner().invoke(main, ["featurize", "x", str(store), *how])
+    assert done.exit_code == 2
+    assert "cannot tell how a slide lies" in done.output
+    assert not store.exists()
+
+
 def test_featurize_turns_slides_as_a_model_wants_them_and_predict_says_so(
     folder: Path, held_out: Slide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,14 +262,17 @@ def test_embeddings_of_several_turns_are_not_asked_together() -> None:
     assert turn_of("S_3", {"a@32": {"slide_turn": "180"}}) == "180"
 
 
-def test_slides_are_not_turned_and_aligned(folder: Path, held_out: Slide) -> None:
-    with pytest.raises(BadInput, match="--mounted-like: shifts are of slides as they lie"):
+@pytest.mark.parametrize("other", [{"alignment": "auto"}, {"turned": "90"}])
+def test_slides_are_not_turned_and_moved_otherwise(
+    folder: Path, held_out: Slide, other: dict[str, Any]
+) -> None:
+    with pytest.raises(BadInput, match="shifts and turns are of slides as they lie"):
         featurize(
             Dataset(folder, [held_out]),
             folder / "x.zarr",
-            alignment="auto",
             mount=lambda slides: {},
             **EMBED,
+            **other,
         )
 
 

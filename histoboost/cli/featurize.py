@@ -20,6 +20,7 @@ from histoboost.cli.options import (
     lattice_options,
     scheduler_option,
 )
+from histoboost.errors import BadInput
 
 
 @click.command(cls=Command, interrupted=RESUMES)
@@ -142,6 +143,11 @@ def featurize(
         from histoboost.regress.model import CompositionRegressor
 
         model = CompositionRegressor.load(mounted_like)
+        if not model.guard_.knows_mounting(model.setup_):
+            raise BadInput(
+                f"--mounted-like: {mounted_like} cannot tell how a slide lies (it looks at coords, "
+                "or knows nothing of its training spots); omit it"
+            )
         todo = as_trained(model.recipes_, [options["weights"]], store, dataset.names)
         mount = Mounting(model, todo, EmbeddingStore(store), options["device"])
     with client_of(scheduler) as client:

@@ -149,8 +149,11 @@ def featurize(
     target = store if isinstance(store, EmbeddingStore) else EmbeddingStore(store)
     dataset = lay_lattices(dataset, pitch, tissue, partial(lay_or_recall, target.location))
     if mount is not None and backbone != "none":
-        if alignment != "none":
-            raise BadInput("--mounted-like: shifts are of slides as they lie; omit --alignment")
+        if alignment != "none" or turned is not None:
+            raise BadInput(
+                "--mounted-like: shifts and turns are of slides as they lie; omit --alignment and "
+                "--turned"
+            )
         turns = mount(dataset.slides)
         dataset = dataset.each(lambda name: partial(mounted_slide, turn=turns[name]))
     choices, spots = alignment_choices(dataset, alignment), dict[str, int]()
