@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -46,6 +46,12 @@ class Gram:
 
     def __add__(self, other: Gram) -> Gram:
         return Gram(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def __iadd__(self, other: Gram) -> Gram:
+        """`+`, into the arrays of this one."""
+        for f in fields(self)[1:]:
+            np.add(getattr(self, f.name), getattr(other, f.name), out=getattr(self, f.name))
+        return replace(self, weight=self.weight + other.weight)
 
     def __sub__(self, other: Gram) -> Gram:
         return Gram(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))

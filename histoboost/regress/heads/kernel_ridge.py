@@ -190,7 +190,10 @@ def _gram(features: FeatureMap, training: Training, slide: int, kept: Rows) -> t
 
     total, parts = None, []
     for gram, x in features.over(training.blocks[slide], some, cores(training.jobs)):
-        total = gram if total is None else total + gram
+        if total is None:
+            total = gram
+        else:
+            total += gram
         parts.append(x)
     if total is None:
         raise ValueError("a slide without spots")
