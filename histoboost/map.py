@@ -14,7 +14,7 @@ import numpy as np
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import BadInput, pass_on, require, warn, warnings_kept
-from histoboost.featurize.once import made_once
+from histoboost.featurize.loaded_once import made_once
 from histoboost.progress import progress
 from histoboost.regress.model import CompositionRegressor
 from histoboost.regress.predictions import Prediction, Predictions
@@ -174,7 +174,7 @@ def _prepare(
 ) -> list[Slide]:
     """The slide with spots, as one or several, at the model's resolution."""
     fixed = not slide.plain and pitch is None and finer == 1 and str(tissue) == "auto"
-    from histoboost.featurize.laid import lay_or_recall
+    from histoboost.featurize.recalled_lattice import lay_or_recall
 
     if fixed:
         return [_at_training_resolution(slide, model)]

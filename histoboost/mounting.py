@@ -22,7 +22,7 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.digests import digest_array, digest_bytes
 from histoboost.errors import warnings_kept
 from histoboost.featurize.embed import featurize
-from histoboost.featurize.opened import remembered
+from histoboost.featurize.opened_slide import remembered
 from histoboost.featurize.patch_size import parse_sizes
 from histoboost.regress.guard import warn_of_turn
 from histoboost.regress.model import CompositionRegressor
@@ -30,7 +30,7 @@ from histoboost.regress.novelty import UNLIKE
 from histoboost.slides.images.array import ArrayImage
 from histoboost.slides.lattice import whole_name
 from histoboost.slides.slide import Dataset, Slide
-from histoboost.slides.turned import TURNS, turned_slide
+from histoboost.slides.turned_slide import TURNS, turned_slide
 
 #: Spots that are looked at in all eight ways, the fewest that will do, and bytes of their patches.
 SPOTS, FEWEST, MOST_BYTES = 64, 32, 128 << 20

@@ -29,7 +29,7 @@ from histoboost.slides.images import open_image
 from histoboost.slides.images.array import ArrayImage
 from histoboost.slides.slide import Dataset, Slide
 from histoboost.slides.thumbnail import thumbnail
-from histoboost.slides.turned import mounted_slide, turned_slide
+from histoboost.slides.turned_slide import mounted_slide, turned_slide
 
 #: Sixteen fields of a patch, which know up from down.
 EMBED = {"backbone": "fields", "patch": [32]}
@@ -229,7 +229,7 @@ def test_a_large_slide_is_turned_at_all_its_levels(
 ) -> None:
     import tifffile
 
-    monkeypatch.setattr("histoboost.slides.pixels.SMALL", 0)
+    monkeypatch.setattr("histoboost.slides.tile_cache.SMALL", 0)
     whole = replace(held_out, xy=held_out.xy + 1)  # whole pixels at the coarser level, too
     both: list[Slide] = []
     for slide in (whole, turned_slide(whole, "90")):

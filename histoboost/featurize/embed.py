@@ -13,9 +13,9 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import BadInput
 from histoboost.featurize.backbones.base import parse_layers
 from histoboost.featurize.backbones.pathology import canonical_name, embedding_label
-from histoboost.featurize.laid import lay_or_recall
-from histoboost.featurize.opened import QueuedSlide, remembered
+from histoboost.featurize.opened_slide import QueuedSlide, remembered
 from histoboost.featurize.patch_size import Patch, parse_sizes
+from histoboost.featurize.recalled_lattice import lay_or_recall
 from histoboost.featurize.request import Request, all_stored
 from histoboost.featurize.stain import check_method
 from histoboost.featurize.summary import FeaturizeSummary
@@ -28,7 +28,7 @@ from histoboost.slides.lattice import lay_lattices
 from histoboost.slides.readers import open_dataset
 from histoboost.slides.slide import Dataset, Slide
 from histoboost.slides.thumbnail import thumbnail
-from histoboost.slides.turned import mounted_slide, turned_dataset
+from histoboost.slides.turned_slide import mounted_slide, turned_dataset
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -109,7 +109,8 @@ def featurize(
     groups : path, optional
         CSV with the columns slide and group.
     turned : str, optional
-        Turn all slides first, see `histoboost.slides.turned`: a store for ``evaluate --turned``.
+        Turn all slides first, see `histoboost.slides.turned_slide`: a store for
+        ``evaluate --turned``.
     mount : callable, optional
         How to turn slides, their spots laid, before patches are cut: see
         `histoboost.mounting.Mounting`. The store keeps the source's coordinates.

@@ -16,13 +16,13 @@ from histoboost.errors import pass_on, warnings_kept
 from histoboost.featurize.backbones.base import Backbone, Facts
 from histoboost.featurize.backbones.pathology import warn_if_far
 from histoboost.featurize.level import window
-from histoboost.featurize.opened import OpenedSlide, QueuedSlide, recalled, remembered
+from histoboost.featurize.opened_slide import OpenedSlide, QueuedSlide, recalled, remembered
 from histoboost.featurize.patch_size import PatchSize
 from histoboost.featurize.recipe import recipe
 from histoboost.featurize.summary import FeaturizeSummary
 from histoboost.names import layer_suffix
 from histoboost.slides.images.base import version
-from histoboost.slides.pixels import levels_cut
+from histoboost.slides.tile_cache import levels_cut
 
 #: Packages that networks come from.
 PACKAGES = ("histoboost", "torch", "torchvision", "timm")

@@ -24,16 +24,16 @@ from histoboost.featurize.engines.pick import (
     pick_engine,
 )
 from histoboost.featurize.level import window
+from histoboost.featurize.loaded_once import once
 from histoboost.featurize.loop import Clock, Sink, WriterThread, embed_patches
-from histoboost.featurize.once import once
-from histoboost.featurize.opened import OpenedSlide, QueuedSlide, open_slide, read_slide
+from histoboost.featurize.opened_slide import OpenedSlide, QueuedSlide, open_slide, read_slide
 from histoboost.featurize.patch_size import PatchSize
 from histoboost.featurize.request import Request, remember
 from histoboost.featurize.summary import FeaturizeSummary
 from histoboost.progress import Advance, progress
 from histoboost.slides.align.apply import move_spots
 from histoboost.slides.images.base import in_order
-from histoboost.slides.pixels import levels_cut
+from histoboost.slides.tile_cache import levels_cut
 
 
 class Run:

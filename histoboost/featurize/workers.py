@@ -20,7 +20,7 @@ from histoboost.cache.on_worker import shared_location, store_on_worker
 from histoboost.cache.store import EmbeddingStore
 from histoboost.cluster import run_units, worker_threads
 from histoboost.errors import BadInput, warnings_kept
-from histoboost.featurize.opened import QueuedSlide
+from histoboost.featurize.opened_slide import QueuedSlide
 from histoboost.featurize.request import Request
 from histoboost.featurize.run import Run
 from histoboost.featurize.summary import FeaturizeSummary

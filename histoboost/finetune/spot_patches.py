@@ -21,8 +21,8 @@ from histoboost.featurize.level import window
 from histoboost.finetune.network import input_px
 from histoboost.finetune.presets import Settings
 from histoboost.slides.images.base import SlideImage
-from histoboost.slides.pixels import read_pixels
 from histoboost.slides.slide import Slide
+from histoboost.slides.tile_cache import read_pixels
 from histoboost.spots import window_starts
 
 

@@ -20,7 +20,7 @@ from histoboost.regress.guard import Guard, fit_guard
 from histoboost.regress.heads.base import Files
 from histoboost.regress.intervals import Residuals
 from histoboost.regress.layout import describe
-from histoboost.regress.of_slide import predict_slide
+from histoboost.regress.predict_slide import predict_slide
 from histoboost.regress.predictions import Predictions
 from histoboost.regress.scale import check_scale
 from histoboost.regress.setup import Setup

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from histoboost.errors import BadInput
-from histoboost.slides.grid import CELLS_PER_PITCH, Grid, read_grid
+from histoboost.slides.coarse_grid import CELLS_PER_PITCH, Grid, read_grid
 from histoboost.slides.images.base import SlideImage
 from histoboost.slides.tissue import otsu
 

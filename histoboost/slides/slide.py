@@ -62,7 +62,7 @@ class Slide:
     source : Slide or None
         The slide as it came, where this one is at another resolution or turned.
     turn : str or None
-        How it was turned from `source`, see `histoboost.slides.turned`.
+        How it was turned from `source`, see `histoboost.slides.turned_slide`.
     """
 
     name: str

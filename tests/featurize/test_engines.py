@@ -220,8 +220,8 @@ def test_threads_stay_within_what_the_process_may_use(monkeypatch):
 
 @pytest.mark.real
 def test_the_real_network_equals_the_plain_way_on_real_tissue(shared: Path):
-    from histoboost.slides.pixels import read_pixels
     from histoboost.slides.readers import open_dataset
+    from histoboost.slides.tile_cache import read_pixels
 
     net = load_backbone("mobilenet_v2", str(shared / "weights" / "mobilenet_v2.pth"))
     section = open_dataset(shared / "data" / "mob.h5")["MOB1"]

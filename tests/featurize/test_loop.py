@@ -11,7 +11,7 @@ from histoboost.featurize import patches
 from histoboost.featurize.loop import WAITING, Clock, Sink, WriterThread, embed_patches
 from histoboost.slides.images.array import ArrayImage
 from histoboost.slides.images.base import Level, SlideImage
-from histoboost.slides.pixels import TileCache
+from histoboost.slides.tile_cache import TileCache
 from histoboost.spots import window_starts
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)

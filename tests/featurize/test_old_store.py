@@ -18,7 +18,7 @@ from PIL import Image
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.featurize import featurize
-from histoboost.slides import pixels
+from histoboost.slides import tile_cache
 from histoboost.slides.images import open_image
 from histoboost.slides.images.array import hdf5_image, zarr_image
 from histoboost.slides.images.base import SlideImage
@@ -90,7 +90,7 @@ def test_every_source_gives_the_same_numbers(folder: Path, source: str, small: b
     (slide,) = open_dataset(folder / "data.h5").slides
     rgb = slide.image.read_rows(0, slide.image.shape[0])
     if not small:
-        monkeypatch.setattr(pixels, "SMALL", 0)
+        monkeypatch.setattr(tile_cache, "SMALL", 0)
     data = Dataset(folder, [replace(slide, image=SOURCES[source](folder, rgb))])
     again = featurize(data, folder / "store", **OPTIONS)
     assert again.computed == 0, "0.1.0 and today name these pixels alike"

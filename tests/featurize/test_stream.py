@@ -9,7 +9,7 @@ import torch
 from histoboost.featurize import patches
 from histoboost.featurize.stream import PatchStream
 from histoboost.slides.images.array import ArrayImage
-from histoboost.slides.pixels import TileCache
+from histoboost.slides.tile_cache import TileCache
 from histoboost.spots import window_starts
 
 HEIGHT, WIDTH = 300, 50

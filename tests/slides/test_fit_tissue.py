@@ -9,8 +9,8 @@ from scipy.ndimage import gaussian_filter
 
 from histoboost.errors import BadInput
 from histoboost.phantom import phantom_slide
+from histoboost.slides.coarse_grid import read_grid
 from histoboost.slides.fit_tissue import FitTissue, find_tissue
-from histoboost.slides.grid import read_grid
 from histoboost.slides.images.array import ArrayImage
 from histoboost.slides.slide import Slide
 from histoboost.slides.tissue import block_mean
@@ -91,7 +91,7 @@ def test_a_fluorescence_image_is_refused_in_a_line() -> None:
         _found(pixels)
 
 
-@pytest.mark.parametrize("part", [("images.base.BAND_BYTES", 60_000), ("grid.STRIP", 3)])
+@pytest.mark.parametrize("part", [("images.base.BAND_BYTES", 60_000), ("coarse_grid.STRIP", 3)])
 def test_the_grid_does_not_depend_on_what_is_looked_at_together(
     slide: Slide, monkeypatch: pytest.MonkeyPatch, part: tuple[str, int]
 ) -> None:

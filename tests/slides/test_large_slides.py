@@ -16,12 +16,12 @@ SPOTS = 100
 RUN = """
 import sys
 from pathlib import Path
-from histoboost.slides import pixels
+from histoboost.slides import tile_cache
 from histoboost.featurize import featurize
 
 budget, slide, store = int(sys.argv[1]), *sys.argv[2:]
-pixels.SMALL = 8 * 2**20
-pixels.TileCache.__init__.__defaults__ = (budget,)
+tile_cache.SMALL = 8 * 2**20
+tile_cache.TileCache.__init__.__defaults__ = (budget,)
 featurize(slide, store, backbone="mobilenet_v2", weights="random", patch=[64, 256], engine="torch")
 line = next(x for x in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in x)
 print(int(line.split()[1]) * 1024)

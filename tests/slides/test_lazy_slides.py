@@ -19,7 +19,7 @@ from histoboost.slides import slide as module
 from histoboost.slides.groups import with_groups
 from histoboost.slides.readers import open_dataset
 from histoboost.slides.slide import Dataset, Slide
-from histoboost.slides.turned import turned_dataset
+from histoboost.slides.turned_slide import turned_dataset
 
 SLIDES = 6
 HOLD = 3 * (module.LEAST_SPOTS + 4)  # three slides

@@ -11,7 +11,7 @@ import pytest
 from histoboost.errors import BadInput
 from histoboost.slides.readers import open_dataset
 from histoboost.slides.slide import Slide
-from histoboost.slides.turned import TURNS, turned_dataset, turned_slide
+from histoboost.slides.turned_slide import TURNS, turned_dataset, turned_slide
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from histoboost.featurize.backbones import weights as weight_files
 from histoboost.featurize.backbones.base import REGISTRY, Architecture, Backbone, register
 from histoboost.featurize.backbones.pathology import MODELS, canonical_name, foundation_model
 from histoboost.featurize.backbones.timm import listed_architecture, timm_architecture
-from histoboost.featurize.once import once
+from histoboost.featurize.loaded_once import once
 
 register("stain-texture")(stain_texture.architecture)
 

@@ -16,9 +16,9 @@ from PIL import Image
 from histoboost.featurize import patches
 from histoboost.featurize.backbones.base import Backbone
 from histoboost.featurize.backbones.factory import load_backbone
-from histoboost.slides.pixels import read_pixels
 from histoboost.slides.readers import FORMATS, open_dataset
 from histoboost.slides.slide import Slide
+from histoboost.slides.tile_cache import read_pixels
 from histoboost.spots import window_starts
 
 PATCH_PX = 20

@@ -26,9 +26,9 @@ from histoboost.slides.align.estimate import Alignment
 from histoboost.slides.checks import check_slide
 from histoboost.slides.images.array import ArrayImage
 from histoboost.slides.images.base import SlideImage, version
-from histoboost.slides.pixels import OF_FILES, Overview, TileCache, decoded_digest, read_pixels
 from histoboost.slides.slide import Read, Slide
 from histoboost.slides.thumbnail import thumbnail
+from histoboost.slides.tile_cache import OF_FILES, Overview, TileCache, decoded_digest, read_pixels
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError
 from histoboost.featurize import featurize
 from histoboost.phantom import phantom_slide
-from histoboost.slides import pixels
+from histoboost.slides import tile_cache
 from histoboost.slides.images import open_image, raster, tiff
 from histoboost.slides.images.base import SlideImage
 from histoboost.slides.slide import Dataset, Slide
@@ -73,7 +73,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
 @pytest.fixture(params=["small", "large"])
 def _size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "large":
-        monkeypatch.setattr(pixels, "SMALL", 0)
+        monkeypatch.setattr(tile_cache, "SMALL", 0)
 
 
 @pytest.mark.usefixtures("_size")
@@ -162,14 +162,14 @@ def test_embeddings_of_a_large_slide_that_an_older_version_stored_stay(
     data, store = write(tmp_path, phantom), tmp_path / "store"
     counted.of(data, store, stain=stain)  # known by its pixels, as it was in 0.1.0
     shutil.rmtree(store / "slides/S_1/uns/source")
-    monkeypatch.setattr(pixels, "SMALL", 0)
+    monkeypatch.setattr(tile_cache, "SMALL", 0)
     assert counted.of(data, store, stain=stain) > 0
     assert counted.of(data, store, stain=stain) == 0
     assert (
         not EmbeddingStore(store)
         .embeddings("S_1")["stain-texture@32"]
         .fields["slide_pixels"]
-        .startswith(pixels.OF_FILES)
+        .startswith(tile_cache.OF_FILES)
     )
 
 
@@ -179,7 +179,7 @@ def test_patches_of_a_large_slide_are_cut_from_its_coarser_level(
     options = {"backbone": tiny_net, "patch": [200], "engine": "torch"}
     data = write(tmp_path, phantom)
     counted.of(data, tmp_path / "small", **options)
-    monkeypatch.setattr(pixels, "SMALL", 0)
+    monkeypatch.setattr(tile_cache, "SMALL", 0)
     counted.of(data, tmp_path / "large", **options)
     stores = [EmbeddingStore(tmp_path / name) for name in ("small", "large")]
     told = [store.embeddings("S_1")[f"{tiny_net}@200"].fields for store in stores]
@@ -196,7 +196,7 @@ def test_a_large_slide_gives_the_numbers_of_a_small_one_at_full_resolution(
     tmp_path, phantom, counted, monkeypatch, patch
 ):
     counted.of(write(tmp_path, phantom), tmp_path / "small", patch=[patch])
-    monkeypatch.setattr(pixels, "SMALL", 0)
+    monkeypatch.setattr(tile_cache, "SMALL", 0)
     counted.of(write(tmp_path, phantom), tmp_path / "large", patch=[patch])
     rows = [
         EmbeddingStore(tmp_path / n).read("S_1", f"stain-texture@{patch}")

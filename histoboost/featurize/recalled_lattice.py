@@ -7,7 +7,7 @@ from pathlib import Path
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import DamagedStore
-from histoboost.featurize.opened import remembered
+from histoboost.featurize.opened_slide import remembered
 from histoboost.slides.lattice import copy_names, lattice_facts, lay_lattice
 from histoboost.slides.length import Length
 from histoboost.slides.slide import Slide

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from histoboost.slides import pixels as module
+from histoboost.slides import tile_cache as module
 from histoboost.slides.images import open_image
 from histoboost.slides.images.array import ArrayImage
 from histoboost.slides.images.base import Level, SlideImage, bands
-from histoboost.slides.pixels import OF_FILES, TileCache, levels_cut, read_pixels
+from histoboost.slides.tile_cache import OF_FILES, TileCache, levels_cut, read_pixels
 
 tifffile = pytest.importorskip("tifffile", reason="pip install 'histoboost[wsi]'")
 
