@@ -147,7 +147,7 @@ class Sections:
         if part < 0.5:
             reasons.append(f"its spots take {part:.0%} of a training section")
         if variety < LITTLE_VARIETY:
-            reasons.append(f"they vary {variety:.0%} as much")
+            reasons.append(f"its patches vary {variety:.0%} as much as those of a section")
         if reasons:
             warn(
                 f"slide {table.slide}: is a piece ({', '.join(reasons)}); stain and neighbourhood "
