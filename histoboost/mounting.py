@@ -166,6 +166,8 @@ def nearest_way(apart: NDArray[np.float64]) -> int:
 
 def _mosaic(slide: Slide, side: int) -> Slide:
     """Some spots of a slide with their surroundings, squares of `side` pixels side by side."""
+    from histoboost.featurize.patches import crop  # torch takes seconds
+
     count = min(SPOTS, MOST_BYTES // (3 * side * side))
     keep = np.zeros(len(slide.xy), bool)
     keep[np.random.default_rng(0).permutation(len(slide.xy))[:count]] = True
@@ -174,8 +176,8 @@ def _mosaic(slide: Slide, side: int) -> Slide:
     pixels = np.zeros((across * side, across * side, 3), np.uint8)
     corners = np.floor(some.xy - side / 2).astype(int)
     places = np.stack(np.divmod(np.arange(len(some.xy)), across)[::-1], axis=1) * side
-    for (x, y), (left, top) in zip(corners, places, strict=True):
-        pixels[top : top + side, left : left + side] = _square(slide, int(x), int(y), side)
+    for corner, (left, top) in zip(corners, places, strict=True):
+        [pixels[top : top + side, left : left + side]] = crop(slide.image, corner[None], side)
     return replace(
         some,
         image=ArrayImage(pixels),
@@ -185,15 +187,3 @@ def _mosaic(slide: Slide, side: int) -> Slide:
         lattice=None,
         source=None,
     )
-
-
-def _square(slide: Slide, x: int, y: int, side: int) -> NDArray[np.uint8]:
-    """A square of an image, mirrored at its border as patches are."""
-    height, width = slide.image.shape
-    left, top = min(max(x, 0), width - 1), min(max(y, 0), height - 1)
-    right, bottom = max(min(x + side, width), left + 1), max(min(y + side, height), top + 1)
-    inside = slide.image.read_region(0, left, top, right - left, bottom - top)
-    beyond = [(max(top - y, 0), 0), (max(left - x, 0), 0)]
-    found = np.pad(inside, [*beyond, (0, 0)], mode="symmetric")
-    beyond = [(0, side - found.shape[0]), (0, side - found.shape[1])]
-    return np.pad(found, [*beyond, (0, 0)], mode="symmetric")

@@ -22,7 +22,7 @@ from histoboost.cli import main
 from histoboost.errors import BadInput, HistoboostWarning
 from histoboost.featurize import featurize
 from histoboost.featurize.backbones.base import REGISTRY, Architecture
-from histoboost.mounting import FEWEST, Mounting, _square, nearest_way
+from histoboost.mounting import FEWEST, Mounting, _mosaic, nearest_way
 from histoboost.regress.guard import turn_of
 from histoboost.regress.predictions import Prediction
 from histoboost.slides.images import open_image
@@ -285,10 +285,10 @@ def test_differences_by_rounding_turn_nothing() -> None:
 @pytest.mark.parametrize("corner", [(5, 7), (-3, 2), (60, -8), (50, 30)])
 def test_squares_are_mirrored_at_the_border(corner: tuple[int, int]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
-    slide = Slide("S", ArrayImage(pixels), np.zeros((0, 2)), ())
-    padded = np.pad(pixels, [(20, 20), (20, 20), (0, 0)], mode="symmetric")
     x, y = corner
+    slide = Slide("S", ArrayImage(pixels), np.array([[x + 8.0, y + 8.0]]), ("0",))
+    padded = np.pad(pixels, [(20, 20), (20, 20), (0, 0)], mode="symmetric")
+    image = _mosaic(slide, 16).image
+    assert image.shape == (16, 16)
     expected = padded[y + 20 : y + 36, x + 20 : x + 36]
-    if x < 60:
-        np.testing.assert_array_equal(_square(slide, x, y, 16), expected)
-    assert _square(slide, x, y, 16).shape == (16, 16, 3)
+    np.testing.assert_array_equal(image.read_region(0, 0, 0, 16, 16), expected)
