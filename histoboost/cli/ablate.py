@@ -86,9 +86,8 @@ def ablate(
             client=client,
             **fields,
         )
-    if left_out := Setup(**fields).without_trees(table.rows[0].spots[0].cell_types):
-        echo(f"trees {left_out}")
-    _print_ablation(table, features)
+    left_out = Setup(**fields).without_trees(table.rows[0].spots[0].cell_types)
+    _print_ablation(table, features, left_out)
     write_json(json_path, table.to_json())
 
 
@@ -96,9 +95,11 @@ def ablate(
 COMPARED = ("spot_spearman", "type_spearman")
 
 
-def _print_ablation(ablation: Ablation, given: Sequence[str]) -> None:
+def _print_ablation(ablation: Ablation, given: Sequence[str], without_trees: str) -> None:
     first = ablation.rows[0]
     echo(f"model {first.setup.model}, target {first.setup.target}")
+    if without_trees:
+        echo(f"trees {without_trees}")
     rows: list[list[str] | None] = []
     for index, row in enumerate(ablation.rows):
         cells = [str(index + 1)]
