@@ -67,7 +67,7 @@ def check_regions(path: Path, regions: str | Path, slides: Sequence[Slide]) -> N
     for slide in slides:
         drawn = regions_of(slide.name, regions)
         found = read_regions(drawn)
-        check_on_slide(drawn, found, slide.name, slide.image.shape, slide.um_per_px)
+        check_on_slide(drawn, found, slide)
 
 
 def write_regions(path: Path, predictions: Sequence[Prediction], regions: str | Path) -> None:

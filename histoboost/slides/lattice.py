@@ -240,7 +240,7 @@ def tissue_of(slide: Slide, pitch_px: float, tissue: str | Path = "auto") -> Fit
     if not path.is_file():
         raise BadInput(f"--tissue: {path} is neither auto, all nor a file; draw regions in QuPath")
     regions = read_regions(path)
-    check_on_slide(path, regions, slide.name, slide.image.shape, slide.um_per_px)
+    check_on_slide(path, regions, slide)
     return found.within(_raster([region.rings for region in regions], found))
 
 

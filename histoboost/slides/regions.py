@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.errors import BadInput, warn
+from histoboost.slides.slide import Slide
 
 #: Share of a slide that regions drawn on it take, at least, as a rule.
 LEAST_SHARE = 0.01
@@ -79,35 +80,29 @@ def read_regions(path: str | Path) -> list[Region]:
     return regions
 
 
-def check_on_slide(
-    path: str | Path,
-    regions: Sequence[Region],
-    slide: str,
-    shape: tuple[int, int],
-    um_per_px: float | None,
-) -> None:
-    """Refuse regions none of which reaches onto a slide of `shape`, height and width in pixels.
+def check_on_slide(path: str | Path, regions: Sequence[Region], slide: Slide) -> None:
+    """Refuse regions none of which reaches onto a slide.
 
     Warns
     -----
     HistoboostWarning
         If they take less than `LEAST_SHARE` of it: their unit may be micrometres.
     """
-    height, width = shape
-    scale = um_per_px or 1.0
-    unit = f"; divide micrometres by {scale:.3g}" if um_per_px else " at full resolution"
+    height, width = slide.image.shape
+    um = slide.um_per_px
+    unit = f"; divide micrometres by {um:.3g}" if um else " at full resolution"
     rings = [ring for region in regions for ring in region.rings]
     low, high = ([edge(ring, axis=0) for ring in rings] for edge in (np.min, np.max))
     on = (np.array(high) > 0).all(axis=1) & (np.array(low) < (width, height)).all(axis=1)
     if not on.any():
         raise BadInput(
-            f"{path}: no region lies on slide {slide}, {width} x {height} px; were they drawn on "
-            f"it? Give pixels{unit}"
+            f"{path}: no region lies on slide {slide.name}, {width} x {height} px; were they drawn "
+            f"on it? Give pixels{unit}"
         )
     share = sum(region.area for region in regions) / (height * width)
     if share < LEAST_SHARE:
         warn(
-            f"{path}: its regions take {share:.2%} of slide {slide}, {width} x {height} px; "
+            f"{path}: its regions take {share:.2%} of slide {slide.name}, {width} x {height} px; "
             f"coordinates are taken to be pixels{unit}"
         )
 

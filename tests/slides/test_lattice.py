@@ -135,14 +135,14 @@ def test_regions_of_another_slide_are_asked_about(plain: Slide, tmp_path: Path) 
 def test_regions_that_take_next_to_nothing_of_a_slide_are_named(
     plain: Slide, tmp_path: Path
 ) -> None:
-    path, slide = tmp_path / "drawn.geojson", replace(plain, um_per_px=0.05)
+    path, slide = tmp_path / "drawn.geojson", replace(plain, name="s", um_per_px=0.05)
     height, width = slide.image.shape
     corners = np.array([[0.1, 0.1], [0.9, 0.1], [0.9, 0.9], [0.1, 0.9], [0.1, 0.1]])
 
     def heard(ring: NDArray[np.float64]) -> list[str]:
         path.write_text(json.dumps({"type": "Polygon", "coordinates": [ring.tolist()]}))
         with warnings_kept() as lines:
-            check_on_slide(path, read_regions(path), "s", slide.image.shape, slide.um_per_px)
+            check_on_slide(path, read_regions(path), slide)
         return lines
 
     pixels = corners * [width, height]
