@@ -1,6 +1,6 @@
 """Every comparison in one table, each row a ratio measured in one run.
 
-    python -m benchmarks [--quick] [--only PART] [--json FILE]
+    python -m benchmarks [--quick] [--only PART] [--device cuda] [--json FILE]
 
 The whole takes about two hours on two cores; ``--quick`` takes minutes and shows only that all of
 it runs: its ratios mean nothing. Run it on a machine that does nothing else.
@@ -18,7 +18,7 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks.parts import PARTS
+from benchmarks.parts import PARTS, on_gpu
 from benchmarks.table import HEADER, Row
 
 PACKAGES = (
@@ -64,11 +64,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
     parser.add_argument("--only", choices=PARTS, help="run this part alone")
     parser.add_argument("--json", type=Path, help="write machine and rows here too")
+    parser.add_argument("--device", choices=["cuda"], help="of featurize, the rows on a GPU alone")
     arguments = parser.parse_args()
+    if arguments.device and arguments.only != "featurize":
+        parser.error("--device: only featurize runs on a GPU; add --only featurize")
     about = machine()
     rows: list[Row] = []
     for name in [arguments.only] if arguments.only else PARTS:
-        for row in PARTS[name](arguments.quick):
+        for row in (on_gpu if arguments.device else PARTS[name])(arguments.quick):
             print(row.markdown(), file=sys.stderr, flush=True)  # the whole takes hours
             rows.append(row)
     for key, text in about.items():

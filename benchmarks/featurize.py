@@ -13,8 +13,8 @@ turn, so that whatever else the machine does hits all of them alike:
 
 What counts are ratios, so each is printed with its minimum, median and maximum over the rounds::
 
-    python benchmarks/featurize.py                       # CPU: torch and OpenVINO
-    python benchmarks/featurize.py --device cuda --precision bf16 --spots 4000
+    python -m benchmarks.featurize    # on the CPU, torch and OpenVINO
+    python -m benchmarks.gpu          # the same on a GPU, for small and large backbones
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -140,63 +141,49 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"min": round(low, 3), "median": round(middle, 3), "max": round(high, 3)}
 
 
-def main() -> None:
-    """Run the rounds and print ratios."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--backbone", default="efficientnet_b0")
-    parser.add_argument("--patch", default="64,128,256")
-    parser.add_argument("--spots", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--precision", default="fp32")
-    parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--engines", help="default: torch,openvino; torch on a GPU")
-    parser.add_argument("--without-usual", action="store_true")
-    parser.add_argument("--json")
-    args = parser.parse_args()
-    device = pick_device(args.device)
-    names = (args.engines or ("torch,openvino" if device.type == "cpu" else "torch")).split(",")
-    sizes = [int(px) for px in args.patch.split(",")]
-    count = args.spots * len(sizes)
-    net = load_backbone(args.backbone, "random")
-    options = {"device": args.device, "precision": args.precision, "batch_size": args.batch_size}
-    asked = {"precision": args.precision, "batch": args.batch_size, "patches": count}
-    engines = {name: pick_engine(net, device, engine=name, **asked) for name in names}
+def compare(
+    path: Path,
+    spots: int,
+    net: Backbone,
+    sizes: list[int],
+    engines: dict[str, Engine],
+    rounds: int,
+    with_usual: bool,
+    options: dict[str, Any],
+) -> dict[str, Any]:
+    """Run the contestants in turns on a slide from `write_slide`; `options` go to `featurize`."""
+    count = spots * len(sizes)
     seconds: dict[str, list[float]] = {}
-    steps: dict[str, dict[str, float]] = {name: {} for name in names}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "slide.h5"
-        write_slide(path, args.spots)
-        for number in range(args.rounds + 1):  # the first warms everything up
-            took: dict[str, float] = {}
-            for name, engine in engines.items():
-                took[f"forward {name}"] = forward(engine, net, count // 2)
-                parts = ours(path, args.backbone, sizes, {**options, "engine": name})
-                took[f"ours {name}"] = sum(parts.values())
-                took[f"forward {name}"] += forward(engine, net, count - count // 2)
-                if number:
-                    for step, value in parts.items():
-                        steps[name][step] = steps[name].get(step, 0.0) + value
-            if not args.without_usual:
-                took["usual"] = usual(path, sizes, net, device, args.batch_size or 32)
+    steps: dict[str, dict[str, float]] = {name: {} for name in engines}
+    for number in range(rounds + 1):  # the first warms everything up
+        took: dict[str, float] = {}
+        for name, engine in engines.items():
+            took[f"forward {name}"] = forward(engine, net, count // 2)
+            parts = ours(path, net.name, sizes, {**options, "engine": name})
+            took[f"ours {name}"] = sum(parts.values())
+            took[f"forward {name}"] += forward(engine, net, count - count // 2)
             if number:
-                for name, value in took.items():
-                    seconds.setdefault(name, []).append(value)
-            print({name: f"{count / value:.1f}/s" for name, value in took.items()}, flush=True)
+                for step, value in parts.items():
+                    steps[name][step] = steps[name].get(step, 0.0) + value
+        if with_usual:
+            device = next(iter(engines.values())).device
+            took["usual"] = usual(path, sizes, net, device, options.get("batch_size") or 32)
+        if number:
+            for name, value in took.items():
+                seconds.setdefault(name, []).append(value)
+        rates = {name: f"{count / value:.1f}/s" for name, value in took.items()}
+        print(rates, file=sys.stderr, flush=True)
     ratios: dict[str, dict[str, float]] = {}
     for name in engines:
         for label, other in (("pure forward", f"forward {name}"), ("usual way", "usual")):
             if other in seconds:
                 pairs = zip(seconds[other], seconds[f"ours {name}"], strict=True)
                 ratios[f"ours / {label}, {name}"] = spread([a / b for a, b in pairs])
-    result = {
-        "backbone": args.backbone,
+    return {
+        "backbone": net.name,
+        "patch": sizes,
         "patches": count,
-        "rounds": args.rounds,
-        "threads": torch.get_num_threads(),
-        "load": os.getloadavg(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
-        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "rounds": rounds,
         "patches_per_second": {
             name: spread([count / value for value in values]) for name, values in seconds.items()
         },
@@ -206,9 +193,45 @@ def main() -> None:
             for name, parts in steps.items()
         },
     }
-    print(json.dumps(result, indent=2))
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """Cores, load, versions and the GPU's name."""
+    return {
+        "threads": torch.get_num_threads(),
+        "load": os.getloadavg(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+    }
+
+
+def main() -> None:
+    """Run the rounds and print ratios."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--backbone", default="efficientnet_b0")
+    parser.add_argument("--patch", default="64,128,256")
+    parser.add_argument("--spots", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--engines", default="torch,openvino")
+    parser.add_argument("--without-usual", action="store_true")
+    parser.add_argument("--json")
+    args = parser.parse_args()
+    device = pick_device("cpu")
+    sizes = [int(px) for px in args.patch.split(",")]
+    net = load_backbone(args.backbone, "random")
+    names = args.engines.split(",")
+    engines = {name: pick_engine(net, device, engine=name) for name in names}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "slide.h5"
+        write_slide(path, args.spots)
+        found = compare(
+            *(path, args.spots, net, sizes, engines),
+            *(args.rounds, not args.without_usual, {"device": "cpu"}),
+        )
+    text = json.dumps(found | machine(device), indent=2)
+    print(text)
     if args.json:
-        Path(args.json).write_text(json.dumps(result, indent=2) + "\n")
+        Path(args.json).write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -43,27 +43,41 @@ def featurize(quick: bool) -> list[Row]:
     small = ["--backbone", "resnet18", "--patch", "32,64", "--spots", "8", "--rounds", "1"]
     sizes = small if quick else []
     without = lacking("openvino", "'histoboost[openvino]'")
-    rows = on_device("CPU", ["torch"] if without else ["torch", "openvino"], sizes)
+    rows = on_cpu(["torch"] if without else ["torch", "openvino"], sizes)
     if without:
         rows.append(Row("stage 1", "featurize, openvino, CPU", "pure forward", remarks=without))
+    return rows + on_gpu(quick)
+
+
+def on_gpu(quick: bool) -> list[Row]:
+    """Rows of `benchmarks.gpu`, one for every backbone, precision and opponent."""
     import torch
 
-    if torch.cuda.is_available():
-        gpu = [*sizes] if quick else ["--spots", "4000"]
-        gpu += ["--device", "cuda", "--precision", "bf16"]
-        return rows + on_device("GPU, bf16", ["torch"], gpu)
-    missing = "no GPU that torch can use on this machine"
-    return [*rows, Row("stage 1", "featurize, torch, GPU", "pure forward", remarks=missing)]
+    ends = ("stage 1", "featurize, torch, GPU", "pure forward")
+    if not torch.cuda.is_available():
+        return [Row(*ends, remarks="no GPU that torch can use on this machine")]
+    figures, stopped = measure("gpu", *(["--only", "mobilenet_v2"] if quick else []))
+    rows = []
+    for case in figures.get("cases", []):
+        sides = ", ".join(map(str, case["patch"]))
+        ours = f"{case['backbone']}, {case['layers']}, {sides} px, {case['precision']}, GPU"
+        error = case["largest_relative_error"]
+        remarks = f"{case['peak_gib']} GiB; off the CPU's fp32 by at most {error:.1e}"
+        for label, ratio in case["ratios"].items():
+            against = label.removeprefix("ours / ").removesuffix(", torch")
+            spread = (ratio["min"], ratio["max"])
+            rows.append(Row("stage 1", ours, against, ratio["median"], spread, remarks=remarks))
+    return rows or [Row(*ends, remarks=stopped)]
 
 
-def on_device(device: str, engines: list[str], options: list[str]) -> list[Row]:
+def on_cpu(engines: list[str], options: list[str]) -> list[Row]:
     """Rows of one run of `benchmarks.featurize`."""
     figures, stopped = measure("featurize", "--engines", ",".join(engines), *options)
     found, rows = figures.get("ratios", {}), []
     for engine in engines:
         for against in ("pure forward", "usual way"):
             ratio = found.get(f"ours / {against}, {engine}")
-            names = ("stage 1", f"featurize, {engine}, {device}", against)
+            names = ("stage 1", f"featurize, {engine}, CPU", against)
             if ratio is None:
                 rows.append(Row(*names, remarks=stopped or "not reported"))
                 continue

@@ -232,3 +232,18 @@ def test_the_real_network_equals_the_plain_way_on_real_tissue(shared: Path):
     with torch.inference_mode():
         reference = np.concatenate([net.module(one[None].contiguous()) for one in normal])
     assert difference(TorchEngine(net, CPU).submit(batch)(), reference) < 1e-4
+
+
+def test_fp32_convolutions_are_never_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = load_backbone("resnet18", "random")
+    allowed = []
+
+    class Recorded(torch.nn.Module):
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            allowed.append(torch.backends.cudnn.allow_tf32)
+            return pixels.mean((2, 3))
+
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    TorchEngine(replace(net, module=Recorded()), CPU).submit(cut(slide(), 32, 64))()
+    assert allowed == [False]
+    assert torch.backends.cudnn.allow_tf32

@@ -75,6 +75,9 @@ class TorchEngine:
         with (
             torch.inference_mode(),
             torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast),
+            # By default cuDNN convolves float32 as TF32, with 10 bits of mantissa: fp32 must give
+            # the CPU's embeddings.
+            torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
         ):
             out: Tensor = self._module(pixels)[:count].float()
         if self._copies is None:
