@@ -1,4 +1,4 @@
-"""Labels from single cells: how many of every type lie nearest to each spot."""
+"""Abundances from single cells: the number of cells of each type nearest to each spot."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ TYPE = "cell_type"
 def read_cells(path: Path, um_per_px: float | None) -> Cells:
     """Read a CSV, TSV or Parquet table of single cells, with the column ``cell_type``.
 
-    Places are ``x`` and ``y`` in pixels of the image, or ``x_um`` and ``y_um``, which need its
-    scale.
+    Coordinates are ``x`` and ``y`` in image pixels, or ``x_um`` and ``y_um``, which need the scale
+    of the image.
     """
-    # Nothing here is the id of a spot, which `read_table` keeps as text.
+    # `read_table` would keep the first column as text: spot ids.
     table = read_table(path) if path.suffix == ".parquet" else read_text_table(path)
     unit = "_um" if "x_um" in table and "x" not in table else ""
     for name in (f"x{unit}", f"y{unit}", TYPE):
@@ -34,15 +34,15 @@ def read_cells(path: Path, um_per_px: float | None) -> Cells:
         raise BadInput(
             f"{path}: cells in micrometres on an image of unknown scale; fill in um_per_px"
         )
-    try:  # not by pandas, which a long exponent ends
-        places = table[[f"x{unit}", f"y{unit}"]].to_numpy(np.float64)
+    try:  # not by pandas, which long exponents crash
+        coordinates = table[[f"x{unit}", f"y{unit}"]].to_numpy(np.float64)
     except (TypeError, ValueError):
-        places = np.array([np.nan])
-    if not np.isfinite(places).all():
-        raise BadInput(f"{path}: coordinates are missing or no numbers; fill them in")
+        coordinates = np.array([np.nan])
+    if not np.isfinite(coordinates).all():
+        raise BadInput(f"{path}: coordinates are missing or not numeric; fill them in")
     if not len(table):
         raise BadInput(f"{path}: no cells; check that it is complete")
-    xy = places / (um_per_px if unit and um_per_px else 1.0)
+    xy = coordinates / (um_per_px if unit and um_per_px else 1.0)
     types = table[TYPE].fillna("").astype(str).to_numpy(object)
     if without := int((types == "").sum()):
         warn(f"{path}: {without:,} of {len(types):,} cells have no {TYPE} and are not counted")
@@ -50,16 +50,16 @@ def read_cells(path: Path, um_per_px: float | None) -> Cells:
 
 
 def count_cells(slide: Slide, pitch_px: float) -> Slide:
-    """The slide with its cells counted, each at the nearest spot within half a pitch and a corner.
+    """Count the cells of a slide at their nearest spot within half a pitch and a corner.
 
-    Spots without any cell, of which nothing is known, are left out; a slide without cells stays.
+    Spots without cells are unknown and left out.
     """
     from scipy.spatial import cKDTree
 
     cells = slide.cells
     if cells is None:
         return slide
-    reach = pitch_px / np.sqrt(3) * (1 + 1e-9)  # the corner of a hexagon about a spot
+    reach = pitch_px / np.sqrt(3) * (1 + 1e-9)  # the corner of a hexagon around a spot
     distance, spot = cKDTree(slide.xy).query(cells.xy, distance_upper_bound=reach)
     number = {name: index for index, name in enumerate(slide.cell_types)}
     kind = np.array([number[name] for name in cells.types], np.intp)

@@ -1,4 +1,4 @@
-"""Spots that cannot be used, and spots that cannot be where they are; no pixels are looked at."""
+"""Checks of spots that need no pixels: unusable spots, and implausible positions."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from histoboost.errors import BadInput
 from histoboost.slides.slide import Slide
 from histoboost.spots import spot_pitch
 
-#: Spots that all lie within this share of width and height, at the upper left, are of other units.
+#: Spots that all lie in this fraction of width and height, at the upper left, have another unit.
 CORNER = 0.35
 
-#: No lattice of spots on a usable image has a pitch of fewer pixels.
+#: Smallest spot pitch on a usable image, in pixels.
 MIN_PITCH = 4.0
 
-#: Of fewer spots nothing can be said.
+#: Fewer spots are too few to judge.
 MIN_SPOTS = 20
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with a slide: a word for programs, a line for people with the remedy."""
+    """A problem of a slide: a keyword for programs, and a line with the remedy for people."""
 
     slide: str
     kind: str
@@ -30,67 +30,60 @@ class Problem:
 
 
 def spot_problems(slide: Slide) -> list[Problem]:
-    """What keeps the spots of a slide from being used; looks at no pixels."""
+    """Reasons why the spots of a slide cannot be used."""
     found = []
-
-    def add(kind: str, message: str) -> None:
-        found.append(Problem(slide.name, kind, message))
-
     height, width = slide.image.shape
     x, y = slide.xy[:, 0], slide.xy[:, 1]
     if len(slide.xy) == 0:
-        add("no-spots", "there are no spots; remove the slide or fill its spot table")
+        message = "there are no spots; remove the slide or fill its spot table"
+        found.append(Problem(slide.name, "no-spots", message))
     bad = np.asarray(~np.isfinite(slide.xy).all(axis=1))
     if bad.any():
-        add(
-            "coordinates",
+        message = (
             f"{bad.sum()} of {len(bad)} spots have coordinates that are not finite "
-            f"(first: spot {slide.spot_ids[int(bad.argmax())]}); remove these spots",
+            f"(first: spot {slide.spot_ids[int(bad.argmax())]}); remove these spots"
         )
+        found.append(Problem(slide.name, "coordinates", message))
     with np.errstate(invalid="ignore"):
         outside = ~bad & ((x < 0) | (y < 0) | (x > width) | (y > height))
     if outside.any():
         first = int(outside.argmax())
         swapped = not ((y < 0) | (x < 0) | (y > width) | (x > height))[~bad].any()
-        add(
-            "outside",
+        message = (
             f"{outside.sum()} of {len(bad)} spots lie outside the image of {width} x {height} px "
             f"(first: spot {slide.spot_ids[first]} at x = {x[first]:g}, y = {y[first]:g}); "
-            + ("x and y may be swapped" if swapped else "check that x and y are in its pixels"),
+            + ("x and y may be swapped" if swapped else "check that x and y are in its pixels")
         )
-    if slide.abundance is not None:
+        found.append(Problem(slide.name, "outside", message))
+    if slide.abundance is not None and not np.isfinite(slide.abundance).all():
         odd = ~np.isfinite(slide.abundance)
-        if odd.any():
-            name = slide.cell_types[int(odd.any(axis=0).argmax())]
-            add(
-                "abundance",
-                f"{odd.any(axis=1).sum()} spots have abundances that are not finite "
-                f"(first in column {name}); remove these spots or fill them in",
-            )
+        message = (
+            f"{odd.any(axis=1).sum()} spots have abundances that are not finite (first in column "
+            f"{slide.cell_types[int(odd.any(axis=0).argmax())]}); remove these spots or fill them "
+            "in"
+        )
+        found.append(Problem(slide.name, "abundance", message))
     return found
 
 
 def check_slide(slide: Slide, source: str = "") -> None:
-    """Refuse a slide whose spots cannot be used; `source` begins the message."""
+    """Raise an error that starts with `source` if the spots of a slide cannot be used."""
     for problem in spot_problems(slide):
         raise BadInput(f"{source}slide {slide.name}: {problem.message}")
 
 
 def implausible_spots(slide: Slide) -> list[Problem]:
-    """Why the spots of a slide are hardly where they are said to be.
-
-    Kinds are ``"same-place"``, ``"corner"`` and ``"pitch"``.
-    """
+    """Implausible positions: ``"same-place"``, ``"corner"`` or ``"pitch"``."""
     xy = slide.xy[np.isfinite(slide.xy).all(axis=1)]
     if not len(xy):
         return []
     found = []
-    places, counts = np.unique(xy, axis=0, return_counts=True)
+    positions, counts = np.unique(xy, axis=0, return_counts=True)
     if counts.max() > 1:
-        x, y = places[counts.argmax()]
+        x, y = positions[counts.argmax()]
         missing = "; missing coordinates read as 0" if x == y == 0 else ""
         message = (
-            f"{int(counts[counts > 1].sum())} of {len(xy)} spots lie where another one does "
+            f"{int(counts[counts > 1].sum())} of {len(xy)} spots share their position with another "
             f"({counts.max()} at x = {x:g}, y = {y:g}{missing}); correct their coordinates"
         )
         found.append(Problem(slide.name, "same-place", message))

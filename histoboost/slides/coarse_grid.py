@@ -1,4 +1,4 @@
-"""A slide in cells of a coarse grid: how dense, how uneven and how sharp each of them is."""
+"""Density, unevenness and sharpness of a slide on a coarse grid."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from numpy.typing import NDArray
 from histoboost.slides.images.base import SlideImage, bands, coarsest, in_order
 from histoboost.slides.tissue import BLACK, DENSITY_OF, block_mean, brightest
 
-#: Cells per spot pitch, about, and pixels per pitch at which a slide is looked at, at least.
+#: Approximate grid cells per spot pitch, and least pixels per pitch at which a slide is read.
 CELLS_PER_PITCH = 12
 LOOK_PX = 32
 
-#: Rows that are looked at together, about: what they take stays in a processor's cache.
+#: Approximate rows processed at once, so that they fit into a processor's cache.
 STRIP = 32
 
-#: Cells of a grid, at most: a slide of 100,000 x 80,000 px has no more.
+#: Most cells of a grid, enough for a slide of 100,000 x 80,000 px.
 MAX_CELLS = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Means over the pixels of every cell, (h, w) float32 each; densities are optical, decadic.
+    """Means over the pixels of every cell, (h, w) float32; densities are decadic.
 
-    A cell is `cell` pixels of the full resolution wide, a pixel that was looked at `look_px`.
-    `density` (h, w, 3) is that of red, green and blue; `square` is the green density's square,
-    `curvature` the square of its Laplacian, and `black` the share of pixels that are padding, or
-    the background of fluorescence.
+    `cell` and `look_px` are the widths of a cell and of the pixels read, at full resolution.
+    `density` (h, w, 3) is that of red, green and blue; `square` is the green density squared,
+    `curvature` its squared Laplacian, and `black` the fraction of pixels that are padding or
+    fluorescence background.
     """
 
     cell: float
@@ -42,14 +42,9 @@ class Grid:
     black: NDArray[np.float32]
     look_px: float
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns of cells."""
-        return self.black.shape[0], self.black.shape[1]
-
 
 def read_grid(image: SlideImage, pitch_px: float) -> Grid:
-    """Look at a slide, in bands of rows, at the coarsest level that still shows `pitch_px` well."""
+    """Read a slide in bands, at the coarsest level that still resolves `pitch_px` well."""
     height, width = image.shape
     wanted = 1.01 * max(1.0, pitch_px / LOOK_PX)
     level, (tall, wide, downsample) = coarsest(image.levels, lambda one: one.downsample <= wanted)
@@ -57,13 +52,12 @@ def read_grid(image: SlideImage, pitch_px: float) -> Grid:
     look = downsample * shrink
     most = math.sqrt(height * width / MAX_CELLS) / look
     side = max(1, round(pitch_px / look / CELLS_PER_PITCH), math.ceil(most))
-
     step = max(1, STRIP // (shrink * side)) * shrink * side
 
     def strips() -> Iterator[NDArray[np.uint8]]:
         above = None
         for _, band in bands(image, level, multiple=step):
-            # The Laplacian looks at two rows more; the first is repeated.
+            # The Laplacian needs two more rows; the first is repeated.
             above = np.tile(band[:shrink], (2, 1, 1)) if above is None else above
             rows = np.concatenate([above, band])
             above = rows[-2 * shrink :]
@@ -71,7 +65,7 @@ def read_grid(image: SlideImage, pitch_px: float) -> Grid:
 
     shape = (math.ceil(tall / (shrink * side)), math.ceil(wide / (shrink * side)))
     density, done = np.empty((*shape, 3), np.float32), 0
-    # Filled as they come: kept strip by strip, they would take their memory twice.
+    # Filled one by one: a list of strips would double the memory.
     square, curvature, black = (np.zeros(shape, np.float32) for _ in range(3))
     with closing(in_order(partial(_cells, shrink, side), strips())) as parts:
         for means in parts:
@@ -85,7 +79,7 @@ def read_grid(image: SlideImage, pitch_px: float) -> Grid:
 
 
 def _cells(shrink: int, side: int, rows: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-    """Means of red, green, blue, green's square and curvature (and black), below two looks."""
+    """Means of red, green, blue, green's square and curvature (and black) of a strip."""
     dark = brightest(rows) < BLACK
     planes = [DENSITY_OF.take(colour) for colour in np.moveaxis(rows, 2, 0)]
     if dark.any():
@@ -101,7 +95,7 @@ def _cells(shrink: int, side: int, rows: NDArray[np.uint8]) -> list[NDArray[np.f
 
 
 def _laplacian(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Second differences of all rows but the first and the last; columns are repeated at an end."""
+    """Laplacian of all rows but the first and last; edge columns are repeated."""
     middle = values[1:-1]
     beside = np.pad(middle, ((0, 0), (1, 1)), mode="edge")
     return np.asarray(

@@ -1,4 +1,4 @@
-"""Where a slide has tissue that is fit to be read: not under pen, folded, blurred or blank."""
+"""Find the usable tissue of a slide: without glass, pen marks, folds and blur."""
 
 from __future__ import annotations
 
@@ -16,44 +16,37 @@ from histoboost.slides.tissue import otsu
 Mask = NDArray[np.bool_]
 Array = NDArray[np.float64]
 
-#: Density above glass at which tissue begins: never lower, never higher than this.
+#: Bounds of the tissue threshold, as density above glass.
 FAINT, PLAIN = 0.05, 0.15
 
-#: Tissue is denser than this, above glass, somewhere, or there is none.
+#: A slide whose densest part is less dense than this, above glass, has no tissue.
 LEAST_DENSITY = 0.08
 
-#: Brighter than this, 0..255, is the median of a slide in bright field.
+#: Least median brightness, 0..255, of a bright-field slide.
 DARK = 60
 
-#: Ink absorbs more red, or blue, than green by these factors; no mixture of H and E does.
+#: Ink absorbs more red or blue than green by these factors; no mixture of H and E does.
 INK_RED, INK_BLUE = 1.15, 1.15
 #: Least density above glass of ink, and of black ink.
 INK, BLACK_INK = 0.2, 0.9
 
-#: A fold is so many times as dense as the median of the tissue, and at least so dense.
+#: Least density of a fold, relative to the median of the tissue and absolute.
 FOLD, LEAST_FOLD = 2.0, 0.8
 
-#: Out of focus is what has less than this share of the slide's median sharpness.
+#: Tissue with less than this fraction of the slide's median sharpness is out of focus.
 BLURRED = 0.15
-#: Of tissue with fewer pixels than this to a pitch nobody can tell whether it is sharp.
+#: Sharpness cannot be judged with fewer pixels per pitch.
 FOCUS_PX = 16
 
-#: Points of a spot's disc at which the tissue is looked up.
+#: Points at which the disc of a spot is sampled.
 DISC_POINTS = 64
 
 
 @dataclass(frozen=True, eq=False)
 class FitTissue:
-    """Tissue of a slide on a grid, and what of it is left out.
+    """Usable tissue `fit` (h, w) on a grid with cells of `cell` full-resolution pixels.
 
-    Attributes
-    ----------
-    cell : float
-        Side of a grid cell in pixels of the slide at full resolution.
-    fit : ndarray of shape (h, w), bool
-        Tissue that can be read.
-    left_out : dict of str to ndarray of shape (h, w), bool
-        ``"pen"``, ``"fold"`` and ``"blurred"``: places that were taken for tissue first.
+    `left_out` holds the masks (h, w) of unusable tissue: ``"pen"``, ``"fold"`` and ``"blurred"``.
     """
 
     cell: float
@@ -61,8 +54,8 @@ class FitTissue:
     left_out: dict[str, Mask]
 
     def share_under(self, xy: Array, diameter: float) -> Array:
-        """Share of the disc about every place (N, 2), in pixels, that lies on fit tissue."""
-        turn = np.pi * (3 - np.sqrt(5)) * np.arange(DISC_POINTS)  # a sunflower's: evenly spread
+        """Fraction of the disc around every point (N, 2), in pixels, on usable tissue."""
+        turn = np.pi * (3 - np.sqrt(5)) * np.arange(DISC_POINTS)  # evenly spread, as in a sunflower
         radius = diameter / 2 * np.sqrt((np.arange(DISC_POINTS) + 0.5) / DISC_POINTS)
         total = np.zeros(len(xy))
         for x, y in zip(radius * np.cos(turn), radius * np.sin(turn), strict=True):
@@ -73,7 +66,7 @@ class FitTissue:
         return total / DISC_POINTS
 
     def within(self, mask: Mask) -> FitTissue:
-        """Only what lies in `mask`, (h, w)."""
+        """Restrict to `mask` (h, w)."""
         left_out = {reason: cells & mask for reason, cells in self.left_out.items()}
         return replace(self, fit=self.fit & mask, left_out=left_out)
 
@@ -89,26 +82,13 @@ class FitTissue:
 
 
 def find_tissue(image: SlideImage, pitch_px: float, name: str) -> FitTissue:
-    """Find the tissue of a slide and what of it cannot be read.
+    """Find the tissue of a slide and the parts of it that are unusable.
 
-    Glass and tissue are told apart by Otsu's threshold of the logarithm of stain density, blurred
-    over a spot. Ink is a colour that no mixture of haematoxylin and eosin has; a fold is far
-    denser than the slide's tissue; sharpness is the Laplacian's energy over the variance, against
-    the median over the slide's tissue: what is blurred has less.
-
-    Parameters
-    ----------
-    image : SlideImage
-        The slide.
-    pitch_px : float
-        Distance of the spots that are to lie on it, in pixels: the scale that matters.
-    name : str
-        Of the slide, for messages.
-
-    Raises
-    ------
-    HistoboostError
-        If the slide is blank or dark.
+    Otsu's threshold of the log stain density, blurred over a spot, separates tissue from glass.
+    Ink has a colour that no mixture of haematoxylin and eosin has; folds are far denser than the
+    tissue; blurred tissue has less energy of the Laplacian per variance than the median.
+    `pitch_px`, the pitch of the spots to lay, sets the scale in pixels; `name` of the slide is for
+    messages. Refuses a blank or dark slide.
     """
     grid = read_grid(image, pitch_px)
     per_pitch = pitch_px / grid.cell
@@ -118,12 +98,12 @@ def find_tissue(image: SlideImage, pitch_px: float, name: str) -> FitTissue:
     logs = np.log(stain + 0.01)
     glass, darkest = map(float, np.quantile(stain, (0.01, 0.999)))
     plain = float(np.exp(otsu(logs)[0])) - 0.01
-    # Pale tissue lies between glass and what Otsu takes for stained.
+    # Pale tissue lies between glass and what Otsu's method takes for stained.
     threshold = glass + 0.8 * (plain - glass)
     if darkest - glass < LEAST_DENSITY:
         raise BadInput(
-            f"slide {name}: no tissue found, the image is blank; give the slide's image, or where "
-            "to look: --tissue all, or regions drawn in QuPath"
+            f"slide {name}: no tissue found, the image is blank; give the image of the slide, "
+            "--tissue all, or regions drawn in QuPath"
         )
     tissue = stain > np.clip(threshold, glass + FAINT, glass + PLAIN)
     tissue = _tidy(tissue, per_pitch)
@@ -132,13 +112,13 @@ def find_tissue(image: SlideImage, pitch_px: float, name: str) -> FitTissue:
     pen = tissue & _marks(_ink(above), per_pitch)
     fold = tissue & ~pen & _marks(_folded(above, tissue & ~pen), per_pitch)
     blurred = tissue & ~pen & ~fold
-    blurred &= _out_of_focus(grid, blurred, per_pitch, pitch_px / grid.look_px)
+    blurred &= _blurred(grid, blurred, per_pitch, pitch_px / grid.look_px)
     left_out = {"pen": pen, "fold": fold, "blurred": blurred}
     return FitTissue(grid.cell, tissue & ~pen & ~fold & ~blurred, left_out)
 
 
 def everywhere(image: SlideImage, pitch_px: float) -> FitTissue:
-    """All of a slide, unseen."""
+    """Take the whole slide as usable tissue, without reading it."""
     cell = max(pitch_px / CELLS_PER_PITCH, 1.0)
     height, width = image.shape
     return FitTissue(cell, np.ones((int(height / cell) + 1, int(width / cell) + 1), bool), {})
@@ -156,8 +136,8 @@ def _refuse_dark(grid: Grid, name: str) -> None:
 
 
 def _tidy(tissue: Mask, per_pitch: float) -> Mask:
-    """Without specks, and without holes smaller than a spot and its rim."""
-    tissue, box = tissue.copy(), _around(tissue)
+    """Remove specks, and fill holes smaller than a spot and its rim."""
+    tissue, box = tissue.copy(), _bounding_box(tissue)
     closed = ndimage.binary_closing(np.pad(tissue[box], 8), _disc(0.2 * per_pitch))
     tissue[box] = closed[8:-8, 8:-8]
     small = ~_larger(~tissue, per_pitch**2)
@@ -178,12 +158,12 @@ def _folded(above: NDArray[np.float32], tissue: Mask) -> Mask:
     return np.asarray(total > max(FOLD * usual, LEAST_FOLD))
 
 
-def _out_of_focus(grid: Grid, tissue: Mask, per_pitch: float, seen_px: float) -> Mask:
+def _blurred(grid: Grid, tissue: Mask, per_pitch: float, seen_px: float) -> Mask:
     found = np.zeros(tissue.shape, bool)
     if seen_px < FOCUS_PX or not tissue.any():
         return found
     spread = 0.35 * per_pitch
-    box = _around(tissue, int(4 * spread) + 1)  # all that the filter sees
+    box = _bounding_box(tissue, int(4 * spread) + 1)  # all that the filter sees
     tissue = tissue[box]
     weight = _blur(tissue.astype(np.float32), spread) + 1e-6
 
@@ -198,17 +178,17 @@ def _out_of_focus(grid: Grid, tissue: Mask, per_pitch: float, seen_px: float) ->
 
 
 def _marks(cells: Mask, per_pitch: float) -> Mask:
-    """Marks at least a third of a pitch wide, with a rim of as much."""
+    """Marks at least a quarter of a pitch wide, dilated by a rim."""
     found, rim = np.zeros_like(cells), _disc(0.2 * per_pitch)
-    box = _around(cells, len(rim))
+    box = _bounding_box(cells, len(rim))
     core = ndimage.binary_opening(cells[box], _disc(0.12 * per_pitch))
     found[box] = ndimage.binary_dilation(_larger(core, 0.1 * per_pitch**2), rim)
     return found
 
 
 def _larger(mask: Mask, cells: float) -> Mask:
-    """Connected parts of at least so many cells."""
-    found, box = np.zeros_like(mask), _around(mask)
+    """Keep connected components of at least `cells` cells."""
+    found, box = np.zeros_like(mask), _bounding_box(mask)
     labels, _ = ndimage.label(mask[box])
     kept = np.bincount(labels.ravel(), minlength=1) >= max(cells, 1)
     kept[0] = False
@@ -216,8 +196,8 @@ def _larger(mask: Mask, cells: float) -> Mask:
     return found
 
 
-def _around(mask: Mask, reach: int = 0) -> tuple[slice, ...]:
-    """The part of a grid that holds all of a mask, and `reach` cells beyond."""
+def _bounding_box(mask: Mask, reach: int = 0) -> tuple[slice, ...]:
+    """Bounding box of a mask, extended by `reach` cells."""
     spans = ndimage.find_objects(mask.view(np.uint8)) or [(slice(0, 0),) * 2]
     return tuple(slice(max(0, span.start - reach), span.stop + reach) for span in spans[0])
 

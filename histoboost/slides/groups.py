@@ -1,4 +1,4 @@
-"""Which slides belong to one patient: a CSV file with the columns slide and group."""
+"""Groups of slides, such as patients, from a CSV file with the columns slide and group."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from histoboost.slides.tables import read_text_table
 
 
 def with_groups(dataset: Dataset, path: str | Path) -> Dataset:
-    """The same slides, each with the group that a CSV with the header ``slide,group`` gives it.
+    """Assign the groups of a CSV file with the columns ``slide,group`` to the slides.
 
-    Further columns are ignored, and slides that are not there warned of. Slides without labels,
-    which are never held out, need no line.
+    Other columns are ignored; unknown slides give a warning. Slides without labels are never held
+    out and need no row.
     """
     path = Path(path)
     if not path.is_file():
@@ -37,10 +37,10 @@ def with_groups(dataset: Dataset, path: str | Path) -> Dataset:
     unknown = groups.keys() - set(dataset.names)
     if unknown:
         warn(f"{path}: {', '.join(sorted(unknown))} not among the slides of {dataset.path}")
-    return dataset.each(lambda name: partial(_grouped, path, groups.get(name)))
+    return dataset.each(lambda name: partial(_with_group, path, groups.get(name)))
 
 
-def _grouped(path: Path, group: str | None, slide: Slide) -> Slide:
+def _with_group(path: Path, group: str | None, slide: Slide) -> Slide:
     if slide.labelled and group is None:
         raise BadInput(f"{path}: slide {slide.name!r} is not listed; add a line for it")
     return slide if group is None else replace(slide, group=group)

@@ -1,4 +1,4 @@
-"""What is in a dataset, and what is wrong with it."""
+"""Summarise a dataset and list its problems."""
 
 from __future__ import annotations
 
@@ -22,17 +22,15 @@ from histoboost.spots import spot_pitch
 if TYPE_CHECKING:
     import pandas as pd
 
-
-#: Problems under which nothing can be said about where the spots belong.
+#: Problems that make an estimate of the alignment meaningless.
 NO_POSITION = ("no-spots", "coordinates", "corner", "pitch", "pixels", "flat-image")
 
-
-#: Spots across a slide of unknown scale, where the tissue of one without spots is looked for.
+#: Assumed spots across a slide without spots and of unknown scale, for finding its tissue.
 PITCHES_ACROSS = 60
 
 
 class Inspection(dict[str, Any]):
-    """What a data set contains: the document that `inspect --json` writes.
+    """Summary of a dataset: the content of `inspect --json`.
 
     ``{"slides": [{"slide", "split", "spots", "labelled", "image_shape", "image_dtype", "pitch_px",
     "um_per_px", "group", "abundance_range", "tissue", "cells"}], "cell_types": [..], "problems":
@@ -40,7 +38,7 @@ class Inspection(dict[str, Any]):
     """
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per slide: the fields of ``"slides"``, and the number of its problems."""
+        """One row per slide: the fields of ``"slides"`` and the number of problems."""
         import pandas as pd
 
         counts = Counter(problem["slide"] for problem in self["problems"])
@@ -56,14 +54,14 @@ class Inspection(dict[str, Any]):
 
 
 def inspect(data: Dataset | str | Path, format: str | None = None) -> Inspection:
-    """Describe the slides of a data set and list the problems found; reads every pixel once.
+    """Summarise the slides of a dataset and list their problems; reads every pixel once.
 
     Parameters
     ----------
     data : Dataset or path
-        Slides, or where they are.
+        Slides, or the path to them.
     format : str, optional
-        Format of `data`; recognised from the path by default.
+        Format of `data`; detected by default.
 
     Returns
     -------
@@ -77,14 +75,18 @@ def inspect(data: Dataset | str | Path, format: str | None = None) -> Inspection
     dataset = data if isinstance(data, Dataset) else open_dataset(data, format)
     slides, problems = [], []
     for slide in dataset.slides:
-        doubts = [] if slide.plain else [*spot_problems(slide), *implausible_spots(slide)]
-        found = [*doubts, *_image_problems(slide), *_label_problems(slide)]
+        found = [] if slide.plain else [*spot_problems(slide), *implausible_spots(slide)]
+        found += [*_image_problems(slide), *_label_problems(slide)]
         tissue = None
         if slide.plain:
-            tissue, none = _tissue(slide)
-            found += none
+            try:
+                tissue = _tissue(slide)
+            except HistoboostError as error:
+                message = str(error).removeprefix(f"slide {slide.name}: ")
+                found.append(Problem(slide.name, "tissue", message))
         elif not any(problem.kind in NO_POSITION for problem in found):
-            found += _alignment_problems(slide)
+            shifted = misalignment(slide, align(slide))
+            found += [Problem(slide.name, "misaligned", shifted)] if shifted else []
         problems += [asdict(problem) for problem in found]
         pitch = spot_pitch(slide.xy)
         slides.append(
@@ -112,20 +114,11 @@ def _range(slide: Slide) -> list[float] | None:
     return [float(np.min(finite)), float(np.max(finite))] if len(finite) else None
 
 
-def _tissue(slide: Slide) -> tuple[str | None, list[Problem]]:
-    """Where a lattice could be laid on a slide without spots, in words."""
+def _tissue(slide: Slide) -> str:
+    """Describe the tissue on which a lattice could be laid."""
     height, width = slide.image.shape
     pitch = PITCH_UM / slide.um_per_px if slide.um_per_px else max(height, width) / PITCHES_ACROSS
-    try:
-        return str(find_tissue(slide.image, max(pitch, MIN_PITCH), slide.name)), []
-    except HistoboostError as error:
-        message = str(error).removeprefix(f"slide {slide.name}: ")
-        return None, [Problem(slide.name, "tissue", message)]
-
-
-def _alignment_problems(slide: Slide) -> list[Problem]:
-    message = misalignment(slide, align(slide))
-    return [Problem(slide.name, "misaligned", message)] if message else []
+    return str(find_tissue(slide.image, max(pitch, MIN_PITCH), slide.name))
 
 
 def _image_problems(slide: Slide) -> list[Problem]:
@@ -152,7 +145,7 @@ def _label_problems(slide: Slide) -> list[Problem]:
     constant = np.asarray((slide.abundance == slide.abundance[:1]).all(axis=0))
     for kind, columns, what in (
         ("negative", negative, "negative abundances"),
-        ("constant", constant & (len(slide.xy) > 1), "one abundance everywhere"),
+        ("constant", constant & (len(slide.xy) > 1), "the same abundance in all spots"),
     ):
         names = [name for name, hit in zip(slide.cell_types, columns, strict=True) if hit]
         if names:

@@ -1,4 +1,4 @@
-"""Lengths on slides, in pixels (``64``) or in micrometres (``55um``)."""
+"""Lengths on slides, in pixels (``64``) or micrometres (``55um``)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Length:
     unit: str = "px"
 
     def __str__(self) -> str:
-        """As one writes it: ``64`` or ``55um``."""
+        """``64`` or ``55um``."""
         return f"{self.amount:g}" + ("um" if self.unit == "um" else "")
 
     def on(self, slide: Slide, option: str) -> float:
-        """In pixels of a slide, whose scale must be known; `option` gave it, for the message."""
+        """Convert to pixels of a slide; errors name the `option` that gave the length."""
         if self.unit == "px":
             return self.amount
         if slide.um_per_px is None:
@@ -32,7 +32,7 @@ class Length:
 
 
 def parse_length(text: object) -> Length | None:
-    """``64``, ``"64"``, ``"25.5px"`` or ``"55um"``; None for what is no length."""
+    """Parse ``64``, ``"25.5px"`` or ``"55um"``; None if `text` is not a length."""
     plain = str(text).strip().lower().replace("µ", "u").replace("μ", "u")
     unit = "um" if plain.endswith("um") else "px"
     try:

@@ -1,4 +1,4 @@
-"""Regions drawn on a slide, as QuPath exports them (GeoJSON, pixels of the full resolution)."""
+"""Annotated regions exported from QuPath (GeoJSON, full-resolution pixels)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from histoboost.errors import BadInput, warn
 from histoboost.slides.slide import Slide
 
-#: Share of a slide that regions drawn on it take, at least, as a rule.
+#: Regions that cover a smaller fraction of the slide give a warning.
 LEAST_SHARE = 0.01
 
 _REMEDY = "export annotations in QuPath with File > Export objects as GeoJSON"
@@ -23,10 +23,10 @@ _REMEDY = "export annotations in QuPath with File > Export objects as GeoJSON"
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """One drawn region: its name, and its class, such as ``Tumor``, empty where it has none.
+    """One region with its name and class, such as ``Tumor`` (may be empty).
 
-    `rings` are closed outlines (K, 2), x and y in pixels; a place is inside where it lies in an odd
-    number of them, so that holes are rings, too.
+    `rings` are closed outlines (K, 2) in pixels, including those of holes: a point is inside if it
+    lies in an odd number of them.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Region:
     rings: tuple[NDArray[np.float64], ...]
 
     def contains(self, xy: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Whether each of the places `xy`, (N, 2) in pixels, is inside."""
+        """Whether each point `xy`, (N, 2) in pixels, lies inside."""
         from matplotlib.path import Path as Outline
 
         inside = np.zeros(len(xy), dtype=bool)
@@ -44,7 +44,7 @@ class Region:
 
     @property
     def area(self) -> float:
-        """In square pixels, of what `contains` holds: outlines may cross themselves."""
+        """Area in square pixels of what `contains` accepts; outlines may cross themselves."""
         ends = [np.stack([ring, np.roll(ring, -1, axis=0)], axis=1) for ring in self.rings]
         edges = np.concatenate(ends)
         edges = np.take_along_axis(edges, edges[..., 1:].argsort(axis=1), axis=1)
@@ -59,16 +59,14 @@ class Region:
 
 
 def read_regions(path: str | Path) -> list[Region]:
-    """The polygons of a GeoJSON file; points and lines are passed over.
-
-    The file holds a feature collection, a list of features, one feature or one geometry.
-    """
+    """Read the polygons of a GeoJSON file: a feature collection, features or one geometry."""
     path = Path(path)
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))
+        features = document if isinstance(document, list) else document.get("features", [document])
         regions = [
             _region(feature, number)
-            for number, feature in enumerate(_features(document), start=1)
+            for number, feature in enumerate(features, start=1)
             if _geometry(feature)["type"] in ("Polygon", "MultiPolygon")
         ]
     except OSError as error:
@@ -81,13 +79,7 @@ def read_regions(path: str | Path) -> list[Region]:
 
 
 def check_on_slide(path: str | Path, regions: Sequence[Region], slide: Slide) -> None:
-    """Refuse regions none of which reaches onto a slide.
-
-    Warns
-    -----
-    HistoboostWarning
-        If they take less than `LEAST_SHARE` of it: their unit may be micrometres.
-    """
+    """Refuse regions that all miss a slide; warn if their unit may be micrometres."""
     height, width = slide.image.shape
     um = slide.um_per_px
     unit = f"; divide micrometres by {um:.3g}" if um else " at full resolution"
@@ -102,16 +94,9 @@ def check_on_slide(path: str | Path, regions: Sequence[Region], slide: Slide) ->
     share = sum(region.area for region in regions) / (height * width)
     if share < LEAST_SHARE:
         warn(
-            f"{path}: its regions take {share:.2%} of slide {slide.name}, {width} x {height} px; "
+            f"{path}: its regions cover {share:.2%} of slide {slide.name}, {width} x {height} px; "
             f"coordinates are taken to be pixels{unit}"
         )
-
-
-def _features(document: Any) -> list[dict[str, Any]]:
-    if isinstance(document, list):
-        return document
-    features: list[dict[str, Any]] = document.get("features", [document])
-    return features
 
 
 def _geometry(feature: dict[str, Any]) -> dict[str, Any]:
@@ -135,9 +120,9 @@ def _region(feature: dict[str, Any], number: int) -> Region:
 
 
 def _mean_width(low: NDArray[np.float64], high: NDArray[np.float64]) -> float:
-    """Of what lies between odd and even edges in a strip; they begin at x `low` and end at `high`.
+    """Mean width between odd and even edges in a strip, from x `low` to x `high`.
 
-    Cut where two of them cross, the width of each part changes linearly.
+    The width changes linearly between crossings of edges.
     """
     cuts = np.array([0.0, 1.0])
     if (np.diff(high[np.lexsort((high, low))]) < 0).any():

@@ -1,59 +1,40 @@
-"""A slide at a coarser resolution: read by tiles, each resized from what lies about it."""
+"""Slides downsampled to a coarser resolution, tile by tile."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from histoboost.slides.images.base import Level, SlideImage, coarsest, paste
 from histoboost.slides.slide import Slide
 
-#: Side of the tiles that are resized together; the result does not depend on what is asked for.
+#: Side of the tiles that are resized at once; pixels do not depend on the region requested.
 TILE = 512
 
-#: Pixels of the result on either side that Lanczos's filter looks at.
+#: Pixels of the result on either side that the Lanczos filter uses.
 SUPPORT = 3
 
 
-@dataclass(frozen=True)
 class Resampled(SlideImage):
-    """An image whose pixels are `factor` times as wide as those of `image`, by Lanczos's filter.
+    """An image downsampled by `factor` with a Lanczos filter.
 
-    Of all antialiasing filters it keeps most of what the coarser grid can show, so that a slide
-    looks as it would have looked if it had been scanned at that resolution.
+    Of the antialiasing filters it best preserves what the coarser grid can show, so a slide looks
+    as if scanned at that resolution.
     """
 
-    image: SlideImage
-    factor: float
-
-    @property
-    def levels(self) -> tuple[Level, ...]:  # type: ignore[override]
-        """One."""
-        height, width = self.image.shape
-        return (Level(max(1, int(height / self.factor)), max(1, int(width / self.factor))),)
-
-    @property
-    def tiles(self) -> tuple[tuple[int, int], ...]:  # type: ignore[override]
-        """Of `TILE` pixels a side."""
-        height, width, _ = self.levels[0]
-        return ((min(TILE, height), min(TILE, width)),)
-
-    @property
-    def files(self) -> tuple[Path, ...]:  # type: ignore[override]
-        """Those of the finer image."""
-        return self.image.files
-
-    @property
-    def path(self) -> Path | None:
-        """That of the finer image."""
-        return getattr(self.image, "path", None)
+    def __init__(self, image: SlideImage, factor: float) -> None:
+        self._image, self._factor = image, factor
+        self.files, self.path = image.files, getattr(image, "path", None)
+        height, width = (max(1, int(side / factor)) for side in image.shape)
+        self.levels = (Level(height, width),)
+        self.tiles = ((min(TILE, height), min(TILE, width)),)
 
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        """A rectangle, see `SlideImage`."""
+        """See `SlideImage`."""
         out = np.empty((height, width, 3), np.uint8)
         for top in range(y - y % TILE, y + height, TILE):
             for left in range(x - x % TILE, x + width, TILE):
@@ -61,12 +42,10 @@ class Resampled(SlideImage):
         return out
 
     def _tile(self, left: int, top: int) -> NDArray[np.uint8]:
-        from PIL import Image
-
         level, (rows, columns, downsample) = coarsest(
-            self.image.levels, lambda one: one.downsample <= self.factor
+            self._image.levels, lambda one: one.downsample <= self._factor
         )
-        scale, whole = self.factor / downsample, self.levels[0]
+        scale, whole = self._factor / downsample, self.levels[0]
         size = min(TILE, whole.width - left), min(TILE, whole.height - top)
         box, spans = [], []
         for start, count, end in zip((left, top), size, (columns, rows), strict=True):
@@ -75,14 +54,14 @@ class Resampled(SlideImage):
             spans.append((span[0], min(span[1], end)))
             box.append((first - span[0], last - span[0]))
         (x, right), (y, bottom) = spans
-        about = self.image.read_region(level, x, y, right - x, bottom - y)
+        source = self._image.read_region(level, x, y, right - x, bottom - y)
         corners = (box[0][0], box[1][0], box[0][1], box[1][1])
-        resized = Image.fromarray(about).resize(size, Image.Resampling.LANCZOS, box=corners)
+        resized = Image.fromarray(source).resize(size, Image.Resampling.LANCZOS, box=corners)
         return np.asarray(resized)
 
 
 def at_resolution(slide: Slide, um_per_px: float) -> Slide:
-    """The slide brought to a coarser `um_per_px`; its spot table stays that of the source."""
+    """Downsample a slide to a coarser `um_per_px`; its spot table stays that of the source."""
     assert slide.um_per_px is not None
     factor = um_per_px / slide.um_per_px
     image = Resampled(slide.image, factor)

@@ -1,4 +1,4 @@
-"""Micrometres per pixel: what files say, where it can be true."""
+"""Micrometres per pixel: from metadata, if plausible."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from numpy.typing import NDArray
 from histoboost.errors import warn
 from histoboost.spots import spot_pitch
 
-#: Centre to centre distance of Visium spots in um.
+#: Centre-to-centre distance of Visium spots in um.
 PITCH_UM = 100.0
 
 #: What ``spot_diameter_fullres`` may span in um. 10x Genomics documents "a theoretical 65 um
 #: spot"; the spots printed on the slide measure 55 um, and files made by other tools use that.
 DIAMETERS_UM = (65.0, 55.0)
 
-#: Largest relative deviation of the spot distance from `PITCH_UM` that still looks like Visium.
+#: Largest relative deviation of the spot pitch from `PITCH_UM` that still looks like Visium.
 TOLERANCE = 0.1
 
-#: Scales of slides in um/px. Resolution tags say 353 (72 dpi), 265 (96 dpi) or 85 (300 dpi).
+#: Plausible scales in um/px. Resolution tags give 353 (72 dpi), 265 (96 dpi) or 85 (300 dpi).
 MIN_UM, MAX_UM = 0.01, 50.0
 
 
 def checked_scale(value: object, where: object) -> float | None:
-    """Micrometres per pixel as a file says, or None, with a warning where they cannot be true."""
+    """Micrometres per pixel from the metadata; None, with a warning, if implausible."""
     try:
         um = float(str(value))
     except ValueError:
@@ -35,7 +35,7 @@ def checked_scale(value: object, where: object) -> float | None:
     if value is None or math.isnan(um):
         return None
     if not MIN_UM < um < MAX_UM:
-        warn(f"{where}: says {value} um/px, which cannot be; the scale is taken as unknown")
+        warn(f"{where}: {value} um/px is implausible; the scale is taken as unknown")
         return None
     return um
 
@@ -43,13 +43,12 @@ def checked_scale(value: object, where: object) -> float | None:
 def um_per_px(
     scalefactors: Mapping[str, Any], xy: NDArray[np.float64], where: str, *, visium: bool
 ) -> float | None:
-    """Micrometres per pixel of the full-resolution image; None where the scale is unknown.
+    """Micrometres per pixel of the full-resolution image; None if unknown.
 
-    `scalefactors`, the content of ``scalefactors_json.json``, say ``microns_per_pixel``, else
-    ``spot_diameter_fullres``; NaN, as our own exports write it, says that it is unknown. The
-    distance of the spots `xy` (N, 2), also those off the tissue, which is 100 um, tells whether the
-    diameter spans 65 um or 55 um. A distance that fits neither is a warning on a slide that is
-    known to be `visium`; on others the scale is unknown.
+    Taken from ``microns_per_pixel`` in `scalefactors`, the content of ``scalefactors_json.json``
+    (NaN means unknown), else from ``spot_diameter_fullres``: the pitch of the spots `xy` (N, 2),
+    including those off the tissue, decides whether the diameter spans 65 um or 55 um. A pitch that
+    fits neither gives a warning on a `visium` slide; on others the scale is unknown.
     """
     microns = scalefactors.get("microns_per_pixel")
     if microns is not None:
@@ -66,7 +65,7 @@ def um_per_px(
         if not visium:
             return None
         warn(
-            f"{where}: by its spot diameter of {diameter:g} px the spots lie {pitch * best:.0f} um "
-            f"apart where Visium's lie {PITCH_UM:.0f} um apart; micrometres may be wrong"
+            f"{where}: its spot diameter of {diameter:g} px implies a spot pitch of "
+            f"{pitch * best:.0f} um, but Visium's is {PITCH_UM:.0f} um; micrometres may be wrong"
         )
     return checked_scale(best, where)

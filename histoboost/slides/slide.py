@@ -1,4 +1,4 @@
-"""What a slide is: its image, its spots, their abundances and its scale."""
+"""A slide: its image, its spots, their abundances and its scale."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from histoboost.names import nfc
 from histoboost.slides.images.base import SlideImage
 from histoboost.spots import SpotTable
 
-#: Spots of a source that are held in memory, and what a slide without any counts for.
+#: Spots of a dataset to keep in memory, and the cost of each slide in addition to its spots.
 MOST_SPOTS, LEAST_SPOTS = 1_000_000, 1000
 
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """Single cells of a slide: places (C, 2) in pixels of the image, and types' names (C,)."""
+    """Single cells of a slide: coordinates (C, 2) in image pixels, and cell types (C,)."""
 
     xy: NDArray[np.float64]
     types: NDArray[np.object_]
@@ -40,7 +40,7 @@ class Slide:
     image : SlideImage
         The pixels, read lazily.
     xy : ndarray of shape (N, 2), float64
-        Spot centres, x = column and y = row, in pixels of `image`; in the source's order.
+        Spot centres, x = column and y = row, in pixels of `image`; in the order of the source.
     spot_ids : tuple of str
         N ids, unique within the slide (``"0"``, ``"1"``, ... where the source has none).
     abundance : ndarray of shape (N, T), float32, or None
@@ -48,21 +48,21 @@ class Slide:
     cell_types : tuple of str
         T names; empty on a slide without labels.
     split : str or None
-        ``"Train"`` or ``"Test"`` where the source says so.
+        ``"Train"`` or ``"Test"``, if given by the source.
     group : str or None
-        Patient or animal, where known; slides of one group are held out together.
+        Patient or animal, if known; slides of one group are held out together.
     um_per_px : float or None
-        Micrometres per pixel, where known.
+        Micrometres per pixel, if known.
     plain : bool
-        Whether it is an image that has no spots yet.
+        Whether the slide is an image without spots.
     lattice : dict or None
-        How the spots were laid, where `histoboost.slides.lattice` did it.
+        Settings of the lattice that `histoboost.slides.lattice` laid, if it did.
     cells : Cells or None
-        Single cells that are to be counted once there are spots.
+        Single cells to count once there are spots.
     source : Slide or None
-        The slide as it came, where this one is at another resolution or turned.
+        The original slide, if this one is resampled or turned.
     turn : str or None
-        How it was turned from `source`, see `histoboost.slides.turned_slide`.
+        How `source` was turned, see `histoboost.slides.turned_slide`.
     """
 
     name: str
@@ -88,11 +88,11 @@ class Slide:
         self.__dict__.update(state)
         now = self._stamp()
         if now and self._opened and now[1] == self._opened[1]:
-            # Another machine may have a copy of its own, of another age.
+            # Another machine may have its own copy with another modification time.
             object.__setattr__(self, "_opened", now)
 
     def check_unchanged(self) -> None:
-        """Refuse pixels from another file than the one that was there with the spots."""
+        """Raise an error if the image file has changed since the spots were read."""
         if self._stamp() != self._opened:
             raise BadInput(
                 f"slide {self.name}: its file has changed since its spots were read; run the same "
@@ -100,7 +100,7 @@ class Slide:
             )
 
     def _stamp(self) -> tuple[int, int] | None:
-        path = getattr(self.image, "path", None)  # no pixels in memory change
+        path = getattr(self.image, "path", None)  # pixels in memory have none
         if path is None or not path.is_file():
             return None
         status = path.stat()
@@ -108,11 +108,11 @@ class Slide:
 
     @property
     def labelled(self) -> bool:
-        """Whether the slide carries abundances."""
+        """Whether the slide has abundances."""
         return self.abundance is not None
 
     def only(self, keep: NDArray[np.bool_]) -> Slide:
-        """The same slide with some of its spots."""
+        """Select spots by a mask (N,)."""
         return replace(
             self,
             xy=self.xy[keep],
@@ -121,18 +121,18 @@ class Slide:
         )
 
     def spot_table(self, thumbnail: NDArray[np.uint8] | None = None) -> SpotTable:
-        """All but the pixels, in those of the source; `thumbnail`, (h, w, 3) uint8, in small."""
-        came = self.source or self
+        """Everything but the image, in pixels of the source; `thumbnail` is (h, w, 3) uint8."""
+        original = self.source or self
         return SpotTable(
             slide=self.name,
-            xy=came.xy,
+            xy=original.xy,
             spot_ids=self.spot_ids,
             abundance=self.abundance,
             cell_types=self.cell_types,
             split=self.split,
             group=self.group,
-            um_per_px=came.um_per_px,
-            image_shape=came.image.shape,
+            um_per_px=original.um_per_px,
+            image_shape=original.image.shape,
             thumbnail=thumbnail,
             lattice=self.lattice,
         )
@@ -143,16 +143,10 @@ Step = Callable[[Slide], Slide]
 
 
 class LazySlides(Sequence[Slide]):
-    """Slides that are read when they are asked for: each time anew beyond the first `MOST_SPOTS`.
+    """Slides loaded on access; as many as have `MOST_SPOTS` spots are kept in memory.
 
-    Parameters
-    ----------
-    names : sequence of str
-        What the slides are called.
-    reads : sequence of callable
-        What reads each of them; picklable, so that another process can.
-    load : callable, optional
-        Gives the slide of an index in this process, where that is less work.
+    `reads` holds one picklable callable per slide; `load`, if given, loads the slide of an index
+    in this process at less cost.
     """
 
     def __init__(
@@ -162,8 +156,8 @@ class LazySlides(Sequence[Slide]):
         load: Callable[[int], Slide] | None = None,
     ) -> None:
         self.names, self.reads, self._load = list(map(nfc, names)), list(reads), load
-        self._kept: dict[int, Slide] = {}
-        self._left = MOST_SPOTS
+        self._held: dict[int, Slide] = {}
+        self._budget = MOST_SPOTS
 
     def __len__(self) -> int:
         return len(self.names)
@@ -176,44 +170,50 @@ class LazySlides(Sequence[Slide]):
         if isinstance(index, slice):
             return [self[one] for one in range(len(self))[index]]
         index = range(len(self))[index]
-        if index in self._kept:
-            return self._kept[index]
+        if index in self._held:
+            return self._held[index]
         slide = self.reads[index]() if self._load is None else self._load(index)
-        self._left -= len(slide.xy) + LEAST_SPOTS
-        if self._left >= 0:
-            self._kept[index] = slide
+        self._budget -= len(slide.xy) + LEAST_SPOTS
+        if self._budget >= 0:
+            self._held[index] = slide
         return slide
 
     def read_ahead(self) -> None:
-        """Read as many slides as are held."""
+        """Read as many slides as are kept in memory."""
         for index in range(len(self)):
             self[index]
-            if self._left < 0:
+            if self._budget < 0:
                 return
 
-    def read_of(self, index: int) -> Read:
-        """What gives a slide in another process: the slide itself where it is held here."""
-        return partial(_given, self._kept[index]) if index in self._kept else self.reads[index]
+    def picklable_reads(self) -> list[Read]:
+        """Callables that give each slide in another process: the slide itself if in memory."""
+        return [
+            partial(_return, self._held[index]) if index in self._held else read
+            for index, read in enumerate(self.reads)
+        ]
 
     def each(self, steps: Sequence[Step]) -> LazySlides:
-        """The same slides, each changed by its step once it is read."""
-        reads = [partial(_then, read, step) for read, step in zip(self.reads, steps, strict=True)]
+        """Apply one step to each slide after it is read."""
+        reads = [
+            partial(_read_and_apply, read, step)
+            for read, step in zip(self.reads, steps, strict=True)
+        ]
         return LazySlides(self.names, reads, lambda index: steps[index](self[index]))
 
 
-def _given(slide: Slide) -> Slide:
+def _return(slide: Slide) -> Slide:
     return slide
 
 
-def _then(read: Read, step: Step) -> Slide:
+def _read_and_apply(read: Read, step: Step) -> Slide:
     return step(read())
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The slides of one source, in its order, and the path that they were read from.
+    """The slides of one source, in its order, and its path.
 
-    Those of a large source are read when their turn comes: `names` and `each` read none.
+    `names` and `each` read no slide of a `LazySlides`.
     """
 
     path: Path
@@ -228,23 +228,23 @@ class Dataset:
 
     @property
     def cell_types(self) -> tuple[str, ...]:
-        """Names of the cell types of the labelled slides; empty where none is labelled."""
+        """Cell types of the labelled slides; empty if there are none."""
         return next((slide.cell_types for slide in self.slides if slide.labelled), ())
 
     def each(self, step: Callable[[str], Step]) -> Dataset:
-        """The same with every slide changed as ``step(name)`` says, picklable where slides are."""
+        """Apply ``step(name)``, picklable for lazy slides, to every slide."""
         if isinstance(self.slides, LazySlides):
             return replace(self, slides=self.slides.each([step(name) for name in self.names]))
         return replace(self, slides=[step(slide.name)(slide) for slide in self.slides])
 
     def reads(self) -> list[Read]:
-        """What gives each slide once its turn has come, also in another process."""
+        """One picklable callable per slide that gives it."""
         if isinstance(self.slides, LazySlides):
-            return [self.slides.read_of(index) for index in range(len(self.slides))]
-        return [partial(_given, slide) for slide in self.slides]
+            return self.slides.picklable_reads()
+        return [partial(_return, slide) for slide in self.slides]
 
     def __getitem__(self, name: str) -> Slide:
-        """The slide called `name`; where there is none, the error lists those there are."""
+        """The slide with this name; an error lists the available names."""
         names = self.names
         if nfc(name) in names:
             return self.slides[names.index(nfc(name))]

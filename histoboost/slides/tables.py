@@ -18,30 +18,31 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
 
-#: Columns that hold the ids of spots wherever they stand; else the first column does.
+#: Columns of spot ids, in any position; if there is none, the first column.
 ID_COLUMNS = ("spot", "spot_id", "barcode", "id")
 
-# For longer exponents pandas reads beyond its own memory, which may end the process.
+# With longer exponents pandas reads out of bounds, which may crash the process.
 _LONG_EXPONENT = re.compile(r"(?<![\w.])[+-]?[\d.]+[eE][+-]?\d{5,}(?!\w)")
 _COMMA = re.compile(r"\s*[+-]?\d+(,\d+)?([eE][+-]?\d+)?\s*")
 _THOUSANDS = re.compile(r"\s*[+-]?\d{1,3}(,\d{3})?\s*")
 
 
 def read_table(path: Path, *, header: bool = True) -> pd.DataFrame:
-    """Read a table of numbers with the ids of spots, which stay text: 007 or 1e5 is a name.
+    """Read a table of numbers with spot ids, which stay text (007 or 1e5 is a name).
 
-    The suffix tells the format: ``.csv`` (commas), ``.tsv`` or ``.txt`` (tabs), ``.parquet``. A
-    text table, which begins with column names or not (`header`), may be separated by semicolons and
-    have decimal commas instead. For the column of ids see `id_column`.
+    The format follows the suffix: ``.csv`` (commas), ``.tsv`` or ``.txt`` (tabs), ``.parquet``.
+    Text tables may also use semicolons and decimal commas; `header` tells whether they start with
+    column names. See `id_column` for the ids.
     """
     if _suffix(path) == ".parquet":
         return _read_parquet(path)
     text = read_text(path).lstrip("\r\n")
     separator, names = _layout(path, text, header)
+    id_position = next((names.index(name) for name in ID_COLUMNS if name in names), 0)
     options: dict[str, Any] = {
-        "converters": {_id_position(names): str} if names else {0: str},
+        "converters": {id_position: str},
         "header": None,
-        "names": names,
+        "names": names or None,
         "skiprows": 1 if header else 0,
         "sep": separator,
     }
@@ -59,7 +60,7 @@ def read_table(path: Path, *, header: bool = True) -> pd.DataFrame:
 
 
 def read_text_table(path: Path) -> pd.DataFrame:
-    """Read a CSV or TSV file with all values as text, stripped; empty ones are ``""``."""
+    """Read a CSV or TSV file with all values as stripped text; empty ones are ``""``."""
     import pandas as pd
 
     _suffix(path)
@@ -70,7 +71,7 @@ def read_text_table(path: Path) -> pd.DataFrame:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file in UTF-8, or in UTF-16 with the mark that says so."""
+    """Read a file in UTF-8, or in UTF-16 with a byte order mark."""
     try:
         data = path.read_bytes()
         utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
@@ -80,15 +81,15 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise BadInput(
-            f"{path}: line {line} is no UTF-8 text; save the file as UTF-8 (in Excel: CSV UTF-8)"
+            f"{path}: line {line} is not UTF-8; save the file as UTF-8 (in Excel: CSV UTF-8)"
         ) from error
     if "\0" in text:
-        raise BadInput(f"{path}: is no text, or UTF-16 without its mark; save it as UTF-8")
+        raise BadInput(f"{path}: is not text, or UTF-16 without a mark; save it as UTF-8")
     return text
 
 
 def id_column(table: pd.DataFrame, where: Path | str) -> Any:
-    """Name of the column that holds the spot ids: one of `ID_COLUMNS`, else the first."""
+    """Name of the column of spot ids: one of `ID_COLUMNS`, else the first."""
     named = [name for name in ID_COLUMNS if name in table]
     if not named and table.columns[0] in ("x", "y"):
         raise BadInput(f"{where}: no column of spot ids; add one called spot")
@@ -127,8 +128,8 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     return table
 
 
-def _layout(path: Path, text: str, header: bool) -> tuple[str, list[str] | None]:
-    """Separator and column names of a text table, as its first lines show them."""
+def _layout(path: Path, text: str, header: bool) -> tuple[str, list[str]]:
+    """Separator and column names (none without a header), guessed from the first lines."""
     usual = "," if path.suffix.lower() == ".csv" else "\t"
     exact: dict[str, list[str]] = {}
     loose: dict[str, list[str]] = {}
@@ -147,7 +148,7 @@ def _layout(path: Path, text: str, header: bool) -> tuple[str, list[str] | None]
             loose[separator] = first
     separator, names = next(iter((exact or loose).items()))
     if not header:
-        return separator, None
+        return separator, []
     if not names:
         raise BadInput(f"{path}: is empty; give a table with a header")
     names = [name.strip() or (f"Unnamed: {i}" if i else "") for i, name in enumerate(names)]
@@ -155,10 +156,6 @@ def _layout(path: Path, text: str, header: bool) -> tuple[str, list[str] | None]
     if twice:
         raise BadInput(f"{path}: column {twice[0]!r} comes twice; keep one")
     return separator, names
-
-
-def _id_position(names: list[str]) -> int:
-    return next((names.index(name) for name in ID_COLUMNS if name in names), 0)
 
 
 def _parse(path: Path, text: str, **options: Any) -> pd.DataFrame:
@@ -169,7 +166,7 @@ def _parse(path: Path, text: str, **options: Any) -> pd.DataFrame:
         options["float_precision"] = "round_trip"  # Python's own parser
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # of values left out
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # about dropped values
             table = pd.read_csv(io.StringIO(text), **options)
             return cast("pd.DataFrame", table)
     except (pd.errors.ParserWarning, ValueError, TypeError, OverflowError) as error:
@@ -180,10 +177,8 @@ def _has_decimal_commas(column: pd.Series) -> bool:
     if column.dtype.kind in "iufb":
         return False
     values = column.dropna()
-    return (
-        len(values) > 0
-        and all(isinstance(value, str) and _COMMA.fullmatch(value) for value in values)
-        and any("," in value for value in values)
+    return all(isinstance(value, str) and _COMMA.fullmatch(value) for value in values) and any(
+        "," in value for value in values
     )
 
 

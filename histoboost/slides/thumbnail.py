@@ -1,4 +1,4 @@
-"""A small picture of a slide, for maps and for stores that travel without the slide."""
+"""Thumbnails of slides, for maps and for stores without the images."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from histoboost.slides.images.base import SlideImage, bands, coarsest
 
 
 def thumbnail(image: SlideImage, long_side: int = 768) -> NDArray[np.uint8]:
-    """The slide, averaged down to (h, w, 3) whose long side has at most `long_side` pixels.
+    """Downsample a slide to (h, w, 3) with at most `long_side` pixels along its long side.
 
-    Blocks of k x k pixels of the coarsest level that has as many are averaged (k the smallest
-    integer that fits), in bands of rows, so that a large slide is never in memory as a whole. A
-    last block that is cut off by the border is averaged over what is there.
+    Averages k x k blocks, with the smallest sufficient integer k, of the coarsest level that has
+    at least `long_side` pixels.
     """
     level, (height, width, _) = coarsest(image.levels, lambda one: max(one[:2]) >= long_side)
     k = math.ceil(max(height, width) / long_side)
@@ -25,7 +24,7 @@ def thumbnail(image: SlideImage, long_side: int = 768) -> NDArray[np.uint8]:
 
 
 def shrunk(image: SlideImage, level: int, k: int) -> NDArray[np.uint8]:
-    """Means of blocks of k x k pixels of a level, as `thumbnail` takes them."""
+    """Mean of every k x k block of a level, read in bands; border blocks may be smaller."""
     height, width, _ = image.levels[level]
     columns = np.arange(0, width, k)
     wide = np.diff(np.append(columns, width))

@@ -1,7 +1,7 @@
-"""What identifies the pixels of a slide, and where they are read from: memory, or tiles of a file.
+"""Digests of slides, and access to their pixels in memory or by cached tiles.
 
-A small slide is decoded once, whole: its pixels identify it, whatever the file. Of a large one only
-the regions that are asked for are decoded, and the bytes of its files identify it.
+Small slides are decoded once as a whole and identified by their pixels, whatever the file. Large
+slides are decoded by regions and identified by the bytes of their files.
 """
 
 from __future__ import annotations
@@ -21,61 +21,46 @@ from histoboost.slides.images.array import ArrayImage
 from histoboost.slides.images.base import Level, SlideImage, bands, paste
 from histoboost.slides.thumbnail import shrunk
 
-#: Decoded bytes up to which a slide is small.
+#: Most decoded bytes of a small slide.
 SMALL = 512 * 2**20
 
-#: Decoded bytes of a large slide that are kept, or eight tiles where these are more.
+#: Decoded bytes of a large slide to cache; at least eight tiles.
 CACHE_BYTES = 32 * 2**20
 
-#: Bytes of the coarser level of a large slide that has none.
+#: Bytes of the overview of a large slide that has only one level.
 OVERVIEW_BYTES = 96 * 2**20
 
-#: Least side of what is decoded together, in pixels.
+#: Least side of a cached tile, in pixels.
 BLOCK = 256
 
-#: With this begins the digest of a large slide.
+#: Prefix of the digest of a large slide.
 OF_FILES = "file:"
 
 
 def read_pixels(image: SlideImage, digest: str | None = None) -> tuple[SlideImage, str]:
-    """Make the pixels of a slide ready to be cut, and tell what identifies them.
+    """Prepare the pixels of a slide for cutting patches, and identify them.
 
-    Parameters
-    ----------
-    image : SlideImage
-        The slide.
-    digest : str, optional
-        That of a large slide where it is known already.
-
-    Returns
-    -------
-    SlideImage
-        In memory, at full resolution, where it is small; else its tiles as they are asked for.
-    str
-        Of a small slide, or one that is not stored in tiles, the SHA-256 of height, width and the
-        uint8 pixels in row order; else that of its files, after `OF_FILES`.
-
-    Raises
-    ------
-    HistoboostError
-        If a file cannot be read, or pixels are not what the format promises.
+    Returns a small slide in memory at full resolution, a large one as a `TileCache`, and its
+    digest: of a small slide, or one not stored in tiles, the SHA-256 of height, width and the uint8
+    pixels in row order; else that of its files, after `OF_FILES`. `digest` is that of a large slide
+    if known already.
     """
     if is_small(image):
         whole = _whole(image)
         return whole, decoded_digest(whole)
     if digest is None:
-        digest = digest_files(image.files) if image.files else decoded_digest(image)
+        digest = _digest_files(image.files) if image.files else decoded_digest(image)
     return TileCache(image), digest
 
 
 def is_small(image: SlideImage) -> bool:
-    """Whether a slide is to be held in memory; one that is a single tile cannot be otherwise."""
+    """Whether to hold a slide in memory, as a single tile always is."""
     height, width = image.shape
     return 3 * height * width <= SMALL or image.tiles[0] == image.shape
 
 
 def levels_cut(image: SlideImage) -> tuple[Level, ...]:
-    """The levels from which patches may be cut: all of a large slide, the finest of a small one."""
+    """Levels from which to cut patches: all of a large slide, the finest of a small one."""
     return image.levels[:1] if is_small(image) else image.levels
 
 
@@ -87,7 +72,7 @@ def decoded_digest(image: SlideImage) -> str:
     return digest.hexdigest()
 
 
-def digest_files(files: tuple[Path, ...]) -> str:
+def _digest_files(files: tuple[Path, ...]) -> str:
     """SHA-256 of the bytes of files, and of all files in folders with their names."""
     digest = hashlib.sha256()
     for top in files:
@@ -113,7 +98,7 @@ def _whole(image: SlideImage) -> ArrayImage:
 
 
 class Overview(SlideImage):
-    """A large slide of one level with a coarser one, to look at: it is read once for that."""
+    """A large slide of one level with a coarser one added, for which it is read once."""
 
     def __init__(self, image: SlideImage) -> None:
         height, width = image.shape
@@ -133,10 +118,7 @@ class Overview(SlideImage):
 
 
 class TileCache(SlideImage):
-    """An image whose tiles are decoded once while they are needed, by any number of threads.
-
-    At most `budget` bytes of them are kept: those that were asked for last.
-    """
+    """An image with a thread-safe cache of `budget` bytes of the tiles used last."""
 
     def __init__(self, image: SlideImage, budget: int = CACHE_BYTES) -> None:
         self._image = image

@@ -1,4 +1,4 @@
-"""Where the tissue is: stain density on a coarse grid, and how likely each place is tissue."""
+"""Stain density on a coarse grid, and thresholds for tissue."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ from numpy.typing import NDArray
 
 from histoboost.slides.images.base import SlideImage, bands, coarsest
 
-#: Optical density of every pixel value (decadic, one level added so that black is finite).
+#: Decadic optical density of every pixel value; one is added so that black is finite.
 DENSITY_OF = -np.log10((np.arange(256, dtype=np.float32) + 1) / 256)
 
-#: Pixels darker than this in all channels are padding or the slide's rim, not stain.
+#: Pixels darker than this in all channels are padding or the rim, not stain.
 BLACK = 8
 
-#: Cells of a block up to which adding slices is faster than ``np.add.reduceat``.
+#: Up to this block size, adding slices is faster than ``np.add.reduceat``.
 SHORT = 8
 
-#: Pixels of a level that is looked at where there is a coarser one.
+#: Levels with more pixels are read only if there is no coarser one.
 SEEN = 2**28
 
 
 def block_side(image: SlideImage, wanted: int) -> int:
-    """A side for `stain_density` near `wanted` pixels, two or more of the level it is to look at.
+    """Block side for `stain_density` near `wanted`, at least two pixels of the level to read.
 
-    That is the coarsest for which `wanted` is enough, or of a slide that is large at all these the
-    next.
+    That is the coarsest level for which `wanted` suffices, else the finest that is small enough.
     """
     steps = [int(step) for h, w, step in image.levels if step.is_integer() and h * w <= SEEN] or [1]
     step = max([min(steps), *(step for step in steps if 2 * step <= wanted)])
@@ -34,24 +33,22 @@ def block_side(image: SlideImage, wanted: int) -> int:
 
 
 def stain_density(image: SlideImage, block: int) -> NDArray[np.float32]:
-    """How much stain lies in every block of an image, read in bands.
+    """Amount of stain in every block of an image, read in bands.
 
-    The density of a block is the mean optical density of its pixels in green, which both
-    haematoxylin and eosin absorb, plus the standard deviation between them: tissue is uneven,
-    tinted or shaded glass is not. Pixels are those of the coarsest level of which a block holds a
-    whole number, two or more along its side.
+    The mean optical density in green, which both haematoxylin and eosin absorb, plus its standard
+    deviation: tissue is uneven, tinted or shaded glass is not. Pixels come from the coarsest level
+    with an even number of pixels along a block.
 
     Parameters
     ----------
     image : SlideImage
         (H, W) pixels.
     block : int
-        Side of a block in pixels.
+        Side of a block in pixels; blocks at the right and lower edge may be smaller.
 
     Returns
     -------
     ndarray of shape (ceil(H / block), ceil(W / block)), float32
-        Blocks at the right and lower edge may hold fewer pixels.
     """
     level, found = coarsest(image.levels, lambda one: block % (2 * one.downsample) == 0)
     side, out = block // int(found.downsample), []
@@ -64,7 +61,7 @@ def stain_density(image: SlideImage, block: int) -> NDArray[np.float32]:
 
 
 def brightest(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The largest of red, green and blue; over so short an axis ``max`` is ten times slower."""
+    """Maximum of red, green and blue; ``max`` over so short an axis is ten times slower."""
     return np.maximum(np.maximum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
 
 
@@ -86,7 +83,7 @@ def block_mean(values: NDArray[np.floating], block: int) -> NDArray[np.float32]:
 
 
 def _block_sum(values: NDArray[np.floating], block: int, axis: int) -> NDArray[np.floating]:
-    """What ``np.add.reduceat`` gives of short blocks, to the last bit, at a tenth of the cost."""
+    """``np.add.reduceat`` for short blocks: identical bits at a tenth of the cost."""
     values = np.moveaxis(values, axis, 0)
     first = values[::block].copy()
     rest = np.zeros_like(first)
@@ -100,11 +97,7 @@ def otsu(values: NDArray[np.floating], bins: int = 128) -> tuple[float, float, f
 
     Otsu, "A threshold selection method from gray-level histograms", 1979.
 
-    Returns
-    -------
-    tuple of float
-        Threshold, mean of the low class, mean of the high class; all the same where the values
-        do not vary.
+    Returns threshold, low mean and high mean, all equal if the values do not vary.
     """
     values = np.asarray(values, np.float64).ravel()
     low, high = float(values.min()), float(values.max())

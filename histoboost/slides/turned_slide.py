@@ -1,4 +1,4 @@
-"""Slides as they would be, had they been mounted another way."""
+"""Turned and mirrored slides, as if mounted another way."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from histoboost.errors import BadInput
 from histoboost.slides.images.base import Level, SlideImage
 from histoboost.slides.slide import Dataset, Slide
 
-#: Quarter turns against the clock and whether the slide is mirrored, left to right, after them.
+#: Anticlockwise quarter turns, and whether the slide is then mirrored left to right.
 TURNS = {
     "90": (1, False),
     "180": (2, False),
@@ -26,7 +26,7 @@ TURNS = {
 
 
 class TurnedImage(SlideImage):
-    """An image, a quarter turned against the clock, or mirrored left to right."""
+    """An image turned by 90 degrees anticlockwise, or mirrored left to right."""
 
     def __init__(self, image: SlideImage, *, mirrored: bool) -> None:
         self._image, self._mirrored = image, mirrored
@@ -48,7 +48,7 @@ class TurnedImage(SlideImage):
 
 
 def turned_slide(slide: Slide, turn: str) -> Slide:
-    """A slide turned as `TURNS` says, its spots with it."""
+    """Turn a slide and its spots; `turn` is a key of `TURNS`."""
     quarters, mirrored = TURNS[turn]
     image, xy = slide.image, slide.xy
     for _ in range(quarters):
@@ -61,24 +61,18 @@ def turned_slide(slide: Slide, turn: str) -> Slide:
 
 
 def mounted_slide(slide: Slide, turn: str | None) -> Slide:
-    """A slide whose patches are turned, while its spot table stays that of the slide as it came."""
+    """Turn the patches of a slide, but keep its original spot table."""
     if turn is None:
         return slide
     turned = turned_slide(slide, turn)
     assert isinstance(turned.image, TurnedImage)
-    # The recipe tells it from the same file as it came.
+    # The recipe identifies it by the file of the original.
     turned.image.files, turned.image.path = slide.image.files, getattr(slide.image, "path", None)
     return replace(turned, source=slide.source or slide, turn=turn)
 
 
 def turned_dataset(dataset: Dataset, turn: str) -> Dataset:
-    """A dataset with all its slides turned.
-
-    Raises
-    ------
-    HistoboostError
-        If there is no such turn.
-    """
+    """Turn all slides of a dataset; refuse an unknown `turn`."""
     if turn not in TURNS:
         raise BadInput(f"turned {turn!r}: unknown; choose one of {', '.join(TURNS)}")
     return dataset.each(lambda _: partial(turned_slide, turn=turn))

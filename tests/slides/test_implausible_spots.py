@@ -52,7 +52,7 @@ CASES = pytest.mark.parametrize(
         (array_indices, "corner", "all spots lie in the upper left corner"),
         (of_a_smaller_image, "corner", "pixels of a smaller image"),
         (filled, "same-place", "5 of .* x = 0, y = 0; missing coordinates read as 0"),
-        (two_at_one_place, "same-place", "2 of .* spots lie where another one does"),
+        (two_at_one_place, "same-place", "2 of .* spots share their position"),
         (a_few_pixels_apart, "pitch", "the spots lie 2.5 px apart"),
     ],
 )

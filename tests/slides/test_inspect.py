@@ -84,7 +84,7 @@ def test_odd_labels_are_reported_but_not_refused():
     found = inspect(dataset(slide(abundance=odd)))["problems"]
     assert {p["kind"]: p["message"] for p in found} == {
         "negative": "negative abundances in C2",
-        "constant": "one abundance everywhere in C1",
+        "constant": "the same abundance in all spots in C1",
     }
     check_slide(slide(abundance=odd))
 

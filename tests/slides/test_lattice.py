@@ -113,7 +113,7 @@ def test_a_drawn_region_restricts_the_lattice_and_its_hole_stays_empty(
 @pytest.mark.parametrize(
     ("pitch", "tissue", "message"),
     [
-        ("wide", "auto", "--pitch: wide is no length"),
+        ("wide", "auto", "--pitch: wide is not a length"),
         (1, "auto", "puts spots 1 px apart"),
         ("1um", "auto", "puts spots 0.25 px apart"),
         (25, "no.geojson", "no.geojson is neither auto, all nor a file"),
@@ -148,7 +148,7 @@ def test_regions_that_take_next_to_nothing_of_a_slide_are_named(
     pixels = corners * [width, height]
     assert heard(pixels) == []
     [said] = heard(0.05 * pixels)  # as if in micrometres
-    assert said.startswith(f"{path}: its regions take 0.16% of slide s")
+    assert said.startswith(f"{path}: its regions cover 0.16% of slide s")
     assert said.endswith("divide micrometres by 0.05")
 
 

@@ -142,6 +142,6 @@ def test_a_table_in_another_encoding_is_one_clear_line(tmp_path, format):
         "groups": lambda path: with_groups(dataset, path),
         "alignment": read_table,
     }
-    with pytest.raises(HistoboostError, match="line 2 is no UTF-8 text") as error:
+    with pytest.raises(HistoboostError, match="line 2 is not UTF-8") as error:
         read[format](tmp_path / "t.csv")
     assert "\n" not in str(error.value)
