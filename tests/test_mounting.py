@@ -220,7 +220,7 @@ def test_a_store_takes_no_turned_embedding_for_one_of_the_slide_as_it_lies(
 ) -> None:
     data = Dataset(folder, [held_out])
     featurize(data, tmp_path / "x.zarr", **EMBED)
-    with pytest.raises(BadInput, match=r'another recipe \(slide_turn: absent, not "180"'):
+    with pytest.raises(BadInput, match=r'different recipe \(slide_turn: absent, not "180"'):
         featurize(data, tmp_path / "x.zarr", mount=lambda slides: {"S_3": "180"}, **EMBED)
 
 

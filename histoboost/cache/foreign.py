@@ -1,4 +1,4 @@
-"""What in a store histoboost did not write: reported, never moved, and never removed with ours."""
+"""Find foreign files in a store: reported, never moved and never removed with our own."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from histoboost.cache.table import SlideRecord, embedding_names, open_slide, sli
 from histoboost.errors import BadInput
 from histoboost.names import is_embedding_name
 
-#: What lies directly in a slide's folder: the elements of an AnnData.
+#: Elements of an AnnData group, directly in the folder of a slide.
 _PARTS = (ROOT_DOCUMENT, "obs", "obsm", "obsp", "var", "varm", "varp", "layers", "raw", "uns")
 
-# What only an embedding has there.
+# Files that only an embedding has.
 _EMBEDDING = re.compile(r"obsm/([^/]+)/(zarr\.json|c/)")
 
 
 def foreign_in_store(backend: Backend) -> list[str]:
-    """Keys beside the slides that do not belong into a store."""
+    """Foreign keys outside the slides."""
     top = set(backend.children("")) - {ROOT_DOCUMENT, SLIDES, STAGING}
-    # The order matters: a slide that another process publishes meanwhile is not foreign.
+    # In this order, or a slide that another process is publishing would seem foreign.
     below = set(backend.children(SLIDES)) - {ROOT_DOCUMENT}
     below = {name for name in below if not backend.in_progress(slide_key(name))}
     below -= set(slide_names(backend))
@@ -40,17 +40,17 @@ def foreign_in_store(backend: Backend) -> list[str]:
 
 
 def foreign_in_table(backend: Backend, record: SlideRecord) -> list[str]:
-    """Paths in a slide's folder that belong neither to its table nor to an embedding."""
+    """Paths in a slide's folder that belong to neither its spot table nor an embedding."""
     known = {ROOT_DOCUMENT, SOURCE_DOCUMENT, *record.files}
     paths = [path for path in backend.walk(slide_key(record.slide)) if path not in known]
-    # From this one listing: a second one could lack what another process publishes meanwhile.
+    # One listing for both: another process may publish an embedding between two.
     names = {match[1] for path in paths if (match := _EMBEDDING.match(path))}
     embeddings = tuple(f"obsm/{name}/" for name in names if is_embedding_name(name))
     return [path for path in paths if not path.startswith(embeddings)]
 
 
 def foreign_in_slide(backend: Backend, slide: str) -> list[str]:
-    """Paths anywhere in the folder of a slide, intact or damaged, that are foreign."""
+    """Foreign paths in the folder of a slide, intact or damaged."""
     key = slide_key(slide)
     names = [name for name in backend.folders(f"{key}/obsm") if is_embedding_name(name)]
     try:
@@ -69,7 +69,7 @@ def foreign_in_slide(backend: Backend, slide: str) -> list[str]:
 
 
 def foreign_in_embedding(backend: Backend, slide: str, name: str) -> list[str]:
-    """Paths in the folder of an embedding, intact or damaged, that are foreign."""
+    """Foreign paths in the folder of an embedding, intact or damaged."""
     key = embedding_key(slide, name)
     if is_foreign_document(backend.read(f"{key}/{ROOT_DOCUMENT}")):
         return [ROOT_DOCUMENT]
@@ -85,25 +85,24 @@ def foreign_in_embedding(backend: Backend, slide: str, name: str) -> list[str]:
 
 
 def remove(backend: Backend, name: str | None, slides: Sequence[str]) -> list[str]:
-    """Remove an embedding from `slides`, or the slides; says from which something was removed.
+    """Remove an embedding from `slides`, or whole slides; returns the slides affected.
 
-    Refused where something foreign would go with it, or nothing is called so.
+    Refused if foreign files would go with it, or if there is nothing to remove.
     """
     keys = {s: slide_key(s) if name is None else embedding_key(s, name) for s in slides}
     for slide, key in keys.items():
-        foreign = (
-            foreign_in_slide(backend, slide)
-            if name is None
-            else foreign_in_embedding(backend, slide, name)
-        )
+        if name is None:
+            foreign = foreign_in_slide(backend, slide)
+        else:
+            foreign = foreign_in_embedding(backend, slide, name)
         if foreign:
             raise BadInput(
-                f"{backend}: {key} holds {foreign[0]}, which histoboost did not write; move it "
+                f"{backend}: {key} contains {foreign[0]}, which histoboost did not write; move it "
                 "elsewhere first, nothing was removed"
             )
     removed = [slide for slide, key in keys.items() if backend.remove_folder(key)]
     if not removed:
         names = sorted({found for slide in slides for found in embedding_names(backend, slide)})
         known = ", ".join(names) or "none"
-        raise BadInput(f"{backend}: no embedding {name!r}; there are {known}")
+        raise BadInput(f"{backend}: no embedding {name!r}; available: {known}")
     return removed

@@ -1,4 +1,4 @@
-"""Remove what killed runs left staged, and nothing that a live run owns."""
+"""Remove staged files of killed runs, never those of live ones."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from histoboost.cache.layout import STAGING
 from histoboost.cache.pending import LABELS_NOTE
 from histoboost.errors import BadInput
 
-#: Where nothing tells whether the owner lives, staged files younger than this are kept.
+#: Minimum age of staged files to remove if the state of their owner is unknown.
 OLDER_THAN_S = 24 * 3600.0
 
-# How this package calls what it stages.
+# Names of our staging folders.
 _OURS = re.compile(r"[a-z]+-[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
 class Collected:
-    """How many staging areas were removed, with how many bytes, and how many were kept.
+    """Number of staging folders removed, their bytes, and the number kept.
 
-    Kept are those that a live run owns, or may own, and what is foreign or cannot be removed.
+    Folders are kept if a live run owns or may own them, or if they are foreign or unremovable.
     """
 
     removed: int
@@ -30,11 +30,11 @@ class Collected:
 
 
 def collect(backend: Backend, older_than_s: float = OLDER_THAN_S) -> Collected:
-    """Remove the staging areas that no live run owns.
+    """Remove the staging folders that no live run owns.
 
-    On object stores and on systems without locks nothing must have changed in them for
-    `older_than_s` seconds; a local file system knows who lives. That a relabelling was cut off is
-    not forgotten: the slides' labels would be mixed without a word.
+    Object stores and systems without locks cannot tell: there, nothing in a folder must have
+    changed for `older_than_s` seconds. Notes of an interrupted relabelling are kept, or mixed
+    labels would go unnoticed.
     """
     removed = size = kept = 0
     for staging in backend.folders(STAGING):

@@ -1,9 +1,8 @@
-"""What listing read of a large store, so that what is as it was then need not be read again.
+"""Cache of the metadata of a large store, so that listing reads only what has changed.
 
-Nothing keeps the index up to date, and nothing has to: it is believed only of documents and folders
-that have the inode, the size and the time of change that they had when it was made. So it never
-says more than they do, whoever writes or dies meanwhile; what it does not know is read. Object
-stores, where asking costs what reading does, have none.
+An entry counts only while inode, size and change time of its document or folder are those recorded.
+So the index needs no updates and never contradicts the documents, whichever process writes or dies.
+Object stores, where a stamp costs as much as reading, have no index.
 """
 
 from __future__ import annotations
@@ -29,21 +28,20 @@ from histoboost.digests import digest_bytes
 from histoboost.errors import BadInput
 from histoboost.names import is_embedding_name
 
-#: All documents of fewer slides are read in a second.
+#: Smaller stores have no index: all their documents are read in a second.
 LEAST_SLIDES = 1000
 
-#: What changed later than this before it was read may change again within the same tick of a clock.
+#: Documents that changed more recently may change again within one clock tick: not recorded.
 SETTLED_NS = 2_000_000_000
 
-#: Named as what runs stage, so that `gc` takes it away, with what a kill left beside it.
+#: Named like a staging folder, so that `gc` removes it with leftovers of killed runs.
 INDEX = f"{STAGING}/index-{'0' * 32}/index"
 
-Stamp = list[int] | None
 Size = tuple[int, int, int]
 
 
 class Index:
-    """The embeddings of slides, from the index of a store or from their documents."""
+    """Embeddings of slides, from the index or from their documents."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -51,9 +49,9 @@ class Index:
         self._news = False
 
     def embeddings(self, slide: str) -> dict[str, Size | None]:
-        """Rows, columns and bytes by name, None where metadata are damaged.
+        """Rows, columns and bytes of each embedding; None if its metadata are damaged.
 
-        `Damaged` if those of the slide are.
+        Raises `Damaged` if the slide's are.
         """
         folder = slide_key(slide)
         line = self._lines.get(slide, "[null,null,{}]")
@@ -62,8 +60,8 @@ class Index:
         if now[0] is None or now[0] != document:
             open_slide(self._backend, slide)
         if now[1] is None or now[1] != obsm:
-            there = filter(is_embedding_name, self._backend.folders(f"{folder}/obsm"))
-            parts = {name: parts.get(name, [None, None]) for name in there}
+            names = filter(is_embedding_name, self._backend.folders(f"{folder}/obsm"))
+            parts = {name: parts.get(name, [None, None]) for name in names}
         found: dict[str, Size | None] = {}
         for name, (before, size) in parts.items():
             stamp = self._stamp(f"{embedding_key(slide, name)}/{ROOT_DOCUMENT}")
@@ -80,18 +78,16 @@ class Index:
         return found
 
     def keep(self, slides: Sequence[str]) -> None:
-        """Store what is known of `slides`, all of a store, if any of it is new."""
+        """Write the index of `slides`, all of a store, if it is new."""
         if not self._news or len(slides) < LEAST_SLIDES:
             return
         lines = [f"{slide}\t{self._lines[slide]}" for slide in slides if slide in self._lines]
         body = "\n".join(lines).encode()
-        with contextlib.suppress(
-            BadInput
-        ):  # where nothing can be written, listing only takes longer
+        with contextlib.suppress(BadInput):  # not writable: listing only takes longer
             self._backend.put(INDEX, digest_bytes(body).encode() + b"\n" + body)
 
-    def _stamp(self, key: str) -> Stamp:
-        """What tells whether a document or folder has changed; None where nothing tells it yet."""
+    def _stamp(self, key: str) -> list[int] | None:
+        """Stamp of a document or folder; None if it may change again unnoticed."""
         stamp = self._backend.stamp(key)
         return stamp if stamp and stamp[-1] < time.time_ns() - SETTLED_NS else None
 
@@ -106,7 +102,7 @@ def _read(backend: Backend, slide: str, name: str) -> Size | None:
 
 
 def _load(backend: Backend) -> dict[str, str]:
-    """The lines of the index by slide; none where it is missing or damaged."""
+    """Lines of the index by slide; empty if it is missing or damaged."""
     digest, _, body = (backend.read(INDEX) or b"").partition(b"\n")
     if not body or digest_bytes(body).encode() != digest:
         return {}

@@ -1,4 +1,4 @@
-"""Give stored slides other labels: the spots and their embeddings stay."""
+"""Replace the labels of stored slides, keeping spots and embeddings."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from histoboost.cache.table import encode_slide, open_slide, put_in_place, read_
 from histoboost.errors import BadInput
 from histoboost.spots import SpotTable
 
-#: Where a slide's folder holds its labels; nothing else of a spot table lies there.
+#: Folders of a slide that contain labels and nothing else.
 _FOLDERS = ("obsm/abundance/", "uns/cell_types/", "uns/split/", "uns/group/")
 
 
-def relabelled(backend: Backend, table: SpotTable) -> SpotTable:
-    """The stored spots of a slide with the labels of `table`; nothing is written.
+def with_labels(backend: Backend, table: SpotTable) -> SpotTable:
+    """Combine the stored spots of a slide with the labels of `table`, without writing.
 
-    A group that `table` does not tell stays. `Damaged` if anything but the labels, which a killed
-    run may have left half written, is not as written; other spots are refused.
+    The stored group stays if `table` has none. Different spots are refused. Raises `Damaged` if
+    anything but the labels, which a killed run may have left half written, is damaged.
     """
     record = open_slide(backend, table.slide)
     labels = _FOLDERS if table.group is not None else _FOLDERS[:-1]
@@ -35,16 +35,16 @@ def relabelled(backend: Backend, table: SpotTable) -> SpotTable:
     if differences:
         raise BadInput(
             f"{backend}: slide {table.slide}: {'; '.join(differences)}; only labels can be "
-            "replaced, embed these spots into another store"
+            "replaced, embed these spots into a different store"
         )
     return stored.with_labels(table.with_group_of(stored))
 
 
 def relabel(backend: Backend, tables: Sequence[SpotTable]) -> dict[str, list[str]]:
-    """Store tables from `relabelled`; says what of each slide has changed, if anything has.
+    """Store tables from `with_labels`; returns the changes of each slide that has any.
 
-    A note of them lies in the store meanwhile, so that a run that is cut off between two slides
-    is known by it: see `pending.pending_labels`.
+    A note in the store reveals a run that was interrupted between two slides: see
+    `pending.pending_labels`.
     """
     held = note_labels(backend, {table.slide: table.digest for table in tables})
     try:
@@ -58,11 +58,10 @@ def relabel(backend: Backend, tables: Sequence[SpotTable]) -> dict[str, list[str
 
 
 def _write_labels(backend: Backend, table: SpotTable) -> list[str]:
-    """Store the labels of a slide, from `relabelled`.
+    """Store the labels of a slide, from `with_labels`; returns what has changed, a few words each.
 
-    Returns what has changed, a few words each; nothing if these labels were there already. A
-    reader that comes between the first file and the last finds the slide damaged, never half of
-    the labels; after a kill the same call completes it.
+    Between the first file and the last, readers find a damaged slide, never half of the labels;
+    after a kill the same call completes it.
     """
     record = open_slide(backend, table.slide)
     try:
@@ -74,14 +73,15 @@ def _write_labels(backend: Backend, table: SpotTable) -> list[str]:
         changes = ["completed"]
     folder = slide_key(table.slide)
     files, document = encode_slide(table, record.order)
-    there = {labels: backend.walk(f"{folder}/{labels}"[:-1]) for labels in _FOLDERS}
-    for path in (f"{labels}{path}" for labels, paths in there.items() for path in paths):
+    stored_paths = {labels: backend.walk(f"{folder}/{labels}"[:-1]) for labels in _FOLDERS}
+    for path in (f"{labels}{path}" for labels, paths in stored_paths.items() for path in paths):
         parts = path.split("/")
         if parts[-1] != ROOT_DOCUMENT and "c" not in parts:  # no part of an array
             raise BadInput(
-                f"{backend}: slide {table.slide}: {path} is not of histoboost; move it elsewhere"
+                f"{backend}: slide {table.slide}: {path} was not written by histoboost; move it "
+                "elsewhere"
             )
-    for labels, paths in there.items():
+    for labels, paths in stored_paths.items():
         if any(f"{labels}{path}" not in files for path in paths):
             backend.remove_folder(f"{folder}/{labels}"[:-1])
     put_in_place(backend, folder, files, document)

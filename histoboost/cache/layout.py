@@ -1,8 +1,8 @@
-"""Where everything lies in a store, and what its metadata documents say.
+"""Paths and metadata documents of a store.
 
-Every document is Zarr's own ``zarr.json``. Ours carry, under ``attributes.histoboost``, a digest
-of the rest of the document, and are written in one canonical way: a reader can tell a document
-in which a single bit has changed. See docs/store.md for the format in prose.
+Every document is a Zarr ``zarr.json``. Ours are written in one canonical way, with a digest of the
+rest of the document in ``attributes.histoboost``: a reader detects a single flipped bit.
+See docs/store.md for the format.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ ROOT_DOCUMENT = "zarr.json"
 SOURCE_DOCUMENT = "uns/source/zarr.json"
 SLIDES = "slides"
 
-# Words of every document of ours, of which any single damage leaves two.
+# Words in each of our documents; at least two survive any single damage.
 _MARKS = (b'"histoboost"', b'"format_version"', b'"digest"')
 
 _CRC_BYTES = 4
 
-# The line of the digest in a document as `seal` writes it: no line of a text begins so.
+# Line of the digest in a document from `seal`; no line of a string value begins like this.
 _DIGEST = re.compile(rb'\n   "digest": "([0-9a-f]{64})",')
-# What a row beyond the last spot holds in the last chunk: the array's fill value.
+# Padding of the last chunk: the fill value of the array.
 _FILL = np.float16(np.nan)
 
 
 class Damaged(Exception):
-    """Something in the store is not as it was written; the message says what, in a few words."""
+    """Stored data differ from what was written; the message says how, in a few words."""
 
 
 def slide_key(slide: str) -> str:
@@ -70,7 +70,7 @@ def chunk_slices(n_spots: int) -> list[slice]:
 
 
 def encode_chunk(rows: NDArray[np.float16], n_spots: int) -> bytes:
-    """The bytes of a chunk: rows, padding of the last chunk, little-endian crc32c."""
+    """Bytes of a chunk: rows, padding of the last chunk, little-endian crc32c."""
     height = chunk_rows(n_spots)
     if len(rows) < height:
         padding = np.full((height - len(rows), rows.shape[1]), _FILL)
@@ -86,7 +86,7 @@ def group_document(attributes: dict[str, Any]) -> dict[str, Any]:
 
 
 def store_documents() -> dict[str, bytes]:
-    """``zarr.json`` of the store itself and of the group that holds the slides, by key."""
+    """``zarr.json`` of the store and of the group of slides, by key."""
     data = seal(group_document({"histoboost": {"format_version": FORMAT_VERSION}}))
     return {ROOT_DOCUMENT: data, f"{SLIDES}/{ROOT_DOCUMENT}": data}
 
@@ -94,7 +94,7 @@ def store_documents() -> dict[str, bytes]:
 def slide_document(
     order: int, n_spots: int, table_digest: str, files: dict[str, str]
 ) -> dict[str, Any]:
-    """Metadata of a slide: an AnnData group with the digests of the files of its spot table."""
+    """Metadata of a slide: an AnnData group with the digests of its spot table's files."""
     own = {
         "format_version": FORMAT_VERSION,
         "order": order,
@@ -110,7 +110,7 @@ def slide_document(
 def embedding_document(
     recipe: Recipe, n_spots: int, width: int, chunks: list[str]
 ) -> dict[str, Any]:
-    """Metadata of an embedding: a float16 array with its recipe and the digest of every chunk."""
+    """Metadata of an embedding: a float16 array with its recipe and chunk digests."""
     own = {
         "format_version": FORMAT_VERSION,
         "recipe": recipe.fields,
@@ -142,42 +142,38 @@ def chunk_bytes(n_spots: int, width: int) -> int:
 
 
 def seal(document: dict[str, Any]) -> bytes:
-    """Write a document with the digest of the rest of it in ``attributes.histoboost.digest``."""
-    own = {k: v for k, v in document["attributes"]["histoboost"].items() if k != "digest"}
-    bare = {**document, "attributes": {**document["attributes"], "histoboost": own}}
-    own = {**own, "digest": digest_bytes(_canonical(bare))}
-    return _canonical({**bare, "attributes": {**bare["attributes"], "histoboost": own}})
+    """Serialise a document with the digest of the rest in ``attributes.histoboost.digest``."""
+    attributes = document["attributes"]
+    own = {**attributes["histoboost"], "digest": digest_bytes(_canonical(document))}
+    return _canonical({**document, "attributes": {**attributes, "histoboost": own}})
 
 
 def unseal(data: bytes) -> dict[str, Any]:
-    """Read a document that `seal` wrote; `Damaged` if it is not ours or not as written."""
+    """Parse a document from `seal`; raises `Damaged` if it is foreign or has changed."""
     try:
         document: dict[str, Any] = json.loads(data)
         own = document["attributes"]["histoboost"]
-        intact = _is_sealed(data) and isinstance(own["format_version"], int)
+        intact = _matches_digest(data) and isinstance(own["format_version"], int)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Damaged("zarr.json is damaged or was not written by histoboost") from error
     if not intact:
         raise Damaged("zarr.json does not match its digest")
     if own["format_version"] > FORMAT_VERSION:
         raise BadInput(
-            f"store: is of format {own['format_version']}, this histoboost reads up to "
-            f"{FORMAT_VERSION}; install a newer histoboost"
+            f"store: has format version {own['format_version']}, but this histoboost reads up to "
+            f"{FORMAT_VERSION}; upgrade histoboost"
         )
     return document
 
 
-def _is_sealed(data: bytes) -> bool:
-    """Whether a document is as `seal` wrote it: without its digest's line it has that digest."""
+def _matches_digest(data: bytes) -> bool:
+    """Whether a document has the digest that it contains, without the line of the digest."""
     found = _DIGEST.search(data)
-    if found is None:
-        return False
-    bare = data[: found.start()] + data[found.end() :]
-    return digest_bytes(bare).encode() == found[1]
+    return found is not None and digest_bytes(_DIGEST.sub(b"", data, 1)).encode() == found[1]
 
 
 def read_document(backend: Backend, folder: str) -> dict[str, Any]:
-    """The sealed ``zarr.json`` of a folder; errors as those of `unseal`, also if it is missing."""
+    """Parse ``zarr.json`` of a folder like `unseal`; `Damaged` also if it is missing."""
     key = f"{folder}/{ROOT_DOCUMENT}"
     data = backend.read(key)
     if data is None:
@@ -186,7 +182,7 @@ def read_document(backend: Backend, folder: str) -> dict[str, Any]:
 
 
 def bears_mark(data: bytes | None) -> bool:
-    """Whether a document is of histoboost, damaged or not."""
+    """Whether histoboost wrote a document, damaged or not."""
     return data is not None and sum(mark in data for mark in _MARKS) >= 2
 
 
@@ -197,7 +193,7 @@ def is_local_store(folder: Path) -> bool:
 
 
 def is_foreign_document(data: bytes | None) -> bool:
-    """Whether a document is whole, but not of histoboost."""
+    """Whether a document is valid JSON that histoboost did not write."""
     if data is None or bears_mark(data):
         return False
     try:

@@ -1,4 +1,4 @@
-"""What a store holds, one row for each embedding."""
+"""List the embeddings of a store."""
 
 from __future__ import annotations
 
@@ -12,17 +12,15 @@ from histoboost.cache.index import Index
 from histoboost.cache.layout import Damaged, chunk_count
 from histoboost.cache.pending import EMBEDDING_NOTE, staged_notes
 from histoboost.cache.published import open_published
-from histoboost.cache.recipe import Recipe
 
 
 @dataclass
 class EmbeddingRow:
-    """One embedding, over all slides.
+    """One embedding over all slides.
 
-    `lacking` are the slides of the store that do not have it, or whose copy has damaged metadata;
-    `staged` maps a slide to ``[chunks staged, chunks in all]`` of runs that are not finished.
-    `spots` are the rows over all slides, `width` is D, None while nothing is published, and `bytes`
-    the size on disk; `backbone` and `weights` are those of the recipe.
+    `lacking` are the slides without it or with damaged metadata; `staged` maps slides of unfinished
+    runs to ``[chunks staged, chunks in total]``; `spots` is the number of rows, `width` is D (None
+    if nothing is published), `bytes` the size on disk; `backbone` and `weights` are the recipe's.
     """
 
     name: str
@@ -37,7 +35,7 @@ class EmbeddingRow:
 
     @property
     def complete(self) -> bool:
-        """Whether every slide has it."""
+        """Whether every slide has the embedding."""
         return not self.lacking
 
     def to_json(self) -> dict[str, Any]:
@@ -50,7 +48,7 @@ def list_embeddings(
 ) -> list[EmbeddingRow]:
     """One row for each embedding of `slides`, all of a store, sorted by name.
 
-    Metadata are read, no chunk is; with `keep` a large store is given its index.
+    Reads metadata only; with `keep`, the index of a large store is written.
     """
     index = Index(backend)
     rows: dict[str, EmbeddingRow] = {}
@@ -62,31 +60,23 @@ def list_embeddings(
         for name, size in found.items():
             row = rows.setdefault(name, EmbeddingRow(name))
             if size is None:
-                continue  # it is lacking there; `verify` says why
+                continue  # lacking; `verify` says why
+            rows_in_slide, row.width, n_bytes = size
             row.slides.append(slide)
-            row.spots += size[0]
-            row.width = size[1]
-            row.bytes += size[2]
+            row.spots += rows_in_slide
+            row.bytes += n_bytes
     if keep:
         index.keep(slides)
     have = {name: frozenset(row.slides) for name, row in rows.items()}
     _add_staged(backend, rows, have)
     for name, row in rows.items():
         row.lacking = [slide for slide in slides if slide not in have.get(name, ())]
-        with suppress(Damaged, IndexError):  # removed meanwhile, or on no slide
-            # A name means one recipe, on all slides.
-            row.backbone, row.weights = _origin(open_published(backend, row.slides[0], name).recipe)
+        with suppress(Damaged, IndexError):  # just removed, or on no slide
+            # All slides share the recipe.
+            fields = open_published(backend, row.slides[0], name).recipe.fields
+            origin = fields.get("backbone", fields.get("source")), fields.get("weights")
+            row.backbone, row.weights = (None if x is None else str(x) for x in origin)
     return [rows[name] for name in sorted(rows)]
-
-
-def _origin(recipe: Recipe) -> tuple[str | None, str | None]:
-    fields = recipe.fields
-    backbone = fields.get("backbone", fields.get("source"))
-    weights = fields.get("weights_digest", fields.get("weights"))
-    return (
-        None if backbone is None else str(backbone),
-        None if weights is None else str(weights),
-    )
 
 
 def _add_staged(
@@ -97,7 +87,7 @@ def _add_staged(
             slide, name = str(owner["slide"]), str(owner["embedding"])
             count = chunk_count(int(owner["shape"][0]))
         except (ArithmeticError, ValueError, KeyError, TypeError, IndexError):
-            continue  # not of a writer: nothing to show, and `gc` removes it
+            continue  # not a writer's note; `gc` removes it
         row = rows.setdefault(name, EmbeddingRow(name))
         if slide not in have.get(name, ()):
             chunks = backend.children(f"{key.removesuffix(EMBEDDING_NOTE)}chunks")

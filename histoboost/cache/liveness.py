@@ -1,4 +1,4 @@
-"""Who owns a staging folder: told by the kernel, never by a file whose writer may be dead."""
+"""Ownership of staging folders by kernel locks, which end with their process."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-#: Windows has no flock: age decides there, see `abandoned`.
+#: Windows has no flock: there age decides, see `abandoned`.
 _HAS_LOCKS = find_spec("fcntl") is not None
 if _HAS_LOCKS:
     import fcntl
 
 _LOCK = "lock"
-# Each is lost to an owner that deletes the folder just then.
+# An attempt fails if the last owner deletes the folder at that moment.
 _ATTEMPTS = 1000
-# A file system without locks answers with one of these.
+# Errors of file systems without locks.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
 
 
 class FolderHold:
-    """A shared claim on a staging folder; ends with `drop`, or with the process.
+    """A claim on a staging folder by its open and locked file `descriptor`.
 
-    `descriptor` is its open and locked file; `alone`: nobody else holds it, for all that can be
-    known.
+    `alone` if no other process seems to hold it.
     """
 
     def __init__(self, folder: Path, descriptor: int, *, alone: bool = False) -> None:
@@ -39,42 +38,42 @@ class FolderHold:
         self._descriptor = descriptor
 
     def drop(self) -> None:
-        """Give the folder up, and delete it if nobody else holds it."""
+        """Give up the folder, and delete it unless another process holds it."""
         if not self._close.alive:
             return
         if self._alone or _lock(self._descriptor, exclusive=True):
             _remove(self._folder)
             with contextlib.suppress(OSError):
-                self._folder.parent.rmdir()  # only goes where it is empty
+                self._folder.parent.rmdir()  # fails unless empty
         self._close()
 
     def release(self) -> None:
-        """Give the folder up and leave its content for a later run."""
+        """Give up the folder and keep its content for a later run."""
         self._close()
 
 
 def hold(folder: Path) -> FolderHold:
-    """Make `folder` and claim it, together with others who claim it too."""
+    """Create `folder` and claim it; several processes may."""
     for left in reversed(range(_ATTEMPTS)):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
         except (FileNotFoundError, FileExistsError):
             if left == 0:
-                raise  # a link to nowhere is in the way, or a file
-            continue  # deleted meanwhile by its last owner: make it anew
+                raise  # a dangling link or a file is in the way
+            continue  # just deleted by its last owner
         _lock(descriptor, exclusive=False)
         if _is_at(descriptor, folder / _LOCK):
             return FolderHold(folder, descriptor)
-        os.close(descriptor)  # the last owner deleted it while we waited
+        os.close(descriptor)  # deleted by its last owner while we waited
     raise FileExistsError(errno.EBUSY, os.strerror(errno.EBUSY), str(folder))
 
 
 def abandoned(folder: Path, older_than_s: float) -> FolderHold | None:
-    """Claim `folder` alone if no live process holds it; None if one does.
+    """Claim `folder` exclusively; None if a live process holds it.
 
-    Where the file system knows no locks, a folder counts as held until nothing in it has changed
-    for `older_than_s` seconds; with 0, for ever.
+    Without locks, a folder counts as held until nothing in it has changed for `older_than_s`
+    seconds; with 0, forever.
     """
     try:
         descriptor = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
@@ -92,9 +91,9 @@ def abandoned(folder: Path, older_than_s: float) -> FolderHold | None:
 
 @contextlib.contextmanager
 def sole_owner(folder: Path) -> Iterator[None]:
-    """Be the only process in this block for `folder`; waits for others, who take milliseconds."""
+    """Enter as the only process for `folder`; waits for others, which take milliseconds."""
     if not _HAS_LOCKS:
-        yield  # the rename inside is atomic all the same
+        yield  # the rename inside is atomic anyway
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -109,7 +108,7 @@ def sole_owner(folder: Path) -> Iterator[None]:
 
 
 def _lock(descriptor: int, *, exclusive: bool) -> bool | None:
-    """Whether the file could be locked; None where its file system knows no locks."""
+    """Whether the file could be locked; None if its file system has no locks."""
     if not _HAS_LOCKS:
         return True
     operation = fcntl.LOCK_EX | fcntl.LOCK_NB if exclusive else fcntl.LOCK_SH
@@ -132,13 +131,13 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _remove(folder: Path) -> None:
-    # Renamed first, or a process that claims the folder meanwhile would be left with half of it.
+    # Renamed first, or a process that claims the folder meanwhile would keep half of it.
     trash = folder.with_name(f"trash-{uuid.uuid4().hex}")
     try:
         os.rename(folder, trash)
     except FileNotFoundError:
         return
-    except OSError:  # Windows renames no folder with an open file
+    except OSError:  # Windows cannot rename a folder with an open file
         trash = folder
     shutil.rmtree(trash, ignore_errors=True)
 

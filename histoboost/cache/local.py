@@ -1,11 +1,10 @@
-"""Bytes on a local file system: durable writes, and publication in one atomic rename.
+"""Store on a local file system: durable writes, and publication in one atomic rename.
 
-Two ideas. What is visible is whole: files are built in a staging folder that only one process
-touches, synced, and renamed into place. What is staged has an owner that the kernel knows: a
-process holds a shared ``flock`` on its staging folder, and the kernel releases it when the
-process ends in whatever way, so nothing dead ever blocks or is kept.
+Visible files are complete: they are built in a staging folder that only one process touches, synced
+and renamed into place. Staged files have an owner that the kernel knows: a process holds a shared
+``flock`` on its staging folder until it ends in whatever way, so that dead runs never block others.
 
-Precondition: the store lies on one file system, whose rename of a folder is atomic.
+Precondition: the store is on one file system, where renaming a folder is atomic.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ from histoboost.errors import BadInput
 from histoboost.io import plain_errors, sync, sync_folder
 
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-_NO_WAITING = getattr(os, "O_NONBLOCK", 0)  # for the other end of a pipe
+_NO_WAITING = getattr(os, "O_NONBLOCK", 0)  # for a pipe to be written
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
 
 
 class LocalBackend:
-    """A folder of a local file system, which need not exist yet; see `Backend` for the methods."""
+    """A local folder, which need not exist yet; see `Backend` for the methods."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -48,7 +47,7 @@ class LocalBackend:
             return None
 
     def _path(self, key: str) -> str:
-        return f"{self.root}/{key}"  # at a tenth of the cost of a Path
+        return f"{self.root}/{key}"  # ten times faster than Path
 
     def fault(self, key: str) -> str:
         try:
@@ -74,7 +73,7 @@ class LocalBackend:
         return sorted(entry.name for entry in self._entries(key))
 
     def folders(self, key: str) -> list[str]:
-        # The listing says which are folders: a store of many slides is not asked for each.
+        # The listing knows which entries are folders: no stat of each.
         return sorted(entry.name for entry in self._entries(key) if entry.is_dir())
 
     def _entries(self, key: str) -> list[os.DirEntry[str]]:
@@ -95,7 +94,7 @@ class LocalBackend:
         for folder, folders, files in os.walk(top):
             base = Path(folder)
             for name in files:
-                with contextlib.suppress(FileNotFoundError):  # gone meanwhile: not there
+                with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
                     size = (base / name).lstat().st_size
                     found[(base / name).relative_to(top).as_posix()] = size
             if not folders and not files and base != top:
@@ -130,8 +129,7 @@ class LocalBackend:
             if key.startswith(f"{STAGING}/"):
                 self._put(key, data, (self.root / key).parent)
                 return
-            # The half-written file lies in a staging folder too, or a killed run would leave it
-            # where nobody could tell it from a live one's.
+            # Half-written files are staged, too: `gc` then removes those of killed runs.
             name = f"put-{uuid.uuid4().hex}"
             held = self.hold(name)
             try:
@@ -145,7 +143,7 @@ class LocalBackend:
         partial = scratch / f".partial-{uuid.uuid4().hex}"
         try:
             _write(partial, data)
-            # Only a closed and synced file is renamed, else a crash could leave a hole.
+            # Closed and synced first, or a crash could leave a hole.
             os.replace(partial, target)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -166,7 +164,7 @@ class LocalBackend:
             try:
                 os.rename(self.root / key, self.root / STAGING / trash / "old")
             except FileNotFoundError:
-                return False  # another process was quicker
+                return False  # another process was faster
             finally:
                 held.drop()
         return True
@@ -177,7 +175,7 @@ class LocalBackend:
 
     def abandoned(self, staging: str, older_than_s: float) -> liveness.FolderHold | None:
         if (self.root / STAGING / staging).is_symlink():
-            return None  # not made by a run: `verify` reports it
+            return None  # not ours: `verify` reports it
         with self._changing(STAGING):
             return liveness.abandoned(self.root / STAGING / staging, older_than_s)
 
@@ -200,18 +198,18 @@ class LocalBackend:
                 shutil.rmtree(built, ignore_errors=True)
 
     def in_progress(self, target: str) -> bool:
-        return False  # a folder appears whole
+        return False  # folders appear complete
 
     @contextlib.contextmanager
     def _changing(self, key: str) -> Iterator[None]:
-        """Write and delete below the store's folder only, never where a link in it leads."""
+        """Refuse links on the way to `key`; turn errors of writing into one line."""
         path = self.root
         for part in key.split("/"):
             path /= part
             if path.is_symlink():
                 raise BadInput(
-                    f"{path}: is a link, and nothing is written or deleted through links in a "
-                    "store; put what it leads to in its place, or remove it"
+                    f"{path}: is a link, and stores are not written through links; replace it by "
+                    "its target, or remove it"
                 )
         with plain_errors(self, "then run the same command again; stored chunks are kept"):
             yield
@@ -221,7 +219,7 @@ class LocalBackend:
         if isinstance(source, str):
             staged = self.root / source
             try:
-                # The caller has read the staged file back: the link is the same bytes on disk.
+                # The caller has read the staged file back; a link has the same bytes on disk.
                 _link(staged, path)
                 return
             except OSError as error:
@@ -249,7 +247,7 @@ class LocalBackend:
 
 
 def _open(path: str) -> FileIO:
-    """Open a regular file; a pipe or a device would keep its reader waiting."""
+    """Open a regular file; pipes and devices could block."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | _NO_WAITING)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -263,7 +261,7 @@ def _link(staged: Path, path: Path) -> None:
             os.link(staged, path)
             return
         except FileNotFoundError:
-            # Linux says so too when another process puts the same file in its place just then.
+            # Also raised by Linux while another process replaces the file.
             if not staged.exists():
                 raise
 

@@ -1,13 +1,13 @@
-"""Bytes in an object store (S3, GCS, Azure), where there is no rename and no lock.
+"""Store in object storage (S3, GCS, Azure), without renames or locks.
 
-A folder is published in four steps: the content is staged under names that end in its digest; a
-*claim*, put only where none is, fixes which staged objects make up the folder; these are copied;
-and ``zarr.json`` is put last, only where none is. Readers see nothing without it. A claim is not a
-lock: whoever meets one carries out what it says, so that it never matters whether its owner lives.
-All who carry out a claim copy the same bytes, so it never matters who is first.
+A folder is published in four steps: its content is staged under names that end in the digest; a
+*claim*, put only if there is none, lists the staged objects of the folder; these are copied; and
+``zarr.json``, without which readers see nothing, is put last, only if there is none. A claim is not
+a lock: any process that finds one executes it, whether or not its owner lives, and all copy the
+same bytes.
 
-Precondition: the object store honours conditional puts (``If-None-Match``, ``If-Match``) and shows
-an object to everybody as soon as it is put, as S3, GCS and Azure do.
+Precondition: the object store supports conditional puts (``If-None-Match``, ``If-Match``) and is
+strongly consistent, as S3, GCS and Azure are.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from typing import Any
 from histoboost.cache.backend import Source
 from histoboost.cache.layout import ROOT_DOCUMENT, STAGING
 from histoboost.digests import digest_bytes
-from histoboost.errors import BadInput, MissingExtra
+from histoboost.errors import BadInput, require
 
 SCHEMES = ("s3", "gs", "az")
 
 _PARALLEL = 8
 
-# Those that a claim does not name are of a larger predecessor; nothing else is known to be ours.
+# Unless in the claim, left by a larger predecessor; other objects may be foreign.
 _CHUNK = re.compile(r"c/\d+/0")
 
 
 class _Outcome(Enum):
-    """What became of carrying out a claim."""
+    """Outcome of executing a claim."""
 
     PUBLISHED = "this call put zarr.json"
-    OVERTAKEN = "another process has finished it, or what it names is gone"
+    OVERTAKEN = "another process has finished it, or staged objects are gone"
     WAS_THERE = "the folder was published before"
 
 
@@ -50,10 +50,12 @@ class ObjectBackend:
     """
 
     def __init__(self, url: str) -> None:
-        try:
-            import obstore
-        except ImportError as error:
-            raise MissingExtra(url, "obstore", "cloud") from error
+        scheme = url.split("://", 1)[0]
+        if scheme not in SCHEMES:
+            raise BadInput(f"{url}: unknown scheme {scheme!r}; use {', '.join(SCHEMES)}")
+        require(url, "obstore", "cloud")
+        import obstore
+
         self._url = url.rstrip("/")
         self._obs: Any = obstore
         self._store: Any = obstore.store.from_url(self._url)
@@ -111,7 +113,7 @@ class ObjectBackend:
             self._obs.put(self._store, key, data)
 
     def delete(self, key: str) -> None:
-        # Some stores report a missing object, others do not.
+        # Only some stores report a missing object.
         with self._plain_errors(), contextlib.suppress(FileNotFoundError):
             self._obs.delete(self._store, key)
 
@@ -132,7 +134,7 @@ class ObjectBackend:
     def abandoned(self, staging: str, older_than_s: float) -> ObjectHold | None:
         changes = [meta["last_modified"] for meta in self._metas(f"{STAGING}/{staging}")]
         if not changes:
-            return None  # another process has just removed it
+            return None  # just removed by another process
         age_s = (datetime.now(UTC) - max(changes)).total_seconds()
         return ObjectHold(self, staging) if age_s > older_than_s else None
 
@@ -151,17 +153,18 @@ class ObjectBackend:
             mine = self._put_if(_claim_key(target), own, "create")
             claim = own if mine else self.read(_claim_key(target))
             if claim is None:
-                continue  # it was carried out between the two lines
-            outcome = self._carry_out(json.loads(claim), target, superseded)
+                continue  # executed between the two lines
+            outcome = self._execute(json.loads(claim), target, superseded)
             self.delete(_claim_key(target))
             if mine and outcome is _Outcome.PUBLISHED:
                 return True
             if superseded():
-                # What I claimed and another has finished counts as mine, whoever was quicker.
+                # A claim of ours that another process finished counts as ours.
                 return mine and outcome is not _Outcome.WAS_THERE
             if mine:
                 raise BadInput(
-                    f"{self}: what was staged for {target} is gone; run the same command again"
+                    f"{self}: staged chunks of {target} have disappeared; run the same command "
+                    "again"
                 )
 
     def links(self) -> list[str]:
@@ -172,10 +175,9 @@ class ObjectBackend:
             return False
         return self.read(_claim_key(target)) is not None
 
-    def _carry_out(
+    def _execute(
         self, claim: dict[str, str], target: str, superseded: Callable[[], bool]
     ) -> _Outcome:
-        """Publish what a claim says."""
         found = self._get(f"{target}/{ROOT_DOCUMENT}")
         if found is not None and superseded():
             return _Outcome.WAS_THERE
@@ -184,10 +186,10 @@ class ObjectBackend:
             return _Outcome.OVERTAKEN
         copies = {f"{target}/{path}": key for path, key in claim.items() if path != ROOT_DOCUMENT}
         with ThreadPoolExecutor(_PARALLEL) as pool:
-            if not all(pool.map(self._copy_whole, copies.values(), copies)):
+            if not all(pool.map(self._copy, copies.values(), copies)):
                 return _Outcome.OVERTAKEN
-        left = {path for path in self.walk(target) if _CHUNK.fullmatch(path)} - set(claim)
-        self._delete_all(f"{target}/{path}" for path in left)
+        leftover = {path for path in self.walk(target) if _CHUNK.fullmatch(path)} - set(claim)
+        self._delete_all(f"{target}/{path}" for path in leftover)
         key = f"{target}/{ROOT_DOCUMENT}"
         done = self._put_if(key, document, "create" if found is None else {"e_tag": found[1]})
         return _Outcome.PUBLISHED if done else _Outcome.OVERTAKEN
@@ -208,7 +210,7 @@ class ObjectBackend:
             return bytes(answer.bytes()), answer.meta["e_tag"]
 
     def _put_if(self, key: str, data: bytes, mode: Any) -> bool:
-        """Put an object on a condition; False if it does not hold."""
+        """Put an object conditionally; False if the condition fails."""
         failed = self._obs.exceptions.AlreadyExistsError, self._obs.exceptions.PreconditionError
         with self._plain_errors():
             try:
@@ -217,22 +219,17 @@ class ObjectBackend:
                 return False
             return True
 
-    def _copy_whole(self, source: str, target: str) -> bool:
-        """Copy a staged object and read it back; False if it is gone."""
-        if not self._copy(source, target):
-            return False
-        data = self.read(target)
-        if data is None or not source.endswith(digest_bytes(data)):
-            raise BadInput(f"{self}/{target}: data read back differ from data written; try again")
-        return True
-
     def _copy(self, source: str, target: str) -> bool:
+        """Copy a staged object and read it back; False if it is gone."""
         with self._plain_errors():
             try:
                 self._obs.copy(self._store, source, target)
             except FileNotFoundError:
                 return False
-            return True
+        data = self.read(target)
+        if data is None or not source.endswith(digest_bytes(data)):
+            raise BadInput(f"{self}/{target}: data read back differ from data written; try again")
+        return True
 
     def _list(self, key: str) -> tuple[set[str], set[str]]:
         with self._plain_errors():
@@ -247,7 +244,7 @@ class ObjectBackend:
 
     @contextlib.contextmanager
     def _plain_errors(self) -> Iterator[None]:
-        """Turn what the object store refuses into one line."""
+        """Turn errors of the object store into one line."""
         try:
             yield
         except FileNotFoundError:
@@ -255,31 +252,23 @@ class ObjectBackend:
         except self._obs.exceptions.BaseError as error:
             reason = " ".join(str(error).split())[:300]
             raise BadInput(
-                f"{self}: {reason}; check bucket, credentials and endpoint, "
-                "and run the same command again; stored chunks are kept"
+                f"{self}: {reason}; check bucket, credentials and endpoint, then run the same "
+                "command again; stored chunks are kept"
             ) from error
 
 
 class ObjectHold:
-    """A staging folder in an object store: owned by nobody, and not touched while it is young."""
+    """A staging folder in an object store; without owner, only its age protects it."""
 
     def __init__(self, backend: ObjectBackend, staging: str) -> None:
         self._backend, self._folder = backend, f"{STAGING}/{staging}"
 
     def release(self) -> None:
-        """Leave what is staged for a later run."""
+        """Keep what is staged for a later run."""
 
     def drop(self) -> None:
         """Delete what is staged."""
         self._backend.remove_folder(self._folder)
-
-
-def open_objects(location: str) -> ObjectBackend:
-    """The backend at a URL; a scheme that is not known is refused."""
-    scheme = location.split("://", 1)[0]
-    if scheme not in SCHEMES:
-        raise BadInput(f"{location}: unknown scheme {scheme!r}; use {', '.join(SCHEMES)}")
-    return ObjectBackend(location)
 
 
 def _claim_key(target: str) -> str:

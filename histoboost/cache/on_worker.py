@@ -1,4 +1,4 @@
-"""One store, seen from several machines."""
+"""Open one store on several machines."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from histoboost.errors import BadInput, HistoboostError
 
 
 def shared_location(store: EmbeddingStore) -> str:
-    """Where a store is, as another process may ask for it."""
+    """Location of a store, valid in other processes."""
     location = store.location
     return location if "://" in location else os.fspath(Path(location).resolve())
 
 
 def store_on_worker(location: str) -> EmbeddingStore:
-    """The store as a worker sees it; never a new one in its place."""
+    """Open an existing store on a worker."""
     try:
         return EmbeddingStore(location, mode="r+")
     except HistoboostError as error:

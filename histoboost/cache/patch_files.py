@@ -1,10 +1,10 @@
-"""Files of patch embeddings: HDF5 of TRIDENT and HEST, ``.pt`` of slide2vec."""
+"""Read files of patch embeddings: HDF5 of TRIDENT and HEST, ``.pt`` of slide2vec."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import h5py
 import numpy as np
@@ -19,22 +19,21 @@ REMEDY = "give slide2vec's tile embeddings"
 FEATURES = ("features", "embeddings")
 BARCODES = ("barcode", "barcodes")
 
-#: Attributes that give the side of a patch in pixels of the slide: TRIDENT's, then HEST's.
+#: Attributes with the side of a patch in slide pixels: TRIDENT's, then HEST's.
 SIDES = ("patch_size_level0", "patch_size_src")
 
 
 def read_h5(path: Path) -> Patches:
-    """The embeddings in an HDF5 file with ``features``, (M, D) or (1, M, D).
+    """Read an HDF5 file with ``features``, (M, D) or (1, M, D), and barcodes or ``coords``.
 
-    Beside them lie barcodes, or ``coords``, (M, 2): the upper left corners of the patches, (x, y)
-    in pixels of the slide. The patch's side is an attribute (``patch_size_level0`` or
-    ``patch_size_src``); without it ``coords`` may be the spots' centres, or corners that all lie
-    equally far from them.
+    ``coords``, (M, 2), are the upper left corners of the patches, (x, y) in slide pixels. The side
+    of a patch is an attribute (``patch_size_level0`` or ``patch_size_src``); without it ``coords``
+    may be spot centres, or corners at the same offset from them.
 
     Raises
     ------
     HistoboostError
-        If the file is damaged or holds something else.
+        If the file is damaged or has other content.
 
     References
     ----------
@@ -58,11 +57,11 @@ def _features(path: Path, file: h5py.File) -> NDArray[Any]:
     key = next((key for key in FEATURES if isinstance(file.get(key), h5py.Dataset)), None)
     if key is None:
         found = ", ".join(map(str, file)) or "nothing"
-        raise BadInput(f"{path}: no 'features' (it holds {found}); give TRIDENT's output")
-    return _two_dimensional(file[key][()])
+        raise BadInput(f"{path}: no 'features' (it contains {found}); give TRIDENT's output")
+    return _drop_batch_axis(file[key][()])
 
 
-def _two_dimensional(features: NDArray[Any]) -> NDArray[Any]:
+def _drop_batch_axis(features: NDArray[Any]) -> NDArray[Any]:
     return features[0] if features.ndim == 3 and len(features) == 1 else features
 
 
@@ -71,40 +70,36 @@ def _barcodes(path: Path, file: h5py.File) -> list[str] | None:
     if key is None:
         return None
     try:
-        return [_text(name) for name in np.ravel(file[key][()])]
+        names = np.ravel(file[key][()])
+        return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}: {key} is not text in UTF-8 ({error})") from error
 
 
 def _side(path: Path, file: h5py.File) -> float | None:
-    """Side of the patches in pixels of the slide, wherever the file notes it."""
+    """Side of the patches in slide pixels, from the attributes of any object."""
     others = (file.get(key) for key in file if key != "coords")
-    for noted in (file["coords"], file, *(other for other in others if other is not None)):
+    for node in (file["coords"], file, *(other for other in others if other is not None)):
         for name in SIDES:
-            if name in noted.attrs:
-                side = np.ravel(noted.attrs[name])
+            if name in node.attrs:
+                side = np.ravel(node.attrs[name])
                 if side.size == 0 or side.dtype.kind not in "fiu" or not 0 < side[0] < np.inf:
-                    raise BadInput(f"{path}: {name} is {noted.attrs[name]}, not a side in pixels")
+                    raise BadInput(f"{path}: {name} is {node.attrs[name]}, not a side in pixels")
                 return float(side[0])
     return None
 
 
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(cast(Any, value))
-
-
 def read_pt(path: Path) -> Patches:
-    """The embeddings of slide2vec: a tensor (M, D), and the coordinates that lie beside it.
+    """Read embeddings of slide2vec: a tensor (M, D) with coordinates in a file beside it.
 
-    ``tile_embeddings/<slide>.pt`` has its coordinates in ``tiles/<slide>.coordinates.npz``, the
-    arrays ``x`` and ``y``: upper left corners of the patches in pixels of the slide. The patches'
-    side is ``tile_size_lv0`` in ``tile_embeddings/<slide>.meta.json``.
-    The file is loaded with ``weights_only``, so nothing in it is executed.
+    ``tile_embeddings/<slide>.pt`` has its coordinates in ``tiles/<slide>.coordinates.npz``, arrays
+    ``x`` and ``y``: upper left corners of the patches in slide pixels. The side of a patch is
+    ``tile_size_lv0`` in ``tile_embeddings/<slide>.meta.json``.
 
     Raises
     ------
     HistoboostError
-        If a file is damaged or holds something else, or there are no coordinates.
+        If a file is damaged or has other content, or there are no coordinates.
 
     References
     ----------
@@ -113,8 +108,8 @@ def read_pt(path: Path) -> Patches:
     require(str(path), "torch", "torch")
     tensor = read_torch(path, "cannot be read as a file of torch", REMEDY)
     if not hasattr(tensor, "is_floating_point") or not tensor.is_floating_point():
-        raise BadInput(f"{path}: holds no tensor of numbers; {REMEDY}")
-    features = _two_dimensional(tensor.detach().float().numpy())
+        raise BadInput(f"{path}: contains no tensor of numbers; {REMEDY}")
+    features = _drop_batch_axis(tensor.detach().float().numpy())
     name = f"{path.stem}.coordinates.npz"
     places = [path.with_name(name), path.parent.parent / "tiles" / name]
     found = next((place for place in places if place.is_file()), None)
@@ -127,11 +122,11 @@ def read_pt(path: Path) -> Patches:
         with np.load(found, allow_pickle=False) as arrays:
             coords = np.stack([arrays["x"], arrays["y"]], axis=1)
     except Exception as error:
-        raise BadInput(f"{found}: holds no coordinates x and y ({error})") from error
-    return Patches(path, features, coords, _noted_side(path.with_suffix(".meta.json")))
+        raise BadInput(f"{found}: contains no coordinates x and y ({error})") from error
+    return Patches(path, features, coords, _side_in_json(path.with_suffix(".meta.json")))
 
 
-def _noted_side(path: Path) -> float | None:
+def _side_in_json(path: Path) -> float | None:
     if not path.is_file():
         return None
     try:

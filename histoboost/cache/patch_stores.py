@@ -1,7 +1,8 @@
-"""Zarr stores of patch embeddings: raw2features', and LazySlide's SpatialData."""
+"""Read Zarr stores of patch embeddings: raw2features, and SpatialData of LazySlide."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,25 +14,16 @@ from numpy.typing import NDArray
 from histoboost.cache.patch_matching import Patches
 from histoboost.errors import BadInput, HistoboostError, require
 
-#: Well-known binary of a polygon with one ring begins with so many bytes: byte order, type, number
-#: of rings, number of points.
+#: Bytes before the points of a one-ring polygon in well-known binary: byte order, type, number of
+#: rings, number of points.
 WKB_HEADER = 13
 
 
 def read_zarr(path: Path, name: str) -> Patches:
-    """The embeddings in a Zarr store of another program.
+    """Read an embedding of another program from a Zarr store.
 
-    Parameters
-    ----------
-    path : Path
-        Folder.
-    name : str
-        Which of several embeddings: a model, ``model@grid`` of raw2features, or a table.
-
-    Raises
-    ------
-    HistoboostError
-        If the store is damaged or of another kind, or it is unclear which embedding is meant.
+    `name` selects one of several: a model, ``model@grid`` of raw2features, or a table. Refused if
+    the store is damaged or of another kind, or if the choice is ambiguous.
     """
     try:
         root = zarr.open_group(path, mode="r")
@@ -47,43 +39,43 @@ def read_zarr(path: Path, name: str) -> Patches:
     raise BadInput(f"{path}: no embeddings of raw2features ('grids') or LazySlide ('tables')")
 
 
-def _chosen(path: Path, found: dict[str, Any], names: Sequence[str]) -> Any:
-    """The only one, or the one with one of these names."""
+def _select(path: Path, found: dict[str, Any], names: Sequence[str]) -> Any:
+    """Return the item with one of `names`, or the only one."""
     named = [name for name in names if name in found]
     if named or len(found) == 1:
         return found[named[0] if named else next(iter(found))]
     raise BadInput(
-        f"{path}: holds {', '.join(sorted(found)) or 'no embeddings'}; import one under its name"
+        f"{path}: contains {', '.join(sorted(found)) or 'no embeddings'}; import one by its name"
     )
 
 
 def _raw2features(path: Path, root: zarr.Group, name: str) -> Patches:
     """``grids/<key>/features/<model>`` (M, D) with ``grids/<key>/coords`` (M, 2).
 
-    ``coords`` are upper left corners in pixels of level 0; the side is ``patching.level0_patch`` in
-    the attribute ``raw2features`` of the grid. See ``docs/SPEC.md`` of CraigMyles/raw2features.
+    ``coords`` are upper left corners in level-0 pixels; the patch side is ``patching.level0_patch``
+    in the attribute ``raw2features`` of the grid. See ``docs/SPEC.md`` of CraigMyles/raw2features.
     """
     grids: Any = root["grids"]
     models = [(key, model) for key in grids for model in grids[key]["features"]]
-    often = [model for _, model in models]
+    grids_of = Counter(model for _, model in models)
     found = {
-        model if often.count(model) == 1 else f"{model}@{key}": (key, model)
-        for key, model in models
+        model if grids_of[model] == 1 else f"{model}@{key}": (key, model) for key, model in models
     }
-    found |= {f"{model}@{key}": (key, model) for key, model in models if len(models) > 1}
-    key, model = _chosen(path, found, [name])
+    if len(models) > 1:
+        found |= {f"{model}@{key}": (key, model) for key, model in models}
+    key, model = _select(path, found, [name])
     side = grids[key].attrs.get("raw2features", {}).get("patching", {}).get("level0_patch")
     features, coords = grids[key]["features"][model][:], grids[key]["coords"][:]
     return Patches(path, features, coords, None if side is None else float(side))
 
 
 def _lazyslide(path: Path, root: zarr.Group, name: str) -> Patches:
-    """``tables/<model>_<tiles>``, an AnnData whose X (M, D) belongs to ``shapes/<tiles>``.
+    """``tables/<model>_<tiles>``, an AnnData with X (M, D), annotating ``shapes/<tiles>``.
 
     The table's ``uns/spatialdata_attrs`` names its region (the shapes) and the column of ``obs``
-    (``tile_id``) that tells each row's tile. Tiles are squares in pixels of level 0, in GeoParquet.
-    See ``add_tiles`` and ``add_features`` in ``wsidata/io/_elems.py`` of rendeirolab/wsidata, which
-    LazySlide writes with, and ``src/spatialdata/_io/io_shapes.py`` of scverse/spatialdata.
+    with the tile of each row (``tile_id``). Tiles are squares in level-0 pixels, in GeoParquet.
+    See ``add_tiles`` and ``add_features`` in ``wsidata/io/_elems.py`` of rendeirolab/wsidata, used
+    by LazySlide, and ``src/spatialdata/_io/io_shapes.py`` of scverse/spatialdata.
     """
     import pandas as pd
     from anndata.io import read_elem
@@ -94,9 +86,9 @@ def _lazyslide(path: Path, root: zarr.Group, name: str) -> Patches:
         for key in tables
         if "uns/spatialdata_attrs" in tables[key] and _width(tables[key])
     }
-    regions = {key: _links(table, read_elem) for key, table in found.items()}
+    regions = {key: _region(table, read_elem) for key, table in found.items()}
     names = [name, *(f"{name}_{region}" for region, _ in regions.values())]
-    key = _chosen(path, {key: key for key in found}, names)
+    key = _select(path, {key: key for key in found}, names)
     region, instance = regions[key]
     require(str(path), "pyarrow", "parquet")
     tiles = pd.read_parquet(path / "shapes" / region / "shapes.parquet")
@@ -106,7 +98,7 @@ def _lazyslide(path: Path, root: zarr.Group, name: str) -> Patches:
         rows = pd.Index(tiles[instance]).get_indexer(obs[instance])
     if len(obs) != len(features) or len(rows) > len(tiles) or (rows < 0).any():
         raise BadInput(f"{path}: table {key} has rows without a tile in shapes/{region}")
-    boxes = np.array([_box(geometry) for geometry in tiles["geometry"].iloc[rows]])
+    boxes = np.array([_bounds(geometry) for geometry in tiles["geometry"].iloc[rows]])
     sides = boxes[:, 2:] - boxes[:, :2]
     return Patches(path, features, boxes[:, :2] + (sides - sides.mean()) / 2, float(sides.mean()))
 
@@ -116,17 +108,17 @@ def _width(table: Any) -> int:
     return int(shape[1]) if len(shape) == 2 else 0
 
 
-def _links(table: Any, read_elem: Any) -> tuple[str, str]:
-    """Name of the shapes that a table's rows belong to, and of the column that says which."""
+def _region(table: Any, read_elem: Any) -> tuple[str, str]:
+    """Names of the shapes that a table annotates and of the column that links to them."""
     attributes = read_elem(table["uns/spatialdata_attrs"])
     region = np.ravel(attributes["region"])
     if len(region) != 1:
-        raise BadInput(f"{table.path}: belongs to several shapes ({', '.join(map(str, region))})")
+        raise BadInput(f"{table.path}: annotates several shapes ({', '.join(map(str, region))})")
     return str(region[0]), str(attributes["instance_key"])
 
 
-def _box(geometry: bytes) -> NDArray[np.float64]:
-    """Least and largest x and y of a polygon in well-known binary."""
+def _bounds(geometry: bytes) -> NDArray[np.float64]:
+    """Minimum x, y and maximum x, y of a polygon in well-known binary."""
     order = "<" if geometry[0] == 1 else ">"
     kind = int(np.frombuffer(geometry, f"{order}u4", 1, 1)[0])
     if kind != 3:

@@ -1,4 +1,4 @@
-"""What a run was to store or relabel, so that what a kill left undone is known."""
+"""Notes of running commands in the store, which reveal what an interrupted one left undone."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from histoboost.cache.table import is_slide, open_slide
 from histoboost.digests import digest_bytes
 from histoboost.errors import DamagedStore
 
-#: In a staging folder of a run: the slides that it is to store.
+#: Slides that a run will store, in its staging folder.
 SLIDES_NOTE = "asked.json"
 
-#: In that of a writer: which embedding it is of.
+#: Embedding that a writer stages.
 EMBEDDING_NOTE = "unit.json"
 
-#: In that of a relabelling: slides to the digest that their tables are to have.
+#: Slides that a relabelling changes, with the new digests of their tables.
 LABELS_NOTE = "relabel.json"
 
 
 def note_slides(backend: Backend, slides: Sequence[str]) -> Hold:
-    """Note the slides that a run is to store. Dropping the hold takes the note away."""
+    """Note the slides that a run will store; dropping the hold deletes the note."""
     return _note(backend, "asked", SLIDES_NOTE, list(slides))
 
 
 def note_labels(backend: Backend, digests: Mapping[str, str]) -> Hold:
-    """Note the digest that each table is to have once it is relabelled."""
+    """Note the digests that tables will have once relabelled."""
     return _note(backend, "relabel", LABELS_NOTE, dict(digests))
 
 
 def _note(backend: Backend, kind: str, file: str, content: Any) -> Hold:
-    """Stage a note; the same content is the same note, so that the same command resumes it."""
+    """Stage a note, named by its content so that the same command finds it again."""
     note = json.dumps(content).encode()
     staging = f"{kind}-{digest_bytes(note)[:32]}"
     held = backend.hold(staging)
@@ -42,36 +42,36 @@ def _note(backend: Backend, kind: str, file: str, content: Any) -> Hold:
 
 
 def staged_notes(backend: Backend, file: str) -> Iterator[tuple[str, Any]]:
-    """Key and content of every staged note of this name; what cannot be read is for `gc`."""
+    """Key and content of every readable staged note of this name."""
     for staging in backend.folders(STAGING):
         key = f"{STAGING}/{staging}/{file}"
         try:
             yield key, json.loads(backend.read(key) or b"")
         except (ValueError, RecursionError):
-            continue  # of another kind, just taken away, or cut off by a crash
+            continue  # of another kind, just deleted, or truncated by a crash
 
 
 def pending_slides(backend: Backend) -> list[str]:
-    """Slides of runs that have not finished, less those that are there."""
+    """Slides of unfinished runs that are not stored yet."""
     notes = [note for _, note in staged_notes(backend, SLIDES_NOTE) if isinstance(note, list)]
     found = dict.fromkeys(slide for note in notes for slide in note if isinstance(slide, str))
     return [slide for slide in found if not is_slide(backend, slide)]
 
 
 def pending_labels(backend: Backend) -> list[str]:
-    """Slides that a relabelling has not reached, or only half, sorted."""
+    """Slides that an interrupted relabelling has not completed, sorted."""
     return sorted(
         {
             slide
             for _, note in staged_notes(backend, LABELS_NOTE)
             if isinstance(note, dict)
             for slide, digest in note.items()
-            if not _is_at(backend, slide, digest)
+            if not _has_digest(backend, slide, digest)
         }
     )
 
 
-def _is_at(backend: Backend, slide: str, digest: str) -> bool:
+def _has_digest(backend: Backend, slide: str, digest: str) -> bool:
     try:
         return open_slide(backend, slide).table_digest == digest
     except Damaged:
@@ -79,7 +79,7 @@ def _is_at(backend: Backend, slide: str, digest: str) -> bool:
 
 
 def forget_labels(backend: Backend, slides: Collection[str]) -> None:
-    """Take slides that have been relabelled since out of older notes."""
+    """Remove relabelled slides from older notes."""
     for key, note in staged_notes(backend, LABELS_NOTE):
         if isinstance(note, dict) and not note.keys().isdisjoint(slides):
             rest = {slide: digest for slide, digest in note.items() if slide not in slides}
@@ -87,7 +87,7 @@ def forget_labels(backend: Backend, slides: Collection[str]) -> None:
 
 
 def damaged_store(backend: Backend, slide: str, name: str | None, reason: str) -> DamagedStore:
-    """The error that names a damaged slide, or its embedding `name`, and what repairs it."""
+    """Build the error for a damaged slide, or its embedding `name`, with the remedy."""
     what = f"slide {slide}" if name is None else f"slide {slide}, embedding {name}"
     labels = name is None and slide in pending_labels(backend)
     return DamagedStore(

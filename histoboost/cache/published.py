@@ -1,4 +1,4 @@
-"""A published embedding of one slide: read it, and say what of it is intact."""
+"""Read and check a published embedding of one slide."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from histoboost.cache.recipe import Recipe
 from histoboost.digests import digest_bytes
 from histoboost.errors import BadInput
 
-# Digests are taken beside the reading: SHA-256 lets other threads run.
+# SHA-256 releases the GIL: digests are computed while reading.
 _THREADS = 4
 
 
 @dataclass(frozen=True)
 class Published:
-    """What an embedding's metadata says: folder, shape (N, D), recipe, SHA-256 of every chunk."""
+    """Metadata of an embedding: folder, shape (N, D), recipe, SHA-256 of every chunk."""
 
     key: str
     shape: tuple[int, int]
@@ -37,7 +37,7 @@ class Published:
     chunks: tuple[str, ...]
 
     def chunk_key(self, index: int) -> str:
-        """File of a chunk."""
+        """Key of a chunk."""
         return f"{self.key}/{chunk_path(index)}"
 
 
@@ -47,7 +47,7 @@ def chunk_path(index: int) -> str:
 
 
 def open_published(backend: Backend, slide: str, name: str) -> Published:
-    """Read an embedding's metadata; `Damaged` if it is missing or not as written."""
+    """Read the metadata of an embedding; raises `Damaged` if missing or changed."""
     key = embedding_key(slide, name)
     document = read_document(backend, key)
     own: dict[str, Any] = document["attributes"]["histoboost"]
@@ -62,16 +62,16 @@ def open_published(backend: Backend, slide: str, name: str) -> Published:
 
 
 def read_rows(backend: Backend, published: Published, wanted: slice) -> NDArray[np.float16]:
-    """Rows (n, D) float16, each chunk compared with its digest; `Damaged` if one differs."""
+    """Read rows, (n, D) float16; raises `Damaged` if a chunk does not match its digest."""
     n_spots, width = published.shape
     start, stop, _ = wanted.indices(n_spots)
     height = chunk_rows(n_spots)
     chunks = range(start // height, -(-stop // height))
     try:
-        # Room for the padding of the last chunk, so that every chunk is read to where it belongs.
+        # Includes the padding of the last chunk, so that chunks are read in place.
         rows = np.empty((len(chunks) * height, width), dtype="<f2")
     except (MemoryError, ValueError) as error:
-        raise Damaged(f"zarr.json tells of {n_spots} x {width} values") from error
+        raise Damaged(f"zarr.json claims {n_spots} x {width} values") from error
     parts = rows.reshape(len(chunks), -1).view(np.uint8)
     targets = ((published.chunk_key(at), part.data) for at, part in zip(chunks, parts, strict=True))
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -94,7 +94,7 @@ def _digest(body: memoryview, rest: bytes) -> str:
 
 
 def _fault(backend: Backend, published: Published, index: int) -> str:
-    """What is wrong with a chunk that is not as written."""
+    """How a damaged chunk differs."""
     data = backend.read(published.chunk_key(index))
     if data is None:
         return backend.fault(published.chunk_key(index))
@@ -105,7 +105,7 @@ def _fault(backend: Backend, published: Published, index: int) -> str:
 
 
 def damaged_chunks(backend: Backend, published: Published) -> dict[int, str]:
-    """Index of every chunk that is not byte for byte as written, to what is wrong with it."""
+    """Index of every chunk that has changed, with how it differs."""
     keys = [published.chunk_key(index) for index in range(len(published.chunks))]
     stored = zip(published.chunks, backend.read_many(keys), strict=True)
     size = chunk_bytes(*published.shape)

@@ -1,4 +1,4 @@
-"""What can be asked of a store; `store` adds what changes it."""
+"""Reading half of the embedding store; `store` adds writing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class StoreReader:
-    """Spots and embeddings of slides, as `EmbeddingStore` has them."""
+    """Base of `EmbeddingStore`: all that reads."""
 
     def __init__(
         self, location: str | os.PathLike[str], mode: Literal["r", "r+", "a"] = "a"
@@ -50,14 +50,11 @@ class StoreReader:
 
     @property
     def location(self) -> str:
-        """Where the store is."""
+        """Folder or URL of the store."""
         return str(self._backend)
 
     def slides(self, labelled: bool | None = None) -> list[str]:
-        """Names of the slides, in the order in which they were written.
-
-        Only those with abundances, or without, where `labelled` says so; no table is read.
-        """
+        """Names of all, only labelled or only unlabelled slides, in the order of writing."""
         found = []
         for name, data in slide_documents(self._backend):
             record = self._intact(partial(parse_slide, self._backend, name, data), name)
@@ -69,24 +66,24 @@ class StoreReader:
         return is_slide(self._backend, slide)
 
     def pending_slides(self) -> list[str]:
-        """Slides that a run was to store which has not finished, as far as they are not there."""
+        """Slides of unfinished runs that are not stored yet."""
         return pending_slides(self._backend)
 
     def pending_labels(self) -> list[str]:
-        """Slides that a `relabel` which has not finished did not reach, or only half, sorted."""
+        """Slides that an interrupted `relabel` has not completed, sorted."""
         return pending_labels(self._backend)
 
     def spots(self, slide: str) -> SpotTable:
-        """The spots of a slide."""
+        """Read the spots of a slide."""
         record = self._slide(slide)
         return self._intact(lambda: read_table(self._backend, record), slide)
 
     def source(self, slide: str) -> dict[str, Any]:
-        """What `note_source` noted last of the image of a slide."""
+        """Latest description of a slide's image from `note_source`."""
         return read_source(self._backend, slide)
 
     def embeddings(self, slide: str) -> dict[str, Recipe]:
-        """Names of the complete embeddings of a slide, sorted, with their recipes."""
+        """Recipes of the complete embeddings of a slide by name, sorted."""
         self._slide(slide)
         names = embedding_names(self._backend, slide)
         return {name: self._published(slide, name).recipe for name in names}
@@ -96,7 +93,7 @@ class StoreReader:
         return self._published(slide, name).shape[1]
 
     def read(self, slide: str, name: str) -> NDArray[np.float16]:
-        """An embedding, (N, D) float16, rows in the order of the slide's spots.
+        """Read an embedding, (N, D) float16, rows in the order of the slide's spots.
 
         Raises
         ------
@@ -106,10 +103,10 @@ class StoreReader:
         return self.reading(slide, name)(slice(None))
 
     def reading(self, slide: str, name: str) -> Callable[[slice], NDArray[np.float16]]:
-        """What reads some rows of an embedding; errors as those of `read`."""
+        """Return a function that reads a range of rows; errors like `read`."""
         published = self._published(slide, name)
         if published.shape[0] != self._slide(slide).n_spots:
-            reason = f"has {published.shape[0]} rows, not one for each spot"
+            reason = f"has {published.shape[0]} rows, not one per spot"
             raise damaged_store(self._backend, slide, name, reason)
 
         def rows(wanted: slice) -> NDArray[np.float16]:
@@ -118,13 +115,13 @@ class StoreReader:
         return rows
 
     def verify(self) -> Verification:
-        """Read every byte, and list what is damaged."""
+        """Read every byte and list the damage."""
         return verify(self._backend)
 
     def summary(self) -> list[EmbeddingRow]:
-        """One row for each embedding: slides, shape, size, origin, completeness.
+        """One row per embedding: slides, shape, size, origin, completeness.
 
-        A damaged slide counts as one that lacks the embedding.
+        Damaged slides count as lacking the embedding.
         """
         slides = slide_names(self._backend)
         return list_embeddings(self._backend, slides, keep=self._mode != "r")
@@ -133,7 +130,7 @@ class StoreReader:
         check_slide_name(slide)
         if not is_slide(self._backend, slide):
             known = ", ".join(slide_names(self._backend)) or "none"
-            raise BadInput(f"{self.location}: no slide {slide!r}; there are {known}")
+            raise BadInput(f"{self.location}: no slide {slide!r}; available: {known}")
 
     def _slide(self, slide: str) -> SlideRecord:
         self._check_slide(slide)
@@ -146,7 +143,7 @@ class StoreReader:
             self._slide(slide)
             known = ", ".join(embedding_names(self._backend, slide)) or "none"
             raise BadInput(
-                f"{self.location}: no embedding {name!r} of slide {slide}; there are {known}"
+                f"{self.location}: no embedding {name!r} of slide {slide}; available: {known}"
             )
         return self._intact(lambda: open_published(self._backend, slide, name), slide, name)
 

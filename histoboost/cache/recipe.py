@@ -1,4 +1,4 @@
-"""What identifies an embedding: everything that changes its numbers, and nothing else."""
+"""Identity of an embedding: everything that changes its numbers, and nothing else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SLIDE_FIELDS = (
     "array",
 )
 
-#: Fields that hold a digest, which says nothing to people, and what it means that they differ.
+#: Digest fields, with the meaning of a difference.
 DIGESTS = {
     "array": "the imported numbers have changed",
     "slide_pixels": "the image of the slide has changed",
@@ -34,8 +34,8 @@ DIGESTS = {
 class Recipe:
     """The identity of an embedding, as a canonical JSON mapping.
 
-    Two embeddings with the same recipe hold the same numbers (up to the last bits in which
-    devices differ). Batch size, worker count, paths and device index therefore stay out.
+    Embeddings with the same recipe have the same numbers (up to the last bits, which depend on the
+    device). Batch size, number of workers, paths and device index are therefore excluded.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class Recipe:
     Raises
     ------
     HistoboostError
-        If a value cannot be written as JSON without loss.
+        If a value is not representable in JSON.
 
     Examples
     --------
@@ -73,17 +73,17 @@ class Recipe:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """A fresh copy of the mapping, as JSON gives it back."""
+        """A copy of the mapping, parsed from JSON."""
         fields: dict[str, Any] = json.loads(self._canonical)
         return fields
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the canonical text: sorted keys, no space, UTF-8; in hexadecimal."""
+        """SHA-256 (hex) of the canonical text: sorted keys, no spaces, UTF-8."""
         return digest_bytes(self._canonical.encode())
 
     def differences(self, other: Recipe) -> list[str]:
-        """One line for each field that is not the same, sorted; empty for equal recipes."""
+        """One line per differing field, sorted; empty for equal recipes."""
         mine, theirs = self.fields, other.fields
         keys = [
             key
@@ -95,7 +95,7 @@ class Recipe:
         return [_difference(mine, theirs, key) for key in keys]
 
     def without_slide(self) -> Recipe:
-        """The recipe less what differs from slide to slide: what a model compares."""
+        """The recipe without the slide's own fields, as compared by models."""
         return Recipe({k: v for k, v in self.fields.items() if k not in SLIDE_FIELDS})
 
     def __eq__(self, other: object) -> bool:
@@ -110,9 +110,9 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Making:
-    """How `featurize` made an embedding; `name` is None where it named it itself.
+    """Arguments of `featurize` that made an embedding; `name` is None for its default.
 
-    `side` is that of the patches as ``--patch`` takes it, `layer` one of ``--layers``.
+    `side` is the side of the patches as in ``--patch``, `layer` one of ``--layers``.
     """
 
     backbone: str
@@ -124,8 +124,8 @@ class Making:
     precision: str
 
     @classmethod
-    def of(cls, name: str, fields: Mapping[str, Any]) -> Making | None:
-        """What the recipe `fields` of an embedding say; None where it was made elsewhere."""
+    def from_recipe(cls, name: str, fields: Mapping[str, Any]) -> Making | None:
+        """Recover the arguments from recipe `fields`; None for an imported embedding."""
         if "backbone" not in fields or not {"patch_px", "patch_um"} & fields.keys():
             return None
         px, layer = fields.get("patch_px"), str(fields.get("layer", ""))
@@ -143,7 +143,7 @@ class Making:
 
 
 def _json(value: Any) -> str:
-    # As text, so that 1, 1.0 and true are three values, as they are to the digest.
+    # As text, so that 1, 1.0 and true differ, as in the digest.
     return json.dumps(value, sort_keys=True)
 
 

@@ -1,4 +1,4 @@
-"""A store as a whole: where it lies, whether it is one, and its own documents."""
+"""Open and check the root of a store."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from histoboost.cache.layout import (
     store_documents,
 )
 from histoboost.cache.local import LocalBackend
-from histoboost.cache.objects import open_objects
+from histoboost.cache.objects import ObjectBackend
 from histoboost.errors import BadInput
 
 
 def open_backend(location: str) -> Backend:
-    """The folder or bucket of a store, which need not exist yet."""
+    """Open the folder or bucket of a store, which need not exist yet."""
     if "://" in location:
-        return open_objects(location)
+        return ObjectBackend(location)
     path = Path(location)
     if path.is_symlink() and not path.exists():
-        raise BadInput(f"{path}: is a link that leads nowhere; remove it, or mend it")
+        raise BadInput(f"{path}: is a dangling link; remove or repair it")
     if path.exists() and not path.is_dir():
         raise BadInput(f"{path}: is a file, not a store; run histoboost featurize on it first")
     return LocalBackend(path)
 
 
 def check_root(backend: Backend, mode: str) -> None:
-    """Refuse what is no store, a newer store, and but in mode ``"a"`` one that is not there."""
-    # The order matters: another process may be making the store.
+    """Refuse non-stores, newer versions and, except in mode ``"a"``, missing stores."""
+    # In this order: another process may be creating the store.
     entries = set(backend.children(""))
     version = _format_version(backend.read(ROOT_DOCUMENT))
     if version is not None and version > FORMAT_VERSION:
         raise BadInput(
-            f"{backend}: is of format {version}, this histoboost reads up to {FORMAT_VERSION}; "
-            "install a newer histoboost"
+            f"{backend}: has format version {version}, but this histoboost reads up to "
+            f"{FORMAT_VERSION}; upgrade histoboost"
         )
-    # A store with a damaged root document is still a store: `verify` reports the document.
+    # A damaged root document still marks a store: `verify` reports it.
     if version is not None or _bears_mark(backend):
         return
     if mode != "a":
@@ -55,7 +55,7 @@ def check_root(backend: Backend, mode: str) -> None:
 
 
 def _bears_mark(backend: Backend) -> bool:
-    """Whether some document says that histoboost wrote it; a folder `slides` does not."""
+    """Whether histoboost wrote any document; a folder named `slides` proves nothing."""
     keys = [ROOT_DOCUMENT, f"{SLIDES}/{ROOT_DOCUMENT}"]
     keys += [f"{slide_key(name)}/{ROOT_DOCUMENT}" for name in backend.folders(SLIDES)]
     return any(map(bears_mark, backend.read_many(keys)))
@@ -70,7 +70,7 @@ def _format_version(data: bytes | None) -> int | None:
 
 
 def make_root(backend: Backend) -> None:
-    """Write the store's own documents where they are not as they should be."""
+    """Write the documents of the root if they are missing or differ."""
     for key, data in store_documents().items():
         if backend.read(key) != data:
             backend.put(key, data)

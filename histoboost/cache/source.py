@@ -1,7 +1,6 @@
-"""What a store remembers of the image of a slide, so that an unchanged one is not read again.
+"""Note of a slide's image, so that an unchanged image is not read again.
 
-It lies beside the spot table and is no part of it: where it is missing or damaged, the image is
-read once more.
+Not part of the spot table: if it is missing or damaged, the image is simply read.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from histoboost.cache.table import open_slide, read_files
 
 
 def read_source(backend: Backend, slide: str) -> dict[str, Any]:
-    """What was noted last, as JSON gives it back; empty where nothing is intact, spots included."""
+    """Read the latest note; empty if it or the spot table is missing or damaged."""
     try:
         read_files(backend, open_slide(backend, slide))
         document = unseal(backend.read(f"{slide_key(slide)}/{SOURCE_DOCUMENT}") or b"")
@@ -34,7 +33,7 @@ def read_source(backend: Backend, slide: str) -> dict[str, Any]:
 
 
 def write_source(backend: Backend, slide: str, source: Mapping[str, Any]) -> None:
-    """Note `source`, values of JSON, unless it is what was noted last."""
+    """Note `source`, JSON values, unless unchanged."""
     if json.loads(json.dumps(source)) != read_source(backend, slide):
         own = {"format_version": FORMAT_VERSION, "source": dict(source)}
         document = {"encoding-type": "dict", "encoding-version": "0.1.0", "histoboost": own}

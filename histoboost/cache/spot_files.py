@@ -1,4 +1,4 @@
-"""A slide's spot table as the files of an AnnData group, and back."""
+"""Convert a spot table to the files of an AnnData group and back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from zarr import Group
     from zarr.abc.buffer import Buffer
 
-# What zarr and anndata raise on files that are not as we write them.
+# Raised by zarr and anndata on damaged files.
 _UNREADABLE = (
     ArithmeticError,
     AttributeError,
@@ -33,15 +33,15 @@ _UNREADABLE = (
 
 
 def encode_table(table: SpotTable) -> dict[str, bytes]:
-    """The files of a slide's AnnData group, without any embedding, by their path in it.
+    """Files of a slide's AnnData group without embeddings, by path.
 
-    They are what anndata writes (its on-disk format, 0.1.0), which takes a second to import. Every
+    Identical to those of anndata (on-disk format 0.1.0), which takes a second to import. Every
     array chunk ends in a crc32c.
     """
     import zarr
     from zarr.storage import MemoryStore
 
-    known = {
+    uns = {
         "image_shape": None if table.image_shape is None else np.array(table.image_shape),
         "um_per_px": table.um_per_px,
         "split": table.split,
@@ -57,7 +57,7 @@ def encode_table(table: SpotTable) -> dict[str, bytes]:
     for name, index, ids in (("obs", "spot", table.spot_ids), ("var", "_index", ())):
         frame = {"column-order": [], "_index": index, **_encoding("dataframe", "0.2.0")}
         _put(group.create_group(name, attributes=frame), index, ids)
-    for name, parts in (("obsm", obsm), ("uns", known)):
+    for name, parts in (("obsm", obsm), ("uns", uns)):
         _put(group, name, {key: value for key, value in parts.items() if value is not None})
     for name in ("varm", "obsp", "varp", "layers"):
         _put(group, name, {})
@@ -66,7 +66,7 @@ def encode_table(table: SpotTable) -> dict[str, bytes]:
 
 
 def _put(group: Group, name: str, value: Any) -> None:
-    """Write numbers, texts or a dict of them as anndata does."""
+    """Write numbers, strings or a dict of them like anndata."""
     from zarr.codecs import Crc32cCodec
 
     if isinstance(value, Mapping):
@@ -93,7 +93,7 @@ def _encoding(kind: str, version: str) -> dict[str, Any]:
 
 
 def decode_table(slide: str, files: Mapping[str, bytes]) -> SpotTable:
-    """The table that `encode_table` wrote."""
+    """Read back the table from `encode_table`."""
     import zarr
     from zarr.buffer import default_buffer_prototype
     from zarr.storage import MemoryStore
@@ -110,7 +110,7 @@ def decode_table(slide: str, files: Mapping[str, bytes]) -> SpotTable:
 
 
 def _read(node: Any) -> Any:
-    """What `_put` wrote: a dict, an array, or a number or text as Python has it."""
+    """Read back a value from `_put`; scalars become Python objects."""
     if hasattr(node, "members"):
         return {name: _read(part) for name, part in sorted(node.members())}
     values = np.asarray(node[...])
@@ -118,7 +118,7 @@ def _read(node: Any) -> Any:
 
 
 def check_shapes(files: Mapping[str, bytes]) -> None:
-    """`Damaged` where an array tells of more values than there are bytes, and would fill memory."""
+    """Raise `Damaged` if an array claims more values than there are bytes."""
     stored = sum(map(len, files.values()))
     for path, data in files.items():
         if path.endswith(ROOT_DOCUMENT):
@@ -127,7 +127,7 @@ def check_shapes(files: Mapping[str, bytes]) -> None:
             except (*_UNREADABLE, RecursionError) as error:
                 raise Damaged(f"{path} is damaged") from error
             if not 0 <= size <= stored:
-                raise Damaged(f"{path} tells of {size:.3g} values in {stored} bytes")
+                raise Damaged(f"{path} claims {size:.3g} values in {stored} bytes")
 
 
 def _table(
@@ -150,7 +150,7 @@ def _table(
 
 
 def _spatial(table: SpotTable) -> dict[str, Any] | None:
-    """The thumbnail where scanpy and squidpy look for one, so that their plots find it."""
+    """Thumbnail in the layout that scanpy and squidpy plot."""
     if table.thumbnail is None or table.image_shape is None:
         return None
     scalefactors = {
@@ -161,9 +161,9 @@ def _spatial(table: SpotTable) -> dict[str, Any] | None:
 
 
 def scale_factors(table: SpotTable) -> dict[str, float]:
-    """Diameter of the spots as drawn, and the scale: NaN where it is unknown.
+    """Diameter of the spots on maps, and micrometres per pixel, NaN if unknown.
 
-    Without the NaN, readers take the scale from the diameter, which is only a share of the pitch.
+    Without the NaN, readers would infer the scale from the diameter, a mere share of the pitch.
     """
     return {
         "spot_diameter_fullres": spot_diameter(table.xy),

@@ -1,7 +1,7 @@
-"""The embedding store: what `featurize` writes and `regress` reads.
+"""The embedding store, written by `featurize` and read by `regress`.
 
-See docs/store.md for the format, `writer` for how an embedding comes to be, and `backend` for what
-the store asks of the file system.
+See docs/store.md for the format, `writer` for the life of an embedding, and `backend` for the
+storage interface.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from histoboost.cache.foreign import remove
 from histoboost.cache.gc import OLDER_THAN_S, Collected, collect
 from histoboost.cache.imports import read_arrays
 from histoboost.cache.index import LEAST_SLIDES
-from histoboost.cache.labels import relabel, relabelled
+from histoboost.cache.labels import relabel, with_labels
 from histoboost.cache.pending import note_slides
 from histoboost.cache.reader import StoreReader
 from histoboost.cache.recipe import Recipe
@@ -33,15 +33,15 @@ __all__ = ["EmbeddingStore", "EmbeddingWriter", "Recipe", "SpotTable"]
 
 
 class EmbeddingStore(StoreReader):
-    """Spots and embeddings of slides, on disk, in Zarr groups that AnnData can open.
+    """Spots and embeddings of slides in Zarr groups that AnnData can open.
 
     Parameters
     ----------
     location : str or path
         Folder of the store, or ``s3://bucket/prefix`` (``gs://``, ``az://``).
     mode : {"a", "r+", "r"}
-        ``"a"`` reads and writes and makes the store where there is none; ``"r+"`` reads and writes
-        one that is there; ``"r"`` only reads.
+        ``"a"`` reads and writes, creating the store if absent; ``"r+"`` reads and writes an
+        existing store; ``"r"`` only reads.
 
     Raises
     ------
@@ -50,13 +50,13 @@ class EmbeddingStore(StoreReader):
     """
 
     def create(self) -> None:
-        """Make the store where there is none; all that writes into one does so by itself."""
+        """Create the store if absent, as every writing method does."""
         self._check_writable()
         make_root(self._backend)
 
     @contextmanager
     def expecting(self, slides: Sequence[str]) -> Iterator[None]:
-        """Note that `slides` are to be stored until the block ends well: see `pending_slides`."""
+        """Note `slides` as pending until the block succeeds: see `pending_slides`."""
         self.create()
         held = note_slides(self._backend, slides)
         try:
@@ -66,55 +66,55 @@ class EmbeddingStore(StoreReader):
             raise
         held.drop()
         if len(slides) >= LEAST_SLIDES:
-            self.summary()  # so that whoever lists them next finds an index
+            self.summary()  # writes the index for the next listing
 
     def orders(self, slides: Sequence[str]) -> dict[str, int]:
-        """Numbers for `write_spots`, where several processes write the slides of one source."""
+        """Numbers for `write_spots`, if several processes write the slides of one source."""
         return next_orders(self._backend, slides)
 
     def write_spots(self, table: SpotTable, order: int | None = None) -> None:
-        """Store the spots of a slide; does nothing if the same are stored already.
+        """Store the spots of a slide, unless they are stored already.
 
         Parameters
         ----------
         table : SpotTable
             The spots.
         order : int, optional
-            Number of a slide that is new, from `orders`; by default after all others.
+            Position of a new slide, from `orders`; by default last.
 
         Raises
         ------
         HistoboostError
-            If other spots are stored for the slide; the message names the difference.
+            If different spots are stored for the slide; the message names the difference.
         """
         self._check_writable()
         make_root(self._backend)
         write_table(self._backend, table, order)
 
     def relabel(self, tables: Sequence[SpotTable]) -> dict[str, list[str]]:
-        """Give stored slides the labels of `tables`; their embeddings stay.
+        """Replace the labels of stored slides by those of `tables`, keeping the embeddings.
 
-        Labels are abundances, cell types, split and group; a group of which a table says nothing
-        stays.
+        Labels are abundances, cell types, split and group; the stored group stays if a table has
+        none.
 
         Returns
         -------
         dict of str to list of str
-            Slides whose labels have changed, and what of them, a few words each.
+            Changes of each slide whose labels have changed, a few words each.
 
         Raises
         ------
         HistoboostError
-            If a slide is not stored, or with other spots; nothing is changed then.
+            If a slide is not stored, or with different spots; then nothing changes.
         """
         self._check_writable()
         for table in tables:
             self._slide(table.slide)
-        new = [self._intact(partial(relabelled, self._backend, t), t.slide) for t in tables]
+        new = [self._intact(partial(with_labels, self._backend, t), t.slide) for t in tables]
         return relabel(self._backend, new)
 
     def note_source(self, slide: str, source: Mapping[str, Any]) -> None:
-        """Remember what tells whether the image of a slide has changed."""
+        """Note a description of a slide's image, to detect changes."""
         self._check_writable()
         write_source(self._backend, slide, source)
 
@@ -126,7 +126,7 @@ class EmbeddingStore(StoreReader):
         Raises
         ------
         HistoboostError
-            If the name is invalid, or taken by another recipe on this or another slide.
+            If the name is invalid, or has a different recipe on any slide.
         """
         self._check_writable()
         check_embedding_name(name)
@@ -136,11 +136,11 @@ class EmbeddingStore(StoreReader):
                 f"slide {slide}: {n_spots} rows for {expected} spots; one row per spot is required"
             )
         if width < 1:
-            raise BadInput(f"embedding {name}: width {width}; at least 1 is needed")
+            raise BadInput(f"embedding {name}: width {width}; at least 1 is required")
         return EmbeddingWriter(self._backend, slide, name, recipe, n_spots, width)
 
     def gc(self, older_than_s: float = OLDER_THAN_S) -> Collected:
-        """Remove what killed runs left staged; see `gc.collect`."""
+        """Remove staged files of killed runs; see `gc.collect`."""
         self._check_writable()
         return collect(self._backend, older_than_s)
 
@@ -155,7 +155,7 @@ class EmbeddingStore(StoreReader):
         Raises
         ------
         HistoboostError
-            If neither is given, or nothing is called so.
+            If neither is given, or there is nothing of that name.
         """
         self._check_writable()
         if name is None and slide is None:
@@ -167,22 +167,22 @@ class EmbeddingStore(StoreReader):
         return remove(self._backend, name, slide_names(self._backend) if slide is None else [slide])
 
     def import_arrays(self, name: str, directory: str | os.PathLike[str]) -> list[str]:
-        """Store embeddings made elsewhere: ``directory/<slide>.npy`` or the like for every slide.
+        """Import embeddings of other programs, one file ``directory/<slide>.npy`` per slide.
 
-        An ``.npy`` holds (N, D) in the store's order; ``.h5`` (TRIDENT, HEST), ``.pt`` (slide2vec)
-        and ``.zarr`` (raw2features, LazySlide) hold patches, matched to spots by barcode or
-        coordinates.
+        An ``.npy`` file contains (N, D) in the store's order; ``.h5`` (TRIDENT, HEST), ``.pt``
+        (slide2vec) and ``.zarr`` (raw2features, LazySlide) contain patches, which are matched to
+        spots by barcode or coordinates.
 
         Returns
         -------
         list of str
-            Slides for which an embedding was stored; those that had the same before are left out.
+            Slides whose embedding was stored, without those that had the same already.
 
         Raises
         ------
         HistoboostError
-            If a file is missing, belongs to no slide, or holds what does not fit; nothing is
-            stored then.
+            If a file is missing, matches no slide or has unsuitable content; then nothing is
+            stored.
         """
         self._check_writable()
         check_embedding_name(name)

@@ -1,4 +1,4 @@
-"""A slide's spot table in the store: write it once, read it back, repair it."""
+"""Write, read and repair the spot table of a slide in the store."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from histoboost.errors import BadInput
 from histoboost.names import is_embedding_name, is_slide_name
 from histoboost.spots import SpotTable
 
-# Writing once is enough unless other processes interfere.
+# One suffices unless other processes interfere.
 _ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
 class SlideRecord:
-    """What a slide's metadata says.
+    """Metadata of a slide.
 
-    Slides are listed by `order`. `table_digest` is a SHA-256 over everything in the table, `files`
-    has that of every file of it by its path below the slide's folder.
+    `order` sorts the slides; `table_digest` is a SHA-256 of the whole table, `files` maps the path
+    of every file of it in the slide's folder to its SHA-256.
     """
 
     slide: str
@@ -51,12 +51,12 @@ class SlideRecord:
 
 
 def open_slide(backend: Backend, slide: str) -> SlideRecord:
-    """Read a slide's metadata; `Damaged` if it is missing or not as written."""
+    """Read the metadata of a slide; raises `Damaged` if missing or changed."""
     return _record_of(slide, read_document(backend, slide_key(slide)))
 
 
 def slide_documents(backend: Backend) -> Iterator[tuple[str, bytes | None]]:
-    """Names of the slides, sorted, with their documents as far as these can be read."""
+    """Names of the slides, sorted, with their documents, None if unreadable."""
     names = list(filter(is_slide_name, backend.folders(SLIDES)))
     keys = [f"{slide_key(name)}/{ROOT_DOCUMENT}" for name in names]
     for name, data in zip(names, backend.read_many(keys), strict=True):
@@ -65,7 +65,7 @@ def slide_documents(backend: Backend) -> Iterator[tuple[str, bytes | None]]:
 
 
 def parse_slide(backend: Backend, slide: str, data: bytes | None) -> SlideRecord:
-    """As `open_slide`, of a document from `slide_documents`."""
+    """Like `open_slide`, for a document from `slide_documents`."""
     return open_slide(backend, slide) if data is None else _record_of(slide, unseal(data))
 
 
@@ -79,7 +79,7 @@ def _record_of(slide: str, document: dict[str, Any]) -> SlideRecord:
 
 
 def read_files(backend: Backend, record: SlideRecord) -> dict[str, bytes]:
-    """The files of a slide's spot table; `Damaged` if one is missing or not as written."""
+    """Read the files of a spot table; raises `Damaged` if one is missing or changed."""
     keys = [f"{slide_key(record.slide)}/{path}" for path in record.files]
     files = {}
     for path, key, data in zip(record.files, keys, backend.read_many(keys), strict=True):
@@ -92,17 +92,16 @@ def read_files(backend: Backend, record: SlideRecord) -> dict[str, bytes]:
 
 
 def read_table(backend: Backend, record: SlideRecord) -> SpotTable:
-    """A slide's spots; `Damaged` if a file is missing or not as written."""
+    """Read the spots of a slide; raises `Damaged` if a file is missing or changed."""
     files = read_files(backend, record)
     root = backend.read(f"{slide_key(record.slide)}/{ROOT_DOCUMENT}") or b""
     return decode_table(record.slide, {**files, ROOT_DOCUMENT: root})
 
 
 def write_table(backend: Backend, table: SpotTable, order: int | None = None) -> None:
-    """Store a slide's spots, or put back what of them is damaged.
+    """Store the spots of a slide, or repair damaged files; different spots are refused.
 
-    A new slide gets its `order` from `next_orders`, by default the last. Other spots than those
-    that are stored are refused.
+    `order`, from `next_orders`, is the position of a new slide, by default the last.
     """
     for _ in range(_ATTEMPTS):
         try:
@@ -110,24 +109,24 @@ def write_table(backend: Backend, table: SpotTable, order: int | None = None) ->
             read_files(backend, record)
         except Damaged:
             _write(backend, table, order)
-            continue  # look at what is stored now, by this process or a quicker one
+            continue  # check what this process or a faster one has stored
         if record.table_digest != table.digest:
             stored = read_table(backend, record)
-            _refuse_others(backend, stored, table.with_group_of(stored))
+            _refuse_different(backend, stored, table.with_group_of(stored))
         return
     raise BadInput(
-        f"{backend}: slide {table.slide} data read back differ from data written; check the disk"
+        f"{backend}: slide {table.slide}: data read back differ from data written; check the disk"
     )
 
 
-def _refuse_others(backend: Backend, stored: SpotTable, table: SpotTable) -> None:
+def _refuse_different(backend: Backend, stored: SpotTable, table: SpotTable) -> None:
     differences = stored.differences(table)
     if not differences:
         return
     if stored.with_labels(None).differences(table.with_labels(None)):
         remedy = "use another store, or remove the slide with its embeddings first"
         if stored.lattice and table.lattice:
-            remedy = f"lay it as there, or {remedy}"
+            remedy = f"use the stored lattice's settings, or {remedy}"
     else:
         remedy = f"histoboost cache relabel {backend} DATA replaces them and keeps the embeddings"
     raise BadInput(
@@ -142,33 +141,32 @@ def slide_names(backend: Backend) -> list[str]:
 
 
 def is_slide(backend: Backend, name: str) -> bool:
-    """Whether there is a slide of this name, intact or damaged: not one that is being published,
-    nor a folder with nothing of ours in it."""
-    return is_slide_name(name) and _is_there(backend, slide_key(name), "obsm")
+    """Whether a slide of this name exists: intact or damaged, not foreign or unfinished."""
+    return is_slide_name(name) and _exists(backend, slide_key(name), "obsm")
 
 
-def _is_there(backend: Backend, folder: str, part: str) -> bool:
+def _exists(backend: Backend, folder: str, part: str) -> bool:
     if backend.exists(f"{folder}/{ROOT_DOCUMENT}"):
         return True
     return backend.exists(f"{folder}/{part}") and not backend.in_progress(folder)
 
 
 def embedding_names(backend: Backend, slide: str) -> list[str]:
-    """Names of the embeddings of a slide, intact or damaged, sorted."""
+    """Names of the embeddings of a slide, intact or damaged, sorted; see `is_slide`."""
     names = filter(is_embedding_name, backend.folders(f"{slide_key(slide)}/obsm"))
     return [name for name in names if is_embedding(backend, slide, name)]
 
 
 def is_embedding(backend: Backend, slide: str, name: str) -> bool:
-    """Whether there is an embedding of this name, intact or damaged: see `is_slide`."""
-    return _is_there(backend, embedding_key(slide, name), "c")
+    """Whether an embedding of this name exists, intact or damaged; see `is_slide`."""
+    return _exists(backend, embedding_key(slide, name), "c")
 
 
 def _write(backend: Backend, table: SpotTable, order: int | None) -> None:
     folder = slide_key(table.slide)
-    there = backend.exists(folder) and not backend.in_progress(folder)
-    if there:
-        with contextlib.suppress(Damaged):  # else another process was quicker
+    damaged = backend.exists(folder) and not backend.in_progress(folder)
+    if damaged:
+        with contextlib.suppress(Damaged):  # unless another process was faster
             read_files(backend, open_slide(backend, table.slide))
             return
     if order is None:
@@ -176,14 +174,14 @@ def _write(backend: Backend, table: SpotTable, order: int | None) -> None:
     files, document = encode_slide(table, order)
     if is_foreign_document(backend.read(f"{folder}/{ROOT_DOCUMENT}")):
         raise BadInput(
-            f"{backend}: {folder} is there and not of histoboost; use another store, or move it "
-            "elsewhere"
+            f"{backend}: {folder} was not written by histoboost; move it elsewhere, or use another "
+            "store"
         )
-    if there:
+    if damaged:
         if table.group is None and backend.exists(f"{folder}/uns/group"):
             raise BadInput(
-                f"{backend}: slide {table.slide} is damaged and has a group, which its source does "
-                "not tell; add --groups FILE"
+                f"{backend}: slide {table.slide} is damaged and has a group, which its source "
+                "lacks; add --groups FILE"
             )
         put_in_place(backend, folder, files, document)
         return
@@ -194,17 +192,17 @@ def _write(backend: Backend, table: SpotTable, order: int | None) -> None:
 
 
 def encode_slide(table: SpotTable, order: int) -> tuple[dict[str, bytes], bytes]:
-    """The files of a slide's spot table by path, and the document with their digests."""
+    """Files of a spot table by path, and the document with their digests."""
     files = encode_table(table)
-    del files[ROOT_DOCUMENT]  # ours says the same and more
+    del files[ROOT_DOCUMENT]  # replaced by our own document
     digests = {path: digest_bytes(data) for path, data in files.items()}
     return files, seal(slide_document(order, len(table), table.digest, digests))
 
 
 def put_in_place(backend: Backend, folder: str, files: dict[str, bytes], document: bytes) -> None:
-    """Write what differs into a slide's folder, from `encode_slide`.
+    """Update a slide's folder with the output of `encode_slide`.
 
-    One file at a time, because the folder also holds embeddings; the digests come last.
+    File by file, because the folder also contains embeddings; the digests come last.
     """
     for path, data in files.items():
         if backend.read(f"{folder}/{path}") != data:
@@ -213,12 +211,11 @@ def put_in_place(backend: Backend, folder: str, files: dict[str, bytes], documen
 
 
 def next_orders(backend: Backend, slides: Sequence[str]) -> dict[str, int]:
-    """Where `slides` stand, or will stand, among the slides of the store.
+    """Positions of `slides` in the store.
 
-    Those that are there keep their number. If all are new they come last, in the order in which
-    they are given; if some are there, as after a run that was cut off, the others take the places
-    between them where these are free. A single one that is damaged gets the first number that is
-    free, its own unless slides were removed.
+    Stored slides keep theirs. If all are new they come last, in the given order; if some are
+    stored, as after an interrupted run, the others take the free positions between. A single
+    damaged slide gets the first free position, its own unless slides were removed.
     """
     orders = {}
     for name, data in slide_documents(backend):

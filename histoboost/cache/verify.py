@@ -1,4 +1,4 @@
-"""Read every byte of a store and say what is not as it was written."""
+"""Read every byte of a store and report damage."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from typing import Any
 
 from histoboost.cache.backend import Backend
 from histoboost.cache.foreign import foreign_in_embedding, foreign_in_store, foreign_in_table
-from histoboost.cache.layout import (
-    Damaged,
-    store_documents,
-)
+from histoboost.cache.layout import Damaged, store_documents
 from histoboost.cache.published import damaged_chunks, open_published
 from histoboost.cache.spot_files import check_shapes
 from histoboost.cache.table import (
@@ -29,9 +26,9 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Damage:
-    """One damaged thing, and what is wrong in a few words.
+    """One damaged item and what is wrong, in a few words.
 
-    `slide` is None for the store's own documents, `embedding` for the slide's spot table.
+    `slide` is None for documents of the root, `embedding` for the spot table of a slide.
     """
 
     slide: str | None
@@ -41,7 +38,7 @@ class Damage:
 
 @dataclass(frozen=True)
 class Verification:
-    """How many spot tables and embeddings were read, and what is damaged."""
+    """Number of spot tables and embeddings read, and the damage found."""
 
     checked: int
     damaged: tuple[Damage, ...]
@@ -52,7 +49,7 @@ class Verification:
 
 
 def verify(backend: Backend) -> Verification:
-    """Read every byte of a store and compare it with its digest."""
+    """Compare every file of a store with its digest."""
     damaged = list(_check_store(backend))
     slides = slide_names(backend)
     checked = 0
@@ -60,7 +57,7 @@ def verify(backend: Backend) -> Verification:
         for slide in slides:
             try:
                 found = list(_check_slide(backend, slide))
-            except BadInput as error:  # a folder that cannot be opened, a newer version
+            except BadInput as error:  # unreadable folder or newer version
                 found = [Damage(slide, None, str(error))]
             checked += len(found)
             damaged += [damage for damage in found if damage.reason]
@@ -81,7 +78,7 @@ def _check_store(backend: Backend) -> Iterator[Damage]:
 
 
 def _check_slide(backend: Backend, slide: str) -> Iterator[Damage]:
-    """One entry for the table and one for each embedding; without a reason where it is whole."""
+    """One entry for the table and each embedding; intact ones without a reason."""
     try:
         record = open_slide(backend, slide)
     except Damaged as damage:

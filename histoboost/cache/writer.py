@@ -1,12 +1,11 @@
-"""Write an embedding chunk by chunk, resume where a killed run stopped, publish in one step.
+"""Write an embedding chunk by chunk, resume after a kill, publish in one step.
 
-A staged chunk is one file, ``chunks/<index>.<sha256>``: its name is its digest, so it needs no
-record that could disagree with it, and processes that compute the same chunk with last bits of
-their own do not clobber each other. Publication picks one file for every chunk, reads it back,
-and makes a folder of them visible in one step (see `backend`). So an embedding is always
-consistent with itself, whoever wins.
+A staged chunk is one file, ``chunks/<index>.<sha256>``. With the digest in its name, no separate
+record can disagree with it, and processes whose results differ in the last bits do not overwrite
+each other. Publication picks one file per chunk, reads it back, and makes all visible in one step
+(see `backend`), so that an embedding is always self-consistent.
 
-Precondition: whoever writes under a recipe computes what that recipe says.
+Precondition: all writers of a recipe compute what it specifies.
 """
 
 from __future__ import annotations
@@ -33,24 +32,19 @@ from histoboost.cache.layout import (
     seal,
 )
 from histoboost.cache.pending import EMBEDDING_NOTE
-from histoboost.cache.published import (
-    Published,
-    chunk_path,
-    damaged_chunks,
-    open_published,
-)
+from histoboost.cache.published import Published, chunk_path, damaged_chunks, open_published
 from histoboost.cache.recipe import Recipe
 from histoboost.digests import digest_bytes
 from histoboost.errors import BadInput
 
-# Slide on which this process met an embedding last, by store and name.
+# Slide on which this process last found an embedding, by store and name.
 _seen: dict[tuple[str, str], str] = {}
 
 
 class EmbeddingWriter:
-    """Writes one embedding of one slide. Made by `EmbeddingStore.writer`.
+    """Writes one embedding of one slide; created by `EmbeddingStore.writer`.
 
-    A name that another recipe has, on this slide or another one, is refused.
+    Refuses a name that has a different recipe on this or another slide.
     """
 
     def __init__(
@@ -72,7 +66,7 @@ class EmbeddingWriter:
         else:
             self._hold = backend.hold(self._staging)
             self._label_staging()
-            self._stage_what_is_left()
+            self._stage_intact()
 
     @property
     def published(self) -> bool:
@@ -80,26 +74,26 @@ class EmbeddingWriter:
         if not self._published and self._read_document() != self._seen:
             self._published = self._is_intact()
             if self._published:
-                self.close()  # nothing more comes of it that could give the staging folder up
+                self.close()  # nothing is left to stage
         return self._published
 
     @property
     def missing(self) -> list[slice]:
-        """Row ranges still to compute, one per chunk, in order; empty once published."""
+        """Row ranges to compute, one per chunk, in order; empty once published."""
         if self.published:
             return []
         self._verify_staged()
         return [part for i, part in enumerate(self._slices) if i not in self._verified]
 
     def write(self, rows: slice, array: NDArray[np.floating[Any]]) -> None:
-        """Store one chunk durably: `array` as float16 for `rows`, one of the ranges `missing`."""
+        """Stage one chunk durably: `array`, as float16, for `rows`, a range in `missing`."""
         if rows not in self._slices:
             raise BadInput(f"{self._what}: rows {rows} are not a chunk; write those in `missing`")
         expected = (rows.stop - rows.start, self._shape[1])
         if np.shape(array) != expected:
             raise BadInput(
                 f"{self._what}: rows have shape {np.shape(array)}, not {expected}; "
-                "one row per spot is needed"
+                "one row per spot is required"
             )
         half = to_float16(array, self._what)
         index = self._slices.index(rows)
@@ -111,8 +105,8 @@ class EmbeddingWriter:
         self._verified[index] = digest
 
     def publish(self) -> bool:
-        """Make the embedding visible, after reading back every chunk; False if it was before."""
-        self._verified = {}  # read everything back, also what this process wrote
+        """Make the embedding visible after reading back every chunk; False if it was already."""
+        self._verified = {}  # read back even chunks of this process
         missing = len(self.missing)
         if self._published:
             return False
@@ -132,13 +126,13 @@ class EmbeddingWriter:
         return mine
 
     def write_all(self, rows: NDArray[np.floating[Any]]) -> bool:
-        """Write what is missing of `rows`, (N, D), and publish; see `publish`."""
+        """Write the missing chunks of `rows`, (N, D), and `publish`."""
         for part in self.missing:
             self.write(part, rows[part])
         return self.publish()
 
     def close(self) -> None:
-        """Give the staging folder up; what is staged but not published stays for a later run."""
+        """Give up the staging folder; unpublished chunks stay for a later run."""
         if self._hold is None:
             return
         if self._published:
@@ -151,35 +145,35 @@ class EmbeddingWriter:
         return f"slide {self._slide}, embedding {self._name}"
 
     def _check_elsewhere(self) -> None:
-        """Refuse a name that another recipe has on another slide."""
-        place = str(self._backend), self._name
-        # The one that had it last is asked first: a run over many slides lists them once.
-        for other in chain([_seen.get(place, self._slide)], self._others()):
+        """Refuse a name with a different recipe on another slide."""
+        key = str(self._backend), self._name
+        # The last slide first, so that a run over many slides lists them only once.
+        for other in chain([_seen.get(key, self._slide)], self._others()):
             if other == self._slide:
                 continue
             try:
                 stored = open_published(self._backend, other, self._name).recipe.without_slide()
             except Damaged:
-                continue  # absent there, or for `verify` to report
+                continue  # absent, or damage for `verify` to report
             found = stored.differences(self._recipe.without_slide())
             if found:
                 raise BadInput(
-                    f"{self._backend}: embedding {self._name} is stored with another recipe for "
-                    f"slide {other} ({'; '.join(found[:3])}); choose another name or "
-                    "remove it first"
+                    f"{self._backend}: embedding {self._name} of slide {other} was stored with a "
+                    f"different recipe ({'; '.join(found[:3])}); choose another name or remove it "
+                    "first"
                 )
-            _seen[place] = other
-            return  # the others were compared with it when they were written
-        _seen[place] = self._slide  # if it is published, the next slide finds it here
+            _seen[key] = other
+            return  # all others were compared when they were written
+        _seen[key] = self._slide  # once published, for the next slide
 
     def _others(self) -> Iterator[str]:
-        yield from self._backend.folders(SLIDES)  # not before they are asked for
+        yield from self._backend.folders(SLIDES)  # lists them only if needed
 
     def _read_document(self) -> bytes | None:
         return self._backend.read(f"{self._key}/{ROOT_DOCUMENT}")
 
     def _is_intact(self) -> bool:
-        """Whether it is there, intact and of this recipe; else `_left` is what is left of it."""
+        """Whether the embedding is published and intact; `_left` is a damaged one, if any."""
         self._left: Published | None = None
         self._seen = self._read_document()
         try:
@@ -195,8 +189,8 @@ class EmbeddingWriter:
             differences = ""
         if differences:
             raise BadInput(
-                f"{self._backend}: {self._what} is stored with another recipe ({differences}); "
-                "choose another name or remove it first"
+                f"{self._backend}: {self._what} was stored with a different recipe "
+                f"({differences}); choose another name or remove it first"
             )
         if damaged_chunks(self._backend, published):
             self._refuse_foreign()
@@ -205,15 +199,15 @@ class EmbeddingWriter:
         return True
 
     def _refuse_foreign(self) -> None:
-        """A damaged embedding is replaced as a whole, and what is not ours would go with it."""
+        """Refuse to replace a damaged folder that contains foreign files."""
         if found := foreign_in_embedding(self._backend, self._slide, self._name):
             raise BadInput(
-                f"{self._backend}: {self._what} is damaged and cannot be replaced while "
-                f"{self._key}/{found[0]} is there, which is not of histoboost; move it elsewhere"
+                f"{self._backend}: {self._what} is damaged and cannot be replaced because of "
+                f"{self._key}/{found[0]}, which histoboost did not write; move it elsewhere"
             )
 
-    def _stage_what_is_left(self) -> None:
-        """Take over the intact chunks of a damaged embedding: only the others are computed."""
+    def _stage_intact(self) -> None:
+        """Reuse the intact chunks of a damaged embedding."""
         if self._left is None:
             return
         for index, digest in enumerate(self._left.chunks):
@@ -222,7 +216,7 @@ class EmbeddingWriter:
                 self._backend.put(self._chunk_key(index, digest), data)
 
     def _drop_leftovers(self) -> None:
-        """Delete what a run staged that was killed right after it had published."""
+        """Delete staged files of a run that was killed right after publishing."""
         if self._backend.children(f"{STAGING}/{self._staging}"):
             held = self._backend.abandoned(self._staging, older_than_s=0)
             if held is not None:
@@ -238,7 +232,7 @@ class EmbeddingWriter:
         return f"{STAGING}/{self._staging}/chunks/{index:06d}.{digest}"
 
     def _verify_staged(self) -> None:
-        """Compare staged chunks that were not looked at yet with their digests."""
+        """Check new staged chunks against their digests."""
         for file in self._backend.children(f"{STAGING}/{self._staging}/chunks"):
             index, _, digest = file.partition(".")
             if not index.isdigit() or int(index) in self._verified:
@@ -252,7 +246,7 @@ class EmbeddingWriter:
 
 
 def to_float16(array: NDArray[np.floating[Any]], what: str) -> NDArray[np.float16]:
-    """`array` as float16; a value that does not fit is an error."""
+    """Convert to float16; refused if a value overflows."""
     with np.errstate(over="ignore"):
         half = np.asarray(array).astype(np.float16)
     if not np.isfinite(half).all():
@@ -263,6 +257,6 @@ def to_float16(array: NDArray[np.floating[Any]], what: str) -> NDArray[np.float1
 
 
 def _staging_name(slide: str, name: str, recipe: Recipe, shape: tuple[int, int]) -> str:
-    """Staging folder that only this embedding under this recipe uses."""
+    """Name of the staging folder of this embedding with this recipe."""
     identity = "\n".join([slide, name, recipe.digest, f"{shape[0]} {shape[1]}"])
     return f"unit-{digest_bytes(identity.encode())[:32]}"

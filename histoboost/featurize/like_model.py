@@ -44,7 +44,7 @@ def ways(recipes: Mapping[str, Mapping[str, Any]]) -> list[Way]:
     """
     layers: dict[Way, dict[str, None]] = {}
     for name, fields in recipes.items():
-        making = Making.of(name, fields)
+        making = Making.from_recipe(name, fields)
         if making is None:
             raise BadInput(
                 f"embedding {name}: was made elsewhere and imported, so it cannot be made for a "

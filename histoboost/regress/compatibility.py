@@ -74,7 +74,7 @@ def featurize_commands(location: str, missing: Recipes) -> list[str]:
         if fields.get("source") == "import":
             commands[("histoboost", "cache", "import", location, name, "DIR")] = ([], [])
             continue
-        making = Making.of(name, fields)
+        making = Making.from_recipe(name, fields)
         if making is None:
             return []
         command = (

@@ -103,7 +103,7 @@ def test_foreign_files_are_reported_and_left(filled, table, put, path) -> None:
         with pytest.raises(HistoboostError, match="did not write"):
             store.remove("net@64")
         (filled / "slides/S_1/obsm/net@64/c/1/0").unlink()
-        with pytest.raises(HistoboostError, match="notes.txt is there, which is not of histoboost"):
+        with pytest.raises(HistoboostError, match="notes.txt, which histoboost did not write"):
             put(store, "S_1", "net@64")
     elif not path.endswith("X_umap/zarr.json"):
         assert store.remove("net@64") == ["S_1"]
@@ -131,7 +131,7 @@ def test_a_slide_of_another_program_is_neither_removed_nor_written_over(filled, 
         store.remove(slide="S_9")
     (other / "zarr.json").write_text(json.dumps(ZARR))
     before = tree(filled)
-    with pytest.raises(HistoboostError, match="not of histoboost"):
+    with pytest.raises(HistoboostError, match="was not written by histoboost"):
         store.write_spots(table("S_9"))
     with pytest.raises(HistoboostError, match="did not write"):
         store.remove(slide="S_9")
@@ -200,5 +200,5 @@ def test_a_store_that_is_a_link_is_used_and_one_that_leads_nowhere_is_named(
     EmbeddingStore(tmp_path / "alias").write_spots(table("S_2"))
     assert EmbeddingStore(filled, mode="r").slides() == ["S_1", "S_2"]
     link(tmp_path / "lost", tmp_path / "nowhere")
-    with pytest.raises(HistoboostError, match="leads nowhere"):
+    with pytest.raises(HistoboostError, match="dangling link"):
         EmbeddingStore(tmp_path / "lost")

@@ -88,6 +88,7 @@ def _resealed(path: Path, change: dict[str, Any], own: dict[str, Any]) -> None:
     document = json.loads(path.read_bytes())
     document.update(change)
     document["attributes"]["histoboost"].update(own)
+    del document["attributes"]["histoboost"]["digest"]
     path.write_bytes(seal(document))
 
 
@@ -228,7 +229,7 @@ def test_a_broken_staging_entry_ends_no_command(two, content):
 def test_a_link_that_leads_nowhere_spins_nowhere(tmp_path, table):
     (tmp_path / "lost").symlink_to(tmp_path / "nowhere")
     for location in (tmp_path / "lost", tmp_path / "lost" / "store"):
-        with pytest.raises(HistoboostError, match=r"leads nowhere|cannot be written"):
+        with pytest.raises(HistoboostError, match=r"dangling link|cannot be written"):
             EmbeddingStore(location).write_spots(table("S_1", n=5))
     store = EmbeddingStore(tmp_path / "store")
     store.create()
@@ -262,7 +263,7 @@ def test_values_that_float16_cannot_hold_apart_are_not_imported(two, tmp_path, v
     if kept:
         assert two.import_arrays("x", made) == ["S_1", "S_2"]
         return
-    with pytest.raises(HistoboostError, match=r"S_1.npy: float16, .* 2 of 2 features apart"):
+    with pytest.raises(HistoboostError, match=r"S_1.npy: float16, .* 2 of 2 features"):
         two.import_arrays("x", made)
     assert "x" not in two.embeddings("S_1")
 

@@ -40,7 +40,7 @@ def test_one_pixel_is_another_recipe(stored, slide):
     changed = pixels(slide)
     changed[0, 0, 0] ^= 1
     other = replace(slide, image=ArrayImage(changed))
-    with pytest.raises(HistoboostError, match="stored with another recipe .the image of"):
+    with pytest.raises(HistoboostError, match="stored with a different recipe .the image of"):
         featurize(Dataset(Path("x"), (other,)), stored, **ARGUMENTS)
 
 
@@ -61,7 +61,7 @@ def test_a_moved_spot_is_refused(stored, slide):
     ids=str,
 )
 def test_what_changes_the_numbers_is_refused_under_the_same_name(stored, slide, changes, field):
-    with pytest.raises(HistoboostError, match=rf"another recipe \(.*{field}"):
+    with pytest.raises(HistoboostError, match=rf"different recipe \(.*{field}"):
         featurize(Dataset(Path("x"), (slide,)), stored, **{**ARGUMENTS, **changes})
 
 

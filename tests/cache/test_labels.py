@@ -99,7 +99,7 @@ def test_other_spots_are_refused_by_write_spots_naming_another_store(labelled, t
 
 
 def test_a_slide_that_is_not_stored_is_refused(labelled, table):
-    with pytest.raises(HistoboostError, match="no slide 'S_9'; there are S_1"):
+    with pytest.raises(HistoboostError, match="no slide 'S_9'; available: S_1"):
         labelled.relabel([table("S_9")])
 
 

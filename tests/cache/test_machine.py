@@ -77,7 +77,7 @@ class StoreMachine(RuleBasedStateMachine):
             return
         taken = self.seed_of(name)
         if taken is not None and taken != seed:
-            with pytest.raises(HistoboostError, match="another recipe"):
+            with pytest.raises(HistoboostError, match="different recipe"):
                 self.store.writer(slide, name, Recipe({"seed": seed}), N, D)
             return
         writer = self.store.writer(slide, name, Recipe({"seed": seed}), N, D)

@@ -148,7 +148,7 @@ def test_another_recipe_under_the_same_name_is_refused_naming_the_field(
     with pytest.raises(HistoboostError, match="patch_px: 64, not 128"):
         store.writer("S_1", "net@64", other, N, D)
     store.write_spots(table("S_2"))
-    with pytest.raises(HistoboostError, match="for slide S_1 .patch_px: 64, not 128"):
+    with pytest.raises(HistoboostError, match="of slide S_1 .* different recipe .patch_px: 64, not 128"):
         store.writer("S_2", "net@64", other, N, D)
 
 
@@ -172,7 +172,7 @@ def test_a_folder_with_other_things_in_it_is_refused(tmp_path):
 
 
 def test_unknown_slides_and_embeddings_are_named_with_those_there_are(store):
-    with pytest.raises(HistoboostError, match="no slide 'S_9'; there are S_1"):
+    with pytest.raises(HistoboostError, match="no slide 'S_9'; available: S_1"):
         store.spots("S_9")
-    with pytest.raises(HistoboostError, match="no embedding 'x' of slide S_1; there are none"):
+    with pytest.raises(HistoboostError, match="no embedding 'x' of slide S_1; available: none"):
         store.read("S_1", "x")

@@ -96,14 +96,14 @@ def test_what_cannot_be_matched_is_one_clear_line(
             np.vstack([corners, corners[:3]]),
             np.vstack([features, -features[:3]]),
             {"side": SIDE},
-            "3 of 30 spots .* several patches at the same place",
+            "3 of 30 spots .* several patches at the same coordinates",
         ),
-        (corners, features[:-1], {"side": SIDE}, r"coords have shape \(30, 2\) for 29 patches"),
+        (corners, features[:-1], {"side": SIDE}, r"shape \(30, 2\); .* each of the 29 patches"),
         (corners, features[:, 0], {"side": SIDE}, "not numbers of shape"),
         (corners, features, {"barcode": barcodes[:-1]}, "29 distinct barcodes for 30 patches"),
         (corners[1:], features[1:], {"barcode": barcodes[1:]}, r"no patch \(first: BC0-1\)"),
         (np.where(corners > 80, np.nan, corners), features, {}, "coords of .* are not finite"),
-        (corners.astype("S9"), features, {}, r"coords have shape \(30, 2\) for 30 patches \(\|S9"),
+        (corners.astype("S9"), features, {}, r"coords are \|S9 of shape \(30, 2\)"),
         (corners, features, {"side": "wide"}, "wide, not a side in pixels"),
         (corners, features, {"side": np.nan}, "nan, not a side in pixels"),
         (corners, features, {"side": 0}, "0, not a side in pixels"),
@@ -117,10 +117,10 @@ def test_what_cannot_be_matched_is_one_clear_line(
         assert "\n" not in str(error.value)
     folder = write(tmp_path, corners, features)
     renamed(folder, "coords", "places")
-    with pytest.raises(HistoboostError, match="no 'coords' and no barcodes"):
+    with pytest.raises(HistoboostError, match="neither 'coords' nor barcodes"):
         store.import_arrays("uni", folder)
     renamed(folder, "features", "images")
-    with pytest.raises(HistoboostError, match="no 'features' .it holds images, places"):
+    with pytest.raises(HistoboostError, match="no 'features' .it contains images, places"):
         store.import_arrays("uni", folder)
     (folder / "S_1.h5").write_bytes(b"no HDF5")
     with pytest.raises(HistoboostError, match="cannot be read as HDF5"):
@@ -147,5 +147,5 @@ def test_two_files_for_one_slide_are_refused(
 ):
     folder = write(tmp_path, table.xy, features)
     np.save(folder / "S_1.npy", features)
-    with pytest.raises(HistoboostError, match="S_1 also has S_1.h5; keep one of them"):
+    with pytest.raises(HistoboostError, match="second file of slide S_1, see S_1.h5; keep one"):
         store.import_arrays("uni", folder)

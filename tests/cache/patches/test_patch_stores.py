@@ -137,7 +137,7 @@ def test_one_of_several_embeddings_is_imported_under_its_name(
     tmp_path: Path, store: EmbeddingStore, table: SpotTable, write, name: str, listed: list[str]
 ) -> None:
     write(tmp_path / "made", table, ("uni", "conch"))
-    with pytest.raises(HistoboostError, match="import one under its name") as caught:
+    with pytest.raises(HistoboostError, match="import one by its name") as caught:
         store.import_arrays("mine", tmp_path / "made")
     assert all(each in str(caught.value) for each in listed)
     store.import_arrays(name, tmp_path / "made")
