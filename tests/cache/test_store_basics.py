@@ -148,7 +148,7 @@ def test_another_recipe_under_the_same_name_is_refused_naming_the_field(
     with pytest.raises(HistoboostError, match="patch_px: 64, not 128"):
         store.writer("S_1", "net@64", other, N, D)
     store.write_spots(table("S_2"))
-    with pytest.raises(HistoboostError, match="of slide S_1 .* different recipe .patch_px: 64, not 128"):
+    with pytest.raises(HistoboostError, match="of slide S_1 .* .patch_px: 64, not 128"):
         store.writer("S_2", "net@64", other, N, D)
 
 
