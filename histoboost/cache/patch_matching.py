@@ -112,6 +112,8 @@ class Patches:
             square = len(coords) == len(table) and abs(offset[0] - offset[1]) <= 1
             shifts = [np.zeros(2), *([offset] if square else [])]
         matches = [cKDTree(coords + shift).query(table.xy) for shift in shifts]
+        distance: NDArray[np.float64]
+        rows: NDArray[np.int64]
         distance, rows = max(matches, key=lambda match: (match[0] <= TOLERANCE * pitch).sum())
         if far := int((distance > TOLERANCE * pitch).sum()):
             raise BadInput(
@@ -129,4 +131,4 @@ class Patches:
                 f"{self.path}: {multiple} of {len(table)} spots of slide {table.slide} have "
                 "several patches at the same coordinates; keep one of each"
             )
-        return rows.astype(np.int64)
+        return rows

@@ -147,9 +147,7 @@ def test_a_newer_version_is_refused(store):
     newer = seal(group_document({"histoboost": {"format_version": 2}}))
     Path(store.location, "zarr.json").write_bytes(newer)
     for mode in ("r", "a"):
-        with pytest.raises(
-            HistoboostError, match="format version 2, but .* reads up to 1; upgrade"
-        ):
+        with pytest.raises(HistoboostError, match="format version 2, but .* reads up to 1;"):
             EmbeddingStore(store.location, mode=mode)
 
 
