@@ -266,7 +266,7 @@ def test_embeddings_of_several_turns_are_not_asked_together() -> None:
 def test_slides_are_not_turned_and_moved_otherwise(
     folder: Path, held_out: Slide, other: dict[str, Any]
 ) -> None:
-    with pytest.raises(BadInput, match="shifts and turns are of slides as they lie"):
+    with pytest.raises(BadInput, match="omit --alignment and --turned"):
         featurize(
             Dataset(folder, [held_out]),
             folder / "x.zarr",

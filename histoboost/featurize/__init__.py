@@ -1,4 +1,4 @@
-"""Pixels to embeddings: read slides, crop patches, run a frozen CNN, fill the store."""
+"""Embed slides: read them, crop patches, run a frozen network, fill the store."""
 
 from __future__ import annotations
 

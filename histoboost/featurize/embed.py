@@ -1,4 +1,4 @@
-"""The one embedding loop: read a slide, crop its patches, run the backbone, fill the store."""
+"""Embed the slides of a data set into a store."""
 
 from __future__ import annotations
 
@@ -63,46 +63,45 @@ def featurize(
 ) -> FeaturizeSummary:
     """Embed patches around every spot of every slide, once, into a store.
 
-    Embeddings that are complete in the store are skipped; of those that a run left unfinished,
-    only the missing chunks are computed.
+    Complete embeddings are skipped; of unfinished ones only the missing chunks are computed.
 
     Parameters
     ----------
     data : path or Dataset
         Slides, labelled or not.
     store : path or EmbeddingStore
-        Created where it does not exist.
+        Created if it does not exist.
     backbone : str
-        A name of `backbone_names`, a pathology model of `histoboost backbones`, or ``"none"`` to
+        A name from `backbone_names`, a pathology model of `histoboost backbones`, or ``"none"`` to
         store spots and abundances only.
     patch : int, str, or sequence of them
-        Sides of the patches in pixels (``64``, ``"64"``) or in micrometres (``"55um"``) where the
-        slides' scale is known; each becomes an embedding of its own.
+        Sides of the patches in pixels (``64``, ``"64"``), or in micrometres (``"55um"``) if the
+        scale of the slides is known; one embedding each.
     layers : str or sequence of str
-        ``"deep"``: the last layer and those that the manual lists for the backbone,
-        each an embedding of its own, ``<backbone>@<side>.<layer>``, from one forward
-        pass; ``"default"``: the last layer only; or names such as ``"features.13:mean"``, see
+        ``"deep"``: the last layer and those that the manual lists for the backbone, one embedding
+        ``<backbone>@<side>.<layer>`` each, from one forward pass; ``"default"``: the last layer
+        only; or names such as ``"features.13:mean"``, see
         `histoboost.featurize.backbones.layers`.
     weights : str
         ``"pretrained"``, ``"random"`` or the path of a file.
     alignment : str or path
-        ``"none"``, ``"auto"`` (estimate from the image where the spots belong, see
+        ``"none"``, ``"auto"`` (register the spots to the image, see
         `histoboost.slides.align.estimate`) or the path of a table of shifts and scales. Patches
-        are cut where the alignment puts the spots; the store keeps the source's coordinates.
+        are cut at the aligned spots; the store keeps the source's coordinates.
     stain : str
         ``"none"``, ``"macenko"`` or ``"reinhard"``, see `histoboost.featurize.stain`.
     views : {1, 8}
         8 stores the mean over the eight flips and quarter turns of each patch.
     device : str
-        ``auto`` (all GPUs there are, one process each, else the CPU), ``cpu``, ``cuda`` (the
-        first GPU) or ``cuda:N``.
+        ``auto`` (all GPUs, one process each, else the CPU), ``cpu``, ``cuda`` (the first GPU) or
+        ``cuda:N``.
     precision : {"fp32", "bf16"}
-        bf16 is faster on GPUs and some CPUs, and changes embeddings by some per cent of the
+        bf16 is faster on GPUs and some CPUs, and changes embeddings by a few per cent of the
         spread between patches; it is part of an embedding's identity.
     engine : {"auto", "torch", "openvino"}
-        Changes no result; ``auto`` takes OpenVINO on a CPU where it is installed.
+        Does not change results; ``auto`` takes OpenVINO on a CPU if installed.
     batch_size : int, optional
-        Patches per forward pass; changes no result.
+        Patches per forward pass; does not change results.
     name : str, optional
         Name of the embedding instead of ``<backbone>@<side>``; with several patch sizes
         ``<name>@<side>``.
@@ -112,20 +111,19 @@ def featurize(
         Turn all slides first, see `histoboost.slides.turned_slide`: a store for
         ``evaluate --turned``.
     mount : callable, optional
-        How to turn slides, their spots laid, before patches are cut: see
-        `histoboost.mounting.Mounting`. The store keeps the source's coordinates.
+        Returns the turn of each slide before patches are cut, see `histoboost.mounting.Mounting`.
+        The store keeps the source's coordinates.
     pitch : str or float, optional
-        Distance of the spots to lay on slides that have none: ``"100um"``, or pixels.
+        Spot pitch of the lattice for slides without spots: ``"100um"``, or pixels.
     tissue : str or path
-        Where to lay them: ``"auto"`` (tissue that is fit to be read), ``"all"`` or a GeoJSON file
-        of regions; see `histoboost.slides.lattice.lay_lattice`.
+        Where to place that lattice: ``"auto"`` (tissue of usable quality), ``"all"`` or a GeoJSON
+        file of regions; see `histoboost.slides.lattice.lay_lattice`.
     um_per_px : float, optional
-        Micrometres per pixel of all slides, in place of what their files say.
+        Micrometres per pixel of all slides, overriding the metadata.
     check_sources : bool
-        Read every image again, also those whose path, size and time of the last change are as
-        they were.
+        Read every image again, even if its path, size and modification time are unchanged.
     client : distributed.Client, optional
-        Embed on the workers of this Dask cluster, one slide after another on each.
+        Embed on the workers of this Dask cluster, one slide at a time on each.
 
     Returns
     -------
@@ -134,7 +132,7 @@ def featurize(
     Raises
     ------
     HistoboostError
-        If the input cannot be used, or the store holds other embeddings under the same name.
+        If the input is invalid, or the store holds other embeddings under the same name.
     """
     start = time.perf_counter()
     dataset = data if isinstance(data, Dataset) else open_dataset(Path(data).absolute())
@@ -142,23 +140,22 @@ def featurize(
         dataset = with_groups(dataset, groups)
     if turned is not None:
         if alignment != "none":
-            raise BadInput("--turned: shifts are of upright slides; use it with --alignment none")
+            raise BadInput(
+                "--turned: alignments are of upright slides; use it with --alignment none"
+            )
         dataset = turned_dataset(dataset, turned)
     if um_per_px is not None:
-        scaled = partial(_scaled, um_per_px=um_per_px)
-        dataset = dataset.each(lambda _: scaled)
+        rescale = partial(_set_scale, um_per_px=um_per_px)
+        dataset = dataset.each(lambda _: rescale)
     target = store if isinstance(store, EmbeddingStore) else EmbeddingStore(store)
     dataset = lay_lattices(dataset, pitch, tissue, partial(lay_or_recall, target.location))
     if mount is not None and backbone != "none":
         if alignment != "none" or turned is not None:
-            raise BadInput(
-                "--mounted-like: shifts and turns are of slides as they lie; omit --alignment and "
-                "--turned"
-            )
+            raise BadInput("--mounted-like: turns slides itself; omit --alignment and --turned")
         turns = mount(dataset.slides)
         dataset = dataset.each(lambda name: partial(mounted_slide, turn=turns[name]))
     choices, spots = alignment_choices(dataset, alignment), dict[str, int]()
-    sizes = parse_sizes(patch, _checked(dataset, choices, spots))
+    sizes = parse_sizes(patch, _check_slides(dataset, choices, spots))
     label, backbone = embedding_label(backbone), canonical_name(backbone)
     if backbone != "none" and not sizes:
         raise BadInput("--patch: no patch size given; for example --patch 64,128")
@@ -170,24 +167,22 @@ def featurize(
         names = [name] if len(sizes) == 1 else [f"{name}@{side}" for side in sizes]
     for each in names:
         check_embedding_name(each)
-    request = None
-    if backbone != "none":
-        if client is not None and weights not in ("pretrained", "random"):
-            weights = str(Path(weights).absolute())  # workers have another working directory
-        request = Request(
-            backbone=backbone,
-            weights=weights,
-            layers=layers,
-            device=device,
-            engine=engine,
-            precision=precision,
-            views=views,
-            batch_size=batch_size,
-            stain=stain,
-            sizes=tuple(zip(sizes, names, strict=True)),
-            check_sources=check_sources,
-            patches=len(sizes) * sum(spots.values()),
-        )
+    if client is not None and weights not in ("pretrained", "random"):
+        weights = str(Path(weights).absolute())  # workers have another working directory
+    request = Request(
+        backbone=backbone,
+        weights=weights,
+        layers=layers,
+        device=device,
+        engine=engine,
+        precision=precision,
+        views=views,
+        batch_size=batch_size,
+        stain=stain,
+        sizes=tuple(zip(sizes, names, strict=True)),
+        check_sources=check_sources,
+        patches=len(sizes) * sum(spots.values()),
+    )
     slides = dataset.names
     orders = target.orders(slides)
     queue = [
@@ -198,53 +193,55 @@ def featurize(
     # Weights that do not fit are refused before anything is written; torch takes seconds to load.
     loading = time.perf_counter()
     run, done = None, None
-    if request is not None and client is None:
+    if backbone != "none" and client is None:
         done = all_stored(request, queue, target)
-        run = None if done else _start(request)
-    load_seconds = time.perf_counter() - loading
+        run = None if done else _load_run(request)
+    summary.load_seconds = time.perf_counter() - loading
     with target.expecting(slides):
-        for part in [done] if done else _parts(queue, request, run, target, client, check_sources):
-            summary.add(part)
-    summary.load_seconds += load_seconds
+        if backbone == "none":
+            _store_spots(queue, target, check_sources)
+        else:
+            for part in [done] if done else _embed(queue, request, run, target, client):
+                summary.add(part)
     summary.wall_seconds = time.perf_counter() - start
     return summary
 
 
-def _scaled(slide: Slide, um_per_px: float) -> Slide:
+def _set_scale(slide: Slide, um_per_px: float) -> Slide:
     return replace(slide, um_per_px=um_per_px)
 
 
-def _checked(
+def _check_slides(
     dataset: Dataset, choices: Mapping[str, AlignmentChoice], spots: dict[str, int]
 ) -> Iterator[Slide]:
-    """The slides one by one, each once its spots are found usable and counted."""
+    """Yield the slides, their spots checked, and counted in `spots`."""
     for slide in dataset.slides:
         choice = choices[slide.name]
-        if choice != "auto":  # else where the image is read
+        if choice != "auto":  # checked when the image is read
             moved = move_spots(slide, choice) if isinstance(choice, Alignment) else slide
             check_slide(moved, f"{dataset.path}: ")
         spots[slide.name] = len(slide.xy)
         yield slide
 
 
-def _parts(
+def _store_spots(queue: Sequence[QueuedSlide], store: EmbeddingStore, check_sources: bool) -> None:
+    for queued in queue:
+        slide = queued.read()
+        known = remembered(store, slide)
+        read = check_sources or "pixels" not in known
+        picture = thumbnail(slide.image) if read else None
+        store.write_spots(slide.spot_table(picture), queued.order)
+        store.note_source(slide.name, {"pixels": {}, **known})
+
+
+def _embed(
     queue: Sequence[QueuedSlide],
-    request: Request | None,
+    request: Request,
     run: Run | None,
     store: EmbeddingStore,
     client: Client | None,
-    check_sources: bool,
 ) -> Iterable[FeaturizeSummary]:
-    """Do the work where it is to be done, and tell what was done part by part."""
-    if request is None:
-        for queued in queue:
-            slide = queued.read()
-            known = remembered(store, slide)
-            read = check_sources or "pixels" not in known
-            picture = thumbnail(slide.image) if read else None
-            store.write_spots(slide.spot_table(picture), queued.order)
-            store.note_source(slide.name, {"pixels": {}, **known})
-        return []
+    """Embed on the cluster, the GPUs or here; yields a summary of each part of the work."""
     from histoboost.featurize.engines.pick import pick_devices
     from histoboost.featurize.workers import embed_on_cluster, embed_on_gpus
 
@@ -257,7 +254,7 @@ def _parts(
     return [run.embed(queue, store)]
 
 
-def _start(request: Request) -> Run:
+def _load_run(request: Request) -> Run:
     from histoboost.featurize.run import Run
 
-    return Run.of(request)
+    return Run.load(request)

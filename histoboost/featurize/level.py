@@ -1,4 +1,4 @@
-"""Where patches are cut: a level of the image, and their side in its pixels."""
+"""Choose the level of an image to cut patches from."""
 
 from __future__ import annotations
 
@@ -11,13 +11,9 @@ from numpy.typing import NDArray
 from histoboost.slides.images.base import Level, coarsest
 from histoboost.spots import window_starts
 
-#: What the recipe of an embedding says about how patches are cut and resized.
-BORDER = "symmetric"
-RESIZE = {name: f"{name}-antialias-uint8" for name in ("bilinear", "bicubic")}
-
 
 class Window(NamedTuple):
-    """Where patches are cut: a level of the image, its downsample, and their side in its pixels."""
+    """The level that patches are cut from, its downsample, and their side in its pixels."""
 
     level: int
     downsample: float
@@ -28,16 +24,16 @@ class Window(NamedTuple):
         return window_starts(xy / self.downsample, self.side)
 
     def recipe(self) -> dict[str, Any]:
-        """What a recipe says of it: nothing at full resolution."""
+        """Fields of a recipe: none at full resolution."""
         if self.downsample == 1:
             return {}
         return {"slide_level": {"downsample": self.downsample, "patch_px": self.side}}
 
 
 def window(levels: Sequence[Level], px: int, input_px: int | None) -> Window:
-    """Where patches of `px` pixels are cut for a network that takes `input_px`.
+    """Choose the coarsest level whose patches of `px` pixels still fill the network's `input_px`.
 
-    From full resolution where it takes any size.
+    A network that takes any size (None) gets full resolution.
     """
     if input_px is None:
         return Window(0, 1.0, px)

@@ -1,4 +1,4 @@
-"""What several calls of `featurize` need alike, a backbone and its engine, made once for all."""
+"""Share a backbone and its engine between several calls of `featurize`."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_made: ContextVar[dict[Hashable, Any] | None] = ContextVar("made", default=None)
+_shared: ContextVar[dict[Hashable, Any] | None] = ContextVar("shared", default=None)
 
 
 @contextmanager
 def made_once() -> Iterator[None]:
-    """Within, in this thread, `once` makes nothing a second time; at the end all is let go."""
-    token = _made.set({})
+    """Let `once` reuse what it made, within the block and this thread."""
+    token = _shared.set({})
     try:
         yield
     finally:
-        _made.reset(token)
+        _shared.reset(token)
 
 
 def once(key: Hashable, make: Callable[[], T]) -> T:
-    """What `make` makes; within `made_once` what it made for this key before."""
-    made = _made.get()
-    if made is None:
+    """Call `make`; within `made_once`, only the first time for each key."""
+    shared = _shared.get()
+    if shared is None:
         return make()
-    if key not in made:
-        made[key] = make()
-    found: T = made[key]
+    if key not in shared:
+        shared[key] = make()
+    found: T = shared[key]
     return found

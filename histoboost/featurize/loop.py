@@ -1,8 +1,7 @@
-"""The embedding loop of one slide, and the thread that writes what it computes.
+"""Embed the patches of one slide, and write the results in a separate thread.
 
-Threads cut patches ahead, the main thread resizes them and runs the network; one other thread waits
-for results, gathers them into chunks and writes these. On a GPU both only queue work, and the
-device never waits for a disk.
+Threads cut patches ahead, the main thread resizes them and runs the network, and one more thread
+waits for results, collects them into chunks and writes these, so that a GPU never waits for a disk.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -27,19 +27,19 @@ from histoboost.featurize.stream import PatchStream, Work
 from histoboost.progress import Advance
 from histoboost.slides.images.base import SlideImage
 
-#: Batches that may wait for the writing thread; with the two of an engine this bounds memory.
+#: Batches that may queue for the writing thread; with the two of an engine this bounds memory.
 WAITING = 4
 
 
 class Clock:
-    """Seconds that the main thread spends in each step; what runs beside it costs nothing."""
+    """Seconds that the main thread spends in each step; other threads are not counted."""
 
     def __init__(self) -> None:
-        self.seconds = dict.fromkeys(("read", "crop", "forward", "write"), 0.0)
+        self.seconds = dict.fromkeys(("load", "read", "crop", "forward", "write"), 0.0)
 
     @contextmanager
     def __call__(self, step: str) -> Iterator[None]:
-        """Add the time until the end of the block to `step`."""
+        """Add the duration of the block to `step`."""
         start = time.perf_counter()
         try:
             yield
@@ -49,11 +49,10 @@ class Clock:
 
 @dataclass
 class Sink:
-    """Where one embedding of one slide goes: chunks, written once complete.
+    """Collects one embedding of one slide into chunks, and writes each once it is complete.
 
-    `missing` are the row ranges to compute, in order, and `columns` what it takes of the engine's
-    output; `what` names it in messages; `blank` is whether all its patches are flat, `published`
-    whether nothing more comes.
+    `missing` are the row ranges to compute, in order, `columns` its part of the engine's output,
+    `what` its name in messages, `blank` whether all its patches are flat.
     """
 
     writer: EmbeddingWriter
@@ -63,10 +62,10 @@ class Sink:
     blank: bool = False
     published: bool = False
     _open: dict[int, tuple[NDArray[np.float32], int]] = field(default_factory=dict)
-    _range: NDArray[np.float32] | None = None  # lowest and highest number of every column
+    _range: NDArray[np.float32] | None = None  # lowest and highest value of every column
 
     def add(self, spots: NDArray[np.int64], rows: NDArray[np.float32]) -> None:
-        """Take rows of the engine's output in; write the chunks that they complete."""
+        """Add rows of the engine's output, and write the chunks that they complete."""
         starts, stops = np.array([(part.start, part.stop) for part in self.missing] or [(0, 0)]).T
         chunk = np.searchsorted(starts, spots, side="right") - 1
         chunk[spots >= stops[chunk]] = -1  # stored already
@@ -92,7 +91,7 @@ class Sink:
         self.published = True
 
     def warn_if_lost(self) -> None:
-        """Warn where all spots are alike, or differ by less than float16 can tell apart."""
+        """Warn if all spots are equal, or differ by less than float16 resolves."""
         spots = sum(part.stop - part.start for part in self.missing)
         if self._range is None or spots < 2 or self.blank:
             return
@@ -107,53 +106,47 @@ class Sink:
         elif lost.sum() > len(lost) / 2:
             warn(
                 f"{self.what}: {lost.sum()} of its {len(lost)} columns vary by less than float16 "
-                f"holds (largest number {np.abs(self._range).max():.1e}) and are stored as "
+                f"resolves (largest value {np.abs(self._range).max():.1e}) and are stored as "
                 "constants; scale the output of the network"
             )
 
 
 class WriterThread:
-    """One thread that does the slow part of the work in the order in which it is given.
-
-    An error there is raised in the main thread at the next `put`, or at the end.
-    """
+    """A thread that runs tasks in order; `put` and `finish` raise the error of a failed one."""
 
     def __init__(self) -> None:
         self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(WAITING)
         self._error: BaseException | None = None
-        self._failed = False
         self._thread = threading.Thread(target=self._run, name="histoboost-writer", daemon=True)
         self._thread.start()
 
     def put(self, task: Callable[[], None]) -> None:
-        """Do `task` after all that were put before."""
+        """Queue a task."""
         self._raise()
         self._queue.put(task)
 
     def finish(self) -> None:
-        """Wait until all is done."""
+        """Wait for all tasks."""
         self.stop()
         self._raise()
 
     def stop(self) -> None:
-        """Wait until all is done; raises nothing."""
+        """Wait for all tasks; raises nothing."""
         if self._thread.is_alive():
             self._queue.put(None)
             self._thread.join()
 
     def _run(self) -> None:
         while (task := self._queue.get()) is not None:
-            # After an error the queue is emptied, so that the main thread never waits in vain.
-            if not self._failed:
+            if self._error is None:  # else drop the task, so that the main thread never blocks
                 try:
                     task()
                 except BaseException as error:  # noqa: BLE001  (raised in the main thread)
-                    self._error, self._failed = error, True
+                    self._error = error
 
     def _raise(self) -> None:
         if self._error is not None:
-            error, self._error = self._error, None
-            raise error
+            raise self._error
 
 
 def embed_patches(
@@ -163,16 +156,15 @@ def embed_patches(
     sinks: Mapping[int, Sequence[Sink]],
     engine: Engine,
     input_px: int | None,
+    interpolation: str,
     writing: WriterThread,
     clock: Clock,
     advance: Advance,
-    interpolation: str = "bilinear",
 ) -> int:
-    """Embed what is missing of one slide, all patch sizes and layers in one pass.
+    """Embed the missing patches of one slide, all sizes and layers in one pass, and count them.
 
-    Patches are cut at `xy`, (N, 2), in pixels; `sinks` holds for each patch size in pixels where
-    its embeddings go. They are resized to `input_px`, where it is given, by `interpolation`.
-    Returns the number of patches embedded.
+    `xy`, (N, 2), are the centres in pixels; `sinks` are listed by patch size in pixels. Patches are
+    resized to `input_px`, unless that is None, by `interpolation`.
     """
     missing = {
         px: {part.start: part for sink in of_px for part in sink.missing}.values()
@@ -196,12 +188,12 @@ def embed_patches(
                     with clock("forward"):
                         pending = engine.submit(batch)
                 except torch.OutOfMemoryError as error:
-                    _halve(engine, slide, error)
+                    _halve_batch(engine, slide, error)
                     continue
                 part = cut.work[rows]
                 flat.append((part, blank))
-                with clock("forward"):  # where the queue is full, the network is what it waits for
-                    writing.put(_collect(pending, part, sinks))
+                with clock("forward"):  # a full queue waits for the network
+                    writing.put(partial(_collect, pending, part, sinks))
                 done = rows.stop
                 advance(len(part))
     _warn_flat(slide, flat, sinks)
@@ -210,7 +202,7 @@ def embed_patches(
 
 @contextmanager
 def _threads(count: int | None) -> Iterator[None]:
-    """Let PyTorch use so many threads of this one for a while."""
+    """Set PyTorch's number of threads within the block; None leaves it."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
@@ -219,20 +211,15 @@ def _threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _collect(
-    pending: Pending, part: Work, sinks: Mapping[int, Sequence[Sink]]
-) -> Callable[[], None]:
-    def collect() -> None:
-        rows = pending()
-        for px in np.unique(part.px).tolist():
-            own = part.px == px
-            for sink in sinks[px]:
-                sink.add(part.spot[own], rows[own])
-
-    return collect
+def _collect(pending: Pending, part: Work, sinks: Mapping[int, Sequence[Sink]]) -> None:
+    rows = pending()
+    for px in np.unique(part.px).tolist():
+        own = part.px == px
+        for sink in sinks[px]:
+            sink.add(part.spot[own], rows[own])
 
 
-def _halve(engine: Engine, slide: str, error: torch.OutOfMemoryError) -> None:
+def _halve_batch(engine: Engine, slide: str, error: torch.OutOfMemoryError) -> None:
     if engine.batch == 1:
         raise BadInput(
             f"slide {slide}: not even one patch fits into the memory of {engine.device}; "

@@ -1,9 +1,9 @@
-"""A slide made ready to be embedded: read, or as the store remembers it where nothing has changed.
+"""Open slides for embedding: read the image, or recall it from the store if it is unchanged.
 
-What a store remembers of an image is ``{"files": [[path, time of the last change in ns, bytes],
-...], "pixels": {stain: digest}, "decoded": {stain: digest}, "auto": {"dx", "dy", "scale"},
-"backbones": {key: facts}, "turns": {key: turn or None}}``; of the last two see
-`histoboost.featurize.request` and `histoboost.mounting`.
+A store remembers of an image ``{"files": [[path, modification time in ns, bytes], ...], "pixels":
+{stain: digest}, "decoded": {stain: digest}, "auto": {"dx", "dy", "scale"}, "backbones": {key:
+facts}, "turns": {key: turn or None}}``; for the last two see `histoboost.featurize.request` and
+`histoboost.mounting`.
 """
 
 from __future__ import annotations
@@ -33,10 +33,7 @@ from histoboost.slides.tile_cache import OF_FILES, Overview, TileCache, decoded_
 
 @dataclass(frozen=True)
 class QueuedSlide:
-    """A slide to embed, on whichever device or machine, and its place in the store.
-
-    `read` gives the slide once its turn has come, and `spots` says how many it has.
-    """
+    """A slide to embed on any device or machine: how to read it, and its place in the store."""
 
     name: str
     read: Read
@@ -47,10 +44,9 @@ class QueuedSlide:
 
 @dataclass(frozen=True)
 class OpenedSlide:
-    """A slide, what identifies its pixels, and what the store is to remember of its image.
+    """A slide, the digest of its pixels, and what the store shall remember of its image.
 
-    `image` are the pixels as they are cut, None where they were not read, and `picture` is the
-    slide as it came, in small.
+    `image` holds the pixels to cut patches from (None if not read), `picture` the thumbnail.
     """
 
     slide: Slide
@@ -60,12 +56,12 @@ class OpenedSlide:
     image: SlideImage | None = None
     picture: NDArray[np.uint8] | None = None
 
-    def of_older_version(self, own: Recipe, stored: Recipe | None, stain: str) -> bool:
-        """Whether `stored` says of this slide what `own` does, in the words of version 0.1.0.
+    def matches_older(self, stored: Recipe, own: Recipe, stain: str) -> bool:
+        """Whether `stored` is the recipe that version 0.1.0 wrote in place of `own`.
 
-        There the decoded pixels identified large slides, too, all cut at full resolution.
+        It identified large slides by their decoded pixels, too, and cut all at full resolution.
         """
-        if stored is None or stored == own or not self.digest.startswith(OF_FILES):
+        if stored == own or not self.digest.startswith(OF_FILES):
             return False
         fields = {**own.fields, "slide_pixels": stored.fields.get("slide_pixels")}
         fields.pop("slide_level", None)
@@ -83,16 +79,16 @@ class OpenedSlide:
 def open_slide(
     queued: QueuedSlide, store: EmbeddingStore, names: Collection[str], stain: str, *, check: bool
 ) -> OpenedSlide:
-    """A slide without its pixels where the embeddings `names` are stored of an unchanged image.
+    """Open a slide; without its pixels if the image is unchanged and has the embeddings `names`.
 
-    With `check` it is read in any case.
+    With `check` the image is always read.
     """
     slide = queued.read()
     known = remembered(store, slide)
     if check:
         return read_slide(slide, queued.alignment, {"files": known["files"]}, stain)
-    found = recalled(slide, queued.alignment, known, store, names, stain)
-    return found or read_slide(slide, queued.alignment, known, stain)
+    opened = recalled(slide, queued.alignment, known, store, names, stain)
+    return opened or read_slide(slide, queued.alignment, known, stain)
 
 
 def recalled(
@@ -103,11 +99,18 @@ def recalled(
     names: Collection[str],
     stain: str,
 ) -> OpenedSlide | None:
-    """A slide as the store remembers it, by what it says in `known`; None where it must be read."""
+    """Recall a slide from what the store remembers, `known`; None if its image must be read."""
+    if isinstance(choice, Alignment):
+        alignment = choice
+    elif choice == "none":
+        alignment = Alignment(slide.name)
+    elif "auto" in known:
+        alignment = Alignment(slide.name, **known["auto"])
+    else:
+        return None
     if stain in known.get("pixels", {}):
-        alignment = _alignment_known(slide.name, choice, known)
         with contextlib.suppress(DamagedStore):
-            if alignment is not None and store.embeddings(slide.name).keys() >= set(names):
+            if store.embeddings(slide.name).keys() >= set(names):
                 return OpenedSlide(slide, known["pixels"][stain], alignment, known)
     return None
 
@@ -115,7 +118,7 @@ def recalled(
 def read_slide(
     slide: Slide, choice: AlignmentChoice, known: dict[str, Any], stain: str
 ) -> OpenedSlide:
-    """All that needs the image, from one reading of it; `known` is what the store remembers."""
+    """Read the image of a slide once; `known` is what the store remembers of it."""
     digests: dict[str, str] = dict(known.get("pixels", {}))
     image, digests["none"] = read_pixels(slide.image, digests.get("none"))
     large = not isinstance(image, ArrayImage)
@@ -126,14 +129,16 @@ def read_slide(
     alignment = alignment_of(decoded, choice)
     check_slide(move_spots(decoded, alignment))
     if stain != "none":
-        image, digests[stain] = _stained(decoded, digests["none"], stain, slide.image)
+        image, digests[stain] = _normalise_stain(decoded, digests["none"], stain, slide.image)
     source = {**known, "pixels": digests}
     if choice == "auto":
         source["auto"] = asdict(alignment.transform)
     return OpenedSlide(slide, digests[stain], alignment, source, image, picture)
 
 
-def _stained(slide: Slide, digest: str, stain: str, raw: SlideImage) -> tuple[SlideImage, str]:
+def _normalise_stain(
+    slide: Slide, digest: str, stain: str, raw: SlideImage
+) -> tuple[SlideImage, str]:
     found = normalised(slide.image, stain, slide.name)
     if not digest.startswith(OF_FILES):
         return read_pixels(found)
@@ -142,25 +147,11 @@ def _stained(slide: Slide, digest: str, stain: str, raw: SlideImage) -> tuple[Sl
     return TileCache(replace(found, image=raw)), OF_FILES + digest_bytes(how.encode())
 
 
-def stamp(image: SlideImage) -> list[list[Any]]:
-    """Path, time of the last change in ns and bytes of every file; nothing of pixels in memory."""
-    return [[str(path), *version(path)] for path in image.sources]
-
-
 def remembered(store: EmbeddingStore, slide: Slide) -> dict[str, Any]:
-    """What the store remembers of the image, if that is as it was and the spots are intact.
+    """What the store remembers of an unchanged image; of other images only the files.
 
-    Of an image that it does not know only its stamp.
+    Files are path, modification time in ns and bytes; images in memory have none.
     """
-    files = stamp(slide.image)
+    files = [[str(path), *version(path)] for path in slide.image.sources]
     known = store.source(slide.name) if files else {}
     return known if known.get("files") == files else {"files": files}
-
-
-def _alignment_known(name: str, choice: AlignmentChoice, known: dict[str, Any]) -> Alignment | None:
-    """How the spots are moved, where no image need be looked at; None where one must."""
-    if isinstance(choice, Alignment):
-        return choice
-    if choice == "none":
-        return Alignment(name)
-    return Alignment(name, **known["auto"]) if "auto" in known else None

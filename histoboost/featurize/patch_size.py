@@ -10,21 +10,15 @@ from histoboost.errors import BadInput, warn
 from histoboost.slides.length import Length, parse_length
 from histoboost.slides.slide import Slide
 
-#: A patch may be this many times the slide's longer side: beyond, it shows mirror images only.
+#: Largest patch in units of the slide's longer side: beyond, it shows mirror images only.
 LARGEST = 2
 
 
 class PatchSize(Length):
-    """The side of a patch: a whole number of pixels, or micrometres; embeddings are named so."""
+    """The side of a patch, in whole pixels or in micrometres."""
 
     def pixels(self, slide: Slide) -> int:
-        """Side in pixels of a slide, rounded to whole pixels.
-
-        Raises
-        ------
-        HistoboostError
-            If the side is in micrometres and the slide's scale is unknown, or too coarse.
-        """
+        """Side in whole pixels of a slide, whose scale must be known if it is in micrometres."""
         px = round(self.on(slide, "--patch"))
         if px < 1:
             raise BadInput(
@@ -34,7 +28,7 @@ class PatchSize(Length):
         return px
 
     def recipe(self, slide: Slide) -> dict[str, Any]:
-        """What a recipe says of the side; pixels of a size in um differ from slide to slide."""
+        """Fields of a recipe; pixels of a size in um, which differ by slide, are kept apart."""
         if self.unit == "px":
             return {"patch_px": int(self.amount)}
         return {
@@ -43,16 +37,16 @@ class PatchSize(Length):
         }
 
 
-#: One side as people write it.
+#: One side as users give it.
 Patch = int | str | PatchSize
 
 
 def parse_sizes(patch: Patch | Iterable[Patch], slides: Iterable[Slide]) -> list[PatchSize]:
-    """Read the sides of patches, each once.
+    """Parse patch sizes, without repeats, and check them against the slides.
 
-    ``64`` or ``"64"`` is in pixels, ``"55um"`` in micrometres, ``"32,64"`` are several. On each of
-    the slides all sides must come to different numbers of pixels, and none may be far larger than
-    it. A size in pixels that means other lengths on slides of known scale is warned of.
+    ``64`` or ``"64"`` is in pixels, ``"55um"`` in micrometres, ``"32,64"`` are several. Sizes that
+    are equal on a slide, or far larger than it, are refused; sizes in pixels on slides of different
+    scale are warned of.
     """
     given = [patch] if isinstance(patch, int | Integral | str | PatchSize) else patch
     parts = [p for one in given for p in (one.split(",") if isinstance(one, str) else [one])]
@@ -61,35 +55,40 @@ def parse_sizes(patch: Patch | Iterable[Patch], slides: Iterable[Slide]) -> list
     for slide in slides:
         if slide.um_per_px is not None:
             scales[slide.um_per_px] = slide.name
-        taken: dict[int, PatchSize] = {}
-        for size in sizes:
-            px = size.pixels(slide)
-            if px in taken:
-                raise BadInput(
-                    f"slide {slide.name}: --patch {taken[px]} and {size} are both {px} px; "
-                    "give one of them"
-                )
-            height, width = slide.image.shape
-            if px > LARGEST * max(height, width):
-                message = f"{px} px, the slide only {width} x {height}"
-                if slide.lattice is None:
-                    raise BadInput(
-                        f"slide {slide.name}: --patch {size} is {message}; give a smaller --patch"
-                    )
-                warn(
-                    f"slide {slide.name}: patches of {size} are {message}: beyond its edges they "
-                    "show it mirrored, again and again"
-                )
-            taken[px] = size
+        _check_sizes(sizes, slide)
     in_px = next((size for size in sizes if size.unit == "px"), None)
     if in_px is not None and scales and max(scales) > 1.1 * min(scales):
         low, high = min(scales), max(scales)
         warn(
             f"--patch {in_px}: {in_px.amount * low:.3g} um on slide {scales[low]} but "
-            f"{in_px.amount * high:.3g} um on slide {scales[high]}; give --patch in um to see as "
-            "much on each"
+            f"{in_px.amount * high:.3g} um on slide {scales[high]}; give --patch in um for the "
+            "same field of view on each"
         )
     return sizes
+
+
+def _check_sizes(sizes: Iterable[PatchSize], slide: Slide) -> None:
+    height, width = slide.image.shape
+    seen: dict[int, PatchSize] = {}
+    for size in sizes:
+        px = size.pixels(slide)
+        if px in seen:
+            raise BadInput(
+                f"slide {slide.name}: --patch {seen[px]} and {size} are both {px} px; "
+                "give one of them"
+            )
+        seen[px] = size
+        if px <= LARGEST * max(height, width):
+            continue
+        extent = f"{px} px, the slide only {width} x {height}"
+        if slide.lattice is None:
+            raise BadInput(
+                f"slide {slide.name}: --patch {size} is {extent}; give a smaller --patch"
+            )
+        warn(
+            f"slide {slide.name}: patches of {size} are {extent}: beyond its edges they show it "
+            "mirrored, again and again"
+        )
 
 
 def _parse(one: Patch) -> PatchSize:

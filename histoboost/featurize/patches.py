@@ -1,10 +1,9 @@
-"""Windows around spots: cut from a slide, resized and normalised on the device that computes.
+"""Cut patches around spots, resize and normalise them.
 
-The patch of P pixels around a spot at (x, y) covers the columns ``floor(x - P/2 + 0.5)`` up to
-P further, exclusive, and the rows likewise. Beyond the border the slide is mirrored, edge
-pixels included (``numpy.pad(mode="symmetric")``), on all sides alike, so that a spot stays the
-centre of its patch. Patches are resized as uint8, antialiased, and only then divided by 255.
-Of a large slide they are cut from the coarsest level that has the pixels that a network takes.
+The patch of P pixels around a spot at (x, y) starts at column ``floor(x - P/2 + 0.5)``, and rows
+likewise. Beyond the border the slide is mirrored, edge pixels included
+(``numpy.pad(mode="symmetric")``), so that every spot is at the centre of its patch. Patches are
+resized as uint8, antialiased, and only then divided by 255.
 """
 
 from __future__ import annotations
@@ -20,12 +19,8 @@ from histoboost.featurize.resize import resize_exact
 from histoboost.slides.images.base import SlideImage
 
 
-def mirrored(index: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """Where each index lies after mirroring at both ends of an axis, edge included.
-
-    ``-1`` becomes 0 and `size` becomes ``size - 1``; any distance is allowed, so a patch may be
-    larger than the slide.
-    """
+def _mirror(index: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    """Mirror indices at both ends of an axis of `size`, edge included, as often as needed."""
     wrapped = index % (2 * size)
     return np.minimum(wrapped, 2 * size - 1 - wrapped)
 
@@ -33,20 +28,15 @@ def mirrored(index: NDArray[np.int64], size: int) -> NDArray[np.int64]:
 def crop(
     image: SlideImage, starts: NDArray[np.int64], side: int, level: int = 0
 ) -> NDArray[np.uint8]:
-    """Cut the patches that begin at `starts`, (B, 2), out of one level of a slide.
-
-    Returns
-    -------
-    ndarray of shape (B, side, side, 3), uint8
-    """
+    """Cut the patches that start at `starts`, (B, 2), from a level: (B, side, side, 3) uint8."""
     out = np.empty((len(starts), side, side, 3), np.uint8)
     height, width, _ = image.levels[level]
     for patch, (column, row) in zip(out, starts.tolist(), strict=True):
         if 0 <= column <= width - side and 0 <= row <= height - side:
             patch[:] = image.read_region(level, column, row, side, side)
         else:
-            columns = mirrored(column + np.arange(side), width)
-            rows = mirrored(row + np.arange(side), height)
+            columns = _mirror(column + np.arange(side), width)
+            rows = _mirror(row + np.arange(side), height)
             left, top = int(columns.min()), int(rows.min())
             wide, tall = int(columns.max()) + 1 - left, int(rows.max()) + 1 - top
             region = image.read_region(level, left, top, wide, tall)
@@ -55,18 +45,18 @@ def crop(
 
 
 def on_device(cut: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """Patches (B, P, P, 3) as (B, 3, P, P) uint8, channels_last, where they are to be computed."""
+    """Copy patches (B, P, P, 3) to `device` as (B, 3, P, P) uint8, channels_last."""
     patches = torch.from_numpy(cut)
     if device.type != "cpu":
-        # From pinned memory the copy runs beside what the device is computing.
+        # Copies from pinned memory overlap with computation.
         patches = patches.pin_memory().to(device, non_blocking=True)
     return patches.permute(0, 3, 1, 2)
 
 
 def resize(patches: Tensor, px: int | None, interpolation: str = "bilinear") -> Tensor:
-    """Antialiased resize of (B, 3, P, P) uint8 to `px` pixels a side; None leaves them.
+    """Resize (B, 3, P, P) uint8 to `px` pixels a side, antialiased and rounded as in torchvision.
 
-    `interpolation` is ``bilinear`` or ``bicubic``; rounded to uint8 as torchvision does.
+    `interpolation` is ``bilinear`` or ``bicubic``; None for `px` keeps the size.
     """
     if px is None or patches.shape[-1] == px:
         return patches
@@ -86,8 +76,8 @@ def normalise(patches: Tensor, mean: Sequence[float], std: Sequence[float]) -> T
 
 
 def flat(patches: Tensor) -> Tensor:
-    """Which patches have no variance: one flat colour, to within one grey level; (B,) bool."""
-    # A lattice of pixels tells: looking at all of them would take longer than the resize.
+    """Which patches are one flat colour, to within one grey level; (B,) bool."""
+    # A grid of pixels suffices: comparing all of them would take longer than the resize.
     step = max(1, patches.shape[-1] // 56)
     values = patches[:, :, ::step, ::step].flatten(2)
     return ((values.amax(2) - values.amin(2)) <= 1).all(1)

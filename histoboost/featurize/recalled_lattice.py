@@ -1,4 +1,4 @@
-"""A lattice that a store has of an unchanged image: its tissue need not be looked for again."""
+"""Reuse the lattice that a store holds of an unchanged image, without detecting tissue again."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def lay_or_recall(
     tissue: str | Path = "auto",
     finer: int = 1,
 ) -> list[Slide]:
-    """As `lay_lattice`, from the store where it has the same lattice and the image is unchanged.
+    """Like `lay_lattice`, but take the same lattice from the store if the image is unchanged.
 
-    Regions drawn in a file may have changed, and single cells are counted anew.
+    Regions from a file may have changed, and single cells are counted again: both are laid anew.
     """
-    if not isinstance(store, EmbeddingStore):
-        store = EmbeddingStore(store)
     if slide.cells is None and str(tissue) in ("auto", "all"):
+        if not isinstance(store, EmbeddingStore):
+            store = EmbeddingStore(store)
         facts = lattice_facts(slide, pitch, tissue, finer)
         names = [name for name in copy_names(slide.name, finer) if name in store]
-        tables = [_table(store, replace(slide, name=name)) for name in names]
-        kept = [table for table in tables if table and _same(table, facts)]
+        tables = [_stored_lattice(store, replace(slide, name=name), facts) for name in names]
+        kept = [table for table in tables if table]
         if kept and sum(map(len, kept)) == (kept[0].lattice or {})["places"]:
             return [
                 replace(
@@ -47,13 +47,15 @@ def lay_or_recall(
     return lay_lattice(slide, pitch, tissue, finer)
 
 
-def _table(store: EmbeddingStore, slide: Slide) -> SpotTable | None:
+def _stored_lattice(
+    store: EmbeddingStore, slide: Slide, facts: dict[str, object]
+) -> SpotTable | None:
     try:
-        return store.spots(slide.name) if "pixels" in remembered(store, slide) else None
+        if "pixels" not in remembered(store, slide):
+            return None
+        table = store.spots(slide.name)
     except DamagedStore:
         return None
-
-
-def _same(table: SpotTable, facts: dict[str, object]) -> bool:
     known = table.lattice or {}
-    return "places" in known and all(known.get(key) == value for key, value in facts.items())
+    same = "places" in known and all(known.get(key) == value for key, value in facts.items())
+    return table if same else None

@@ -1,4 +1,4 @@
-"""The recipe of an embedding: what changes its numbers, read off the run that computes it."""
+"""The recipe of an embedding: everything that changes its numbers."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from dataclasses import asdict
 from histoboost.cache.recipe import Recipe
 from histoboost.digests import digest_array
 from histoboost.featurize.backbones.base import Facts
-from histoboost.featurize.level import BORDER, RESIZE, Window
+from histoboost.featurize.level import Window
 from histoboost.featurize.patch_size import PatchSize
 from histoboost.featurize.stain import RECIPES as STAIN_RECIPES
 from histoboost.slides.align.estimate import Alignment
 from histoboost.slides.slide import Slide
+
+#: How patches are mirrored at the border of a slide, and resized.
+BORDER = "symmetric"
+RESIZE = {name: f"{name}-antialias-uint8" for name in ("bilinear", "bicubic")}
 
 
 def recipe(
@@ -20,16 +24,16 @@ def recipe(
     slide: Slide,
     pixels_digest: str,
     alignment: Alignment,
+    window: Window,
+    layer: str,
     *,
-    window: Window | None = None,
-    layer: str = "default",
-    stain: str = "none",
-    views: int = 1,
-    precision: str = "fp32",
+    stain: str,
+    views: int,
+    precision: str,
 ) -> Recipe:
-    """Everything that changes the numbers of an embedding, and nothing else.
+    """Build the recipe of one layer at one patch size.
 
-    Engine, device and batch size are left out: they change no number beyond its last bits.
+    Engine, device and batch size are left out: they change last bits at most.
     """
     fields = {
         "format": 1,
@@ -40,8 +44,8 @@ def recipe(
         "layer": net.layer if layer == "default" else layer,
         "weights": net.weights_digest,
         **side.recipe(slide),
-        **(window.recipe() if window else {}),
-        # A network without a size of its own takes the patch as it is.
+        **window.recipe(),
+        # A network without an input size takes the patch as it is.
         "input_px": net.input_px or ("patch" if side.unit == "um" else side.pixels(slide)),
         "resize": RESIZE[net.interpolation],
         "border": BORDER,
@@ -53,10 +57,9 @@ def recipe(
     }
     if slide.turn is not None:
         fields["slide_turn"] = slide.turn
-    if (slide.source or slide).um_per_px != slide.um_per_px:  # patches were cut there
-        fields["slide_scale"] = {
-            **side.recipe(slide).get("slide_scale", {}),
-            "um_per_px": slide.um_per_px,
-        }
-    # Not for the numbers, which the weights' digest covers: `evaluate` must know.
-    return Recipe({**fields, "tuned_on": list(net.tuned_on)} if net.tuned_on else fields)
+    if (slide.source or slide).um_per_px != slide.um_per_px:  # cut at another resolution
+        scale = side.recipe(slide).get("slide_scale", {})
+        fields["slide_scale"] = {**scale, "um_per_px": slide.um_per_px}
+    if net.tuned_on:  # the weights' digest covers the numbers; `evaluate` needs the slides
+        fields["tuned_on"] = list(net.tuned_on)
+    return Recipe(fields)

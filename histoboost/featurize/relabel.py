@@ -1,4 +1,4 @@
-"""Take other labels over into a store, without embedding anything again."""
+"""Update the labels in a store without embedding anything again."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from histoboost.slides.slide import Dataset
 def relabel(
     data: str | Path | Dataset, store: str | Path | EmbeddingStore, groups: str | Path | None = None
 ) -> dict[str, list[str]]:
-    """Give stored slides the abundances, cell types, split and group that they have in `data`.
+    """Replace abundances, cell types, split and group of stored slides by those in `data`.
 
-    Slides of the store that are not in `data` keep theirs, and so does a slide its group if
-    neither `data` nor `groups` tells one. No image is read.
+    Slides that are not in `data` keep their labels, and a slide keeps its group if neither `data`
+    nor `groups` names one. No image is read.
 
     Parameters
     ----------
     data : path or Dataset
         Slides with the spots that were embedded.
     store : path or EmbeddingStore
-        Where they were embedded.
+        Store that holds them.
     groups : path, optional
         CSV with the columns slide and group.
 
     Returns
     -------
     dict of str to list of str
-        Slides whose labels have changed, and what of them, a few words each.
+        Slides whose labels have changed, with a short list of the changes.
 
     Raises
     ------

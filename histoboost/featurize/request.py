@@ -1,4 +1,4 @@
-"""What is to be embedded, and what is known of it without the network."""
+"""What to embed, and whether a store holds it all, without loading the network."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from histoboost.names import layer_suffix
 from histoboost.slides.images.base import version
 from histoboost.slides.tile_cache import levels_cut
 
-#: Packages that networks come from.
+#: Packages that define networks.
 PACKAGES = ("histoboost", "torch", "torchvision", "timm")
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be embedded, in words that mean the same on every machine.
+    """Options of a run of `histoboost.featurize.featurize`, valid on every machine.
 
-    As for `histoboost.featurize.featurize`; `sizes` are the sides of the patches and the names of
-    their embeddings, `patches` how many there are to embed in all.
+    `sizes` are the patch sizes with the names of their embeddings, `patches` is the number to
+    embed in all.
     """
 
     backbone: str
@@ -47,23 +47,22 @@ class Request:
     stain: str
     sizes: tuple[tuple[PatchSize, str], ...]
     patches: int
-    check_sources: bool = False
+    check_sources: bool
 
     def key(self) -> str | None:
-        """What the backbone's `Facts` are kept under, see `backbone_key`."""
+        """Key of the backbone's `Facts` in a store, see `backbone_key`."""
         return backbone_key(self.backbone, self.weights, self.layers)
 
     def names(self, net: Facts) -> list[str]:
         """Names of all embeddings."""
-        bases = [name for _, name in self.sizes]
-        return [name + layer_suffix(layer) for name in bases for layer in net.layers]
+        return [name + layer_suffix(layer) for _, name in self.sizes for layer in net.layers]
 
     def recipes(
         self, net: Facts, opened: OpenedSlide, side: PatchSize, base: str
     ) -> dict[str, Recipe]:
-        """Recipes of the embeddings of one patch size, one for each layer, by name."""
+        """Recipes of the embeddings at one patch size, one per layer, by name."""
         slide = opened.slide
-        where = window(levels_cut(slide.image), side.pixels(slide), net.input_px)
+        level = window(levels_cut(slide.image), side.pixels(slide), net.input_px)
         return {
             base + layer_suffix(layer): recipe(
                 net,
@@ -71,8 +70,8 @@ class Request:
                 slide,
                 opened.digest,
                 opened.alignment,
-                window=where,
-                layer=layer,
+                level,
+                layer,
                 stain=self.stain,
                 views=self.views,
                 precision=self.precision,
@@ -82,7 +81,7 @@ class Request:
 
 
 def backbone_key(backbone: str, weights: str, layers: str) -> str | None:
-    """What tells whether `Facts` are of these words still; None where there is no such file."""
+    """Digest of what determines a backbone's `Facts`; None if its weights file is missing."""
     file = None
     if weights not in ("pretrained", "random"):
         path = Path(weights).resolve()
@@ -90,18 +89,17 @@ def backbone_key(backbone: str, weights: str, layers: str) -> str | None:
             return None
         file = [str(path), *version(path)]
     versions = [[name, *_version(name)] for name in PACKAGES]
-    words = [versions, backbone, file or weights, layers]
-    return digest_bytes(json.dumps(words).encode())
+    return digest_bytes(json.dumps([versions, backbone, file or weights, layers]).encode())
 
 
 def remember(source: dict[str, Any], key: str, net: Backbone) -> None:
-    """Note the facts of a backbone in what a store is to remember of an image."""
+    """Add the facts of a backbone to what a store remembers of an image."""
     facts = {field.name: getattr(net, field.name) for field in fields(Facts)}
     source["backbones"] = {**source.get("backbones", {}), key: facts}
 
 
 def recall(store: EmbeddingStore, slides: Iterable[str], key: str | None) -> Facts | None:
-    """What a store remembers of a backbone with the first of these slides that it holds."""
+    """Facts of a backbone that a store remembers with the first of these slides it holds."""
     name = next((name for name in slides if name in store), None)
     if key is None or name is None:
         return None
@@ -115,13 +113,13 @@ def recall(store: EmbeddingStore, slides: Iterable[str], key: str | None) -> Fac
 def all_stored(
     request: Request, queue: Sequence[QueuedSlide], store: EmbeddingStore
 ) -> FeaturizeSummary | None:
-    """What a run would tell that computes nothing; None where the network may be needed.
+    """Summary of a run that has nothing to compute; None where it may need the network.
 
-    Neither torch nor any weights are loaded for it.
+    Loads neither torch nor weights.
     """
     slides = (queued.name for queued in queue)
-    ours = request.device in ("auto", "cpu") and request.engine in ("auto", "torch", "openvino")
-    net = recall(store, slides, request.key()) if ours and not request.check_sources else None
+    local = request.device in ("auto", "cpu") and request.engine in ("auto", "torch", "openvino")
+    net = recall(store, slides, request.key()) if local and not request.check_sources else None
     if net is None:
         return None
     names = request.names(net)
@@ -130,14 +128,14 @@ def all_stored(
             slide = queued.read()
             known = remembered(store, slide)
             opened = recalled(slide, queued.alignment, known, store, names, request.stain)
-            if opened is None or not _stored(request, net, opened, store):
+            if opened is None or not _is_stored(request, net, opened, store):
                 return None
             store.write_spots(slide.spot_table(None), queued.order)
     pass_on(heard)
     return FeaturizeSummary(embeddings=names, kept=request.patches)
 
 
-def _stored(request: Request, net: Facts, opened: OpenedSlide, store: EmbeddingStore) -> bool:
+def _is_stored(request: Request, net: Facts, opened: OpenedSlide, store: EmbeddingStore) -> bool:
     """Whether all embeddings of a slide are complete and intact."""
     slide = opened.slide
     found = store.embeddings(slide.name)

@@ -1,13 +1,11 @@
-"""Antialiased resize of uint8 patches that is the same, bit for bit, on every device.
+"""Antialiased resize of uint8 patches, identical bit for bit on every device.
 
 On a CPU, PyTorch resizes uint8 in fixed point: first columns, then rows, each rounded to uint8,
-with weights of 15 bits (as Pillow does, with fewer bits). On a GPU it can only resize floats,
-which differ by a grey level here and there: enough to move an embedding by 1e-3. So the same
-fixed-point arithmetic is done here with float matrix products. All their terms are integers below
-2^24, which float32 holds exactly (and TF32 multiplies exactly: every factor has 8 bits).
-
-Pillow's own weights have more bits. Against it, up to 5 % of the values of an enlarged patch and up
-to 1 % of a shrunk one differ by a grey level, two at most.
+with weights of 15 bits. On a GPU it only resizes floats, which differ by a grey level here and
+there: enough to move an embedding by 1e-3. Here float matrix products do the same fixed-point
+arithmetic: all terms are integers below 2^24, which float32 holds exactly (and TF32 multiplies
+exactly: every factor has 8 bits). Pillow's weights have more bits: up to 5 % of the values of an
+enlarged patch and 1 % of a shrunk one differ from it by a grey level, two at most.
 
 The weights follow ``_compute_index_ranges_int16_weights`` of PyTorch's
 ``aten/src/ATen/native/cpu/UpSampleKernel.cpp``.
@@ -30,7 +28,7 @@ def _triangle(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Keys' cubic convolution (IEEE Trans. ASSP 29, 1981) with a = -0.5, as Pillow has it."""
+    """Keys' cubic convolution (IEEE Trans. ASSP 29, 1981) with a = -0.5, as in Pillow."""
     x, a = np.abs(x), -0.5
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = (((x - 5) * x + 8) * x - 4) * a
@@ -38,25 +36,21 @@ def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return weights
 
 
-#: Filters by name: half their width, and their value at a distance.
+#: Filters by name: half width, and value at a distance.
 FILTERS: dict[str, tuple[float, Callable[[NDArray[np.float64]], NDArray[np.float64]]]] = {
     "bilinear": (1.0, _triangle),
     "bicubic": (2.0, _cubic),
 }
 
 
-def integer_weights(
-    size: int, out: int, interpolation: str = "bilinear"
-) -> tuple[NDArray[np.int64], int]:
-    """Fixed-point weights of one axis of `size` pixels that becomes `out`, (out, size) int64.
+def integer_weights(size: int, out: int, interpolation: str) -> tuple[NDArray[np.int64], int]:
+    """Fixed-point weights to resize an axis of `size` pixels to `out`, and their fractional bits.
 
-    They are below 2^15, and zero outside the support of the filter; with them comes the number of
-    fractional bits.
+    (out, size) int64, below 2^15.
     """
     scale = size / out
     reach, value = FILTERS[interpolation]
-    support = reach * scale if scale >= 1.0 else reach
-    inverse = 1.0 / scale if scale >= 1.0 else 1.0
+    support, inverse = (reach * scale, 1.0 / scale) if scale >= 1.0 else (reach, 1.0)
     weights = np.zeros((out, size))
     for i in range(out):
         centre = scale * (i + 0.5)

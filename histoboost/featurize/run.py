@@ -1,13 +1,11 @@
-"""A run over many slides: read the next one while this one computes."""
+"""Embed many slides on one device: read the next one while this one computes."""
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import closing
 
-import numpy as np
 import torch
 
 from histoboost.cache.store import EmbeddingStore
@@ -23,7 +21,6 @@ from histoboost.featurize.engines.pick import (
     pick_device,
     pick_engine,
 )
-from histoboost.featurize.level import window
 from histoboost.featurize.loaded_once import once
 from histoboost.featurize.loop import Clock, Sink, WriterThread, embed_patches
 from histoboost.featurize.opened_slide import OpenedSlide, QueuedSlide, open_slide, read_slide
@@ -33,23 +30,22 @@ from histoboost.featurize.summary import FeaturizeSummary
 from histoboost.progress import Advance, progress
 from histoboost.slides.align.apply import move_spots
 from histoboost.slides.images.base import in_order
-from histoboost.slides.tile_cache import levels_cut
 
 
 class Run:
-    """Embeds slides with one backbone on one device; its engine is made when a patch needs it."""
+    """Embeds slides with one backbone on one device; its engine is made for the first patch."""
 
     def __init__(
         self, request: Request, net: Backbone, device: torch.device, key: str | None
     ) -> None:
-        self._request, self._net, self._device, self._key = request, net, device, key
+        self.request, self._net, self._device, self._key = request, net, device, key
         self._engine: Engine | None = None
         self._widths: dict[int, list[int]] = {}
-        self._load_s = 0.0
+        self._clock = Clock()
 
     @classmethod
-    def of(cls, request: Request) -> Run:
-        """Load the backbone on this machine and make ready to embed."""
+    def load(cls, request: Request) -> Run:
+        """Load the backbone on this machine, and check the options."""
         device, key = pick_device(request.device), request.key()
         net = with_layers(load_once(request.backbone, request.weights), request.layers)
         check_engine(net, device, request.engine, request.precision, request.views)
@@ -57,52 +53,49 @@ class Run:
 
     def on(self, device: torch.device) -> Run:
         """The same run on another device."""
-        return Run(self._request, self._net, device, self._key)
-
-    def patches(self, queue: Sequence[QueuedSlide]) -> int:
-        """How many patches all these slides have."""
-        return len(self._request.sizes) * sum(queued.spots for queued in queue)
+        return Run(self.request, self._net, device, self._key)
 
     def embed(
         self, queue: Sequence[QueuedSlide], store: EmbeddingStore, *, quiet: bool = False
     ) -> FeaturizeSummary:
         """Store the spots and the embeddings of all slides; `quiet` shows no progress."""
-        clock, names, self._load_s = Clock(), self._request.names(self._net), 0.0
+        request, self._clock = self.request, Clock()
+        names = request.names(self._net)
         summary = FeaturizeSummary(embeddings=names)
-        total = 0 if quiet else self.patches(queue)
         writing = WriterThread()
-        sinks: deque[Sink] = deque()  # not done with; a run over many slides holds few
-        stain, check = self._request.stain, self._request.check_sources
+        sinks: deque[Sink] = deque()  # unpublished: a run over many slides holds few
         slides = in_order(
-            lambda queued: open_slide(queued, store, names, stain, check=check),
+            lambda queued: open_slide(
+                queued, store, names, request.stain, check=request.check_sources
+            ),
             queue,
             threads=1,
             ahead=1,
         )
-        with closing(slides), progress("embedding", total, "patches") as advance:
+        patches = 0 if quiet else request.patches
+        with closing(slides), progress("embedding", patches, "patches") as advance:
             try:
                 for queued in queue:
-                    with clock("read"):
+                    with self._clock("read"):
                         opened = next(slides)
-                    sinks += self._embed_slide(
-                        queued, opened, store, writing, clock, advance, summary
-                    )
+                    sinks += self._embed_slide(queued, opened, store, writing, advance, summary)
                     while sinks and sinks[0].published:
                         sinks.popleft().warn_if_lost()
-                with clock("write"):
+                with self._clock("write"):
                     writing.finish()
             finally:
                 writing.stop()
         for sink in sinks:
             sink.warn_if_lost()
-        summary.seconds, summary.load_seconds = clock.seconds, self._load_s
+        summary.seconds = self._clock.seconds
+        summary.load_seconds = summary.seconds.pop("load")
         if self._engine is not None:
             summary.engine, summary.device = self._engine.name, str(self._engine.device)
         return summary
 
     def make_engine(self) -> Engine:
-        """The engine that was asked for."""
-        request = self._request
+        """Make the engine that the request selects."""
+        request = self.request
         return pick_engine(
             self._net,
             self._device,
@@ -119,7 +112,6 @@ class Run:
         opened: OpenedSlide,
         store: EmbeddingStore,
         writing: WriterThread,
-        clock: Clock,
         advance: Advance,
         summary: FeaturizeSummary,
     ) -> list[Sink]:
@@ -129,8 +121,8 @@ class Run:
         if opened.image is None and any(sink.missing for sinks in found.values() for sink in sinks):
             for sink in (sink for sinks in found.values() for sink in sinks):
                 sink.writer.close()
-            with clock("read"):
-                opened = read_slide(slide, queued.alignment, opened.source, self._request.stain)
+            with self._clock("read"):
+                opened = read_slide(slide, queued.alignment, opened.source, self.request.stain)
             found = self._all_sinks(opened, store)
         if opened.source["files"]:
             if self._key is not None:
@@ -152,8 +144,8 @@ class Run:
         assert opened.image is not None
         all_sinks = [sink for sinks in by_px.values() for sink in sinks]
         try:
-            engine = self._running()
-            advance(0, kept=True)  # the time that loading took says nothing of what is to come
+            engine = self._get_engine()
+            advance(0, kept=True)  # restarts the clock of the rate: loading is over
             summary.computed += embed_patches(
                 slide.name,
                 opened.image,
@@ -161,24 +153,24 @@ class Run:
                 by_px,
                 engine,
                 self._net.input_px,
-                writing,
-                clock,
-                advance,
                 self._net.interpolation,
+                writing,
+                self._clock,
+                advance,
             )
             for sink in all_sinks:
                 writing.put(sink.publish)
         except BaseException:
-            writing.stop()  # what is complete is still written, then given up for a later run
+            writing.stop()  # complete chunks are still written; a later run resumes
             for sink in all_sinks:
                 sink.writer.close()
             raise
         return all_sinks
 
     def _all_sinks(self, opened: OpenedSlide, store: EmbeddingStore) -> dict[int, list[Sink]]:
-        """Where the embeddings go, by the side of their patches in pixels."""
+        """Sinks of all embeddings, by the side of their patches in pixels."""
         slide, found = opened.slide, {}
-        for side, name in self._request.sizes:
+        for side, name in self.request.sizes:
             px = side.pixels(slide)
             warn_if_far(self._net.name, self._net.input_px, px, slide.um_per_px, slide.name)
             found[px] = self._sinks(opened, side, name, store)
@@ -187,49 +179,43 @@ class Run:
     def _sinks(
         self, opened: OpenedSlide, side: PatchSize, base: str, store: EmbeddingStore
     ) -> list[Sink]:
-        """Where the embeddings of one patch size go, one for each layer."""
-        slide, px = opened.slide, side.pixels(opened.slide)
-        found = store.embeddings(slide.name)
-        names, recipes = [], []
-        for name, own in self._request.recipes(self._net, opened, side, base).items():
-            older = found.get(name)
-            same = opened.of_older_version(own, older, self._request.stain)
-            names.append(name)
-            recipes.append(older if same and older is not None else own)
-        stored = [found.get(name) == own for name, own in zip(names, recipes, strict=True)]
-        # What is stored already needs no pass through the network.
-        columns = (
-            [store.width(slide.name, name) for name in names] if all(stored) else self._columns(px)
-        )
-        sinks = []
-        for name, own, first, width in zip(
-            names, recipes, np.cumsum([0, *columns[:-1]]).tolist(), columns, strict=True
-        ):
-            writer = store.writer(slide.name, name, own, len(slide.xy), width)
-            level = window(levels_cut(slide.image), px, self._net.input_px).level
-            if writer.missing and level and "slide_level" not in own.fields:
+        """Sinks of the embeddings at one patch size, one per layer."""
+        slide = opened.slide
+        stored = store.embeddings(slide.name)
+        current = self.request.recipes(self._net, opened, side, base)
+        recipes = dict(current)
+        for name, own in current.items():
+            if name in stored and opened.matches_older(stored[name], own, self.request.stain):
+                recipes[name] = stored[name]
+        if all(stored.get(name) == recipe for name, recipe in recipes.items()):
+            columns = [store.width(slide.name, name) for name in recipes]  # needs no forward pass
+        else:
+            columns = self._columns(side.pixels(slide))
+        sinks, first = [], 0
+        for (name, recipe), width in zip(recipes.items(), columns, strict=True):
+            writer = store.writer(slide.name, name, recipe, len(slide.xy), width)
+            if writer.missing and "slide_level" in current[name].fields.keys() - recipe.fields:
                 raise BadInput(
                     f"{store.location}: slide {slide.name}, embedding {name}: is damaged, and was "
                     "cut at full resolution by an older version; remove it first"
                 )
             what = f"slide {slide.name}: embedding {name}"
             sinks.append(Sink(writer, writer.missing, slice(first, first + width), what))
+            first += width
         return sinks
 
-    def _running(self) -> Engine:
+    def _get_engine(self) -> Engine:
         if self._engine is None:
-            start = time.perf_counter()
-            request, many = self._request, self._request.patches >= COMPILE_FROM
-            words = (request.backbone, request.weights, request.layers, request.engine)
-            how = (request.precision, request.views, request.batch_size, many)
-            self._engine = once(("engine", self._device, *words, *how), self.make_engine)
-            self._load_s += time.perf_counter() - start
+            of, compiled = self.request, self.request.patches >= COMPILE_FROM
+            network = (self._device, of.backbone, of.weights, of.layers)
+            options = (of.engine, of.precision, of.views, of.batch_size, compiled)
+            with self._clock("load"):
+                self._engine = once(("engine", *network, *options), self.make_engine)
         return self._engine
 
     def _columns(self, px: int) -> list[int]:
         side = self._net.input_px or px
         if side not in self._widths:
-            start = time.perf_counter()
-            self._widths[side] = widths(self._net, side)
-            self._load_s += time.perf_counter() - start
+            with self._clock("load"):
+                self._widths[side] = widths(self._net, side)
         return self._widths[side]

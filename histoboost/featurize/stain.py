@@ -1,8 +1,7 @@
-"""Stain normalisation: make slides of different laboratories look as if stained in one.
+"""Stain normalisation: bring slides of different laboratories to the same colours.
 
-torchstain estimates the stains of each slide, once, from pixels of tissue alone. The estimate is
-then applied to the slide in bands of rows, as a lookup, an affine map and a lookup back, so that
-patches of one slide all see the same colours. Background stays as it is.
+torchstain estimates the stains of each slide once, from tissue pixels only; the estimate is applied
+to the whole slide as a lookup, an affine map and the inverse lookup. Background is left unchanged.
 
 - ``macenko``: optical density is a mixture of two stains; the slide's stains and their strength
   are replaced by the reference's. Macenko et al., "A method for normalizing histology slides for
@@ -10,8 +9,7 @@ patches of one slide all see the same colours. Background stays as it is.
 - ``reinhard``: mean and spread of each CIELAB channel become the reference's. Reinhard et al.,
   "Color transfer between images", IEEE CG&A 2001.
 
-Both aim at the reference stains that torchstain publishes, so no target slide is needed and none
-leaks into another.
+Both use torchstain's reference stains, so no target slide is needed and none leaks into another.
 """
 
 from __future__ import annotations
@@ -27,22 +25,22 @@ from histoboost.errors import BadInput, require
 from histoboost.slides.images.base import Level, SlideImage, bands, coarsest
 from histoboost.slides.tissue import brightest
 
-#: Method -> what a recipe says of it. What is estimated of a slide shows in its pixels' digest.
+#: Entry of each method in a recipe. The estimate for a slide is part of the digest of its pixels.
 RECIPES = {
     "none": "none",
     "macenko": "macenko, torchstain's reference, tissue only",
     "reinhard": "reinhard, torchstain's reference, tissue only",
 }
 
-#: Intensity of unstained glass, and the optical density above which a pixel counts as stained:
-#: the values of Macenko et al., which torchstain takes over.
+#: Intensity of unstained glass, and the optical density from which a pixel counts as stained, as in
+#: Macenko et al. and torchstain.
 GLASS = 240
 DENSITY = 0.15
 
-#: Pixels that are darker than this in every channel are padding, pen or folds, not stain.
+#: Pixels darker than this in every channel are padding, pen or folds, not stain.
 BLACK = 20
 
-#: Pixels that are looked at to estimate the stains, and how many of them must be tissue.
+#: Pixels sampled to estimate the stains, and how many of them must be tissue.
 SAMPLE = 1_000_000
 LEAST = 1000
 
@@ -52,7 +50,7 @@ DENSITY_OF = -np.log((np.arange(256, dtype=np.float32) + 1) / GLASS)
 
 @dataclass(frozen=True)
 class NormalisedImage(SlideImage):
-    """An image whose pixels are normalised as they are read.
+    """An image whose pixels are normalised on reading.
 
     `matrix` is applied to the optical density (macenko) or the CIELAB values (reinhard) of a pixel,
     and `offset` is added.
@@ -80,11 +78,11 @@ class NormalisedImage(SlideImage):
         for top in range(0, len(rows), step):
             part = rows[top : top + step]
             tissue = is_tissue(part)
-            part[tissue] = self._mapped(part[tissue])
+            part[tissue] = self._normalise(part[tissue])
         return rows
 
-    def _mapped(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(n, 3) pixels of tissue, normalised."""
+    def _normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Normalise (n, 3) pixels of tissue."""
         matrix = np.array(self.matrix, np.float32)
         offset = np.array(self.offset, np.float32)
         if self.method == "macenko":
@@ -101,13 +99,9 @@ class NormalisedImage(SlideImage):
 
 
 def normalised(image: SlideImage, method: str, name: str) -> SlideImage:
-    """`image` with its stains normalised by one of `RECIPES`; reads it once to estimate them.
+    """Normalise the stains of `image` by one of `RECIPES`; reads it once to estimate them.
 
-    Raises
-    ------
-    HistoboostError
-        If the method is unknown, torchstain is not installed, or the slide `name` shows too little
-        tissue, or one stain only.
+    Refuses a slide with too little tissue or a single stain; `name` is for the message.
     """
     check_method(method)
     if method == "none":
@@ -115,16 +109,17 @@ def normalised(image: SlideImage, method: str, name: str) -> SlideImage:
     from torchstain.base.normalizers import MacenkoNormalizer, ReinhardNormalizer
 
     tissue = _tissue_sample(image)
-    stained = (DENSITY_OF[tissue] >= DENSITY).all(axis=1)
-    if int(stained.sum()) < LEAST:
+    stained = int((DENSITY_OF[tissue] >= DENSITY).all(axis=1).sum())
+    if stained < LEAST:
         raise BadInput(
-            f"slide {name}: {int(stained.sum())} of the pixels looked at are stained tissue, "
-            "too few to estimate the stains; omit --stain"
+            f"slide {name}: {stained} of the pixels sampled are stained tissue, too few to "
+            "estimate the stains; omit --stain"
         )
-    estimate = _macenko if method == "macenko" else _reinhard
-    factory = MacenkoNormalizer if method == "macenko" else ReinhardNormalizer
-    matrix, offset = estimate(factory, tissue[:, None], name)
-    # Rounded, so that the last bits in which machines differ do not change the recipe.
+    if method == "macenko":
+        matrix, offset = _macenko(MacenkoNormalizer, tissue[:, None], name)
+    else:
+        matrix, offset = _reinhard(ReinhardNormalizer, tissue[:, None], name)
+    # Rounded: last bits, which differ between machines, must not change the recipe.
     return NormalisedImage(
         image=image,
         method=method,
@@ -134,7 +129,7 @@ def normalised(image: SlideImage, method: str, name: str) -> SlideImage:
 
 
 def check_method(method: str) -> None:
-    """Raise where a method is unknown, or torchstain is not installed."""
+    """Refuse an unknown method, or a missing torchstain."""
     if method not in RECIPES:
         raise BadInput(f"--stain {method}: unknown; give {', '.join(RECIPES)}")
     if method != "none":
@@ -142,20 +137,20 @@ def check_method(method: str) -> None:
 
 
 def is_tissue(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which of (..., 3) pixels are stained: dense in green, which both stains absorb, not black."""
+    """Whether (..., 3) pixels are stained: dense in green, which both stains absorb, not black."""
     dense = DENSITY_OF[pixels[..., 1]] >= DENSITY
     return np.asarray(dense & (brightest(pixels) >= BLACK))
 
 
 def _tissue_sample(image: SlideImage) -> NDArray[np.uint8]:
-    """Pixels of tissue on a regular grid over the slide, (n, 3)."""
+    """Tissue pixels on a regular grid over the slide, (n, 3)."""
     height, width = image.shape
     step = max(1, int(np.sqrt(height * width / SAMPLE)))
     level, (_, _, factor) = coarsest(image.levels, lambda one: one.downsample <= step)
     step = max(1, int(step / factor))
     found = []
     for start, rows in bands(image, level):
-        # The grid is the slide's, not the band's: another band size gives the same sample.
+        # The grid starts at the slide, not at the band: the sample does not depend on band size.
         grid = rows[-start % step :: step, ::step].reshape(-1, 3)
         found.append(grid[is_tissue(grid)])
     return np.concatenate(found)
@@ -164,7 +159,7 @@ def _tissue_sample(image: SlideImage) -> NDArray[np.uint8]:
 def _macenko(
     factory: Callable[..., Any], tissue: NDArray[np.uint8], name: str
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Concentrations in the slide's stains, scaled, mixed again with the reference's: linear."""
+    """Linear map from concentrations in the slide's stains, scaled, to the reference's stains."""
     reference, source = factory(backend="numpy"), factory(backend="numpy")
     source.fit(tissue, Io=GLASS, beta=DENSITY)
     angle = np.linalg.svd(source.HERef, compute_uv=False)
@@ -180,7 +175,7 @@ def _macenko(
 def _reinhard(
     factory: Callable[..., Any], tissue: NDArray[np.uint8], name: str
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Standardise each CIELAB channel, then give it the reference's mean and spread."""
+    """Affine map of each CIELAB channel to the reference's mean and spread."""
     reference, source = factory(backend="numpy"), factory(backend="numpy")
     reference.fit(_reference_tissue())
     source.fit(tissue)
@@ -191,7 +186,7 @@ def _reinhard(
 
 
 def _reference_tissue() -> NDArray[np.uint8]:
-    """Every mixture of torchstain's reference stains, from none to their 99th percentile."""
+    """Mixtures of torchstain's reference stains, each from none to its 99th percentile."""
     from torchstain.base.normalizers import MacenkoNormalizer
 
     reference = MacenkoNormalizer(backend="numpy")

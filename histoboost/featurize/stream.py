@@ -1,7 +1,7 @@
-"""From the pixels of a slide to batches of patches, cut by several threads ahead of the network.
+"""Stream the patches of a slide in batches, cut by several threads ahead of the network.
 
-All patch sizes of a slide go through one stream: after the resize they have the same shape and
-share batches, so that only the last batch of a slide is short.
+All patch sizes share one stream: they have the same shape after the resize, so that only the last
+batch of a slide is short.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from histoboost.featurize.level import window
 from histoboost.slides.images.array import ArrayImage
 from histoboost.slides.images.base import SlideImage, in_order
 
-#: Pixels of patches that are cut for one batch, whatever its size; where patches are not resized,
-#: a network that works on them with floats gets a quarter.
+#: Pixels of patches cut for one batch at most; a quarter where patches are not resized, because the
+#: network then computes on them in floats.
 BATCH_PIXELS = {"cpu": 2**24, "cuda": 2**26}
 
-#: Side of the squares of a large slide that are gone through one after another, in pixels.
+#: Side of the squares, in pixels, that a large slide is processed in.
 SQUARE = 1024
 
 
 @dataclass(frozen=True)
 class Work:
-    """Patches to embed, in their order: side of each and row of its spot, both (K,) int64."""
+    """Patches to embed, in order: their sides and the rows of their spots, both (K,) int64."""
 
     px: NDArray[np.int64]
     spot: NDArray[np.int64]
@@ -45,7 +45,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Cut:
-    """Patches as they were cut, by their side in pixels of the slide, (B, P, P, 3) uint8 each."""
+    """Cut patches by their side in pixels of the slide, (B, P, P, 3) uint8 each."""
 
     work: Work
     pieces: dict[int, NDArray[np.uint8]]
@@ -53,29 +53,29 @@ class Cut:
     interpolation: str
 
     def batch(self, rows: slice, device: torch.device) -> Tensor:
-        """Some of them on a device, all of one shape, (B, 3, side, side) uint8, channels_last."""
-        out: Tensor | None = None
+        """Resize some of them on a device: (B, 3, side, side) uint8, channels_last."""
         px = self.work.px[rows]
+        resized = {}
         for side in np.unique(px).tolist():
-            where = np.flatnonzero(px == side)
             first = int((self.work.px[: rows.start] == side).sum())
-            part = patches.on_device(self.pieces[side][first : first + len(where)], device)
-            resized = patches.resize(part, self.input_px, self.interpolation)
-            if len(where) == len(px):
-                return resized
-            if out is None:
-                out = torch.empty((len(px), *resized.shape[1:]), dtype=torch.uint8, device=device)
-                out = out.to(memory_format=torch.channels_last)
-            out[torch.from_numpy(where).to(device)] = resized
-        assert out is not None
+            cut = self.pieces[side][first : first + int((px == side).sum())]
+            part = patches.on_device(cut, device)
+            resized[side] = patches.resize(part, self.input_px, self.interpolation)
+        if len(resized) == 1:
+            return resized[int(px[0])]
+        shape = (len(px), *resized[int(px[0])].shape[1:])
+        out = torch.empty(shape, dtype=torch.uint8, device=device)
+        out = out.to(memory_format=torch.channels_last)
+        for side, part in resized.items():
+            out[torch.from_numpy(px == side).to(device)] = part
         return out
 
 
 class PatchStream:
-    """Cuts the patches of a slide in batches, and resizes them on the device of an engine.
+    """Cuts the patches of a slide in batches.
 
-    `missing` holds for each side in pixels the row ranges of spots still to embed, `xy` the spot
-    centres, (N, 2); patches are resized to `input_px`, unless that is None, by `interpolation`.
+    `xy`, (N, 2), are the spot centres, `missing` the row ranges of spots to embed by patch side in
+    pixels. Patches will be resized to `input_px`, unless that is None, by `interpolation`.
     """
 
     def __init__(
@@ -92,14 +92,11 @@ class PatchStream:
         self.work = self._plan(xy, missing)
 
     def _plan(self, xy: NDArray[np.float64], missing: Mapping[int, Iterable[slice]]) -> Work:
-        """Chunk by chunk, so that chunks are complete early; in them by place on a large slide."""
-        parts = [(px, part) for px, of_px in missing.items() for part in of_px]
-        sizes = [part.stop - part.start for _, part in parts]
-        px, chunk = (
-            np.repeat(np.array(values, np.int64), sizes)
-            for values in ([px for px, _ in parts], [part.start for _, part in parts])
-        )
-        spot = np.concatenate([np.arange(0), *(np.arange(p.start, p.stop) for _, p in parts)])
+        """Order patches by chunk, so that chunks complete early; within one by place on a slide."""
+        parts = [(px, p.start, p.stop) for px, ranges in missing.items() for p in ranges]
+        sides, starts, stops = np.array(parts, np.int64).reshape(-1, 3).T
+        px, chunk = np.repeat([sides, starts], stops - starts, axis=1)
+        spot = np.concatenate([np.arange(0), *(np.arange(*p[1:]) for p in parts)])
         place = np.zeros((3, len(spot)), np.int64)
         if not isinstance(self._image, ArrayImage):
             square = (xy[spot] // SQUARE).astype(np.int64)
@@ -108,19 +105,18 @@ class PatchStream:
         return Work(px, spot)[np.lexsort(keys)]
 
     def cut(self, engine: Engine) -> Generator[Cut, None, None]:
-        """The patches of a batch at a time, in order, of as many as the engine takes by then."""
+        """Cut the work in order, one batch of the engine's current size at a time."""
         threads = joblib.cpu_count()
         return in_order(self._cut, self._parts(engine), threads=threads, ahead=threads + 1)
 
     def _parts(self, engine: Engine) -> Iterator[Work]:
-        """The work in parts of a batch each; of one side where patches are not resized."""
+        """Split the work into batches; of one patch size each if patches are not resized."""
         mixed = self._input_px is not None
         most = BATCH_PIXELS[engine.device.type] // (1 if mixed else 4)
-        area = {px: window.side**2 for px, window in self._windows.items()}
         done = 0
         while done < len(self.work):
             part = self.work[done : done + engine.batch]
-            pixels = np.cumsum([area[px] for px in part.px.tolist()])
+            pixels = np.cumsum([self._windows[px].side ** 2 for px in part.px.tolist()])
             part = part[: max(1, int(np.searchsorted(pixels, most, "right")))]
             if not mixed and (part.px != part.px[0]).any():
                 part = part[: int((part.px != part.px[0]).argmax())]

@@ -1,4 +1,4 @@
-"""What a run of `featurize` did, in one line."""
+"""Summary of a run of `featurize`."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from dataclasses import dataclass, field
 
 from histoboost.errors import pass_on
 
-#: Share of the time from which what comes before the first patch is worth a word.
-VISIBLE_SHARE = 0.05
+#: Loading and unaccounted time are reported from this fraction of the total on.
+VISIBLE = 0.05
 
 
 @dataclass
 class FeaturizeSummary:
-    """What a run of `featurize` did.
+    """Summary of a run of `featurize`.
 
     Attributes
     ----------
     computed, kept : int
-        Patches embedded in this run, and patches whose embeddings the store held already.
+        Patches embedded in this run, and patches whose embeddings the store already held.
     seconds : dict of str to float
         Time in ``read``, ``crop``, ``forward`` and ``write``.
     load_seconds : float
-        Time until the network was ready: its weights read, the engine compiled.
+        Time to read the weights and compile the engine.
     heard : list of str
-        What another process had to warn of.
+        Warnings raised in another process.
     """
 
     slides: list[str] = field(default_factory=list)
@@ -38,7 +38,7 @@ class FeaturizeSummary:
     heard: list[str] = field(default_factory=list)
 
     def add(self, other: FeaturizeSummary) -> None:
-        """Count in what a run over some of the slides did, and repeat its warnings here."""
+        """Add the summary of a run over some of the slides, and repeat its warnings here."""
         pass_on(other.heard)
         self.embeddings = list(dict.fromkeys([*self.embeddings, *other.embeddings]))
         self.computed += other.computed
@@ -51,31 +51,31 @@ class FeaturizeSummary:
             self.seconds[step] = self.seconds.get(step, 0.0) + value
 
     def __str__(self) -> str:
-        """One line for people."""
+        """Format as one line."""
         where = f"{len(self.slides)} slide{'s' if len(self.slides) != 1 else ''}"
         if not self.embeddings:
             return f"{where}: spots and abundances stored, no embeddings asked for"
         names = _without_layers(self.embeddings)
+        spent = self.load_seconds + sum(self.seconds.values())
         if not self.computed:
             was = "were" if len(self.embeddings) > 1 else "was"
             return f"{where}: {names} {was} complete already; nothing computed"
         rate = self.computed / max(self.wall_seconds, 1e-9)
         line = f"{where}: {names}: {self.computed:,} patches in {self.wall_seconds:,.1f} s"
         line += f" ({rate:,.1f} patches/s, {self.engine} on {self.device}"
-        # Several processes spend more seconds than the clock on the wall shows.
-        everything = max(self.wall_seconds, self.load_seconds + sum(self.seconds.values()), 1e-9)
-        if self.load_seconds >= VISIBLE_SHARE * everything:
-            line += f", loading {self.load_seconds / everything:.0%}"
+        total = max(self.wall_seconds, spent, 1e-9)  # several processes spend more than wall time
+        if self.load_seconds >= VISIBLE * total:
+            line += f", loading {self.load_seconds / total:.0%}"
         for step in ("read", "crop", "forward", "write"):
-            line += f", {step} {self.seconds.get(step, 0.0) / everything:.0%}"
-        other = everything - self.load_seconds - sum(self.seconds.values())
-        line += f", other {other / everything:.0%})" if other >= VISIBLE_SHARE * everything else ")"
+            line += f", {step} {self.seconds.get(step, 0.0) / total:.0%}"
+        other = (total - spent) / total
+        line += f", other {other:.0%})" if other >= VISIBLE else ")"
         was = "was" if self.kept == 1 else "were"
         return line + (f"; {self.kept:,} more {was} there already" if self.kept else "")
 
 
 def _without_layers(names: list[str]) -> str:
-    """Names of embeddings, each with the number of earlier layers stored beside it."""
+    """Join the names of embeddings, earlier layers only counted."""
     deep = {name: [n for n in names if n.startswith(f"{name}.")] for name in names}
     nested = {name for below in deep.values() for name in below}
     return ", ".join(

@@ -1,7 +1,7 @@
-"""Several GPUs of one machine, or the workers of a Dask cluster: each takes a slide at a time.
+"""Embed slides on several GPUs of one machine, or on the workers of a Dask cluster.
 
-All write into the same store without locks: each slide and embedding is published once, whoever
-gets there first.
+All write into the same store without locks: the first to finish a slide or an embedding publishes
+it.
 """
 
 from __future__ import annotations
@@ -29,30 +29,24 @@ from histoboost.progress import progress
 if TYPE_CHECKING:
     from distributed import Client
 
-_of_this_process: Run | None = None
+_gpu_run: Run | None = None  # of this process
 
-# A worker of a cluster may have several threads; a backbone serves one, with all of its cores.
+# A worker may have several threads; a backbone serves one at a time, with all cores.
 _one_at_a_time = threading.Lock()
 
 
 def embed_on_gpus(
     devices: Sequence[torch.device], run: Run, queue: Sequence[QueuedSlide], location: str
 ) -> Iterator[FeaturizeSummary]:
-    """Embed slides in one process for each device; yields what was done of each slide.
-
-    Raises
-    ------
-    HistoboostError
-        What a process raised, or that one of them was killed.
-    """
+    """Embed slides in one process per device; yields a summary per slide."""
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
     free: Any = context.Queue()
     for device in devices:
         free.put(str(device))
-    pool = ProcessPoolExecutor(len(devices), context, _begin, (free, run))
+    pool = ProcessPoolExecutor(len(devices), context, _start_process, (free, run))
     try:
         tasks = [pool.submit(_embed_on_gpu, queued, location) for queued in queue]
-        with progress("embedding", run.patches(queue), "patches") as advance:
+        with progress("embedding", run.request.patches, "patches") as advance:
             for task in as_completed(tasks):
                 done = task.result()
                 advance(done.computed)
@@ -67,24 +61,24 @@ def embed_on_gpus(
         pool.shutdown(cancel_futures=True)
 
 
-def _begin(free: Any, run: Run) -> None:
-    global _of_this_process
-    _of_this_process = run.on(torch.device(free.get()))
+def _start_process(free: Any, run: Run) -> None:
+    global _gpu_run
+    _gpu_run = run.on(torch.device(free.get()))
 
 
 def _embed_on_gpu(queued: QueuedSlide, location: str) -> FeaturizeSummary:
-    assert _of_this_process is not None
-    return _embed_one(_of_this_process, queued, EmbeddingStore(location))
+    assert _gpu_run is not None
+    return _embed_one(_gpu_run, queued, EmbeddingStore(location))
 
 
 def embed_on_cluster(
     client: Client, request: Request, queue: Sequence[QueuedSlide], store: EmbeddingStore
 ) -> Iterator[FeaturizeSummary]:
-    """Embed slides on the workers of `client`, the largest first; yields what was done of each.
+    """Embed slides on the workers of `client`, the largest first; yields a summary per slide.
 
     Workers must reach the store and the slides under the same paths as the caller.
     """
-    store.create()  # a worker that finds none cannot see it, and makes no store of its own
+    store.create()  # workers refuse a location without a store: they may not see ours
     largest_first = sorted(queue, key=lambda queued: queued.spots, reverse=True)
     location = shared_location(store)
     done = run_units(
@@ -101,20 +95,20 @@ def embed_on_cluster(
 
 
 def embed_on_worker(queued: QueuedSlide, location: str, request: Request) -> FeaturizeSummary:
-    """Store the spots and the embeddings of one slide; this is what a worker runs."""
+    """Embed one slide on a worker."""
     store = store_on_worker(location)
     torch.set_num_threads(worker_threads())
     with _one_at_a_time:
-        # The run keeps the backbone and its engine for the worker's next slide.
-        done = _embed_one(_run(request), queued, store)
+        done = _embed_one(_worker_run(request), queued, store)
     if done.device:
         done.device += " of Dask workers"
     return done
 
 
 @lru_cache(maxsize=1)
-def _run(request: Request) -> Run:
-    return Run.of(request)
+def _worker_run(request: Request) -> Run:
+    """Keep the backbone and its engine for the worker's next slide."""
+    return Run.load(request)
 
 
 def _embed_one(run: Run, queued: QueuedSlide, store: EmbeddingStore) -> FeaturizeSummary:

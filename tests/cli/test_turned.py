@@ -41,4 +41,4 @@ def test_slides_are_not_turned_and_aligned(stores: Path) -> None:
     arguments = ["featurize", str(stores / "p.h5"), str(stores / "x"), *EMBED]
     done = CliRunner().invoke(main, [*arguments, "--turned", "90", "--alignment", "auto"])
     assert done.exit_code == 2
-    assert "--turned: shifts are of upright slides" in done.output
+    assert "--turned: alignments are of upright slides" in done.output

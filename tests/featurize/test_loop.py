@@ -56,7 +56,9 @@ def run(engine: MeanEngine, missing: dict[int, list[slice]]) -> dict[int, Record
     writing = WriterThread()
     source = ArrayImage(PIXELS)
     try:
-        embed_patches("S", source, XY, sinks, engine, 16, writing, Clock(), lambda n: None)
+        embed_patches(
+            "S", source, XY, sinks, engine, 16, "bilinear", writing, Clock(), lambda n: None
+        )
         writing.finish()
     finally:
         writing.stop()
@@ -210,7 +212,8 @@ def test_peak_memory_is_that_of_the_tiles_kept_not_of_the_slide_or_its_patches()
     try:
         source = TileCache(MadeAsRead(), budget)
         done = embed_patches(
-            "S", source, xy, sinks, MeanEngine(batch=8), 16, writing, Clock(), lambda n: None
+            *("S", source, xy, sinks, MeanEngine(batch=8), 16, "bilinear", writing, Clock()),
+            lambda n: None,
         )
         writing.finish()
         _, peak = tracemalloc.get_traced_memory()

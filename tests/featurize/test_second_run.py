@@ -40,7 +40,7 @@ def no_network(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(request: object) -> None:
         raise AssertionError("the network was loaded")
 
-    monkeypatch.setattr(Run, "of", fail)
+    monkeypatch.setattr(Run, "load", fail)
 
 
 @pytest.mark.usefixtures("no_network")
@@ -120,8 +120,8 @@ def test_a_network_of_ones_own_is_loaded_every_time(
     own = {**CHOICES, "backbone": tiny_net, "weights": "random"}
     featurize(image, image.with_name("o.zarr"), **own)
     loaded: list[object] = []
-    run_of = Run.of
-    monkeypatch.setattr(Run, "of", lambda request: loaded.append(request) or run_of(request))
+    load = Run.load
+    monkeypatch.setattr(Run, "load", lambda request: loaded.append(request) or load(request))
     assert featurize(image, image.with_name("o.zarr"), **own).computed == 0
     assert len(loaded) == 1
 

@@ -1,1 +1,1 @@
-"""What runs a backbone on a batch of patches, and on which device."""
+"""Inference engines: run a backbone on batches of patches, on a CPU or a GPU."""

@@ -1,6 +1,6 @@
-"""What an engine is: it runs a backbone on a batch of patches.
+"""The interface of inference engines.
 
-Engines differ in speed, not in results: all stay within 1e-4 of the plain network in fp32.
+Engines differ in speed only: all stay within 1e-4 of the plain network in fp32.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ Pending = Callable[[], NDArray[np.float32]]
 
 
 class Engine(Protocol):
-    """Runs a backbone batch by batch on `device`, where patches are wanted.
+    """Runs a backbone batch by batch on `device`, where it expects the patches.
 
-    `batch` patches go into a pass; it is lowered where memory runs out. `crop_threads` may crop
-    while it runs; None leaves PyTorch's number.
+    `batch` is the number of patches per pass, lowered when memory runs out; `crop_threads` limits
+    the cropping threads while the engine runs (None: PyTorch's number).
     """
 
     name: str
@@ -30,7 +30,7 @@ class Engine(Protocol):
     crop_threads: int | None
 
     def submit(self, patches: Tensor) -> Pending:
-        """Begin to embed up to `batch` patches, (B, 3, px, px) uint8 on `device`."""
+        """Start embedding up to `batch` patches, (B, 3, px, px) uint8 on `device`."""
         ...
 
 
@@ -40,7 +40,7 @@ class DihedralMean(nn.Module):
     def __init__(self, network: nn.Module, widths: Sequence[int] = ()) -> None:
         super().__init__()
         self.network = network
-        self.widths = list(widths)  # columns that are averaged apart: their number moves last bits
+        self.widths = list(widths)  # averaged separately: the number of columns moves last bits
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(B, 3, px, px) to (B, D)."""

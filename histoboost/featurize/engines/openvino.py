@@ -1,4 +1,4 @@
-"""The backbone in OpenVINO: the same numbers as PyTorch, on a CPU two to four times as fast."""
+"""OpenVINO engine: the numbers of PyTorch, two to four times as fast on a CPU."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from histoboost.featurize.engines.base import DihedralMean, Pending
 
 
 def check(backbone: Backbone, device: torch.device, precision: str) -> None:
-    """Raise what `obstacle` says, with the remedy."""
+    """Refuse what OpenVINO cannot run."""
     require("--engine openvino", "openvino", "openvino")
     why = obstacle(backbone, device, precision)
-    if why is not None:
+    if why:
         raise BadInput(f"--engine openvino: {why}; give --engine torch")
 
 
 def obstacle(backbone: Backbone, device: torch.device, precision: str) -> str | None:
-    """Why OpenVINO cannot run this; None where it can."""
+    """Why OpenVINO cannot run the backbone, or None."""
     if find_spec("openvino") is None:
         return "is not installed"
     if device.type != "cpu":
@@ -43,7 +43,7 @@ class OpenVinoEngine:
     """Runs a backbone in OpenVINO, normalisation included; shorter batches are padded."""
 
     name = "openvino"
-    # It computes on all cores meanwhile: a second thread would only wait, spinning, for the first.
+    # It computes on all cores meanwhile: a second cropping thread would only spin.
     crop_threads: int | None = 1
 
     def __init__(self, backbone: Backbone, views: int, batch: int, threads: int) -> None:
@@ -52,9 +52,7 @@ class OpenVinoEngine:
 
         assert backbone.input_px is not None
         self.device = torch.device("cpu")
-        self.batch = batch
-        px = backbone.input_px
-        module = backbone.module
+        self.batch, px, module = batch, backbone.input_px, backbone.module
         if views == 8:
             module = DihedralMean(module, columns_of(backbone))
         with warnings.catch_warnings():
@@ -62,13 +60,13 @@ class OpenVinoEngine:
             model = openvino.convert_model(module, example_input=torch.zeros(1, 3, px, px))
         model.reshape([batch, 3, px, px])
         steps = PrePostProcessor(model)
-        steps.input().tensor().set_element_type(openvino.Type.u8)
-        steps.input().tensor().set_layout(openvino.Layout("NHWC"))
-        steps.input().model().set_layout(openvino.Layout("NCHW"))
-        steps.input().preprocess().convert_element_type(openvino.Type.f32)
-        steps.input().preprocess().mean([255 * value for value in backbone.mean])
-        steps.input().preprocess().scale([255 * value for value in backbone.std])
-        self._compiled = openvino.Core().compile_model(
+        pixels = steps.input()
+        pixels.tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+        pixels.model().set_layout(openvino.Layout("NCHW"))
+        pixels.preprocess().convert_element_type(openvino.Type.f32)
+        pixels.preprocess().mean([255 * value for value in backbone.mean])
+        pixels.preprocess().scale([255 * value for value in backbone.std])
+        compiled = openvino.Core().compile_model(
             steps.build(),
             "CPU",
             {
@@ -78,13 +76,12 @@ class OpenVinoEngine:
                 "PERFORMANCE_HINT": "LATENCY",
             },
         )
-        self._shape = (batch, px, px, 3)
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(2):  # one computes while the other is filled or emptied
-            self._idle.put(self._compiled.create_infer_request())
+            self._idle.put(compiled.create_infer_request())
 
     def submit(self, patches: Tensor) -> Pending:
-        """Begin to embed up to `batch` patches, (B, 3, px, px) uint8."""
+        """Start embedding up to `batch` patches, (B, 3, px, px) uint8."""
         count = len(patches)
         request = self._idle.get()
         request.get_input_tensor().data[:count] = patches.permute(0, 2, 3, 1).numpy()

@@ -1,4 +1,4 @@
-"""Engines: which one runs a backbone, and on which device."""
+"""Choose the engine and the device that run a backbone."""
 
 from __future__ import annotations
 
@@ -15,44 +15,38 @@ from histoboost.featurize.engines.torch import TorchEngine
 CPU_BATCH = 16
 GPU_BATCH = 256
 
-#: Patches in a run from which the minute that `torch.compile` takes is worth while on a GPU.
+#: Patches in a run from which `torch.compile`, which takes a minute, pays off on a GPU.
 COMPILE_FROM = 1_000_000
 
 
 def pick_device(device: str) -> torch.device:
-    """The device that ``auto|cpu|cuda|cuda:N`` means on this machine.
-
-    Raises
-    ------
-    HistoboostError
-        If the name is none of these, or there is no such GPU.
-    """
+    """Resolve ``auto|cpu|cuda|cuda:N`` on this machine; refuse other names and absent GPUs."""
     if device == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     kind, colon, number = device.partition(":")
     if kind not in ("cpu", "cuda") or (colon and not (kind == "cuda" and number.isdecimal())):
         raise BadInput(f"device {device!r}: unknown; give auto, cpu, cuda or cuda:N")
-    if kind == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if int(number or 0) >= count:
-            raise BadInput(
-                f"device {device!r}: torch sees {count} GPUs here; give --device cpu or auto"
-            )
-        return torch.device("cuda", int(number or 0))
-    return torch.device(device)
+    if kind == "cpu":
+        return torch.device(device)
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(number or 0) >= count:
+        raise BadInput(
+            f"device {device!r}: torch sees {count} GPUs here; give --device cpu or auto"
+        )
+    return torch.device("cuda", int(number or 0))
 
 
 def pick_devices(device: str) -> list[torch.device]:
-    """All devices that ``--device`` means: for ``auto`` every GPU, else one."""
+    """Resolve ``--device``: every GPU for ``auto``, else one device."""
     if device == "auto" and torch.cuda.device_count() > 1:
         return [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
     return [pick_device(device)]
 
 
 def limit_threads() -> int:
-    """Keep PyTorch within the cores that this process may use, and return their number.
+    """Limit PyTorch to the cores this process may use, and return their number.
 
-    PyTorch looks at the cores of the machine; a container or a batch job may allow fewer.
+    PyTorch counts the cores of the machine; a container or a batch job may allow fewer.
     """
     threads = min(torch.get_num_threads(), int(joblib.cpu_count()))
     if threads < torch.get_num_threads():
@@ -63,13 +57,7 @@ def limit_threads() -> int:
 def check_engine(
     backbone: Backbone, device: torch.device, engine: str, precision: str, views: int
 ) -> None:
-    """Refuse what no engine, or not the one asked for, can do; costs nothing.
-
-    Raises
-    ------
-    HistoboostError
-        Naming the option and what it takes.
-    """
+    """Refuse options that the engine does not support; loads nothing."""
     for option, value, known in (
         ("engine", engine, ("auto", "torch", "openvino")),
         ("precision", precision, ("fp32", "bf16")),
@@ -91,10 +79,10 @@ def pick_engine(
     batch: int | None = None,
     patches: int = 0,
 ) -> Engine:
-    """The engine that ``auto|torch|openvino`` means for a backbone on a device.
+    """Make the engine that ``auto|torch|openvino`` selects for a backbone on a device.
 
-    ``auto`` takes OpenVINO on a CPU in fp32 where it is installed. `patches` is how many there are
-    to embed in all, to judge what is worth while.
+    ``auto`` takes OpenVINO on a CPU in fp32 if installed. `patches`, the number in the whole run,
+    decides whether compiling pays off.
     """
     check_engine(backbone, device, engine, precision, views)
     threads = limit_threads()

@@ -1,4 +1,4 @@
-"""The backbone in PyTorch, on a CPU or a GPU."""
+"""PyTorch engine, for a CPU or a GPU."""
 
 from __future__ import annotations
 
@@ -15,31 +15,25 @@ from histoboost.featurize.engines.base import DihedralMean, Pending
 
 
 def fold_batch_norm(module: nn.Module) -> nn.Module:
-    """A copy whose batch norms are part of the convolutions before them, where they follow one."""
+    """Copy a network with its batch norms folded into the convolutions before them."""
     from torch.fx.experimental.optimization import fuse
 
     if not any(isinstance(layer, nn.BatchNorm2d) for layer in module.modules()):
         return module
     try:
         return fuse(module)
-    except (
-        torch.fx.proxy.TraceError,
-        TypeError,
-        RuntimeError,
-        AttributeError,
-        NotImplementedError,
-    ):
+    except (torch.fx.proxy.TraceError, TypeError, RuntimeError, AttributeError):
         return module  # fx cannot follow its control flow: the same numbers, only slower
 
 
 class TorchEngine:
-    """The backbone in PyTorch: channels last, batch norm folded, bf16 autocast on request.
+    """Runs a backbone in PyTorch: channels last, batch norm folded, bf16 autocast on request.
 
-    `compiled` is whether to use `torch.compile`; the backbone is left as it is.
+    `compiled`: use `torch.compile`. The backbone itself is not modified.
     """
 
     name = "torch"
-    crop_threads: int | None = None  # on a CPU it waits while patches are cropped
+    crop_threads: int | None = None  # on a CPU it idles while patches are cropped
 
     def __init__(
         self,
@@ -50,10 +44,9 @@ class TorchEngine:
         batch: int = 16,
         compiled: bool = False,
     ) -> None:
-        self.device = device
-        self.batch = batch
-        # A GPU gets one shape only, so that it chooses its kernels once: the last batch of a slide
-        # is padded with whatever the buffer held before.
+        self.device, self.batch = device, batch
+        # A GPU gets one shape only, so that it selects its kernels once; leftovers in the buffer
+        # pad the last batch of a slide.
         self._padded = device.type == "cuda" and backbone.input_px is not None
         self._autocast = precision == "bf16"
         std = torch.tensor(backbone.std).view(3, 1, 1)
@@ -61,7 +54,7 @@ class TorchEngine:
         self._offset = (torch.tensor(backbone.mean).view(3, 1, 1) / std).to(device)
         module = fold_batch_norm(backbone.module)
         if module is backbone.module and device.type != "cpu":
-            module = copy.deepcopy(module)  # `to` would take it along
+            module = copy.deepcopy(module)  # `to` would move the backbone, too
         module = DihedralMean(module, columns_of(backbone)) if views == 8 else module
         module = module.eval().to(device).to(memory_format=torch.channels_last)
         self._module = torch.compile(module) if compiled else module
@@ -69,7 +62,7 @@ class TorchEngine:
         self._copies = PinnedCopies(device) if device.type == "cuda" else None
 
     def submit(self, patches: Tensor) -> Pending:
-        """Begin to embed up to `batch` patches, (B, 3, px, px) uint8 on `device`."""
+        """Start embedding up to `batch` patches, (B, 3, px, px) uint8 on `device`."""
         count = len(patches)
         pixels = self._pixels(patches, self.batch if self._padded else count)
         with (
@@ -86,7 +79,7 @@ class TorchEngine:
         return self._copies.begin(out)
 
     def _pixels(self, patches: Tensor, size: int) -> Tensor:
-        """Normalised pixels, in a buffer that is used again: fresh pages cost more than the sum."""
+        """Normalise pixels into a reused buffer: fresh pages cost more than the arithmetic."""
         shape = (size, *patches.shape[1:])
         if self._buffer.shape != shape:
             empty = torch.zeros(shape, device=self.device)
@@ -97,7 +90,7 @@ class TorchEngine:
 
 
 class PinnedCopies:
-    """Copies from a GPU into pinned memory, on a stream of their own, beside the next batch."""
+    """Copies from a GPU into pinned memory on a separate stream, during the next batch."""
 
     def __init__(self, device: torch.device) -> None:
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -105,12 +98,11 @@ class PinnedCopies:
         self._free: list[Tensor] = []
 
     def begin(self, out: Tensor) -> Pending:
-        """Begin to copy `out`, (B, D) float32."""
-        ring = [buffer for buffer in self._free if buffer.shape[1] == out.shape[1]]
-        fitting = [buffer for buffer in ring if len(buffer) >= len(out)]
-        if fitting:
-            target = fitting[0]
-            self._free = [buffer for buffer in self._free if buffer is not target]
+        """Start copying `out`, (B, D) float32."""
+        rows, columns = out.shape
+        sizes = [(len(buffer) >= rows, buffer.shape[1] == columns) for buffer in self._free]
+        if (True, True) in sizes:
+            target = self._free.pop(sizes.index((True, True)))
         else:
             target = torch.empty(out.shape, pin_memory=True)
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
@@ -123,7 +115,7 @@ class PinnedCopies:
         def wait() -> NDArray[np.float32]:
             done.synchronize()
             rows: NDArray[np.float32] = target[: len(out)].numpy().copy()
-            self._free = [*self._free, target]
+            self._free.append(target)
             return rows
 
         return wait
