@@ -1,4 +1,4 @@
-"""Sphinx settings: `sphinx-build -W docs site` builds the manual."""
+"""Sphinx settings: `sphinx-build -W docs site` builds the documentation."""
 
 from histoboost import __version__
 

@@ -1,4 +1,4 @@
-"""Write the manual's tables of pathology models from the code: `python docs/models_table.py`."""
+"""Write the tables of pathology models in the documentation: `python docs/models_table.py`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ACCESS = {True: "gated", False: "open", None: "disputed"}
 
 
 def tables() -> str:
-    """What stands between the two marks."""
+    """Return the text between the two marks."""
     choice = [f"- **For {use}**: {models}." for use, models in advice().items()]
     terms = _table(
         ("`--backbone`", "model", "licence", "commercial", "access", "parameters", "reference"),
@@ -53,16 +53,16 @@ def tables() -> str:
         ("pixels", "mean", "standard deviation"),
         [(name, _numbers(mean), _numbers(std)) for name, (mean, std) in NORMALISATIONS.items()],
     )
-    told: dict[str, list[str]] = {}
+    models_by_remark: dict[str, list[str]] = {}
     for model in MODELS:
         if model.remark:
-            told.setdefault(model.remark, []).append(f"`{model.short}`")
-    remarks = [f"- {', '.join(names)}: {remark}" for remark, names in told.items()]
+            models_by_remark.setdefault(model.remark, []).append(f"`{model.short}`")
+    remarks = [f"- {', '.join(names)}: {remark}" for remark, names in models_by_remark.items()]
     return "\n\n".join(["\n".join(choice), terms, facts, pixels, "\n".join(remarks)])
 
 
 def page(text: str) -> str:
-    """`text` of the manual's page with what stands between the marks renewed."""
+    """Return `text` of the page with the tables between the marks updated."""
     marked = re.compile(f"{BEGIN}.*?{END}", re.DOTALL)
     return marked.sub(lambda _: f"{BEGIN}\n\n{tables()}\n\n{END}", text)
 
