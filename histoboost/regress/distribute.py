@@ -101,11 +101,7 @@ def fit_on_cluster(
 def source_of(store: EmbeddingStore, layout: Layout, setup: Setup) -> Source:
     """What workers read to have the matrix of `layout`."""
     return Source(
-        shared_location(store),
-        layout.slides,
-        layout.features,
-        setup.standardize,
-        layout.digest,
+        shared_location(store), layout.slides, layout.features, setup.standardize, layout.digest
     )
 
 

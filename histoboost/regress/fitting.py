@@ -59,7 +59,7 @@ class Predictor:
         if self.sections is not None and moments is not None and self.sections.presence(table) < 1:
             features = None if self.reduction.changes else self.fitted.similarities
             with one_blas_thread():
-                whole = rows_of(values, slice(None))
+                whole = rows_of(values)
                 columns = matrix.layout.columns
                 values = self.sections.place(whole, moments, table, columns, features)
         return self.predict(values, table.xy)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from histoboost.errors import BadInput
-from histoboost.regress.heads.base import held_together
+from histoboost.regress.heads.base import group_members
 from histoboost.regress.slides import slide_names
 from histoboost.spots import SpotTable
 
@@ -70,6 +70,6 @@ def make_folds(
             tuple(i for i in range(len(spots)) if i not in members),
             keys[members[0]][1] if keys[members[0]][0] == "group" else None,
         )
-        for members in held_together(keys)
+        for members in group_members(keys)
         if wanted is None or any(names[i] in wanted for i in members)
     ]

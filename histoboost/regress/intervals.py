@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.errors import BadInput, warn
-from histoboost.regress.heads.base import held_together
+from histoboost.regress.heads.base import group_members
 from histoboost.regress.targets import Target
 from histoboost.regress.units import UNITS, to_units
 
@@ -47,7 +47,7 @@ class Residuals:
         slides (or groups) were held out that no interval could guarantee the level for the next
         one, or where even the largest errors of the others do not reach it.
         """
-        _warn_of_few(len(held_together(self.groups or range(len(self.true)))), level)
+        _warn_of_few(len(group_members(self.groups or range(len(self.true)))), level)
         half, reached = self._half_width(level, units, target)
         if not reached:
             warn(
@@ -73,7 +73,7 @@ class Residuals:
             )
         if self.groups is None:
             return np.partition(np.concatenate(errors), rank - 1, axis=0)[rank - 1], True
-        groups = [np.concatenate([errors[i] for i in own]) for own in held_together(self.groups)]
+        groups = [np.concatenate([errors[i] for i in own]) for own in group_members(self.groups)]
         used = level if len(groups) < 2 else _level_that_holds(groups, level)
         return _quantile(groups, used), used < 1.0
 

@@ -162,10 +162,7 @@ class Sections:
 
     @classmethod
     def from_files(
-        cls,
-        fields: Mapping[str, float] | None,
-        arrays: Mapping[str, NDArray[Any]],
-        width: int,
+        cls, fields: Mapping[str, float] | None, arrays: Mapping[str, NDArray[Any]], width: int
     ) -> Sections | None:
         """Inverse of `to_files`, None where there is nothing; KeyError or ValueError if broken."""
         if fields is None:

@@ -70,7 +70,7 @@ class Reduction:
         """(n, F) to (n, G); the features themselves where nothing is done."""
         if not self.changes:
             return values
-        whole = rows_of(values, slice(None))
+        whole = rows_of(values)
         return np.concatenate([part.apply(whole) for part in self.parts], axis=1)
 
     @property
@@ -145,7 +145,7 @@ def fit_reduction(
         if not components and not (standardize and block.term.name != COORDS):
             parts.append(Part(start, stop))
             continue
-        own = [rows_of(b, slice(None))[:, start:stop] for b in blocks]
+        own = [rows_of(b)[:, start:stop] for b in blocks]
         if not components:
             mean, sd = moments(own)
             parts.append(Part(start, stop, mean, sd=sd))

@@ -110,9 +110,7 @@ def test_neighbourhoods_are_told_by_the_spot_itself(whole: FeatureMatrix) -> Non
     assert np.corrcoef(told.ravel(), whole.block(0)[:, ~known].ravel())[0, 1] > 0.8
 
 
-def test_presence_is_the_area_of_the_spots_in_micrometres_where_known(
-    whole: FeatureMatrix,
-) -> None:
+def test_presence_is_the_area_of_the_spots_in_micrometres_where_known(whole: FeatureMatrix) -> None:
     sections, table = predictor(whole).sections, whole.layout.spots[2]
     assert sections is not None
     assert sections.presence(table) == 1

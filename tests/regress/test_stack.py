@@ -11,8 +11,9 @@ import pytest
 
 from histoboost.errors import HistoboostWarning
 from histoboost.regress.heads.base import Training
+from histoboost.regress.heads.feature_map import FeatureMap
 from histoboost.regress.heads.gram import PENALTIES
-from histoboost.regress.heads.kernel_ridge import DOUBT, KernelRidge
+from histoboost.regress.heads.kernel_ridge import PRIOR_GROUPS, KernelRidge
 from histoboost.regress.heads.stack import (
     COMPONENTS,
     DEFAULTS,
@@ -48,8 +49,8 @@ def held_out(ridge: KernelRidge, training: Training) -> list[np.ndarray]:
     return ridge.unseen(np.empty((len(ridge.weights), 0)), everything)[1]
 
 
-def mapped(ridge: KernelRidge, training: Training) -> np.ndarray:
-    return np.concatenate([ridge.features.apply(block) for block in training.blocks])
+def mapped(features: FeatureMap, *blocks: np.ndarray) -> np.ndarray:
+    return np.concatenate([x for b in blocks for x in features.map_pieces(b, lambda _, x: x)])
 
 
 def test_held_out_predictions_equal_a_kernel_ridge_of_the_other_slides() -> None:
@@ -83,7 +84,7 @@ def test_a_stack_is_the_mean_of_its_kernel_and_its_trees_and_survives_its_files(
     new = make_training(1, seed=1).blocks[0]
     predicted = fitted.predict(new)
     kernel = fitted.kernel.predict(new)
-    columns = np.concatenate([fitted.kernel.features.apply(new) @ fitted.axes, kernel], axis=1)
+    columns = np.concatenate([mapped(fitted.kernel.features, new) @ fitted.axes, kernel], axis=1)
     [forest] = fitted.forests
     trees = forest.trees.predict_rows(np.asarray(columns, dtype=np.float32))
     np.testing.assert_allclose(predicted, SHARE * trees + (1 - SHARE) * kernel, atol=1e-5)
@@ -171,10 +172,10 @@ def test_a_joint_kernel_equals_the_mean_of_two_dense_solutions(
         for number in (ridge.common[target], ridge.own[target]):
             damping = PENALTIES[number] * np.trace(centred) / len(k) * np.eye(len(k))
             dual = np.linalg.solve(centred + damping, y[:, target] - y[:, target].mean())
-            shrink = 3 / (3 + DOUBT) if 10 <= target < 15 else 1.0
+            shrink = 3 / (3 + PRIOR_GROUPS) if 10 <= target < 15 else 1.0
             each.append(shrink * across @ dual + y[:, target].mean())
         plain[:, target] = np.mean(each, axis=0)
-    fast = ridge.features.apply(new) @ ridge.weights + ridge.intercept
+    fast = mapped(ridge.features, new) @ ridge.weights + ridge.intercept
     np.testing.assert_allclose(fast, plain, atol=2e-3)
 
 
@@ -186,7 +187,7 @@ def test_a_shrunken_target_keeps_its_mean_and_loses_spread(
     found = []
     for shrink in (1.0, 0.25):
         weights, intercept = ridge.total.solve({3: np.ones(16)}, np.full(16, shrink))
-        found.append(mapped(ridge, training) @ weights + intercept - mean)
+        found.append(mapped(ridge.features, *training.blocks) @ weights + intercept - mean)
     np.testing.assert_allclose(found[1], 0.25 * found[0], atol=1e-6)
 
 
@@ -202,9 +203,9 @@ def test_one_forest_corrects_order_and_map_and_another_the_shares(
     new = make_training(1, seed=1).blocks[0]
     axes, true = ridge.principal_axes(COMPONENTS), split(np.concatenate(training.targets))
     unseen = split(np.concatenate(held_out(ridge, training)))
-    scores = mapped(ridge, training) @ axes
+    scores = mapped(ridge.features, *training.blocks) @ axes
     kernel = split(fitted.kernel.predict(new))
-    here = fitted.kernel.features.apply(new) @ axes
+    here = mapped(fitted.kernel.features, new) @ axes
 
     s_r, s_c = (part.std(axis=0) + 1e-9 for part in (true.order, true.map))
     options = {**DEFAULTS, "n_estimators": 6, "learning_rate": 0.1, "n_jobs": 1}

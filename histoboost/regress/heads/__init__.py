@@ -1,4 +1,4 @@
-"""The models that can learn composition from features: what `--model` names."""
+"""The table of models that `--model` chooses from."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _SLOPES = "change with them (squared slopes, averaged over some training spots)"
 class Model(NamedTuple):
     """One row of the table of models.
 
-    `head` makes the head, `options` are what `--set` may set; `importance` and `meaning` say what
-    its importances share out, in short and in words for the report, empty where it cannot tell.
+    `head` is its class, `options` are the parameters that `--set` accepts; `importance` and
+    `meaning` name and explain its importances in the report, empty if it has none.
     """
 
     head: Callable[[], Head]
@@ -30,7 +30,7 @@ class Model(NamedTuple):
     meaning: str = ""
 
 
-#: Parameters of LightGBM that can be set.
+#: LightGBM parameters that `--set` accepts.
 TREES = (
     "n_estimators",
     "learning_rate",
@@ -40,7 +40,7 @@ TREES = (
     "min_child_samples",
     "reg_lambda",
 )
-#: The default comes first.
+#: Models by name; the first is the default.
 MODELS = {
     "stack": Model(
         StackHead,
@@ -65,13 +65,7 @@ MODELS = {
 
 
 def find_model(name: str) -> Model:
-    """The row of the model called `name`.
-
-    Raises
-    ------
-    HistoboostError
-        If there is none; the message lists those there are.
-    """
+    """Look up a model; refuse unknown names."""
     if name not in MODELS:
         raise BadInput(f"model {name!r}: unknown; choose one of {', '.join(MODELS)}")
     return MODELS[name]

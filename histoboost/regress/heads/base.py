@@ -1,4 +1,4 @@
-"""What a model learns from, and the protocols of a head and of what it has learned."""
+"""Training data, and the protocols of heads and fitted models."""
 
 from __future__ import annotations
 
@@ -17,29 +17,13 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """What a head learns from: one entry per training slide.
+    """Training data of a head, slide by slide.
 
-    Attributes
-    ----------
-    blocks : sequence of ndarray of shape (n, F), float32, or Rowwise
-        Features.
-    targets : sequence of ndarray of shape (n, T)
-        Targets, such as ranks.
-    weights : sequence of ndarray of shape (n,)
-        Sample weights, mean 1 over all spots.
-    groups : sequence of hashable
-        Slides of one group are held out together by inner folds.
-    scale : ndarray of shape (F,), float32
-        What a kernel multiplies the features by, so that blocks count alike whatever their width.
-    parts : sequence of slice
-        Columns of the targets whose penalties are chosen apart.
-    seed : int
-    jobs : int or None
-        Cores to use at most.
-    options : mapping
-        LightGBM's parameters that differ from the defaults.
-    trees : sequence of int, optional
-        Cell types that `stack` grows trees for; all by default.
+    `blocks` are features (n, F), `targets` (n, T) and sample `weights` (n,), mean 1 over all
+    spots. Inner folds hold out slides with equal `groups` together. Kernels multiply features by
+    `scale` (F,), so that blocks count alike whatever their width. Penalties are chosen separately
+    for the target columns of each of `parts`. `options` are LightGBM parameters, or the penalty of
+    ridge; `trees` are the cell types that `stack` grows trees for (None: all).
     """
 
     blocks: Sequence[Block]
@@ -53,12 +37,8 @@ class Training:
     options: Mapping[str, Any] = field(default_factory=dict)
     trees: Sequence[int] | None = None
 
-    def inner_folds(self) -> list[list[int]]:
-        """Indices of the slides of every group."""
-        return held_together(self.groups)
-
     def subset(self, slides: Sequence[int]) -> Training:
-        """The same with some of the slides."""
+        """Select slides."""
         return replace(
             self,
             blocks=[self.blocks[i] for i in slides],
@@ -68,13 +48,13 @@ class Training:
         )
 
 
-def held_together(groups: Sequence[Hashable]) -> list[list[int]]:
-    """Indices of the members of every group, groups in the order of their first member."""
+def group_members(groups: Sequence[Hashable]) -> list[list[int]]:
+    """Indices of the members of each group, in order of first appearance."""
     return [[i for i, g in enumerate(groups) if g == name] for name in dict.fromkeys(groups)]
 
 
 class Files(NamedTuple):
-    """What a bundle keeps of a trained model: JSON fields, texts and arrays, by name."""
+    """Content of a model bundle: JSON fields, texts and arrays, by name."""
 
     fields: dict[str, Any]
     texts: dict[str, str]
@@ -82,10 +62,10 @@ class Files(NamedTuple):
 
 
 class Similarities(Protocol):
-    """Training spots that a model compares others with."""
+    """Training spots that new spots are compared with."""
 
     def complete(self, values: Matrix, known: NDArray[np.bool_]) -> Matrix:
-        """What the columns that are not `known` would be, told by those that are."""
+        """Estimate the columns that are not `known` (F,) from those that are."""
         ...
 
 
@@ -94,29 +74,29 @@ class Fitted(Protocol):
 
     @property
     def similarities(self) -> Similarities | None:
-        """What can fill in columns that a spot lacks; None where there is none."""
-        ...
+        """Estimates missing features; None if the model cannot."""
+        return None
 
     def predict(self, values: Block) -> Array:
-        """Features (n, F) to targets (n, T)."""
+        """Predict targets (n, T) from features (n, F)."""
         ...
 
     def importance(self) -> Array | None:
-        """Share of every feature (F,), summing to 1; None where the model cannot tell."""
-        ...
+        """Share of each feature (F,) in the model, summing to 1; None if undefined."""
+        return None
 
     def to_files(self) -> Files:
-        """What the bundle keeps."""
+        """Content of the bundle."""
         ...
 
 
 class Head(Protocol):
-    """A way to train one; `load` is the inverse of `Fitted.to_files`."""
+    """Trains a model; `load` is the inverse of `Fitted.to_files`."""
 
     def fit(self, training: Training) -> Fitted:
-        """Learn from the training slides and from nothing else."""
+        """Train on the training slides only."""
         ...
 
     def load(self, files: Files) -> Fitted:
-        """Rebuild a trained model; KeyError or ValueError where something is off."""
+        """Load a trained model; KeyError or ValueError if `files` are inconsistent."""
         ...

@@ -1,4 +1,4 @@
-"""The features of one slide as a head sees them: in memory, or read some rows at a time."""
+"""Features of one slide: in memory, or read in pieces of rows."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from numpy.typing import NDArray
 Matrix = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
-#: Rows that are worked on at once.
+#: Rows per piece.
 ROWS = 1024
 
 
 class Rowwise(Protocol):
-    """Features (n, F) of a slide too large to be held; see `pieces_of`."""
+    """Features (n, F) of a slide, read from the store in pieces."""
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Spots and features."""
+        """Numbers of spots and features."""
         ...
 
     def pieces(self) -> Iterator[tuple[slice, Matrix]]:
-        """All features of all spots, some rows (a slice) in turn."""
+        """Yield rows (a slice) and their features, see `pieces_of`."""
         ...
 
     def rows(self, rows: Rows) -> Matrix:
-        """All features (m, F) of some spots, ascending."""
+        """Features (m, F) of some spots, ascending."""
         ...
 
 
@@ -37,44 +37,29 @@ Block = Matrix | Rowwise
 
 
 def pieces_of(block: Block) -> Iterator[tuple[slice, Matrix]]:
-    """Pieces of at most `ROWS` rows, and which they are, in order; one empty piece of none."""
+    """Yield rows (a slice) and their features, at most `ROWS` at a time, in order."""
     if not isinstance(block, np.ndarray):
         return block.pieces()
-    known = block
-    return ((rows, known[rows]) for rows in row_pieces(len(known)))
+    return ((rows, block[rows]) for rows in row_pieces(len(block)))
 
 
-def rows_of(block: Block, rows: Rows | slice) -> Matrix:
-    """Some rows (m, F), ascending; a view where the features are in memory and it is a slice."""
+def rows_of(block: Block, rows: Rows | slice = slice(None)) -> Matrix:
+    """Features (m, F) of some rows, ascending; a view if in memory and `rows` is a slice."""
     if isinstance(block, np.ndarray):
         return block[rows]
     return block.rows(np.arange(block.shape[0])[rows])
 
 
 def row_pieces(count: int) -> list[slice]:
-    """All of `count` rows, `ROWS` at once; one empty piece of none."""
+    """Split `count` rows into slices of `ROWS`; one empty slice if there are none."""
     return [slice(start, min(start + ROWS, count)) for start in range(0, max(count, 1), ROWS)]
 
 
 def draw(weights: Sequence[NDArray[np.float64]], count: int, seed: int) -> list[NDArray[np.int64]]:
-    """Some spots of every slide, `count` in all or all there are, drawn without replacement.
+    """Draw `count` spots (or all) without replacement; ascending row numbers of each slide.
 
-    A slide gives as many as its share of the weights says, so that a small slide that counts as
-    much as a large one is as well described; one that has fewer gives all, and the others more.
-
-    Parameters
-    ----------
-    weights : sequence of ndarray of shape (n,)
-        Weights of the spots, slide by slide.
-    count : int
-        Spots in all.
-    seed : int
-        Decides which.
-
-    Returns
-    -------
-    list of ndarray of int
-        Row numbers within each slide, ascending.
+    Slides contribute in proportion to their sum of `weights`, so that a small slide weighted like a
+    large one is represented as well; a slide with too few spots gives all, the others more.
     """
     sizes = np.array([len(each) for each in weights])
     if sizes.sum() <= count:

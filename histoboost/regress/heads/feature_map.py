@@ -1,7 +1,7 @@
-"""Features to the columns that ridge regression is solved in: as they are, or similarities.
+"""Map features to the columns of ridge regression: linear, or kernel similarities.
 
-Where rows or features are many, rows are expressed by their similarity to `LANDMARKS` training
-spots (Nystroem), which is exact as long as there are no more spots than that.
+With many rows or features, rows are represented by their similarity to `LANDMARKS` training spots
+(Nystroem approximation; exact with no more spots than that).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from scipy.linalg import eigh, solve
 from histoboost.regress.heads.base import Training
 from histoboost.regress.heads.blocks import Block, draw, pieces_of, row_pieces, rows_of
 
-#: Spots that the similarities are taken to, at most.
+#: Maximum number of landmarks.
 LANDMARKS = 1024
 #: Squared width of the Gaussian kernel, as a share of the median squared distance.
 WIDTH = 0.5
-#: Ridge penalty where columns are told by others, see `FeatureMap.complete`.
+#: Ridge penalty for estimating missing columns, see `FeatureMap.complete`.
 COMPLETION = 0.1
 
 Matrix = NDArray[np.float32]
@@ -32,24 +32,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class FeatureMap:
-    """Features to the columns that the linear solution works in.
+    """Map features (n, F) to the columns (n, k) of the linear solution.
 
-    The Gaussian kernel compares rows scaled to unit length: the length of a row of standardised
-    features says how unusual a spot is, not in which way, and would dominate the distances.
-
-    Attributes
-    ----------
-    centre : ndarray of shape (F,), float32
-        Mean of the training features; 0 for the Gaussian kernel.
-    width : float
-        Squared distance at which the Gaussian kernel falls to 1/e; 0 for the linear kernel.
-    landmarks : ndarray of shape (m, F), float32
-        Features of m training spots, centred or of unit length; empty where the features are used
-        as they are.
-    root : ndarray of shape (m, k), float32
-        Inverse square root of the landmarks' kernel matrix.
-    scale : ndarray of shape (F,) or (1,), float32
-        What features are multiplied by before anything else.
+    Features are multiplied by `scale` (F,) or (1,), then centred on `centre` (F,) for the linear
+    kernel (`width` 0). The Gaussian kernel, which falls to 1/e at squared distance `width`,
+    compares rows of unit length: the length of a standardised row says how unusual a spot is, not
+    how it is unusual, and would dominate the distances. `landmarks` (m, F) are m training spots,
+    empty if features are used directly; `root` (m, k) is the inverse square root of their kernel
+    matrix.
     """
 
     centre: Matrix
@@ -58,23 +48,12 @@ class FeatureMap:
     root: Matrix
     scale: Matrix
 
-    def apply(self, values: Block) -> Matrix:
-        """(n, F) to (n, k), float32."""
-        return np.concatenate(list(self.over(values, lambda _, mapped: mapped)))
-
-    def over(
-        self, values: Block, then: Callable[[slice, Matrix], T], threads: int = 1
+    def map_pieces(
+        self, values: Block, function: Callable[[slice, Matrix], T], threads: int = 1
     ) -> Iterator[T]:
-        """`then` of some rows and of what they are mapped to, for all rows in turn.
+        """Call `function` on each piece of rows (a slice) and its mapped columns (m, k), in order.
 
-        Parameters
-        ----------
-        values : ndarray of shape (n, F), float32, or Rowwise
-            Features of one slide.
-        then : callable
-            Called with some rows (a slice) and their columns (m, k).
-        threads : int
-            Pieces that are worked on side by side; their number changes no digit.
+        The number of `threads` changes no digit.
         """
 
         def one(rows: slice, part: Matrix) -> T:
@@ -82,28 +61,25 @@ class FeatureMap:
             scaled = unit_rows(scaled) if self.width > 0 else scaled - self.centre
             if len(self.landmarks):
                 scaled = kernel(scaled, self.landmarks, self.width) @ self.root
-            return then(rows, scaled)
+            return function(rows, scaled)
 
         if threads == 1 or len(row_pieces(values.shape[0])) == 1:
             for rows, part in pieces_of(values):
                 yield one(rows, part)
             return
         with ThreadPoolExecutor(threads) as pool:
-            begun: deque[Future[T]] = deque()
+            pending: deque[Future[T]] = deque()
             for rows, part in pieces_of(values):
-                begun.append(pool.submit(one, rows, part))
-                if len(begun) > threads:
-                    yield begun.popleft().result()
-            while begun:
-                yield begun.popleft().result()
+                pending.append(pool.submit(one, rows, part))
+                if len(pending) > threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
 
-    def complete(
-        self, values: NDArray[np.float32], known: NDArray[np.bool_]
-    ) -> NDArray[np.float32]:
-        """What the columns (F - k,) that are not `known` would be, told by the k that are.
+    def complete(self, values: Matrix, known: NDArray[np.bool_]) -> Matrix:
+        """Estimate the columns that are not `known` (F,) by kernel ridge on the landmarks.
 
-        Kernel ridge regression on the landmarks, which are training spots with all columns.
-        Whatever the length of a row, it is that of the known columns that counts.
+        Rows are scaled to unit length over the known columns.
         """
         rows = self.landmarks[:, known]
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
@@ -121,13 +97,13 @@ class FeatureMap:
 
 
 def unit_rows(values: Matrix) -> Matrix:
-    """Rows scaled to length 1; a row of zeros stays."""
+    """Scale rows to unit length; rows of zeros are unchanged."""
     lengths = np.sqrt(np.einsum("ij,ij->i", values, values))
     return np.asarray(values / np.where(lengths > 0, lengths, 1)[:, None])
 
 
 def kernel(a: Matrix, b: Matrix, width: float) -> Matrix:
-    """Similarities (n, m): inner products, or ``exp(-d^2 / width)`` where `width` is positive."""
+    """Kernel matrix (n, m): inner products, or ``exp(-d^2 / width)`` for positive `width`."""
     products: Matrix = a @ b.T
     if width > 0:
         products *= -2
@@ -140,7 +116,7 @@ def kernel(a: Matrix, b: Matrix, width: float) -> Matrix:
 
 
 def fit_map(training: Training, gaussian: bool) -> FeatureMap:
-    """Centre and landmarks, from training spots only; see `draw` for which spots these are."""
+    """Fit the centre and choose the landmarks, with `draw`, from the training spots."""
     blocks, weights, scale = training.blocks, training.weights, training.scale
     n, f = sum(block.shape[0] for block in blocks), blocks[0].shape[1]
     centre = np.zeros(f, np.float32)
@@ -155,7 +131,7 @@ def fit_map(training: Training, gaussian: bool) -> FeatureMap:
         return FeatureMap(centre, 0.0, nothing, np.empty((0, 0), np.float32), scale)
     chosen = draw(weights, LANDMARKS, training.seed)
     ends = np.cumsum([len(each) for each in chosen])
-    landmarks = np.empty((ends[-1], f), np.float32)  # filled in place: it may be large
+    landmarks = np.empty((ends[-1], f), np.float32)  # filled in place: may be large
     for block, rows, stop in zip(blocks, chosen, ends, strict=True):
         scaled = rows_of(block, rows) * scale
         landmarks[stop - len(rows) : stop] = unit_rows(scaled) if gaussian else scaled - centre
@@ -168,7 +144,7 @@ def fit_map(training: Training, gaussian: bool) -> FeatureMap:
 
 
 def _median_distance(rows: Matrix) -> float:
-    """Median squared distance between rows; 1 where all are the same."""
+    """Median squared distance between rows; 1 if they are all equal."""
     squares = np.einsum("ij,ij->i", rows, rows)
     distances = squares[:, None] + squares - 2 * (rows @ rows.T)
     median = float(np.median(distances[np.triu_indices(len(rows), 1)])) if len(rows) > 1 else 0.0

@@ -1,4 +1,4 @@
-"""Sums over spots, from which ridge regression and its error on other spots are computed."""
+"""Gram matrices: sufficient statistics for ridge regression and its held-out error."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
-#: Penalties tried, as multiples of the mean squared length of the (centred) features. A few donors
-#: that differ from each other want the largest.
+#: Candidate penalties, as multiples of the mean squared length of the centred features. A few
+#: donors that differ from each other need the largest.
 PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3)
-#: Share of the features' squares about their mean below which they count as constant.
+#: Centred over total sum of squares below which features count as constant.
 FLAT = 1e-6
 
 
@@ -25,7 +25,7 @@ Solution = tuple[Array, Array]
 
 @dataclass(frozen=True, eq=False)
 class Gram:
-    """Weighted sums over some spots: all that ridge regression and its error need of them."""
+    """Weighted sums over spots; groups are added and left out by + and -."""
 
     weight: float
     sum_x: Array
@@ -35,9 +35,9 @@ class Gram:
     yy: Array
 
     @classmethod
-    def of(cls, x: Matrix, y: Array, w: Array) -> Gram:
-        """From mapped features (n, k), targets (n, T) and weights (n,)."""
-        # Where it is x itself, numpy computes half of the product, which is symmetric.
+    def from_rows(cls, x: Matrix, y: Array, w: Array) -> Gram:
+        """Sum over mapped features (n, k), targets (n, T) and weights (n,)."""
+        # numpy computes only half of the symmetric product of x with itself.
         weighted = x if (w == 1).all() else x * w[:, None].astype(np.float32)
         xx = (weighted.T @ x).astype(np.float64)
         xy = np.ascontiguousarray((y.T @ weighted).T)  # three times as fast as weighted.T @ y
@@ -48,7 +48,7 @@ class Gram:
         return Gram(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     def __iadd__(self, other: Gram) -> Gram:
-        """`+`, into the arrays of this one."""
+        """Add into the arrays of this one."""
         for f in fields(self)[1:]:
             np.add(getattr(self, f.name), getattr(other, f.name), out=getattr(self, f.name))
         return replace(self, weight=self.weight + other.weight)
@@ -58,36 +58,32 @@ class Gram:
 
     @cached_property
     def centred(self) -> tuple[Array, Array]:
-        """Scatter matrix (k, k) of the features about their mean, and with the targets (k, T)."""
+        """Centred scatter matrices: features (k, k), and features with targets (k, T)."""
         mean_x, mean_y = self.sum_x / self.weight, self.sum_y / self.weight
         xx = self.xx - self.weight * np.outer(mean_x, mean_x)
         return xx, self.xy - self.weight * np.outer(mean_x, mean_y)
 
     @cached_property
     def flat(self) -> bool:
-        """Whether the features vary no more than rounding makes them."""
+        """Whether the features are constant up to rounding."""
         return float(np.trace(self.centred[0])) <= FLAT * max(float(np.trace(self.xx)), 1e-12)
 
-    def solve(self, wanted: Mapping[int, Array], shrink: Array) -> tuple[Array, Array]:
-        """Weights (k, T) and intercepts (T,) of a mixture of solutions.
+    def solve(self, mixture: Mapping[int, Array], shrink: Array) -> Solution:
+        """Weights (k, T) and intercepts (T,) of a mixture of ridge solutions.
 
-        Parameters
-        ----------
-        wanted : mapping
-            Number of a penalty to the share (T,) of its solution for every target.
-        shrink : ndarray of shape (T,)
-            What weights are multiplied by. They are 0 where all is flat.
+        `mixture` maps the index of a penalty to the share (T,) of its solution; weights are
+        multiplied by `shrink` (T,), and 0 if features are flat.
         """
         xx, xy = self.centred
         unit, weights = float(np.trace(xx)) / self.weight, np.zeros_like(xy)
-        for number, share in ({} if self.flat else wanted).items():
+        for number, share in ({} if self.flat else mixture).items():
             own = np.flatnonzero(share)
             solved = self._solve(xx, xy[:, own], PENALTIES[number] * unit)
             weights[:, own] += solved * (share * shrink)[own]
         return weights, self.sum_y / self.weight - self.sum_x / self.weight @ weights
 
     def error(self, weights: Array, intercept: Array) -> Array:
-        """Mean square (T,) of the error of predictions for these spots."""
+        """Mean squared error (T,) of a solution on these spots."""
         squares = np.einsum("kt,kt->t", weights, self.xx @ weights - 2 * self.xy) + self.yy
         crossed = 2 * (self.sum_x @ weights - self.sum_y) + self.weight * intercept
         return np.asarray(np.maximum((squares + intercept * crossed) / self.weight, 0.0))
@@ -99,7 +95,7 @@ class Gram:
             damped[np.diag_indices(len(xx))] += damping
             try:
                 factor = cho_factor(damped, lower=True, overwrite_a=True)
-            except np.linalg.LinAlgError:  # the penalty drowns in the rounding of float32 sums
+            except np.linalg.LinAlgError:  # penalty below the rounding of float32 sums
                 damping = max(10 * damping, rounding)
                 continue
             return np.ascontiguousarray(cho_solve(factor, xy))

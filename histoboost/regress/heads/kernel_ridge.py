@@ -1,13 +1,12 @@
 """Ridge regression of all targets at once, linear or with a Gaussian kernel.
 
-Everything is solved from one Gram matrix per group of slides, summed up piece by piece: leaving a
-group out is a subtraction and its squared error a product, so that choosing the penalty by inner
-folds costs a few Cholesky factorisations, and memory does not grow with the number of spots.
+Everything is solved from one Gram matrix per group of slides, accumulated piece by piece: leaving a
+group out is a subtraction and its squared error a product, so choosing the penalty by inner folds
+costs a few Cholesky factorisations, and memory does not grow with the number of spots.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -16,22 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 
-from histoboost.errors import HistoboostWarning
+from histoboost.errors import warn
 from histoboost.regress.budget import cores
-from histoboost.regress.heads.base import Training
+from histoboost.regress.heads.base import Training, group_members
 from histoboost.regress.heads.feature_map import FeatureMap, fit_map
 from histoboost.regress.heads.gram import PENALTIES, Gram, Solution
 
-#: The penalty where there is nothing to choose it by.
+#: The penalty if there are no inner folds.
 MIDDLE = 3.0
-#: Squared error on held-out groups, as a share of the mean's, from which on nothing is learned.
+#: Held-out squared error relative to predicting the mean, from which nothing counts as learned.
 LEAST_GAIN = 0.99
-#: Groups' worth of doubt: shares are shrunk towards their mean by g / (g + DOUBT) for g training
-#: groups, since what a few groups share need not hold for the next (a factor from inner folds was
-#: 1 wherever it was needed most: two donors that agree say nothing of a third).
-DOUBT = 0.25
-#: Training spots up to which what they are mapped to is held, and errors are taken from it; beyond,
-#: only of some spots, and errors follow from the Gram matrices.
+#: Shares are shrunk towards their mean by g / (g + PRIOR_GROUPS) for g training groups: what a few
+#: groups have in common may not hold for the next. A factor from inner folds would be 1 where
+#: shrinkage is needed most: two donors that agree say nothing about a third.
+PRIOR_GROUPS = 0.25
+#: Training spots up to which mapped rows are kept and errors computed from them; beyond, only a
+#: sample is kept and errors are computed from the Gram matrices.
 HELD_SPOTS = 1 << 15
 
 Array = NDArray[np.float64]
@@ -42,27 +41,13 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class KernelRidge:
-    """A solution, and what it was solved from.
+    """A fitted ridge regression with its training statistics.
 
-    Attributes
-    ----------
-    features : FeatureMap
-    kept : list of ndarray of int
-        Training spots that `mapped` holds, slide by slide, ascending.
-    mapped : list of ndarray of shape (n, k), float32
-        These spots in the columns of `features`.
-    folds : list of list of int
-        Indices of the slides that inner folds hold out together.
-    groups : list of Gram
-        Of each of them.
-    total : Gram
-    common, own : ndarray of shape (T,), int
-        Numbers of the penalties of every target: the one that suits all targets of its part best
-        and the one that suits it best; the solution is the mean of both, so that a target that is
-        hard to learn neither follows the others nor overfits by itself.
-    shrink : ndarray of shape (T,)
-        What weights are multiplied by.
-    weights, intercept : ndarray of shape (k, T) and (T,)
+    `mapped` are the rows `kept` (ascending) of each slide, mapped by `features`. `folds` are the
+    slides of each inner fold, `groups` their Gram matrices, `total` the sum. `common` and `own`
+    (T,) index the penalty best for all targets of a part, and best for each target; the solution,
+    `weights` (k, T) and `intercept` (T,), is the mean of both, so that a target that is hard to
+    learn neither follows the others nor overfits. Weights are multiplied by `shrink` (T,).
     """
 
     features: FeatureMap
@@ -81,31 +66,28 @@ class KernelRidge:
     def fit(
         cls, training: Training, gaussian: bool, rows: Sequence[Rows] | None = None
     ) -> KernelRidge:
-        """Solve, with the penalties of least squared error on held-out groups, each counting alike.
+        """Fit with the penalties of least squared error on inner folds, all weighted equally.
 
-        With one part of targets the penalty is common to all. With one group there is nothing to
-        hold out; the middle penalty is taken.
+        A single part of targets has one penalty; a single group has the `MIDDLE` one.
         """
         features = fit_map(training, gaussian)
         sizes = list(map(len, training.targets))
         hold = sum(sizes) <= HELD_SPOTS
         kept = list(map(np.arange, sizes)) if hold else list(rows or [np.arange(0)] * len(sizes))
-        folds = training.inner_folds()
-        of = [_gram(features, training, i, own) for i, own in enumerate(kept)]
-        groups = [reduce(Gram.__add__, [of[i][0] for i in held]) for held in folds]
-        mapped = [x for _, x in of]
+        folds = group_members(training.groups)
+        found = [_gram(features, training, i, own) for i, own in enumerate(kept)]
+        groups = [reduce(Gram.__add__, [found[i][0] for i in held]) for held in folds]
+        mapped = [x for _, x in found]
         total, count = reduce(Gram.__add__, groups), training.targets[0].shape[1]
         if total.flat:
-            warnings.warn(
+            warn(
                 "features: do not vary across the training spots, so every prediction is the mean "
-                "profile",
-                HistoboostWarning,
-                stacklevel=3,
+                "profile"
             )
         common = np.full(count, PENALTIES.index(MIDDLE))
         own, hopeless, shrink = common, np.ones(count, bool), np.ones(count)
         if len(training.parts) > 1:
-            shrink[training.parts[2]] = len(folds) / (len(folds) + DOUBT)
+            shrink[training.parts[2]] = len(folds) / (len(folds) + PRIOR_GROUPS)
         if len(folds) > 1:
             errors, plain = np.zeros((len(PENALTIES), count)), np.zeros(count)
             for held, gram in zip(folds, groups, strict=True):
@@ -122,22 +104,11 @@ class KernelRidge:
                 common[part] = np.argmin(errors[:, part].sum(axis=1))
             own = common if len(training.parts) == 1 else np.argmin(errors, axis=0)
         weights, intercept = total.solve(_mean_of(common, own), shrink)
-        # Totals, last of the joint target and relative to their mean, stay the mean where nothing
-        # is known to predict them.
+        # Totals, the last joint target, stay at their mean if they cannot be predicted.
         if len(training.parts) > 1 and hopeless[-1]:
             weights[:, -1] = intercept[-1] = 0.0
         return cls(
-            features,
-            kept,
-            mapped,
-            folds,
-            groups,
-            total,
-            common,
-            own,
-            shrink,
-            weights,
-            intercept,
+            features, kept, mapped, folds, groups, total, common, own, shrink, weights, intercept
         )
 
     @property
@@ -146,34 +117,24 @@ class KernelRidge:
         return PENALTIES[int(self.common[0])]
 
     def unseen(self, axes: Array, rows: Sequence[Rows]) -> tuple[list[Matrix], list[Matrix]]:
-        """Places along `axes` of some training spots, and predictions by all other groups.
+        """Held-out predictions (m, T) for kept rows of each slide, and their scores (m, K).
 
-        Parameters
-        ----------
-        axes : ndarray of shape (k, K)
-            Directions in the columns of `features`.
-        rows : sequence of ndarray of int
-            Which spots of those that are kept, slide by slide.
-
-        Returns
-        -------
-        list of ndarray of shape (m, K), float32
-        list of ndarray of shape (m, T), float32
+        Scores are coordinates along `axes` (k, K); predictions are by all other groups.
         """
-        places: dict[int, Matrix] = {}
+        scores: dict[int, Matrix] = {}
         predicted: dict[int, Matrix] = {}
-        wanted = _mean_of(self.common, self.own)
+        mixture = _mean_of(self.common, self.own)
         for held, gram in zip(self.folds, self.groups, strict=True):
-            weights, intercept = (self.total - gram).solve(wanted, self.shrink)
+            weights, intercept = (self.total - gram).solve(mixture, self.shrink)
             for i in held:
                 x = self.mapped[i][np.searchsorted(self.kept[i], rows[i])]
-                places[i] = (x @ axes).astype(np.float32)
+                scores[i] = (x @ axes).astype(np.float32)
                 predicted[i] = (x @ weights + intercept).astype(np.float32)
         slides = range(len(rows))
-        return [places[i] for i in slides], [predicted[i] for i in slides]
+        return [scores[i] for i in slides], [predicted[i] for i in slides]
 
     def principal_axes(self, count: int) -> Array:
-        """Leading eigenvectors (k, `count` or fewer) of the weighted scatter matrix."""
+        """Leading eigenvectors (k, at most `count`) of the weighted scatter matrix."""
         scatter = self.total.centred[0]
         k = len(scatter)
         _, vectors = eigh(scatter, subset_by_index=(max(k - count, 0), k - 1))
@@ -181,15 +142,15 @@ class KernelRidge:
 
 
 def _gram(features: FeatureMap, training: Training, slide: int, kept: Rows) -> tuple[Gram, Matrix]:
-    """Of one slide; and what the spots that are to be kept are mapped to."""
+    """Gram matrix of one slide, and its `kept` rows, mapped."""
     y, w = training.targets[slide], training.weights[slide]
 
-    def some(rows: slice, x: Matrix) -> tuple[Gram, Matrix]:
+    def one(rows: slice, x: Matrix) -> tuple[Gram, Matrix]:
         own = kept[slice(*np.searchsorted(kept, (rows.start, rows.stop)))] - rows.start
-        return Gram.of(x, y[rows], w[rows]), x if len(own) == len(x) else x[own]
+        return Gram.from_rows(x, y[rows], w[rows]), x if len(own) == len(x) else x[own]
 
     total, parts = None, []
-    for gram, x in features.over(training.blocks[slide], some, cores(training.jobs)):
+    for gram, x in features.map_pieces(training.blocks[slide], one, cores(training.jobs)):
         if total is None:
             total = gram
         else:
@@ -201,7 +162,7 @@ def _gram(features: FeatureMap, training: Training, slide: int, kept: Rows) -> t
 
 
 def _error(solution: Solution, gram: Gram, x: Sequence[Matrix] | None, y: Sequence[Array]) -> Array:
-    """Mean square (T,) of the error for held-out spots, from themselves where they are held."""
+    """Mean squared error (T,) on held-out spots, from their mapped rows `x` if kept."""
     weights, intercept = solution
     if x is None:
         return gram.error(weights, intercept)
@@ -210,6 +171,6 @@ def _error(solution: Solution, gram: Gram, x: Sequence[Matrix] | None, y: Sequen
 
 
 def _mean_of(common: Penalties, own: Penalties) -> dict[int, Array]:
-    """Shares of the solutions of all penalties in the mean of those numbered `common` and `own`."""
+    """Mixture of penalties, for `Gram.solve`, that averages the solutions `common` and `own`."""
     numbers = np.unique(np.concatenate([common, own]))
     return {int(n): ((common == n) * 1.0 + (own == n)) / 2 for n in numbers}

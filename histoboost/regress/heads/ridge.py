@@ -6,46 +6,39 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from histoboost.regress.heads.base import Array, Arrays, Files, Training
+from histoboost.regress.heads.base import Array, Arrays, Files, Fitted, Training
 from histoboost.regress.heads.blocks import Block, Matrix, rows_of
 from histoboost.regress.heads.feature_map import FeatureMap, kernel
 from histoboost.regress.heads.kernel_ridge import KernelRidge
 
-#: Training spots at which a kernel model's slopes are taken, to tell its features apart.
+#: Training spots at which a kernel model's slopes are evaluated for importances.
 SLOPES_AT = 24
 
 
 @dataclass(frozen=True, eq=False)
-class FittedLinear:
+class FittedLinear(Fitted):
     """``values @ weights + intercept``."""
 
     weights: Array
     intercept: Array
     penalty: float
 
-    @property
-    def similarities(self) -> None:
-        """None: it compares with no training spots."""
-        return None
-
     def predict(self, values: Block) -> Array:
-        """See `Fitted`."""
-        whole = rows_of(values, slice(None))
+        whole = rows_of(values)
         return np.asarray(whole @ self.weights.astype(np.float32) + self.intercept)
 
     def importance(self) -> Array | None:
-        """Share of the squared weights: features are of comparable spread once standardised."""
+        """Share of the squared weights; standardised features have comparable spread."""
         squares = np.square(self.weights).sum(axis=1)
         return np.asarray(squares / max(float(squares.sum()), 1e-300))
 
     def to_files(self) -> Files:
-        """Two arrays."""
         arrays: Arrays = {"weights": self.weights, "intercept": self.intercept}
         return Files({"penalty": self.penalty}, {}, arrays)
 
 
 @dataclass(frozen=True, eq=False)
-class FittedKernel:
+class FittedKernel(Fitted):
     """Ridge regression on similarities to training spots."""
 
     features: FeatureMap
@@ -55,19 +48,17 @@ class FittedKernel:
 
     @property
     def similarities(self) -> FeatureMap | None:
-        """See `Fitted`; those of the Gaussian kernel."""
         return self.features if self.features.width > 0 else None
 
     def predict(self, values: Block) -> Array:
-        """See `Fitted`."""
-        return np.concatenate(list(self.features.over(values, self.predict_mapped)))
+        return np.concatenate(list(self.features.map_pieces(values, self.predict_mapped)))
 
     def predict_mapped(self, _: slice, mapped: Matrix) -> Array:
-        """`predict` from the columns (m, k) that `features` maps some rows to."""
+        """`predict` from rows (m, k) mapped by `features`."""
         return np.asarray(mapped @ self.weights + self.intercept)
 
     def importance(self) -> Array | None:
-        """Share of the squared slopes of the predictions, averaged over some training spots."""
+        """Share of the squared slopes of predictions, averaged over some training spots."""
         rows, width = self.features.landmarks, self.features.width
         slopes = np.zeros(rows.shape[1])
         dual = (self.features.root @ self.weights).astype(np.float32)
@@ -80,7 +71,6 @@ class FittedKernel:
         return np.asarray(slopes / total if total > 0 else slopes)
 
     def to_files(self) -> Files:
-        """The landmarks and what they count."""
         arrays: Arrays = {
             "centre": self.features.centre,
             "landmarks": self.features.landmarks,
@@ -96,18 +86,16 @@ class FittedKernel:
 class RidgeHead:
     """Linear ridge regression of all types at once, its penalty chosen by inner folds.
 
-    With the option ``alpha`` it is scikit-learn's, of the features as they are and with this
-    penalty, in float64.
+    With the option ``alpha``: scikit-learn's Ridge with this penalty, in float64.
     """
 
     def fit(self, training: Training) -> FittedLinear:
-        """See `Head`."""
         if "alpha" in training.options:
             from sklearn.linear_model import Ridge  # predicting does without
 
             alpha = float(training.options["alpha"])
             plain = Ridge(alpha=alpha, solver="cholesky", copy_X=False)
-            blocks = [rows_of(block, slice(None)) for block in training.blocks]
+            blocks = [rows_of(block) for block in training.blocks]
             rows = np.concatenate(blocks).astype(np.float64)
             targets, weights = np.concatenate(training.targets), np.concatenate(training.weights)
             plain.fit(rows, targets, weights)
@@ -121,7 +109,6 @@ class RidgeHead:
         return FittedLinear(weights * features.scale[:, None], intercept, ridge.penalty)
 
     def load(self, files: Files) -> FittedLinear:
-        """See `Head`."""
         weights, intercept = files.arrays["weights"], files.arrays["intercept"]
         if weights.ndim != 2 or intercept.shape != weights.shape[1:]:
             raise ValueError("weights and intercept do not fit each other")
@@ -132,11 +119,9 @@ class KernelHead:
     """Ridge regression with a Gaussian kernel as wide as the median distance between spots."""
 
     def fit(self, training: Training) -> FittedKernel:
-        """See `Head`."""
         return fitted_kernel(KernelRidge.fit(training, gaussian=True))
 
     def load(self, files: Files) -> FittedKernel:
-        """See `Head`."""
         names = ("landmarks", "root", "weights", "centre", "intercept")
         landmarks, root, weights, centre, intercept = (files.arrays[name] for name in names)
         shapes = (landmarks.shape[:1], centre.shape, root.shape[1:], intercept.shape)
@@ -150,5 +135,5 @@ class KernelHead:
 
 
 def fitted_kernel(ridge: KernelRidge) -> FittedKernel:
-    """What predicts, without what only training needs."""
+    """Keep only what prediction needs."""
     return FittedKernel(ridge.features, ridge.weights, ridge.intercept, ridge.penalty)
