@@ -100,7 +100,7 @@ def held_out() -> Slide:
 def quiet() -> Iterator[None]:
     """Fails on a word about how a slide lies."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("error", "slide .* lies otherwise", HistoboostWarning)
+        warnings.filterwarnings("error", "slide .* is mounted differently", HistoboostWarning)
         yield
 
 
@@ -109,7 +109,9 @@ def test_a_map_of_a_turned_slide_is_the_turned_map(
     folder: Path, held_out: Slide, upright: Prediction, turn: str
 ) -> None:
     turned = turned_slide(held_out, turn)
-    with pytest.warns(HistoboostWarning, match="slide S_3: lies otherwise than the training"):
+    with pytest.warns(
+        HistoboostWarning, match="slide S_3: is mounted differently from the training"
+    ):
         [found] = map_slide(turned, folder / "model")
     np.testing.assert_allclose(found.values, upright.values, atol=1e-3)
     np.testing.assert_array_equal(found.spots.xy, turned.xy)
@@ -129,7 +131,7 @@ def test_a_slide_is_turned_to_lie_as_the_training_slides(
     folder: Path, held_out: Slide, turn: str
 ) -> None:
     turned = turned_slide(held_out, turn)
-    with pytest.warns(HistoboostWarning, match="lies otherwise"):
+    with pytest.warns(HistoboostWarning, match="is mounted differently"):
         back = mounted_slide(turned, _turn(folder, turned))
     np.testing.assert_allclose(back.xy, held_out.xy)
     height, width = held_out.image.shape
@@ -186,7 +188,7 @@ def test_featurize_turns_slides_as_a_model_wants_them_and_predict_says_so(
     how = ["--backbone", "fields", "--patch", "32", "--mounted-like", model]
     done = CliRunner().invoke(main, ["featurize", "x", store, *how])
     assert done.exit_code == 0, done.output
-    assert "lies otherwise than the training slides" in done.output
+    assert "is mounted differently from the training slides" in done.output
     new, plain = EmbeddingStore(store, mode="r"), EmbeddingStore(folder / "plain.zarr", mode="r")
     np.testing.assert_array_equal(new.read("S_3", "fields@32"), plain.read("S_3", "fields@32"))
     np.testing.assert_array_equal(new.spots("S_3").xy, data.slides[0].xy)
@@ -196,7 +198,7 @@ def test_featurize_turns_slides_as_a_model_wants_them_and_predict_says_so(
     assert done.exit_code == 0, done.output
     [slide] = json.loads(told.read_text())["slides"]
     assert slide["turn"] == "270"
-    assert "turned by 270 degrees against the clock" in slide["warnings"][0]
+    assert "turned by 270 degrees counter-clockwise" in slide["warnings"][0]
     assert slide["warnings"][0] in " ".join(done.output.split())
 
 
@@ -257,7 +259,7 @@ def test_a_large_slide_is_turned_at_all_its_levels(
 
 def test_embeddings_of_several_turns_are_not_asked_together() -> None:
     recipes = {"a@32": {"slide_turn": "180"}, "a@64": {}}
-    with pytest.raises(BadInput, match="S_3: its embeddings are of patches turned in several ways"):
+    with pytest.raises(BadInput, match="S_3: patches of its embeddings were turned differently"):
         turn_of("S_3", recipes)
     assert turn_of("S_3", {"a@32": {"slide_turn": "180"}}) == "180"
 

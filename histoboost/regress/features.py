@@ -1,4 +1,4 @@
-"""Layout to features: float16 in, float32 out, in one matrix or some rows at a time."""
+"""Assemble the features of a layout: in one matrix, or read in pieces of rows."""
 
 from __future__ import annotations
 
@@ -20,31 +20,20 @@ if TYPE_CHECKING:
     from histoboost.cache.store import EmbeddingStore
     from histoboost.spots import SpotTable
 
-#: Added to a variance before dividing, as in batch normalisation: a feature that hardly ever
-#: fires must not be blown up to unit variance.
+#: Added to a variance before dividing, as in batch normalisation: features that rarely fire must
+#: not be scaled up to unit variance.
 EPSILON = 1e-6
-#: Standard deviations at which a standardised feature is cut off: a few spots of folded tissue or
-#: ink must not pull a model.
+#: Standard deviations at which standardised features are clipped: a few spots of folded tissue or
+#: ink must not dominate.
 CLIP = 3.0
-
-
-#: Bytes of features that are held in memory; beyond, they are read anew whenever they are needed.
-MOST_BYTES = 3 << 28
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureMatrix:
-    """The features of some slides, one row per spot.
+    """Features (N, F), float32, of the slides of a layout, before any PCA.
 
-    Attributes
-    ----------
-    values : ndarray of shape (N, F), float32
-        Slides one after the other, in the order of the layout's spots; before any PCA.
-    layout : Layout
-        What rows and columns are.
-    moments : ndarray of shape (slides, 2, F), float32, or None
-        Mean and variance of every column within each slide, before they were taken out; None
-        where they were not. Coordinates keep 0 and 1.
+    `moments` (slides, 2, F) are the means and variances of each column within each slide before
+    standardisation (0 and 1 for coordinates); None if not standardised.
     """
 
     values: Matrix
@@ -53,26 +42,20 @@ class FeatureMatrix:
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:
-        """First row of every slide, and the number of rows at the end."""
+        """First row of each slide, then the number of rows."""
         return np.concatenate([[0], np.cumsum([len(table) for table in self.layout.spots])])
 
     def block(self, slide: int) -> Matrix:
-        """Rows of one slide, a view."""
+        """Features of one slide, a view."""
         return self.values[self.starts[slide] : self.starts[slide + 1]]
 
     def moments_of(self, slide: int) -> Matrix | None:
-        """Mean and variance (2, F) of every column within one slide; None where not taken out."""
+        """Mean and variance (2, F) of each column within one slide; None if not standardised."""
         return None if self.moments is None else self.moments[slide]
 
 
 class StoredFeatures:
-    """The same, read from the store whenever they are needed.
-
-    Parameters
-    ----------
-    store, layout, standardize
-        See `assemble`.
-    """
+    """Features of the slides of a layout, read from the store on access; see `assemble`."""
 
     def __init__(self, store: EmbeddingStore, layout: Layout, standardize: str = "slide") -> None:
         self.layout = layout
@@ -85,24 +68,14 @@ class StoredFeatures:
         return self._blocks[slide]
 
     def moments_of(self, slide: int) -> Matrix | None:
-        """Mean and variance (2, F) of every column within one slide; None where not taken out."""
         return self._blocks[slide].moments
 
 
-#: Features of some slides, wherever they lie.
 Features = FeatureMatrix | StoredFeatures
 
 
 class SlideFeatures:
-    """Features (n, F) of one slide, some rows at a time: see `Rowwise`.
-
-    Parameters
-    ----------
-    store, columns, standardize
-        See `assemble`.
-    table : SpotTable
-        The slide.
-    """
+    """Features (n, F) of one slide, read in pieces of rows; see `Rowwise`."""
 
     def __init__(
         self,
@@ -117,18 +90,15 @@ class SlideFeatures:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Spots and features."""
         return len(self._table), self._columns[-1].stop
 
     def pieces(self) -> Iterator[tuple[slice, Matrix]]:
-        """All features of all spots, some rows (a slice) in turn."""
         moments = self.moments
         for own, part in self._read(np.arange(len(self._table))):
             self._scale(part, moments)
             yield own, part
 
     def rows(self, rows: Rows) -> Matrix:
-        """All features (m, F) of some spots, ascending."""
         found = np.empty((len(rows), self.shape[1]), np.float32)
         moments = self.moments
         for own, part in self._read(rows):
@@ -137,24 +107,21 @@ class SlideFeatures:
         return found
 
     def write(self, out: Matrix) -> None:
-        """Write all features of all spots into `out` (n, F); they are read once."""
-        for own, part in self.measured():
+        """Write all features into `out` (n, F), reading them once."""
+        for own, part in self.unscaled_pieces():
             out[own] = part
         self._scale(out, self._moments)
 
     @property
     def moments(self) -> Matrix | None:
-        """Mean and variance (2, F) of every column; None where they are not taken out.
-
-        Coordinates have 0 and 1.
-        """
+        """Mean and variance (2, F) of each column, see `FeatureMatrix`."""
         if self._standardize and self._moments is None:
-            for _ in self.measured():
+            for _ in self.unscaled_pieces():
                 pass
         return self._moments
 
-    def measured(self) -> Iterator[tuple[slice, Matrix]]:
-        """All rows before they are standardised; when the last is through, moments are known."""
+    def unscaled_pieces(self) -> Iterator[tuple[slice, Matrix]]:
+        """Yield all rows before standardisation; the last one completes the moments."""
         moments = Moments()
         for own, part in self._read(np.arange(len(self._table))):
             if self._standardize:
@@ -167,13 +134,13 @@ class SlideFeatures:
                     self._moments[:, c.start : c.stop] = [[0.0], [1.0]]
 
     def _scale(self, part: Matrix, moments: Matrix | None) -> None:
-        """`standardize_columns` of all but coordinates, in place, where moments are taken out."""
+        """Standardise all columns but coordinates, in place, if there are moments."""
         for c in self._columns:
             if moments is not None and c.term.name != COORDS:
                 standardize_columns(part[:, c.start : c.stop], moments[:, c.start : c.stop])
 
     def _read(self, rows: Rows) -> Iterator[tuple[slice, Matrix]]:
-        """All columns of some spots, ascending, as they are stored or averaged."""
+        """Yield all columns of some spots, ascending, before standardisation."""
         xy, sources = self._table.xy, []
         means = {c.term.around: _mean(xy, c.term) for c in self._columns if c.term.around}
         for name in dict.fromkeys(c.term.name for c in self._columns if c.term.name != COORDS):
@@ -198,21 +165,9 @@ class SlideFeatures:
 def assemble(store: EmbeddingStore, layout: Layout, standardize: str = "slide") -> FeatureMatrix:
     """Read the features of a layout into one matrix.
 
-    Parameters
-    ----------
-    store : EmbeddingStore
-        Where the embeddings are.
-    layout : Layout
-        See `describe`.
-    standardize : str
-        ``"slide"`` brings every embedding column to mean 0 and variance 1 within each slide
-        and cuts it off at 3 standard deviations,
-        which takes away differences of stain and scanner and uses no labels; ``"none"``.
-
-    Raises
-    ------
-    HistoboostError
-        If an embedding has another shape than its recipe says, or is not finite.
+    With `standardize` ``"slide"``, each embedding column is standardised to mean 0 and variance 1
+    within each slide and clipped at 3 standard deviations, which removes differences of stain and
+    scanner and uses no labels; otherwise columns are as stored.
     """
     rows = sum(map(len, layout.spots))
     width, moments = layout.blocks[-1].stop, None
@@ -227,29 +182,8 @@ def assemble(store: EmbeddingStore, layout: Layout, standardize: str = "slide") 
     return matrix
 
 
-def features_of(
-    store: EmbeddingStore, layout: Layout, standardize: str, *, rowwise: bool
-) -> Features:
-    """The features of a layout, in memory where they are few or a model needs all of them at once.
-
-    Parameters
-    ----------
-    store, layout, standardize
-        See `assemble`.
-    rowwise : bool
-        Whether some rows at a time will do.
-    """
-    size = sum(map(len, layout.spots)) * layout.blocks[-1].stop * 4
-    if rowwise and size > MOST_BYTES:
-        return StoredFeatures(store, layout, standardize)
-    return assemble(store, layout, standardize)
-
-
 def standardize_columns(part: Matrix, moments: Matrix) -> None:
-    """Bring columns to mean 0 and variance ``v / (v + EPSILON)``, cut at `CLIP`, in place.
-
-    `moments` (2, F) are the means and the variances v before.
-    """
+    """Standardise columns by their means and variances (2, F) and clip at `CLIP`, in place."""
     mean, variance = moments
     part -= mean
     part /= np.sqrt(variance + EPSILON)
@@ -257,22 +191,22 @@ def standardize_columns(part: Matrix, moments: Matrix) -> None:
 
 
 class Moments:
-    """Means and variances of columns, piece of rows by piece (Chan, Golub, LeVeque 1983)."""
+    """Running means and variances of columns (Chan, Golub, LeVeque 1983)."""
 
     def __init__(self) -> None:
         self._count, self._mean, self._squares = 0, np.zeros(1), np.zeros(1)
 
     def add(self, part: Matrix) -> None:
-        """Some more rows (m, F)."""
+        """Add rows (m, F)."""
         count, mean = len(part), part.mean(axis=0, dtype=np.float64)
         centred = part - mean.astype(np.float32)
-        apart, total = mean - self._mean, max(self._count + count, 1)
+        difference, total = mean - self._mean, max(self._count + count, 1)
         self._squares = (
             self._squares
             + np.einsum("ij,ij->j", centred, centred, dtype=np.float32)
-            + apart**2 * (self._count * count / total)
+            + difference**2 * (self._count * count / total)
         )
-        self._mean = self._mean + apart * (count / total)
+        self._mean = self._mean + difference * (count / total)
         self._count = total
 
     def found(self) -> Matrix:
@@ -285,7 +219,7 @@ def _mean(xy: NDArray[np.float64], term: Term) -> Mean:
 
 
 def unit_coords(xy: NDArray[np.float64]) -> NDArray[np.float64]:
-    """x and y scaled to 0..1 within the slide; 0.5 where a slide has no extent."""
+    """Scale x and y to 0..1 within the slide; 0.5 if it has no extent."""
     low, extent = xy.min(axis=0), np.ptp(xy, axis=0)
     half = np.full_like(xy, 0.5)
     return np.asarray(np.divide(xy - low, extent, out=half, where=extent > 0))

@@ -1,8 +1,7 @@
-"""Training one model on some slides, and predicting others with it."""
+"""Train a model on some slides and predict others."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -10,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.errors import HistoboostWarning
+from histoboost.errors import warn
 from histoboost.regress.budget import one_blas_thread
 from histoboost.regress.expression import COORDS, Term, parse_features
-from histoboost.regress.features import Features, features_of, unit_coords
+from histoboost.regress.features import Features, StoredFeatures, assemble, unit_coords
 from histoboost.regress.folds import group_keys
 from histoboost.regress.heads import find_model
 from histoboost.regress.heads.base import Files, Fitted, Training
@@ -22,7 +21,7 @@ from histoboost.regress.heads.blocks import rows_of
 from histoboost.regress.heads.constant import Constant, target_of
 from histoboost.regress.layout import Block, Columns, Layout, abundance_of, ranks_of
 from histoboost.regress.neighbors import smooth
-from histoboost.regress.pieces import Sections
+from histoboost.regress.pieces import Sections, fit_sections
 from histoboost.regress.reduce import Reduction, fit_reduction
 from histoboost.regress.setup import Setup
 from histoboost.regress.targets import Target, fit_target
@@ -34,16 +33,17 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-#: Models that look at features some rows at a time.
+#: Models that can be fitted on pieces of rows.
 ROWWISE = ("stack", "kernel")
-#: Share of the variance of predictions that lies between spots, below which they count as one
-#: profile for all.
+#: Features of more bytes are read from the store on access, for these models.
+MOST_BYTES = 3 << 28
+#: Share of variance between spots below which predictions count as one constant profile.
 HARDLY_VARIES = 1e-3
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A trained model together with what was fitted before and is done after it."""
+    """A trained model with its pre- and postprocessing."""
 
     target: Target
     reduction: Reduction
@@ -52,30 +52,29 @@ class Predictor:
     sections: Sections | None = None
 
     def predict_slide(self, matrix: Features, slide: int) -> Array:
-        """`predict` for a slide of a matrix, which may be a piece of a section."""
+        """Predict one slide of a matrix, which may cover only part of a section."""
         table = matrix.layout.spots[slide]
         values: BlockOfSlide = matrix.block(slide)
         moments = None if self.sections is None else matrix.moments_of(slide)
-        if self.sections is not None and moments is not None and self.sections.presence(table) < 1:
-            features = None if self.reduction.changes else self.fitted.similarities
+        if self.sections is not None and moments is not None and self.sections.coverage(table) < 1:
+            similar = None if self.reduction.changes else self.fitted.similarities
             with one_blas_thread():
-                whole = rows_of(values)
                 columns = matrix.layout.columns
-                values = self.sections.place(whole, moments, table, columns, features)
+                values = self.sections.adjust(rows_of(values), moments, table, columns, similar)
         return self.predict(values, table.xy)
 
     def predict(self, values: BlockOfSlide, xy: Array) -> Array:
-        """Features (N, F) and centres (N, 2) of one slide to what the target is predicted to be."""
+        """Predict the target, (N, width), from features (N, F) and centres (N, 2) of one slide."""
         with one_blas_thread():
             predicted = self.fitted.predict(self.reduction.apply(values))
         return smooth(predicted, xy, self.smooth)
 
     def composition(self, values: BlockOfSlide, xy: Array) -> Array:
-        """The same as one prediction (N, T) whose order and map can be scored."""
+        """`predict` as one prediction (N, T) whose order and map can be scored."""
         return to_units(self.predict(values, xy), "none", self.target)
 
     def importances(self, features: str) -> dict[str, float]:
-        """Share of each term of `features` in the model; empty where it cannot tell."""
+        """Share of each term of `features` in the model; empty if undefined."""
         shares = self.fitted.importance()
         if shares is None:
             return {}
@@ -85,7 +84,7 @@ class Predictor:
         return {name: float(part.sum()) for name, part in zip(names, parts, strict=True)}
 
     def to_files(self) -> Files:
-        """What the bundle keeps of it."""
+        """Content of the bundle."""
         files = self.fitted.to_files()
         spans, arrays = self.reduction.to_files()
         arrays |= {f"head-{name}": array for name, array in files.arrays.items()}
@@ -97,7 +96,7 @@ class Predictor:
 
     @classmethod
     def from_files(cls, files: Files, setup: Setup, types: int) -> Predictor:
-        """Inverse of `to_files`; KeyError, TypeError or ValueError where something is off."""
+        """Inverse of `to_files`; KeyError, TypeError or ValueError if inconsistent."""
         fields, texts, arrays = files
         own = {k.removeprefix("head-"): a for k, a in arrays.items() if k.startswith("head-")}
         fitted = find_model(setup.model).head().load(Files(fields["head"], texts, own))
@@ -117,13 +116,15 @@ class Predictor:
 
 
 def features_for(store: EmbeddingStore, layout: Layout, setup: Setup) -> Features:
-    """The features of a layout, in memory, or in the store where they are many and it will do."""
-    rowwise = reads_rows(layout, setup)
-    return features_of(store, layout, setup.standardize, rowwise=rowwise)
+    """Features of a layout: in memory, or in the store if large and readable in pieces."""
+    size = sum(map(len, layout.spots)) * layout.blocks[-1].stop * 4
+    if size > MOST_BYTES and reads_rows(layout, setup):
+        return StoredFeatures(store, layout, setup.standardize)
+    return assemble(store, layout, setup.standardize)
 
 
 def reads_rows(layout: Layout, setup: Setup) -> bool:
-    """Whether some rows of a layout at a time will do for a setup."""
+    """Whether a setup can be fitted on pieces of rows."""
     reduced = any(block.term.components for block in layout.blocks)
     return setup.model in ROWWISE and setup.standardize != "training" and not reduced
 
@@ -131,19 +132,7 @@ def reads_rows(layout: Layout, setup: Setup) -> bool:
 def fit_predictor(
     matrix: Features, slides: Sequence[int], setup: Setup, jobs: int | None = None
 ) -> Predictor:
-    """Train on the slides with these indices; the rest of the matrix is not looked at.
-
-    Parameters
-    ----------
-    matrix : FeatureMatrix or StoredFeatures
-        Features of these and perhaps other slides.
-    slides : sequence of int
-        Indices of training slides, all labelled.
-    setup : Setup
-        What to learn and how.
-    jobs : int, optional
-        Cores to use at most.
-    """
+    """Train on the labelled slides of a matrix with these indices, on at most `jobs` cores."""
     layout = matrix.layout
     blocks = [matrix.block(slide) for slide in slides]
     spots = [layout.spots[slide] for slide in slides]
@@ -151,11 +140,11 @@ def fit_predictor(
     moments = [known for slide in slides if (known := matrix.moments_of(slide)) is not None]
     if not moments or isinstance(predictor.fitted, Constant):
         return predictor
-    return replace(predictor, sections=Sections.of(np.stack(moments), spots))
+    return replace(predictor, sections=fit_sections(np.stack(moments), spots))
 
 
 def fit_coords(spots: Sequence[SpotTable], setup: Setup) -> Predictor:
-    """Train `coords` on these slides, with the target, folds and weights of `setup`."""
+    """Train `coords` on these slides, with the folds and weights of `setup`."""
     term = Term(COORDS)
     setup = replace(
         setup, model="coords", features=COORDS, target="joint", options={}, smooth=0.0, trees=None
@@ -171,8 +160,7 @@ def _fit(
     setup: Setup,
     jobs: int | None,
 ) -> Predictor:
-    # Matrix products keep to one thread: the order of the sums, and with it the last digits that
-    # trees decide by, must not depend on how many cores a machine has.
+    # The order of sums, and the last digits that trees split by, must not depend on the cores.
     with one_blas_thread():
         abundances = [abundance_of(table) for table in spots]
         target = fit_target(target_of(setup.model, setup.target), np.concatenate(abundances))
@@ -194,7 +182,7 @@ def _fit(
 
 
 def spot_weights(sizes: Sequence[int], balance: str) -> list[Array]:
-    """Weights, mean 1 over all spots; all slides alike in sum where `balance` is ``"slide"``."""
+    """Sample weights, mean 1; with `balance` ``"slide"``, the same sum for every slide."""
     if balance == "none":
         return [np.ones(size) for size in sizes]
     each = sum(sizes) / len(sizes)
@@ -202,13 +190,11 @@ def spot_weights(sizes: Sequence[int], balance: str) -> list[Array]:
 
 
 def warn_if_constant(predicted: Array, what: str) -> None:
-    """Warn where predictions (N, T) for one slide hardly differ between spots."""
+    """Warn if predictions (N, T) for one slide are nearly constant across spots."""
     total = float(np.var(predicted))
     between = float(np.var(predicted, axis=0).mean())
     if len(predicted) > 1 and between <= HARDLY_VARIES * total:
-        warnings.warn(
+        warn(
             f"{what}: predictions hardly vary across spots; this is close to one constant "
-            "profile, whatever its per-spot score",
-            HistoboostWarning,
-            stacklevel=2,
+            "profile, whatever its per-spot score"
         )

@@ -1,4 +1,4 @@
-"""Which slides are held out together, and which of them train meanwhile."""
+"""Folds of a cross-validation: which slides are held out together."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Fold:
-    """Indices of slides that are held out, `group` where they are one, and of those that train."""
+    """Indices of held-out slides, with the name of their group if they are one, and of training."""
 
     held_out: tuple[int, ...]
     training: tuple[int, ...]
@@ -23,11 +23,10 @@ class Fold:
 
 
 def group_keys(spots: Sequence[SpotTable], group_by: str) -> list[Key]:
-    """What each slide is held out with: ``("group", name)``, or ``("slide", name)`` if alone.
+    """Key of each slide, ``("group", name)`` or ``("slide", name)``; equal keys share a fold.
 
-    ``"slide"``; ``"group"``, which every slide must have; ``"auto"``: by group where it is known,
-    by slide else, and by slide where that would leave nothing to hold out because all are of one
-    group.
+    `group_by` is ``"slide"``, ``"group"`` (which every slide must have) or ``"auto"``: the group if
+    known, else the slide, and the slide if all are of one group.
     """
     by_slide: list[Key] = [("slide", table.slide) for table in spots]
     if group_by == "slide":
@@ -50,10 +49,7 @@ def group_keys(spots: Sequence[SpotTable], group_by: str) -> list[Key]:
 def make_folds(
     spots: Sequence[SpotTable], group_by: str, held_out: str | Sequence[str] | None = None
 ) -> list[Fold]:
-    """One fold for every group, see `group_keys`, in the order of the slides.
-
-    With `held_out` only the folds that hold out one of these slides. There must be two groups.
-    """
+    """One fold per group, see `group_keys`, in slide order; only those of `held_out`, if given."""
     keys, names = group_keys(spots, group_by), [table.slide for table in spots]
     if len(set(keys)) < 2:
         raise BadInput(

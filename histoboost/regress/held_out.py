@@ -1,4 +1,4 @@
-"""Held-out predictions of a cross-validation: as a table, and where they are worth nothing."""
+"""Held-out predictions of a cross-validation as a table, and their abundance correlations."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from histoboost.regress.units import to_units
 
 
 def held_out_frame(scores: CrossValidation, units: str = "rank") -> pd.DataFrame:
-    """Predictions of every fold for the slides that it holds out, of the first seed.
+    """Tabulate the held-out predictions of all folds, for the first seed.
 
     Parameters
     ----------
     scores : CrossValidation
-        Of embeddings.
+        Result of `cross_validate`.
     units : str
-        See `histoboost.regress.units.to_units`.
+        Units of the predictions, as for `CompositionRegressor.predict`.
 
     Returns
     -------
     DataFrame
-        One row per spot: fold (what was held out), slide, spot, x, y (pixels), and a column for
-        each cell type.
+        One row per spot: fold (group or slides held out), slide, spot, x, y (pixels), and a column
+        for each cell type.
 
     Raises
     ------
     HistoboostError
-        If folds were kept from an earlier run, which keeps scores and no predictions; if a cell
+        If folds were loaded from an earlier run, which stores scores but no predictions; if a cell
         type has the name of another column.
     """
     tables = {table.slide: table for table in scores.spots}
@@ -51,8 +51,8 @@ def held_out_frame(scores: CrossValidation, units: str = "rank") -> pd.DataFrame
             continue
         if not fold.predictions:
             raise BadInput(
-                f"fold {fold.name}: was kept from an earlier run, without its predictions; "
-                "evaluate it anew"
+                f"fold {fold.name}: was loaded from an earlier run, without predictions; evaluate "
+                "it again"
             )
         training = [abundance_of(tables[s]) for s in tables if s not in fold.held_out]
         target = fit_target(name, np.concatenate(training))
@@ -66,14 +66,12 @@ def held_out_frame(scores: CrossValidation, units: str = "rank") -> pd.DataFrame
 
 
 def abundance_pearson(scores: CrossValidation) -> dict[str, Any]:
-    """Pearson correlation of predicted and true abundances over all held-out spots of a fold.
+    """Pearson correlation of predicted and true abundances over the held-out spots of each fold.
 
-    HEST-Bench's score: per target, then the mean over targets and over folds. For the target
-    ``raw``; 0 where a prediction or the truth is constant. Returns ``mean``; ``folds``, the mean
-    over cell types of every fold; ``types``, the mean over folds of every cell type.
-
-    Jaume et al., HEST-1k: a dataset for spatial transcriptomics and histology image analysis.
-    NeurIPS 2024. ``train_test_reg`` in ``src/hest/bench/trainer.py`` of mahmoodlab/HEST.
+    This is the score of HEST-Bench (Jaume et al., HEST-1k, NeurIPS 2024; ``train_test_reg`` in
+    ``src/hest/bench/trainer.py`` of mahmoodlab/HEST), for the target ``raw``; 0 if a prediction or
+    the truth is constant. Returns ``mean``, and its means by fold (``folds``) and cell type
+    (``types``).
     """
     held = scores.residuals()
     found = [pearson(np.concatenate(fold.predicted), np.concatenate(fold.true)) for fold in held]
@@ -83,14 +81,14 @@ def abundance_pearson(scores: CrossValidation) -> dict[str, Any]:
 
 
 def check_columns(cell_types: Sequence[str], where: object) -> None:
-    """Refuse cell types, of `where`, that the table of held-out predictions cannot name."""
+    """Refuse cell types of `where` that clash with columns of the table."""
     check_cell_type_names(cell_types, where)
     if "fold" in cell_types:
-        raise BadInput(f"{where}: cell type 'fold' needs a column that says the fold; rename it")
+        raise BadInput(f"{where}: cell type 'fold' clashes with the column of that name; rename it")
 
 
 def warn_where_nothing_was_learned(scores: CrossValidation) -> None:
-    """Name what was held out and is predicted worse, spot by spot, than by a constant profile."""
+    """Warn about folds with a lower per-spot score than a constant profile."""
     if scores.setup.model in CONSTANTS:
         return
     folds = scores.folds[: len(scores.folds) // len(scores.seeds)]
@@ -98,6 +96,6 @@ def warn_where_nothing_was_learned(scores: CrossValidation) -> None:
         best = max(fold.baselines[name]["spot_spearman"] for name in CONSTANTS)
         if own < best:
             warn(
-                f"{fold.name}: scores {own:.3f} per spot, a constant profile {best:.3f}; the model "
-                "has learned nothing there that holds for it"
+                f"{fold.name}: scores {own:.3f} per spot, a constant profile {best:.3f}; what the "
+                "model learned does not generalise to it"
             )

@@ -36,8 +36,8 @@ class Ranks(NamedTuple):
     by_type: NDArray[np.floating[Any]]
 
     @classmethod
-    def of(cls, abundance: NDArray[Any]) -> Ranks:
-        """From abundances (N, T)."""
+    def from_abundance(cls, abundance: NDArray[Any]) -> Ranks:
+        """Rank abundances (N, T)."""
         kind = np.float32 if len(abundance) < 1 << 23 else np.float64
         return cls(*(rankdata(abundance, axis=axis).astype(kind) for axis in (1, 0)))
 
@@ -73,7 +73,7 @@ def split(columns: Array) -> Joint:
 
 def to_joint(abundance: Array, mean_total: float, ranks: Ranks | None = None) -> Joint:
     """The joint target of one slide's abundances (N, T), whose ranks may be known."""
-    by_spot, by_type = ranks or Ranks.of(abundance)
+    by_spot, by_type = ranks or Ranks.from_abundance(abundance)
     spots, types = abundance.shape
     positive = np.maximum(abundance, 0.0)
     sums = positive.sum(axis=1, keepdims=True)

@@ -1,10 +1,9 @@
-"""The layout of a feature matrix: a feature-set expression made definite for some slides."""
+"""Resolve a feature-set expression for some slides into the layout of a feature matrix."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -15,7 +14,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.errors import BadInput, HistoboostWarning
+from histoboost.errors import BadInput, warn
 from histoboost.regress.expression import COORDS, Term, parse_features, resolve
 from histoboost.regress.joint import Ranks
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns `start` to `stop` of the matrix, which belong to one plain term."""
+    """Columns `start` to `stop` of the matrix: one plain term."""
 
     term: Term
     start: int
@@ -35,7 +34,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class Block:
-    """The columns of one term of the expression; several where a ``pca`` term reduces them."""
+    """Columns of one term of the expression; a ``pca`` term has several plain ones."""
 
     term: Term
     columns: tuple[Columns, ...]
@@ -53,11 +52,10 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """What a feature matrix consists of.
+    """Rows and columns of a feature matrix.
 
-    One block for each term of the expression, its globs resolved; slides in the order of the rows;
-    the fields of each embedding's recipe that do not depend on the slide; and for every slide and
-    embedding the digest of the whole recipe.
+    `blocks`: one per resolved term; `spots`: slides in row order; `recipes`: slide-independent
+    fields of each embedding's recipe; `digests`: of the whole recipe, by slide and embedding.
     """
 
     blocks: tuple[Block, ...]
@@ -72,17 +70,17 @@ class Layout:
 
     @property
     def columns(self) -> tuple[Columns, ...]:
-        """Those of all blocks."""
+        """Columns of all blocks."""
         return tuple(columns for block in self.blocks for columns in block.columns)
 
     @property
     def features(self) -> str:
-        """The feature-set expression with its globs resolved."""
+        """The resolved feature-set expression."""
         return "+".join(str(block.term) for block in self.blocks)
 
     @cached_property
     def digest(self) -> str:
-        """Digest of all that determines a matrix of this layout, and of the labels."""
+        """Digest of everything that determines the matrix and the labels."""
         spots = {table.slide: table.digest for table in self.spots}
         document = {"features": self.features, "embeddings": self.digests, "spots": spots}
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
@@ -99,21 +97,20 @@ def abundance_of(table: SpotTable) -> NDArray[np.float32]:
     return table.abundance
 
 
-#: Ranks of the abundances of tables, as long as these are there.
 _ranks: WeakKeyDictionary[SpotTable, Ranks] = WeakKeyDictionary()
 
 
 def ranks_of(table: SpotTable) -> Ranks:
-    """Ranks of a labelled slide's abundances; every fold needs them, so they are kept."""
+    """Ranks of a labelled slide's abundances, cached because every fold needs them."""
     if table not in _ranks:
-        _ranks[table] = Ranks.of(abundance_of(table))
+        _ranks[table] = Ranks.from_abundance(abundance_of(table))
     return _ranks[table]
 
 
 def describe(store: EmbeddingStore, spots: Sequence[SpotTable], features: str) -> Layout:
-    """The layout of the matrix that the expression `features` names; no embedding is read.
+    """Resolve the expression `features` for these slides, without reading an embedding.
 
-    Slides come in the order of the rows. No embedding may be missing, or made in two ways.
+    Refuse embeddings that are missing or made differently on some slides.
     """
     if not spots:
         raise BadInput("slides: none chosen; name at least one")
@@ -133,54 +130,41 @@ def describe(store: EmbeddingStore, spots: Sequence[SpotTable], features: str) -
 
 
 def _common(terms: Sequence[Term], present: dict[str, list[str]]) -> list[str]:
-    """Embeddings that every slide has; it is said which ones that are named only some have."""
+    """Embeddings that every slide has; refuse or warn if a term matches others."""
     first, *others = present.values()
     common = [name for name in first if all(name in names for names in others)]
+    named = [term.name for each in terms for term in each.plain]
     for name in sorted({name for names in present.values() for name in names} - set(common)):
         lacking = [slide for slide, names in present.items() if name not in names]
-        named = [term.name for each in terms for term in each.plain]
         if name in named:
             raise BadInput(
                 f"embedding {name}: missing on slide {lacking[0]}; featurize that slide too or "
                 "choose others with --slides"
             )
         if any(fnmatchcase(name, pattern) for pattern in named):
-            warnings.warn(
-                f"embedding {name} is left out: missing on slide {', '.join(lacking)}",
-                HistoboostWarning,
-                stacklevel=4,
-            )
+            warn(f"embedding {name} is left out: missing on slide {', '.join(lacking)}")
     return common
 
 
 def _one_recipe(name: str, recipes: dict[str, Any]) -> dict[str, Any]:
-    slides = list(recipes)
-    fields: dict[str, Any] = recipes[slides[0]].fields
+    first, reference = next(iter(recipes.items()))
     for slide, recipe in recipes.items():
-        different = recipes[slides[0]].differences(recipe)
-        if different:
+        if different := reference.differences(recipe):
             raise BadInput(
-                f"embedding {name}: made differently on {slides[0]} and {slide} "
+                f"embedding {name}: made differently on {first} and {slide} "
                 f"({'; '.join(different)}); featurize them the same way"
             )
+    fields: dict[str, Any] = reference.fields
     return fields
 
 
 def _no_wider(terms: Sequence[Term], widths: dict[str, int]) -> tuple[Term, ...]:
-    """Say which `pca` terms ask for more components than there are columns, and cut them down.
-
-    The layout's expression says what is used: read again, it has nothing more to say.
-    """
+    """Limit `pca` terms to as many components as they have columns, with a warning."""
     found = []
     for term in terms:
         width = sum(widths[plain.name] for plain in term.plain)
         if term.components > width:
-            warnings.warn(
-                f"features {str(term)!r}: {width} columns have {width} components, so pca:{width} "
-                "is used",
-                HistoboostWarning,
-                stacklevel=4,
-            )
+            warn(f"features {str(term)!r}: only {width} columns, so pca:{width} is used")
             term = replace(term, components=width)
         found.append(term)
     return tuple(dict.fromkeys(found))

@@ -215,7 +215,7 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
                 said = predict_slide(
                     predictor, self.setup_, self.cell_types_, matrix, units, interval, residuals
                 )
-                said = self.guard_.judged(said, opened, made[slide])
+                said = self.guard_.judge(said, opened, made[slide])
             pass_on(heard)
             heard += trained_on([slide], self.training_slides_)
             found.append(replace(said, warnings=tuple(heard)))

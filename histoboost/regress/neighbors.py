@@ -1,4 +1,4 @@
-"""Spot graph and sparse neighbour means, slide by slide."""
+"""Spot graph and sparse neighbourhood means of one slide."""
 
 from __future__ import annotations
 
@@ -9,22 +9,19 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from histoboost.errors import BadInput
 from histoboost.spots import REACH, spot_pitch
 
-#: Cells that spots are pooled into, along the radius of a large area.
+#: Cells per radius when spots of a large area are pooled.
 CELLS_PER_RADIUS = 8
-#: Spot pitches that a cell must be wide for pooling to be worth its rounding.
+#: Minimum width of a cell, in spot pitches, for pooling to be worth its rounding.
 LEAST_CELL = 1.5
 
 
 def spot_graph(xy: NDArray[np.float64]) -> sp.csr_array:
-    """Which spots of one slide are neighbours on its lattice, (N, N) bool.
+    """Adjacency (N, N), bool, of spots with centres `xy` (N, 2), in any unit, on their lattice.
 
-    The graph of the centres `xy` (N, 2), in any unit, is symmetric and has no diagonal.
+    It is symmetric, with an empty diagonal.
     """
-    if not np.isfinite(xy).all():
-        raise BadInput("spot coordinates: some are not finite; remove those spots")
     n = len(xy)
     pitch = spot_pitch(xy) or 0.0
     pairs = cKDTree(xy).query_pairs(REACH * pitch, output_type="ndarray")
@@ -34,18 +31,15 @@ def spot_graph(xy: NDArray[np.float64]) -> sp.csr_array:
 
 
 def ring_mean(xy: NDArray[np.float64], rings: int) -> sp.csr_array:
-    """Operator that averages over the spots at graph distance 1 to `rings`, the spot excluded.
+    """Averaging operator (N, N) over the spots at graph distance 1 to `rings`.
 
-    Every row of it, (N, N), sums to 1, so constants stay constant; the row of a spot without
-    neighbours is that of the identity.
+    Rows sum to 1, so constants stay constant; spots without neighbours keep their own value.
     """
-    if rings < 1:
-        raise BadInput(f"ring{rings}: the number of rings must be 1 or more")
     graph = spot_graph(xy).astype(np.int32)
     reach = graph
     for _ in range(rings - 1):
         reach = reach + reach @ graph
-        reach.data[:] = 1  # only whether, not how often: paths are many
+        reach.data[:] = 1  # count reachable spots, not paths
     reach = sp.csr_array(reach)
     reach.setdiag(0)
     reach.eliminate_zeros()
@@ -59,8 +53,7 @@ def ring_mean(xy: NDArray[np.float64], rings: int) -> sp.csr_array:
 
 
 class Mean(NamedTuple):
-    """Averages over neighbourhoods: `spread` (N, M) of M spots, or of cells that `pool` (M, N)
-    averages."""
+    """Averaging operator: `spread` (N, M) over spots, or over cells averaged by `pool` (M, N)."""
 
     spread: sp.csr_array
     pool: sp.csr_array | None = None
@@ -70,16 +63,13 @@ class Mean(NamedTuple):
 
 
 def area_mean(xy: NDArray[np.float64], percent: float) -> Mean:
-    """Averages over the disc about every spot whose area is `percent` of that of all spots.
+    """Averaging operator over a disc around each spot with `percent` of the slide's area.
 
-    The radius is a whole number of spot pitches, at least 1, so that the means do not depend on how
-    finely a section is sampled. Where it is large, spots are pooled into cells of an eighth of it,
-    so that the cost does not grow with it; a cell on the rim counts by how far its centroid lies
-    within, for whole cells that enter or leave would tell more of the cells than of the tissue.
-    Constants stay constant.
+    The radius is a whole number of spot pitches, at least 1, so the means do not depend on how
+    densely a section is sampled. For a large radius, spots are pooled into cells an eighth of it
+    wide, so the cost does not grow with it; cells on the rim are weighted by how far inside their
+    centroid is, to avoid artefacts of the cells. Constants stay constant.
     """
-    if not np.isfinite(xy).all():
-        raise BadInput("spot coordinates: some are not finite; remove those spots")
     pitch, count = spot_pitch(xy) or 1.0, len(xy)
     reach = max(1, round(np.sqrt(count * percent / 100 / np.pi)))
     radius = (reach + 0.1) * pitch  # jitter must not push the outermost spots out
@@ -98,7 +88,7 @@ def area_mean(xy: NDArray[np.float64], percent: float) -> Mean:
     spots, cells, weights = near["i"], near["j"], held[near["j"]]
     if rim:
         weights = weights * np.clip((radius - near["v"]) / rim + 0.5, 0.0, 1.0)
-    # The centroid of a spot's own cell lies within the disc, so that no disc is empty.
+    # The centroid of a spot's own cell is inside the disc, so no disc is empty.
     weights /= np.bincount(spots, weights, count)[spots]
     spread = sp.csr_array((weights.astype(np.float32), (spots, cells)), shape=(count, len(held)))
     if not rim:
@@ -109,10 +99,7 @@ def area_mean(xy: NDArray[np.float64], percent: float) -> Mean:
 def smooth(
     predicted: NDArray[np.float64], xy: NDArray[np.float64], share: float
 ) -> NDArray[np.float64]:
-    """Take `share` of every spot's prediction (N, T) from the mean over its direct neighbours.
-
-    0 changes nothing, 1 leaves the neighbours' mean; where all spots agree, nothing changes.
-    """
+    """Replace `share` (0 to 1) of each spot's prediction (N, T) by the mean of its neighbours."""
     if share == 0.0:
         return predicted
     return np.asarray((1.0 - share) * predicted + share * (ring_mean(xy, 1) @ predicted))

@@ -93,7 +93,9 @@ class Novelty:
         """Novelty in both views (N,)."""
         slide, found = _features(store, table, self.widths, "slide"), []
         with one_blas_thread():
-            for view, look in zip(self.views, (slide.measured(), slide.pieces()), strict=True):
+            for view, look in zip(
+                self.views, (slide.unscaled_pieces(), slide.pieces()), strict=True
+            ):
                 places = (view.place(_split(part, self.widths)) for _, part in look)
                 apart = [distance(place, view.spots) for place in places]
                 found.append(np.concatenate(apart) / view.far / self.far)

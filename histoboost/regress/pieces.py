@@ -1,11 +1,10 @@
-"""Slides that are only a piece of a section.
+"""Slides that cover only part of a section.
 
-Embeddings are standardised within the slide, which takes away its stain and scanner, and with a
-whole section nothing else. A piece of it has another mean because it is other tissue: its own
-statistics would take away what is to be recognised. So the mean of the section that a piece is of
-is estimated from both the piece and the training sections (empirical Bayes, with a correction for
-a finite population, so that a whole section is what it is), and neighbourhoods, which a piece has
-hardly, are told by the spot itself.
+Standardising embeddings within the slide removes differences of stain and scanner. A piece of a
+section, however, also has another mean because its tissue differs, and its own statistics would
+remove that signal. So the mean of the whole section is estimated from the piece and the training
+sections (empirical Bayes, with a finite population correction, so that a whole section keeps its
+own), and neighbourhood means, which a piece mostly lacks, are estimated from the spot itself.
 """
 
 from __future__ import annotations
@@ -25,32 +24,25 @@ from histoboost.regress.heads.blocks import Matrix
 from histoboost.regress.layout import Columns
 from histoboost.spots import SpotTable, spot_pitch
 
-#: Area of a whole section, as a share of the smallest training slide's.
+#: Area from which a slide counts as a whole section, relative to the smallest training slide.
 WHOLE = 0.75
-#: Independent spots that a piece is worth whose spots are neighbours, and of few kinds of tissue;
-#: more in proportion to the area of a spot where they lie farther apart.
-WORTH = 5.0
-#: Variance of the sections' means about each other, as a share of that within a section, that is
-#: assumed besides what is seen, and how many sections' worth of doubt that is (.02 to .09 on mob
-#: and her2st).
-BETWEEN, DOUBT = 0.05, 2.0
-#: Below so many spots, and so much of a section's variance, a piece is warned of.
+#: Effective number of independent spots of a piece, whose spots are neighbours and of few kinds of
+#: tissue; higher in proportion to the area per spot.
+EFFECTIVE_SPOTS = 5.0
+#: Prior for the variance between section means, relative to that within sections (.02 to .09 on mob
+#: and her2st), and its weight in sections.
+BETWEEN, PRIOR_SECTIONS = 0.05, 2.0
+#: Number of spots and relative variance below which a piece is warned about.
 FEW_SPOTS, LITTLE_VARIETY = 20, 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class Sections:
-    """What is known of the sections that a model was trained on.
+    """Statistics of the training sections.
 
-    Attributes
-    ----------
-    mean, within, between : ndarray of shape (F,), float32
-        Of every column: mean over the slides of their means and of their variances, and how much
-        the means of slides vary.
-    px, um : float or None
-        Area of the smallest, in pixels and, where known, in micrometres, squared.
-    spots : int
-        How many spots it has.
+    `mean` and `within` (F,) are the averages over slides of column means and variances, `between`
+    (F,) the variance of the means. `px` and, if known, `um` are the area of the smallest section,
+    in pixels and micrometres squared; `spots` is its number of spots.
     """
 
     mean: Matrix
@@ -60,36 +52,18 @@ class Sections:
     um: float | None
     spots: int
 
-    @classmethod
-    def of(cls, moments: NDArray[np.float32], spots: Sequence[SpotTable]) -> Sections:
-        """Of training slides, given means and variances of their columns (slides, 2, F)."""
-        mean, within = moments.mean(axis=0, dtype=np.float64)
-        apart = np.square(moments[:, 0] - mean).sum(axis=0)
-        between = (apart + DOUBT * BETWEEN * within) / (len(spots) - 1 + DOUBT)
-        um = [table.um_per_px for table in spots]
-        areas = [_area(table) for table in spots]
-        known = [a * u**2 for a, u in zip(areas, um, strict=True) if u is not None]
-        return cls(
-            mean.astype(np.float32),
-            within.astype(np.float32),
-            between.astype(np.float32),
-            px=min(areas),
-            um=min(known) if len(known) == len(spots) else None,
-            spots=len(spots[int(np.argmin(areas))]),
-        )
+    def coverage(self, table: SpotTable) -> float:
+        """Fraction of a section that the spots cover (0 to 1), by area."""
+        return min(1.0, self._relative_area(table) / WHOLE)
 
-    def presence(self, table: SpotTable) -> float:
-        """How much of a section a slide is, 0 to 1, by the area that its spots take."""
-        return min(1.0, self._share(table) / WHOLE)
-
-    def _share(self, table: SpotTable) -> float:
-        """Area of the spots over that of the smallest section."""
+    def _relative_area(self, table: SpotTable) -> float:
+        """Area of the spots relative to the smallest section."""
         area, whole = _area(table), self.px
         if self.um is not None and table.um_per_px is not None:
             area, whole = area * table.um_per_px**2, self.um
         return area / whole if whole > 0 else 1.0
 
-    def place(
+    def adjust(
         self,
         values: Matrix,
         moments: Matrix,
@@ -97,65 +71,52 @@ class Sections:
         columns: Sequence[Columns],
         similarities: Similarities | None,
     ) -> Matrix:
-        """Features of a slide as they would be, were its whole section there.
+        """Estimate the features (N, F) that the spots would have within the whole section.
 
-        Parameters
-        ----------
-        values : ndarray of shape (N, F), float32
-            Standardised within the slide; returned as they are where it is a whole section.
-        moments : ndarray of shape (2, F), float32
-            Mean and variance of every column within the slide.
-        table : SpotTable
-            Its spots.
-        columns : sequence of Columns
-            Which columns are means over a neighbourhood.
-        similarities : Similarities, optional
-            What tells these means by the spot itself.
-
-        Warns
-        -----
-        HistoboostWarning
-            If less than half a section is there, spots are few, or they are all of one kind.
+        `values` are standardised within the slide, `moments` (2, F) its means and variances.
+        `similarities` estimate the neighbourhood means among the `columns` from the spots. Warn if
+        the piece is small or uniform.
         """
-        part = self.presence(table)
+        part = self.coverage(table)
         if part == 1.0:
             return values
         own, variance = moments
         self._warn(table, part, variance, columns)
-        apart = max(1.0, self._share(table) * self.spots / len(table))
-        doubt = self.within * (1 - part) / min(WORTH * apart, len(table))
-        weight = self.between / (self.between + doubt + EPSILON)
+        spacing = max(1.0, self._relative_area(table) * self.spots / len(table))
+        error = self.within * (1 - part) / min(EFFECTIVE_SPOTS * spacing, len(table))
+        weight = self.between / (self.between + error + EPSILON)
         shift = (1 - weight) * (own - self.mean)
         mixed = part * variance + (1 - part) * self.within
-        placed = values * np.sqrt(variance + EPSILON) + shift
-        placed = np.clip(placed / np.sqrt(mixed + EPSILON), -CLIP, CLIP).astype(np.float32)
-        around = _chosen(columns, len(own), around=True)
+        adjusted = values * np.sqrt(variance + EPSILON) + shift
+        adjusted = np.clip(adjusted / np.sqrt(mixed + EPSILON), -CLIP, CLIP).astype(np.float32)
+        around = _select(columns, len(own), around=True)
         known = ~around
         if similarities is not None and around.any() and known.any():
-            told = np.clip(similarities.complete(placed, known), -CLIP, CLIP)
-            placed[:, around] = part**2 * placed[:, around] + (1 - part**2) * told
-        return np.ascontiguousarray(placed)
+            estimated = np.clip(similarities.complete(adjusted, known), -CLIP, CLIP)
+            adjusted[:, around] = part**2 * adjusted[:, around] + (1 - part**2) * estimated
+        return np.ascontiguousarray(adjusted)
 
     def _warn(
         self, table: SpotTable, part: float, variance: Matrix, columns: Sequence[Columns]
     ) -> None:
-        itself = _chosen(columns, len(variance), around=False) & (self.within > EPSILON)
-        variety = float(np.median(variance[itself] / self.within[itself])) if itself.any() else 1.0
+        spot = _select(columns, len(variance), around=False) & (self.within > EPSILON)
+        variety = float(np.median(variance[spot] / self.within[spot])) if spot.any() else 1.0
         reasons = []
         if len(table) < FEW_SPOTS:
             reasons.append(f"it has {len(table)} spot{'s' if len(table) > 1 else ''}")
         if part < 0.5:
-            reasons.append(f"its spots take {part:.0%} of a training section")
+            reasons.append(f"its spots cover {part:.0%} of a training section")
         if variety < LITTLE_VARIETY:
             reasons.append(f"its patches vary {variety:.0%} as much as those of a section")
         if reasons:
             warn(
-                f"slide {table.slide}: is a piece ({', '.join(reasons)}); stain and neighbourhood "
-                "are guessed from the training slides, and its predictions are less sure"
+                f"slide {table.slide}: covers only part of a section ({', '.join(reasons)}); stain "
+                "and neighbourhood statistics are estimated from the training slides, so its "
+                "predictions are less certain"
             )
 
     def to_files(self) -> tuple[dict[str, float], dict[str, Matrix]]:
-        """Areas for the document and arrays for the bundle."""
+        """Fields and arrays of the bundle."""
         arrays = {f"sections-{n}": getattr(self, n) for n in ("mean", "within", "between")}
         fields = {"px": self.px, "spots": self.spots}
         return fields | ({} if self.um is None else {"um": self.um}), arrays
@@ -164,26 +125,44 @@ class Sections:
     def from_files(
         cls, fields: Mapping[str, float] | None, arrays: Mapping[str, NDArray[Any]], width: int
     ) -> Sections | None:
-        """Inverse of `to_files`, None where there is nothing; KeyError or ValueError if broken."""
+        """Inverse of `to_files`; None without `fields`, KeyError or ValueError if inconsistent."""
         if fields is None:
             return None
         found = {name: arrays[f"sections-{name}"] for name in ("mean", "within", "between")}
         if any(array.shape != (width,) for array in found.values()):
             raise ValueError("what is kept of the training sections does not fit the features")
         um, spots = fields.get("um"), int(fields["spots"])
-        px, um = float(fields["px"]), None if um is None else float(um)
-        return cls(found["mean"], found["within"], found["between"], px, um, spots)
+        return cls(
+            **found, px=float(fields["px"]), um=None if um is None else float(um), spots=spots
+        )
+
+
+def fit_sections(moments: NDArray[np.float32], spots: Sequence[SpotTable]) -> Sections:
+    """Statistics of training slides with these column means and variances (slides, 2, F)."""
+    mean, within = moments.mean(axis=0, dtype=np.float64)
+    squares = np.square(moments[:, 0] - mean).sum(axis=0)
+    between = (squares + PRIOR_SECTIONS * BETWEEN * within) / (len(spots) - 1 + PRIOR_SECTIONS)
+    areas = [_area(table) for table in spots]
+    um = [a * t.um_per_px**2 for a, t in zip(areas, spots, strict=True) if t.um_per_px is not None]
+    return Sections(
+        mean.astype(np.float32),
+        within.astype(np.float32),
+        between.astype(np.float32),
+        px=min(areas),
+        um=min(um) if len(um) == len(spots) else None,
+        spots=len(spots[int(np.argmin(areas))]),
+    )
 
 
 def _area(table: SpotTable) -> float:
-    """That the spots of a slide take, in pixels squared; 0 for one spot."""
+    """Area of a slide's spots in pixels squared; 0 for one spot."""
     return len(table) * (spot_pitch(table.xy) or 0.0) ** 2
 
 
-def _chosen(columns: Sequence[Columns], width: int, *, around: bool) -> NDArray[np.bool_]:
-    """Which columns (F,) of embeddings are means over a neighbourhood, or the spot's own."""
-    chosen = np.zeros(width, bool)
+def _select(columns: Sequence[Columns], width: int, *, around: bool) -> NDArray[np.bool_]:
+    """Mask (F,) of the embedding columns that are neighbourhood means, or the spot's own."""
+    selected = np.zeros(width, bool)
     for each in columns:
         if each.term.name != COORDS and bool(each.term.around) == around:
-            chosen[each.start : each.stop] = True
-    return chosen
+            selected[each.start : each.stop] = True
+    return selected

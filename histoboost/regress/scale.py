@@ -1,4 +1,4 @@
-"""At which resolution and spot pitch a model was trained."""
+"""Resolution and spot pitch of the training slides, and checks of others against them."""
 
 from __future__ import annotations
 
@@ -12,36 +12,25 @@ from histoboost.errors import BadInput, warn
 from histoboost.regress.expression import parse_features
 from histoboost.spots import SpotTable, spot_pitch
 
-#: Ratio of pitches, and of resolutions, up to which slides are alike.
+#: Largest ratio of pitches, and of resolutions, between comparable slides.
 ALIKE, COARSER = 1.2, 1.25
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Resolution and spot pitch of some slides, medians; None where they are not known."""
+    """Median resolution and spot pitch of some slides; None if unknown."""
 
     um_per_px: float | None = None
     pitch_px: float | None = None
     pitch_um: float | None = None
 
-    @classmethod
-    def of(cls, tables: Sequence[SpotTable]) -> Scale:
-        """That of slides with these spots."""
-        pitches = [spot_pitch(table.xy) for table in tables]
-        pairs = [(table.um_per_px, pitch) for table, pitch in zip(tables, pitches, strict=True)]
-        return cls(
-            um_per_px=_median([um for um, _ in pairs if um]),
-            pitch_px=_median([pitch for _, pitch in pairs if pitch]),
-            pitch_um=_median([um * pitch for um, pitch in pairs if um and pitch]),
-        )
-
     def to_json(self) -> dict[str, float]:
-        """What is known."""
+        """Known values by name."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     @classmethod
     def from_json(cls, values: Mapping[str, float]) -> Scale:
-        """Inverse of `to_json`; KeyError, TypeError or ValueError where something is off."""
+        """Inverse of `to_json`; KeyError, TypeError or ValueError if invalid."""
         found = cls(**{str(name): float(value) for name, value in values.items()})
         for part in fields(found):
             value = getattr(found, part.name)
@@ -50,36 +39,27 @@ class Scale:
         return found
 
 
+def measure_scale(tables: Sequence[SpotTable]) -> Scale:
+    """Scale of slides with these spots."""
+    pairs = [(table.um_per_px, spot_pitch(table.xy)) for table in tables]
+    return Scale(
+        um_per_px=_median([um for um, _ in pairs if um]),
+        pitch_px=_median([pitch for _, pitch in pairs if pitch]),
+        pitch_um=_median([um * pitch for um, pitch in pairs if um and pitch]),
+    )
+
+
 def check_scale(
     trained: Scale, table: SpotTable, features: str, recipes: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    """Refuse, or warn of, a slide on another pitch or at another resolution than in training.
+    """Refuse or warn if spot pitch or resolution of a slide differ from training.
 
-    Micrometres are compared where both sides know theirs, else pixels.
-
-    Parameters
-    ----------
-    trained : Scale
-        That of the training slides; what it does not know is not compared.
-    table : SpotTable
-        The slide.
-    features : str
-        Feature-set expression of the model.
-    recipes : mapping
-        How its embeddings were made, those of the slide.
-
-    Raises
-    ------
-    HistoboostError
-        If the pitch is another and the model averages over rings: these would be other distances.
-
-    Warns
-    -----
-    HistoboostWarning
-        If the pitch is another and the model averages over areas, whose smallest is one pitch
-        wide; if the image is coarser, or patches in pixels show another width of tissue.
+    Pitches are compared in micrometres if both are known, else in pixels. With rings in `features`,
+    another pitch is refused, because rings would be other distances; with areas, whose smallest is
+    one pitch wide, it is warned about, as are coarser images and patches in pixels, see `recipes`,
+    that show another width of tissue.
     """
-    own = Scale.of([table])
+    own = measure_scale([table])
     unit = "um" if own.pitch_um and trained.pitch_um else "px"
     here, known = (getattr(scale, f"pitch_{unit}") for scale in (own, trained))
     terms = [plain for term in parse_features(features) for plain in term.plain]
@@ -90,16 +70,16 @@ def check_scale(
         )
         if any(term.rings for term in terms):
             raise BadInput(
-                f"{what}, so rings would be other distances; histoboost map lays spots as in "
-                f"training, featurize --pitch {known:.3g}{unit} on a slide without spots does so, "
-                "too; or train without rings"
+                f"{what}, so rings would be other distances; histoboost map spaces spots as in "
+                f"training, as does featurize --pitch {known:.3g}{unit} on a slide without spots; "
+                "or train without rings"
             )
         if any(term.area for term in terms):
             warn(
                 f"{what}, so the smallest areas are other distances: expect slightly worse "
-                "predictions; histoboost map lays spots as in training"
+                "predictions; histoboost map spaces spots as in training"
             )
-    # A slide that was brought to another resolution before patches were cut says so in its recipes.
+    # Recipes record the resolution that a slide was rescaled to before patches were cut.
     cut_at = [fields.get("slide_scale", {}).get("um_per_px") for fields in recipes.values()]
     um = next(filter(None, cut_at), own.um_per_px)
     if um is None or trained.um_per_px is None:
@@ -112,17 +92,17 @@ def check_scale(
     if in_pixels and max(ratio, 1 / ratio) > COARSER:
         warn(
             f"{what}, so patches of {in_pixels[0]} show another width of tissue; do not rely on "
-            "its predictions; histoboost map brings finer images to the resolution of training, "
-            "and --patch in um holds for all resolutions"
+            "its predictions; histoboost map rescales finer images to the training resolution, "
+            "and --patch in um is independent of resolution"
         )
     elif ratio > COARSER:
-        warn(f"{what}: it is coarser, and detail that the model looks for is missing")
+        warn(f"{what}: it is coarser, and details that the model uses are missing")
 
 
 def compared_in(trained: Scale, tables: Sequence[SpotTable]) -> str | None:
-    """What is to be said of slides whose scale is compared in pixels, or cannot be compared."""
+    """Note that scales are compared in pixels, or cannot be compared; None if neither."""
     if trained.pitch_px is None:
-        return "The model does not know the resolution and spot pitch of its training slides."
+        return "The model does not store the resolution and spot pitch of its training slides."
     unknown = [table.slide for table in tables if table.um_per_px is None]
     if trained.um_per_px is None:
         unknown = ["the training slides", *unknown]
@@ -130,7 +110,7 @@ def compared_in(trained: Scale, tables: Sequence[SpotTable]) -> str | None:
         return None
     more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
     return (
-        f"Spot pitches were compared in pixels: um per px are unknown for "
+        f"Spot pitches were compared in pixels: um per px is unknown for "
         f"{', '.join(unknown[:3])}{more}."
     )
 

@@ -1,4 +1,4 @@
-"""Everything that determines a model besides its data."""
+"""Parameters of a model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHOICES = {
     "standardize": ("slide", "training", "none"),
     "balance": ("slide", "none"),
 }
-#: What can be set, of models that take it: type, smallest and largest value.
+#: Parameters of `--set`: type, smallest and largest value.
 OPTIONS: Mapping[str, tuple[type, float, float]] = {
     "n_estimators": (int, 1, 100_000),
     "learning_rate": (float, 1e-9, 10),
@@ -35,40 +35,7 @@ OPTIONS: Mapping[str, tuple[type, float, float]] = {
 
 @dataclass(frozen=True)
 class Setup:
-    """What to learn, from what, and how.
-
-    Attributes
-    ----------
-    features : str
-        Feature-set expression.
-    model : str
-        ``"stack"``, ``"lightgbm"``, ``"ridge"``, ``"kernel"``, ``"coords"``, ``"mean"`` or
-        ``"mean-rank"``.
-    target : str
-        ``"joint"``, ``"rank"``, ``"log"``, ``"raw"`` or ``"share"``.
-    group_by : str
-        What is held out together, by folds and inner folds: ``"slide"``, ``"group"``, or
-        ``"auto"``, by group wherever it is known.
-    standardize : str
-        ``"slide"``: embeddings to mean 0 and variance 1 within each slide, cut off at 3;
-        ``"training"``: to mean 0 and variance 1 over all training spots; ``"none"``.
-    balance : str
-        ``"slide"``: every training slide counts the same; ``"none"``: every spot.
-    smooth : float
-        Share of a spot's prediction that is taken from the mean of its neighbours', 0 to 1.
-    seed : int
-        Decides everything random.
-    options : mapping
-        Parameters of LightGBM that differ from the defaults; for ridge ``alpha``, the penalty.
-    trees : sequence of str, optional
-        Cell types that `stack` grows trees for, all by default; the others are the kernel ridge's
-        alone.
-
-    Raises
-    ------
-    HistoboostError
-        If a value is not one of those listed.
-    """
+    """Parameters of a model, see `CompositionRegressor`; invalid values are refused."""
 
     features: str = DEFAULT_FEATURES
     model: str = next(iter(MODELS))
@@ -100,17 +67,11 @@ class Setup:
             _check_option(name, value)
         if self.trees is not None:
             if self.model != "stack":
-                raise BadInput(f"trees: model {self.model} cannot do without its own; omit it")
+                raise BadInput(f"trees: model {self.model} has no optional trees; omit it")
             object.__setattr__(self, "trees", tuple(dict.fromkeys(self.trees)))
 
     def tree_types(self, cell_types: Sequence[str]) -> list[int] | None:
-        """Which cell types trees are grown for, by number, ascending; None for all.
-
-        Raises
-        ------
-        HistoboostError
-            If there is none of a name.
-        """
+        """Indices, ascending, of the cell types that trees are grown for; None for all."""
         if self.trees is None:
             return None
         for name in self.trees:
@@ -119,25 +80,25 @@ class Setup:
         return sorted(cell_types.index(name) for name in self.trees)
 
     def without_trees(self, cell_types: Sequence[str]) -> str:
-        """What `trees` leaves out, in words; empty where nothing."""
+        """Describe the cell types without trees; empty if there are none."""
         grown = self.tree_types(cell_types)
         if grown is None or len(grown) == len(cell_types):
             return ""
         if not grown:
-            return f"none: all {len(cell_types)} cell types are the kernel ridge's alone"
+            return f"none: kernel ridge alone predicts all {len(cell_types)} cell types"
         left = [name for at, name in enumerate(cell_types) if at not in grown]
-        return f"of {len(grown)} cell types; the kernel ridge's alone are {len(left)}: {some(left)}"
+        return f"for {len(grown)} cell types; kernel ridge alone predicts {len(left)}: {some(left)}"
 
     def to_json(self) -> dict[str, Any]:
-        """What `from_json` takes."""
+        """Inverse of `from_json`."""
         values = {**asdict(self), "options": dict(self.options)}
-        if self.trees is None:  # as models were described before there was a choice
+        if self.trees is None:  # the format before `trees` existed
             del values["trees"]
         return values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Setup:
-        """Inverse of `to_json`; TypeError or HistoboostError where something is off."""
+        """Inverse of `to_json`; TypeError or HistoboostError if invalid."""
         names = {f.name for f in fields(cls)}
         if {"trees", *values} != names:
             raise BadInput(f"setup: fields {sorted({'trees', *values} ^ names)} do not fit")

@@ -1,4 +1,4 @@
-"""The units in which predictions are handed out."""
+"""Units of predictions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from histoboost.errors import BadInput
 from histoboost.regress.joint import merge, split, to_shares
 from histoboost.regress.targets import Target
 
-#: The units in which predictions are handed out, each with its smallest and largest value.
+#: Units of predictions, with their smallest and largest value.
 UNITS = {
     "rank": (0.0, 1.0),
     "rank-slide": (0.0, 1.0),
@@ -26,30 +26,13 @@ UNITS = {
 
 
 def to_units(predicted: NDArray[np.float64], units: str, target: Target) -> NDArray[np.float64]:
-    """Predictions for one slide in other units.
+    """Convert predictions (N, ``target.width(T)``) of one slide to other units, (N, T).
 
-    Parameters
-    ----------
-    predicted : ndarray of shape (N, ``target.width(T)``)
-        As `target` has them.
-    units : str
-        ``"rank"``: ranks within each spot, in (0, 1]; ``"rank-slide"``: ranks of each type over
-        the slide, in (0, 1]; ``"share"``: abundance over the spot's sum; ``"softmax"`` and
-        ``"minmax"`` within each spot (0.5 where all are equal); ``"abundance"``: training units;
-        ``"none"``: as predicted, with the joint target the order merged with the map.
-    target : Target
-        What the model learned. Of the joint target each unit takes the part that is right for it:
-        ranks and ``"minmax"`` within the spot the order, ranks over the slide the map, all others
-        the share.
-
-    Returns
-    -------
-    ndarray of shape (N, T)
-
-    Raises
-    ------
-    HistoboostError
-        If `units` is unknown.
+    ``"rank"``: ranks within each spot, in (0, 1]; ``"rank-slide"``: ranks of each type over the
+    slide, in (0, 1]; ``"share"``: abundance over the spot's sum; ``"softmax"`` and ``"minmax"``
+    within each spot (0.5 if all are equal); ``"abundance"``: training units; ``"none"``: as
+    predicted, with the joint target the order merged with the map. From the joint target, ranks and
+    ``"minmax"`` within the spot use the order, ranks over the slide the map, all others the share.
     """
     if units not in UNITS:
         raise BadInput(f"units {units!r}: unknown; choose one of {', '.join(UNITS)}")

@@ -11,7 +11,7 @@ import pytest
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError, HistoboostWarning, pass_on
-from histoboost.regress import distribute, features
+from histoboost.regress import distribute, fitting
 from histoboost.regress.distribute import Unit, score_unit, source_of
 from histoboost.regress.features import FeatureMatrix, StoredFeatures
 from histoboost.regress.folds import Fold
@@ -97,7 +97,7 @@ def test_a_worker_holds_no_more_features_than_its_model_needs(
 ) -> None:
     unit = unit_of(store, model)
     expected = score_unit(unit)[0].predictions["C"]
-    monkeypatch.setattr(features, "MOST_BYTES", 0)
+    monkeypatch.setattr(fitting, "MOST_BYTES", 0)
     monkeypatch.setattr(distribute, "_held", distribute._Held())
     found = score_unit(unit)[0].predictions["C"]
     assert isinstance(distribute._held.matrix(unit), kind)

@@ -135,7 +135,7 @@ def test_an_embedding_that_a_slide_lacks_is_left_out_of_a_glob_and_said(
 
 def test_more_components_than_columns_are_said_once_and_cut_down(store: EmbeddingStore) -> None:
     spec = "pca:999(net@32+net@64:ring1)+pca:12(net@32)+coords"
-    with pytest.warns(HistoboostWarning, match="22 columns have 22 components") as heard:
+    with pytest.warns(HistoboostWarning, match="only 22 columns") as heard:
         layout = layout_of(store, ["A", "B"], spec)
     assert len(heard) == 1
     assert layout.features == "pca:22(net@32+net@64:ring1)+pca:12(net@32)+coords"

@@ -54,7 +54,7 @@ def test_folds_kept_from_an_earlier_run_have_no_predictions_and_say_so(
     kept = FoldCache(tmp_path)
     run_folds(store, setup, spots, cache=kept)
     again = run_folds(store, setup, spots, cache=kept)
-    with pytest.raises(HistoboostError, match=r"fold p1 \(A, B\): was kept from an earlier run"):
+    with pytest.raises(HistoboostError, match=r"fold p1 \(A, B\): was loaded from an earlier run"):
         held_out_frame(again)
 
 
@@ -79,7 +79,7 @@ def test_what_is_predicted_worse_than_by_a_constant_profile_is_named(
     for name in ("net@32", "net@64"):
         values = -store.read("C", name).astype(np.float32)
         add_embedding(store, "E", name, values, patch_px=int(name[-2:]))
-    with pytest.warns(HistoboostWarning, match="has learned nothing there") as heard:
+    with pytest.warns(HistoboostWarning, match="does not generalise") as heard:
         scores = cross_validate(store, "net@*", "ridge")
     own = next(fold for fold in scores.folds if fold.name == "p9 (E)")
     best = max(own.baselines[name]["spot_spearman"] for name in ("mean", "mean-rank"))

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import shortest_path
 
-from histoboost.errors import HistoboostError
 from histoboost.regress.neighbors import area_mean, ring_mean, spot_graph
 from histoboost.spots import spot_pitch
 
@@ -153,12 +152,3 @@ def test_one_spot_is_its_own_area_and_two_spots_are_each_others(percent: int) ->
     np.testing.assert_array_equal(area_mean(two, percent) @ values, [[2], [2]])
     same = np.array([[5.0, 5.0], [5.0, 5.0]])
     np.testing.assert_array_equal(area_mean(same, percent) @ values, [[2], [2]])
-
-
-def test_coordinates_that_are_not_finite_are_refused() -> None:
-    with pytest.raises(HistoboostError, match="not finite"):
-        area_mean(np.array([[0.0, np.nan], [1.0, 1.0]]), 10)
-    with pytest.raises(HistoboostError, match="not finite"):
-        spot_graph(np.array([[0.0, np.nan], [1.0, 1.0]]))
-    with pytest.raises(HistoboostError, match="1 or more"):
-        ring_mean(np.zeros((2, 2)), 0)

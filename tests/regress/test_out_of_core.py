@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.regress import features, fitting
+from histoboost.regress import fitting
 from histoboost.regress.features import FeatureMatrix, StoredFeatures, assemble
 from histoboost.regress.fitting import features_for, fit_predictor
 from histoboost.regress.heads import blocks, coords, kernel_ridge, stack
@@ -32,7 +32,7 @@ KERNELS = ["stack", "kernel"]
 def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of 16 rows, and nothing is small enough to be held."""
     monkeypatch.setattr(blocks, "ROWS", 16)
-    monkeypatch.setattr(features, "MOST_BYTES", 0)
+    monkeypatch.setattr(fitting, "MOST_BYTES", 0)
     monkeypatch.setattr(kernel_ridge, "HELD_SPOTS", 0)
 
 
@@ -83,7 +83,7 @@ def test_a_model_of_stored_features_is_that_of_the_matrix(
     setup = Setup(SPEC, model, options={"n_estimators": 4} if model == "stack" else {})
     found = []
     for held in (0, 1 << 40):
-        monkeypatch.setattr(features, "MOST_BYTES", held)
+        monkeypatch.setattr(fitting, "MOST_BYTES", held)
         monkeypatch.setattr(kernel_ridge, "HELD_SPOTS", held)
         matrix = features_for(store, layout, setup)
         assert isinstance(matrix, FeatureMatrix if held else StoredFeatures)
@@ -116,7 +116,7 @@ def test_threads_change_no_digit(
 def test_models_that_need_all_features_at_once_get_the_matrix(
     store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch, model: str
 ) -> None:
-    monkeypatch.setattr(features, "MOST_BYTES", 0)
+    monkeypatch.setattr(fitting, "MOST_BYTES", 0)
     layout = layout_of(store, ["A", "B"], "net@32")
     assert isinstance(features_for(store, layout, Setup("net@32", model)), FeatureMatrix)
     reduced = layout_of(store, ["A", "B"], "pca:3(net@32)")

@@ -113,11 +113,11 @@ def test_neighbourhoods_are_told_by_the_spot_itself(whole: FeatureMatrix) -> Non
 def test_presence_is_the_area_of_the_spots_in_micrometres_where_known(whole: FeatureMatrix) -> None:
     sections, table = predictor(whole).sections, whole.layout.spots[2]
     assert sections is not None
-    assert sections.presence(table) == 1
-    assert sections.presence(replace(table, xy=table.xy / 4)) == pytest.approx(1 / 12)
+    assert sections.coverage(table) == 1
+    assert sections.coverage(replace(table, xy=table.xy / 4)) == pytest.approx(1 / 12)
     known = replace(sections, um=sections.px)  # 1 um per px
     finer = replace(table, xy=table.xy * 4, um_per_px=0.25)
-    assert known.presence(finer) == known.presence(replace(table, um_per_px=1.0)) == 1
+    assert known.coverage(finer) == known.coverage(replace(table, um_per_px=1.0)) == 1
 
 
 def test_a_piece_is_named_with_the_reasons(
@@ -127,7 +127,7 @@ def test_a_piece_is_named_with_the_reasons(
     with warnings_kept() as heard:
         predictor(whole).predict_slide(part, 0)
     [line] = heard
-    assert "slide P: is a piece (it has 6 spots, its spots take 11% of a training" in line
+    assert "slide P: covers only part of a section (it has 6 spots, its spots cover 11%" in line
 
 
 def test_a_whole_section_is_not_warned_of(whole: FeatureMatrix) -> None:
@@ -161,5 +161,5 @@ def test_one_or_two_spots_are_predicted(
     store: EmbeddingStore, whole: FeatureMatrix, tmp_path: Path, count: int
 ) -> None:
     part = matrix_of(piece_of(store, tmp_path, np.arange(count)), ["P"], FEATURES)
-    with pytest.warns(HistoboostWarning, match="slide P: is a piece"):
+    with pytest.warns(HistoboostWarning, match="slide P: covers only part"):
         assert np.isfinite(predictor(whole).predict_slide(part, 0)).all()

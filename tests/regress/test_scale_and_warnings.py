@@ -17,7 +17,7 @@ from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.outputs.predictions import write_predictions
 from histoboost.regress.model import CompositionRegressor
 from histoboost.regress.predictions import Prediction
-from histoboost.regress.scale import Scale, check_scale, compared_in
+from histoboost.regress.scale import Scale, check_scale, compared_in, measure_scale
 from histoboost.spots import SpotTable
 
 from .conftest import add_embedding, hexagonal
@@ -30,9 +30,9 @@ def table(pitch: float, um_per_px: float | None) -> SpotTable:
 
 def test_scale_is_the_median_of_the_slides_and_unknown_where_none_knows() -> None:
     tables = [table(20, 0.5), table(22, 0.5), table(100, None)]
-    scale = Scale.of(tables)
+    scale = measure_scale(tables)
     assert (scale.um_per_px, scale.pitch_px, scale.pitch_um) == pytest.approx((0.5, 22, 10.5))
-    assert Scale.of(tables[2:]) == Scale(pitch_px=pytest.approx(100))
+    assert measure_scale(tables[2:]) == Scale(pitch_px=pytest.approx(100))
 
 
 def test_a_model_knows_the_scale_of_its_training_slides_when_it_is_loaded_again(
@@ -45,7 +45,7 @@ def test_a_model_knows_the_scale_of_its_training_slides_when_it_is_loaded_again(
 
 
 def trained_at(pitch: float, um_per_px: float | None) -> Scale:
-    return Scale.of([table(pitch, um_per_px)])
+    return measure_scale([table(pitch, um_per_px)])
 
 
 RINGS, AREAS, PLAIN = "net@32:ring1", "pca:2(net@32:area10)", "net@32"
@@ -105,10 +105,12 @@ def test_patches_cut_at_the_resolution_of_training_are_not_warned_of(
 
 def test_it_is_said_where_pixels_were_compared_because_micrometres_are_unknown() -> None:
     known, unknown = table(20, 0.5), table(20, None)
-    assert compared_in(Scale.of([known]), [known]) is None
-    assert "in pixels: um per px are unknown for S." in compared_in(Scale.of([known]), [unknown])
-    assert "the training slides" in compared_in(Scale.of([unknown]), [known])
-    assert "does not know" in compared_in(Scale(), [known])
+    assert compared_in(measure_scale([known]), [known]) is None
+    assert "in pixels: um per px is unknown for S." in compared_in(
+        measure_scale([known]), [unknown]
+    )
+    assert "the training slides" in compared_in(measure_scale([unknown]), [known])
+    assert "does not store" in compared_in(Scale(), [known])
 
 
 def test_predict_refuses_rings_on_another_pitch_and_show_tells_the_pitch(
