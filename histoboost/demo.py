@@ -1,4 +1,4 @@
-"""The full pipeline on synthetic slides: nothing to download, nothing to prepare."""
+"""Run the full pipeline on synthetic slides, without downloads."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from histoboost.errors import BadInput, require, warnings_kept
 from histoboost.io import write_text, write_whole
 from histoboost.phantom import phantom_slide, write_phantom
 
-#: Weights-free statistics of stain and texture.
+#: Statistics of stain and texture, without weights.
 BACKBONE = "stain-texture"
 
-#: Labelled slides, and distance between spots.
+#: Number of labelled slides, and spot pitch.
 SLIDES, PITCH_PX = 4, 25.0
 
-#: Sides of the patches: a spot and its rim, and the spots around it.
+#: Sides of the patches: a spot with its rim, and with its neighbours.
 PATCHES = (32, 64)
 
-#: What is scored, worst first, and how it is called in the table.
+#: Models to score, worst first, with their names in the table.
 MODELS = {
     "mean": "constant: mean profile",
     "mean-rank": "constant: mean-rank profile",
@@ -47,10 +47,10 @@ def run(
 ) -> dict[str, Any]:
     """Write synthetic slides, embed, cross-validate, train, predict, report, map; show scores.
 
-    The results of an earlier run of the same demo in `out` are used again; a folder with anything
-    else is refused. There are about `spots` spots per slide; `say` takes every line meant for
-    people. Returns what is written to ``scores.json``: ``{"backbone", "weights", "rows": [{"model",
-    "spot_spearman", "type_spearman"}], "paths": {..}, "seconds"}``.
+    Reuses results of the same demo in `out`, and refuses a folder with other content. Slides have
+    about `spots` spots each; `say` prints a line. Returns the content of ``scores.json``:
+    ``{"backbone", "weights", "rows": [{"model", "spot_spearman", "type_spearman"}], "paths": {..},
+    "seconds"}``.
     """
     require("demo", "torch", "torch")
     from histoboost.featurize import featurize
@@ -94,7 +94,7 @@ def run(
     write_submission(paths["submission"], predictions)
     say("5. report: maps, scores, importances and learning curves on one page.")
     report(paths["store"], paths["model"], paths["report"])
-    say("6. map: a plain slide, without spots, all over its tissue.")
+    say("6. map: a slide without spots, all over its tissue.")
     _write_plain(paths["plain"], spots)
     with warnings_kept() as heard:
         mapped = map_slide(paths["plain"], model, weights=[] if backbone == BACKBONE else weights)
@@ -116,15 +116,15 @@ def run(
 
 
 def _write_slides(slides: Path, spots: int) -> None:
-    """Write the slides, in a new or empty folder or where the same demo was written before."""
-    made = slides.with_name("slides.h5.part")
-    files = {file.name for file in slides.parent.iterdir()} - {made.name}
-    write_phantom(made, slides=SLIDES, spots=spots, pitch_px=PITCH_PX)
-    if files and not (slides.is_file() and made.read_bytes() == slides.read_bytes()):
-        made.unlink()
+    """Write the slides, unless the folder has other content than this demo."""
+    new = slides.with_name("slides.h5.part")
+    files = {file.name for file in slides.parent.iterdir()} - {new.name}
+    write_phantom(new, slides=SLIDES, spots=spots, pitch_px=PITCH_PX)
+    if files and not (slides.is_file() and new.read_bytes() == slides.read_bytes()):
+        new.unlink()
         what = "a demo with other slides" if slides.name in files else "other files"
         raise BadInput(f"{slides.parent}: contains {what}; choose another folder with --out")
-    made.replace(slides)
+    new.replace(slides)
 
 
 def _write_plain(path: Path, spots: int) -> None:
@@ -132,25 +132,24 @@ def _write_plain(path: Path, spots: int) -> None:
 
     image = phantom_slide(seed=SLIDES + 1, spots=spots, pitch_px=PITCH_PX).image
     pixels = Image.fromarray(image.read_rows(0, image.shape[0]))
-    write_whole(path, lambda made: pixels.save(made))
+    write_whole(path, pixels.save)
 
 
 def _features(backbone: str) -> str:
-    """Every patch size, and the neighbourhood of the smallest."""
+    """All patch sizes, and the neighbourhood of the smallest."""
     names = [f"{backbone}@{px}" for px in PATCHES]
     return "+".join([*names, f"{names[0]}:ring1"])
 
 
 def _scores(store: EmbeddingStore, features: str) -> list[dict[str, Any]]:
-    """Scores of the constant baselines and of models, held-out slides, means over folds."""
+    """Mean scores of all models on held-out slides."""
     from histoboost.regress.crossval import cross_validate
 
-    rows = []
-    for model in MODELS:
-        found = cross_validate(store, features, model)
-        means = {score: round(found.mean(score), 4) for score in SCORES}
-        rows.append({"model": model, **means})
-    return rows
+    results = {model: cross_validate(store, features, model) for model in MODELS}
+    return [
+        {"model": model, **{score: round(result.mean(score), 4) for score in SCORES}}
+        for model, result in results.items()
+    ]
 
 
 def _show(result: dict[str, Any], say: Say) -> None:

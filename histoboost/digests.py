@@ -1,4 +1,4 @@
-"""SHA-256 digests of what goes into an embedding and of what comes out."""
+"""SHA-256 digests of the inputs and outputs of an embedding."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 
 def digest_bytes(data: bytes | memoryview) -> str:
-    """SHA-256 of `data`, in hexadecimal."""
+    """SHA-256 of `data` (hex)."""
     return hashlib.sha256(data).hexdigest()
 
 
 def digest_array(array: NDArray[Any]) -> str:
-    """SHA-256 of type, shape and little-endian, row-major content of `array`.
+    """SHA-256 of dtype, shape and little-endian, row-major content of `array`.
 
     Examples
     --------
@@ -31,6 +31,6 @@ def digest_array(array: NDArray[Any]) -> str:
 
 
 def digest_spots(xy: NDArray[np.float64], spot_ids: tuple[str, ...]) -> str:
-    """SHA-256 of spot coordinates, (N, 2) float64, with their ids, in order."""
+    """SHA-256 of spot coordinates, (N, 2) float64, and ids, in order."""
     text = json.dumps(list(spot_ids), ensure_ascii=False, separators=(",", ":"))
     return digest_bytes(f"{digest_array(xy)}\n{text}".encode())

@@ -1,4 +1,4 @@
-"""What is installed, what this machine offers, and what is missing."""
+"""Report what is installed, what this machine offers, and what is missing."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pathlib import Path
 
 from histoboost import __version__
 
-#: Package by which an extra is recognised -> the extra, and what it is needed for.
+#: Package that identifies an extra -> the extra and its purpose.
 OPTIONAL = {
     "torch": ("torch", "featurize, finetune, demo"),
     "torchvision": ("torch", "pretrained networks"),
     "openvino": ("openvino", "faster embedding on a CPU (--engine openvino)"),
     "distributed": ("dask", "running on a Dask cluster (--scheduler)"),
     "obstore": ("cloud", "stores in object storage (s3://, gs://, az://)"),
-    "pyarrow": ("parquet", "tables in Parquet"),
+    "pyarrow": ("parquet", "Parquet tables"),
     "timm": ("timm", "timm: and hf-hub: backbones"),
     "spatialdata": ("spatialdata", "reading and writing SpatialData"),
     "tifffile": ("wsi", "pyramidal whole-slide images"),
     "torchstain": ("stain", "stain normalisation (--stain)"),
 }
-#: Packages that histoboost cannot do without.
+#: Required packages.
 CORE = (
     "anndata",
     "click",
@@ -48,7 +48,7 @@ CORE = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report: what was looked at and found, and what to do where it is missing.
+    """One line of the report; `remedy` tells how to get what is missing.
 
     Sections are ``"software"``, ``"optional"``, ``"machine"`` and ``"weights"``.
     """
@@ -60,7 +60,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Look at this installation and this machine; nothing is changed, nothing is downloaded."""
+    """Examine this installation and machine without changes or downloads."""
     weights = _weights() if find_spec("torch") else []
     return [*_software(), *_optional(), *_machine(), *weights]
 
@@ -73,8 +73,10 @@ def _version(package: str) -> str | None:
 
 
 def _software() -> list[Finding]:
-    rows = [Finding("software", "python", platform.python_version())]
-    rows.append(Finding("software", "histoboost", __version__))
+    rows = [
+        Finding("software", "python", platform.python_version()),
+        Finding("software", "histoboost", __version__),
+    ]
     for package in CORE:
         found = _version(package)
         remedy = "" if found else "pip install histoboost"

@@ -1,4 +1,4 @@
-"""What a user can do wrong, in one line each, and what a user should know."""
+"""Errors and warnings for users, one line each."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from importlib.util import find_spec
 
 
 class HistoboostError(Exception):
-    """What this package raises on purpose: one line that names the thing and the remedy.
+    """Base of all errors raised on purpose: one line that names the problem and the remedy.
 
     The command line prints it without a traceback and exits with code 2.
     """
 
     def __str__(self) -> str:
-        return " ".join(super().__str__().splitlines())  # a name in a file may hold line ends
+        return " ".join(super().__str__().splitlines())  # names may contain line ends
 
 
 class BadInput(HistoboostError):
-    """A file, an option or an argument cannot be used as it is."""
+    """A file, option or argument is unusable."""
 
 
 class MissingExtra(HistoboostError):
-    """A package is not installed that `what` needs; the extra of histoboost that brings it."""
+    """`what` needs a package that is not installed; names the extra that provides it."""
 
     def __init__(self, what: str, package: str, extra: str) -> None:
         self.what, self.package, self.extra = what, package, extra
@@ -34,29 +34,29 @@ class MissingExtra(HistoboostError):
 
 
 def require(what: str, package: str, extra: str) -> None:
-    """Raise `MissingExtra` where `package` is not installed; nothing is imported."""
+    """Raise `MissingExtra` unless `package` is installed, without importing it."""
     if find_spec(package) is None:
         raise MissingExtra(what, package, extra)
 
 
 class DamagedStore(HistoboostError):
-    """Something in a store is not as it was written."""
+    """Stored data differ from what was written."""
 
 
 class HistoboostWarning(UserWarning):
-    """Something the user should know; the message says what was done instead."""
+    """A problem that did not stop the command; the message says what was done instead."""
 
 
 def warn(message: str) -> None:
-    """Tell the user `message`, a `HistoboostWarning`."""
+    """Issue a `HistoboostWarning`."""
     warnings.warn(message, HistoboostWarning, stacklevel=3)
 
 
 @contextmanager
 def warnings_kept() -> Iterator[list[str]]:
-    """Keep our warnings, each once, in a list that is complete at the end.
+    """Collect our warnings, without duplicates, in a list that is complete at the end.
 
-    For a process far away, which has no terminal to show them on; see `pass_on`.
+    For a remote process, which has no terminal; see `pass_on`.
     """
     kept: list[str] = []
     with warnings.catch_warnings(record=True) as heard:
@@ -70,6 +70,6 @@ def warnings_kept() -> Iterator[list[str]]:
 
 
 def pass_on(kept: Iterable[str]) -> None:
-    """Warn here of what another process has kept."""
+    """Repeat warnings that another process has collected."""
     for message in kept:
         warnings.warn(message, HistoboostWarning, stacklevel=2)

@@ -1,13 +1,11 @@
-"""HDF5 files opened so that nothing outside the file is read, and no damage ends the process.
+"""Open HDF5 files safely: no access to other files, no crash on damaged ones.
 
-HDF5 lets a file name others: links into other files, pixels kept in raw files beside it, datasets
-put together from several files. A file from elsewhere could so show any file of this machine as
-pixels or spots, and two slides could get one picture; such files are refused.
+HDF5 files may refer to others: external links, raw data files, virtual datasets. A malicious file
+could so show any file of this machine as pixels or spots; such files are refused.
 
-Types are not covered by a checksum, and h5py and libhdf5 take them as they are: a table with a
-damaged float overlaps its own columns in memory, and a damaged text has no functions to read it;
-both end the process with a segmentation fault. Types are therefore checked before a value is read,
-and texts are read in another process first.
+Types have no checksum, and libhdf5 trusts them: a damaged float in a table overlaps other columns
+in memory, and a damaged string type has no reader; both end in a segmentation fault. Types are
+therefore checked before any value is read, and strings are read in another process first.
 """
 
 from __future__ import annotations
@@ -23,14 +21,12 @@ import h5py
 from histoboost.errors import BadInput
 from histoboost.hdf5_probe import probe
 
-#: Byte of an encoded type of variable length that tells sequences (0) from text (1).
+#: Byte of an encoded variable-length type: 0 for sequences, 1 for strings.
 KIND_AT = 3
-#: What h5py raises on damage.
+#: Raised by h5py on damage.
 DAMAGED = (KeyError, OSError, RuntimeError, TypeError, ValueError, NotImplementedError)
 _INSIDE = (h5py.h5l.TYPE_HARD, h5py.h5l.TYPE_SOFT)
-
-
-#: Files that were checked before, and what told them from others then.
+#: Files already checked, with their fingerprint.
 _checked: dict[str, tuple[int, ...]] = {}
 
 
@@ -42,7 +38,7 @@ def open_hdf5(path: Path) -> h5py.File:
     OSError
         If it cannot be opened.
     HistoboostError
-        If a link or dataset in it leads to another file, or a type in it is damaged.
+        If a link or dataset refers to another file, or a type is damaged.
     """
     file = h5py.File(path, "r")
     try:
@@ -51,7 +47,7 @@ def open_hdf5(path: Path) -> h5py.File:
         if _checked.get(str(path)) != stamp:
             if _check(path, file) and (name := probe(path)) is not None:
                 raise BadInput(
-                    f"{path}: {name} cannot be read, libhdf5 crashes or hangs on it; copy the file "
+                    f"{path}: {name} is unreadable, libhdf5 crashes or hangs on it; copy the file "
                     "again"
                 )
             _checked[str(path)] = stamp
@@ -62,14 +58,14 @@ def open_hdf5(path: Path) -> h5py.File:
 
 
 def _check(path: Path, file: h5py.File) -> bool:
-    """Check links and types; whether there are texts of variable length."""
+    """Check links and types; returns whether there are variable-length strings."""
     links: list[tuple[bytes, int]] = []
 
-    def note(name: bytes, info: Any) -> None:
+    def add(name: bytes, info: Any) -> None:
         links.append((name, info.type))
 
     try:
-        file.id.links.visit(note, info=True)
+        file.id.links.visit(add, info=True)
     except (RuntimeError, UnicodeDecodeError) as error:
         raise OSError(str(error)) from error
     texts = _check_values(path, "/", h5py.h5o.open(file.id, b"/"))
@@ -77,24 +73,24 @@ def _check(path: Path, file: h5py.File) -> bool:
         shown = name.decode("utf-8", "replace")
         if kind not in _INSIDE:
             _refuse(path, shown, "a link to another file")
-        # A soft link leads to what is visited under its own name.
+        # Targets of soft links are visited by their own names.
         if kind == h5py.h5l.TYPE_HARD:
             try:
                 found = h5py.h5o.open(file.id, name)
-            except DAMAGED:  # nobody can read it
+            except DAMAGED:  # unreadable
                 continue
             texts |= _check_values(path, shown, found)
     return texts
 
 
 def _check_values(path: Path, name: str, found: Any) -> bool:
-    """Check an object's types, and where its values lie; whether there are texts among them."""
+    """Check types and storage of an object; returns whether it has variable-length strings."""
     texts = False
     for open_type in _types(path, name, found):
         try:
             kind = open_type()
             sound, texts = _is_sound(kind), texts or kind.dtype.hasobject
-        except DAMAGED:  # in a way that h5py finds, too
+        except DAMAGED:  # h5py detects it, too
             continue
         if not sound:
             raise BadInput(f"{path}: {name} has a damaged type; copy the file again")
@@ -102,21 +98,21 @@ def _check_values(path: Path, name: str, found: Any) -> bool:
 
 
 def _types(path: Path, name: str, found: Any) -> Iterator[Callable[[], Any]]:
-    """What opens the type of every attribute, and of the values."""
+    """Functions that open the type of each attribute and of the values."""
     for index in range(h5py.h5a.get_num_attrs(found)):
         yield lambda: h5py.h5a.open(found, index=index).get_type()  # noqa: B023 - called at once
     if isinstance(found, h5py.h5d.DatasetID):
         with suppress(*DAMAGED):
             layout = found.get_create_plist()
             if layout.get_external_count():
-                _refuse(path, name, "kept in a raw file outside")
+                _refuse(path, name, "stored in an external raw file")
             if layout.get_layout() == h5py.h5d.VIRTUAL:
-                _refuse(path, name, "a virtual dataset, put together from others")
+                _refuse(path, name, "a virtual dataset of other files")
         yield found.get_type
 
 
 def _is_sound(found: Any) -> bool:
-    """Whether values of a type can be read at all: its parts lie apart and are of known kinds."""
+    """Whether values of a type are readable: members do not overlap and are of known kinds."""
     kind = found.get_class()
     if kind == h5py.h5t.COMPOUND:
         end = 0
@@ -126,16 +122,16 @@ def _is_sound(found: Any) -> bool:
         ]
         for offset, member in sorted(members, key=lambda each: each[0]):
             size = member.get_size()
-            # NumPy's type is what the values are read to.
+            # Values are read into the NumPy dtype.
             if offset < end or member.dtype.itemsize > size or not _is_sound(member):
                 return False
             end = offset + size
         return bool(end <= found.get_size())
     if kind == h5py.h5t.VLEN:
-        # Text is a class of its own to h5py; anything but a sequence here cannot be read.
+        # Strings have a class of their own in h5py; here, only sequences are readable.
         return int(found.encode()[KIND_AT]) & 0xF == 0 and _is_sound(found.get_super())
     return kind != h5py.h5t.ARRAY or _is_sound(found.get_super())
 
 
 def _refuse(path: Path, name: str, what: str) -> None:
-    raise BadInput(f"{path}: {name} is {what}; write the values into this file itself")
+    raise BadInput(f"{path}: {name} is {what}; save the values in this file itself")

@@ -1,10 +1,10 @@
-"""Texts of HDF5 files, read once in another process before they are read in this one.
+"""Read the strings of HDF5 files in a helper process first.
 
-libhdf5 crashes or hangs on some damaged heaps of texts, which no checksum covers. `probe` lets a
-process that imports nothing but h5py read them first; it lives as long as this one and is started
-anew where it ends. There, this file is run as a program: the arguments are the folders to import
-from, each line of the input is a path, and the answer is a line for every object before it is read
-and an empty one at the end, all in JSON. What h5py finds wrong, this process will find, too.
+libhdf5 crashes or hangs on some damaged heaps of strings, which have no checksum. `probe` lets a
+long-lived helper process that imports only h5py read them first, and restarts it after a crash. The
+helper runs this file as a program: its arguments are the folders to import from; for each path on
+standard input it prints the name of every object before reading it, then an empty line, all in
+JSON. Errors that h5py raises are ignored, as this process will get them, too.
 """
 
 from __future__ import annotations
@@ -20,25 +20,17 @@ from pathlib import Path
 from threading import Lock, Timer
 from typing import Any
 
-#: Seconds for so many texts, which are read in a fraction of one.
+#: Seconds allowed for this many strings, which take a fraction of one.
 PATIENCE, ROWS = 15.0, 100_000
 
 _lock = Lock()
-_helpers: dict[int, subprocess.Popen[str]] = {}  # by the process they work for
+_helpers: dict[int, subprocess.Popen[str]] = {}  # by pid of the parent
 
 
 def probe(path: Path) -> str | None:
-    """What libhdf5 crashes or hangs on in a file, or None.
+    """Name the object on which libhdf5 crashes or hangs, or None; all types must be valid.
 
-    Parameters
-    ----------
-    path : Path
-        HDF5 file whose types are sound.
-
-    Raises
-    ------
-    OSError
-        If no other process can be started.
+    Raises OSError if the helper cannot be started.
     """
     with _lock:
         helper = _helper()
@@ -56,7 +48,7 @@ def probe(path: Path) -> str | None:
 
 
 def _helper() -> subprocess.Popen[str]:
-    """The process that reads for this one."""
+    """Running helper of this process."""
     helper = _helpers.get(os.getpid())
     if helper is None or helper.poll() is not None:
         command = [sys.executable, "-I", "-S", __file__, *sys.path]
@@ -66,12 +58,12 @@ def _helper() -> subprocess.Popen[str]:
         )
         _helpers[os.getpid()] = helper
         if not _answer(helper):
-            raise OSError("no process can be started to read it first")
+            raise OSError("the helper process that reads it first cannot be started")
     return helper
 
 
 def _answer(helper: subprocess.Popen[str]) -> str:
-    """The next line, empty where the process has ended or was too slow and is ended."""
+    """Next line; empty if the helper has ended or was killed for being too slow."""
     timer = Timer(PATIENCE, helper.kill)
     timer.daemon = True
     timer.start()
@@ -117,7 +109,7 @@ def _read(name: str, found: Any) -> None:
 
 
 def _say(text: str) -> None:
-    _end_in(2 * PATIENCE)  # where the other process is no more
+    _end_in(2 * PATIENCE)  # in case the parent dies
     print(json.dumps(text), flush=True)
 
 
@@ -127,7 +119,7 @@ def _end_in(seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # left to the parent
     sys.path[:] = sys.argv[1:]
     import h5py  # noqa: F401
 

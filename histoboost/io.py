@@ -1,4 +1,4 @@
-"""Files that a command writes: refused before the work, and there whole or not at all."""
+"""Output files: checked before the work, written completely or not at all."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ _REMEDIES = {
     errno.EPERM: "make it writable",
 }
 
-#: Longest name of a file, in bytes, that file systems take.
+#: Maximum length of a file name in bytes.
 MAX_NAME = 255
 
 
 def read_array(
     file: Path | IO[bytes], name: object, remedy: str, mmap_mode: Literal["r"] | None = None
 ) -> NDArray[Any]:
-    """An array as `numpy.save` wrote it; an error names it `name` and ends in `remedy`."""
+    """Read an array from `numpy.save`; errors begin with `name` and end in `remedy`."""
     try:
         array = np.load(file, mmap_mode=mmap_mode, allow_pickle=False)
-    except Exception as error:  # noqa: BLE001  (what a damaged header comes to has no one type)
+    except Exception as error:  # noqa: BLE001  (damaged headers raise any type)
         reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"{name}: is not an array file of NumPy ({reason}); {remedy}") from error
+        raise BadInput(f"{name}: is not a NumPy array file ({reason}); {remedy}") from error
     if not isinstance(array, np.ndarray):
-        raise BadInput(f"{name}: is an archive of arrays, not one; {remedy}")
+        raise BadInput(f"{name}: is an archive, not one array; {remedy}")
     return array
 
 
 def read_torch(path: Path, fault: str, remedy: str) -> Any:
-    """What `torch.save` wrote, onto the CPU; nothing in it is executed.
+    """Read a file from `torch.save` onto the CPU without executing code in it.
 
-    The error names the file, and what is wrong with it as `fault`.
+    Errors say `fault` of the file, then `remedy`.
     """
     import torch
 
     try:
         if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as parts:  # torch itself compares no checksum
+            with zipfile.ZipFile(path) as parts:  # torch checks no checksums
                 if any(part.compress_type for part in parts.infolist()) or parts.testzip():
                     raise ValueError("its content does not match its checksums")
         with warnings.catch_warnings(action="ignore"):
@@ -63,16 +63,13 @@ def read_torch(path: Path, fault: str, remedy: str) -> Any:
 
 
 def check_name(path: Path) -> None:
-    """Refuse a file or folder whose name is longer than file systems take."""
+    """Refuse a file or folder whose name is too long for file systems."""
     if len(os.fsencode(path.name)) > MAX_NAME:
         raise BadInput(f"{path}: its name is longer than {MAX_NAME} bytes; choose a shorter one")
 
 
 def check_output(path: Path, suffixes: Sequence[str] = ()) -> None:
-    """Say before the work, and not after it, that `path` cannot be written.
-
-    An older file is replaced later. Where `suffixes` are given, it must end in one of them.
-    """
+    """Refuse, before the work, a `path` that cannot be written or has none of the `suffixes`."""
     check_name(path)
     if path.is_dir():
         raise BadInput(f"{path}: is a directory; choose another name")
@@ -81,37 +78,37 @@ def check_output(path: Path, suffixes: Sequence[str] = ()) -> None:
     if not path.parent.is_dir():
         raise BadInput(f"{path}: no such directory {path.parent}; create it first")
     if not os.access(path.parent, os.W_OK):
-        raise BadInput(f"{path.parent}: cannot be written to; choose another place")
+        raise BadInput(f"{path.parent}: is not writable; choose another folder")
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write` on a place beside `path` and move what it wrote to `path` in one step.
+    """Call `write` with a temporary path and move its output to `path` in one step.
 
-    Whatever happens meanwhile, `path` holds what it held before or all that was written. Where it
-    is a symbolic link, the link stays and what it leads to is replaced.
+    Whatever happens, `path` has either its old or its complete new content. If it is a symbolic
+    link, the link stays and its target is replaced.
     """
     target = Path(os.path.realpath(path))
     with plain_errors(path):
-        # Short: the name of a file may already be as long as the system allows.
+        # A folder, not a longer name: the name may have the maximum length already.
         staging = Path(tempfile.mkdtemp(prefix=".histoboost-", dir=target.parent))
         try:
-            made = staging / target.name
-            write(made)
-            sync(made)
-            os.replace(made, target)
+            staged = staging / target.name
+            write(staged)
+            sync(staged)
+            os.replace(staged, target)
             sync_folder(target.parent)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text in UTF-8, its line ends as they are, whole or not at all."""
+    """Write text in UTF-8, with unchanged line ends; see `write_whole`."""
     write_whole(path, lambda target: target.write_text(text, encoding="utf-8", newline=""))
 
 
 @contextmanager
 def plain_errors(path: object, kept: str = "what was there is kept") -> Iterator[None]:
-    """Turn what the system refuses while `path` is written into one line, which ends in `kept`."""
+    """Turn errors of the system while writing `path` into one line, which ends in `kept`."""
     try:
         yield
     except OSError as error:
@@ -121,7 +118,7 @@ def plain_errors(path: object, kept: str = "what was there is kept") -> Iterator
 
 
 def sync(path: Path) -> None:
-    """Bring a file, or all files below a folder, to the disk: a rename must not come first."""
+    """Flush a file, or all files below a folder, to disk."""
     files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
     for file in files:
         with file.open("rb+") as opened:
@@ -129,9 +126,9 @@ def sync(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Bring the names in a folder to the disk."""
+    """Flush the entries of a folder to disk."""
     if os.name == "nt":
-        return  # folders cannot be opened there, and their entries need no sync
+        return  # folders cannot be opened, and need no sync
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Which names of slides and embeddings are accepted: each becomes one folder of the store."""
+"""Valid names of slides and embeddings, which become folders of the store."""
 
 from __future__ import annotations
 
@@ -7,45 +7,44 @@ from collections.abc import Sequence
 
 from histoboost.errors import BadInput
 
-#: Longest name, in characters; in UTF-8 it must also fit a file name of every file system.
+#: Maximum length of a name, in characters and in bytes of UTF-8, for all file systems.
 MAX_CHARACTERS = 200
 MAX_BYTES = 240
-#: Names that a line lists, at most.
+#: Maximum number of names listed in a line.
 NAMED = 40
 
-# A folder of this name would shadow what Zarr and AnnData keep beside slides and embeddings.
+# Used by Zarr and AnnData beside slides and embeddings.
 _RESERVED = {
     "slide": frozenset({"zarr.json"}),
     "embedding": frozenset({"zarr.json", "spatial", "abundance", "coords"}),
 }
-# The feature-set expression gives these a meaning, so a name with one could never be asked for.
-_EXPRESSION = "+:*?[],"
-_SEPARATORS = "/\\"
-# Columns of tables of predictions besides the types, and the one that AnnData keeps to itself.
+# Path separators, and the operators of feature-set expressions.
+_FORBIDDEN = {"slide": "/\\", "embedding": "/\\+:*?[],"}
+# Columns of prediction tables besides the cell types, and one reserved by AnnData.
 _COLUMNS = ("slide", "spot", "x", "y", "novelty", "ID", "_index")
 
 
 def check_slide_name(name: str) -> str:
-    """Return `name` if it can be the name of a slide.
+    """Return `name` if it is a valid name of a slide.
 
-    Not if it is empty, longer than 200 characters, reserved, begins with ``.`` or ``__``, has space
-    at an end, or contains a slash, a backslash or a control character.
+    Invalid if empty, longer than 200 characters, reserved, beginning with ``.`` or ``__``, with
+    spaces at an end, or with a slash, backslash or control character.
     """
-    return _check("slide", name, _SEPARATORS)
+    return _check("slide", name)
 
 
 def check_embedding_name(name: str) -> str:
-    """Return `name` if it can be the name of an embedding.
+    """Return `name` if it is a valid name of an embedding.
 
-    As for slides, and without the characters of the feature-set expression (``+:*?[],``).
+    As for slides, and without the operators of feature-set expressions (``+:*?[],``).
     """
-    return _check("embedding", name, _SEPARATORS + _EXPRESSION)
+    return _check("embedding", name)
 
 
 def default_embedding_name(backbone: str, side: str) -> str:
-    """Name of an embedding for which none is asked.
+    """Default name of an embedding.
 
-    A colon or slash, as in ``hf-hub:MahmoodLab/UNI``, has a meaning in feature sets and paths.
+    Replaces colons and slashes, which have a meaning in feature sets and paths.
 
     Examples
     --------
@@ -56,24 +55,23 @@ def default_embedding_name(backbone: str, side: str) -> str:
 
 
 def some(names: Sequence[str]) -> str:
-    """The names in one line, or the first of very many and how many there are."""
+    """Join names, or the first of very many with their number."""
     if len(names) <= NAMED:
         return ", ".join(names)
     return f"{', '.join(names[:NAMED])}, ... ({len(names):,} in all)"
 
 
 def nfc(name: str) -> str:
-    """The name in Unicode's composed form, so that names that look alike are equal."""
+    """Normalise to Unicode's composed form, so that identical-looking names are equal."""
     return unicodedata.normalize("NFC", name)
 
 
 def check_cell_type_names(names: Sequence[str], where: object) -> None:
-    """Refuse cell types whose columns could not be told apart, or stand for others, in a table.
+    """Refuse cell types whose columns would be invalid or ambiguous in output tables.
 
-    Names are those of one data set or model, `where` for the message; a slash is written as ``_``
-    in AnnData. None may be empty, have unprintable characters, begin like a spreadsheet's formula,
-    be no name of a file (columns are files in Zarr) or of a column of our outputs, or give the same
-    column as another.
+    A name is invalid if it is empty or unprintable, begins like a spreadsheet formula, or is no
+    file name (Zarr stores columns as files). Its columns, with ``_`` for a slash as in AnnData,
+    must differ from those of other types and of our tables. `where` begins the message.
     """
     taken = dict.fromkeys(_COLUMNS, "a column of every table of predictions")
     for name in names:
@@ -91,7 +89,7 @@ def check_cell_type_names(names: Sequence[str], where: object) -> None:
 
 
 def layer_suffix(layer: str) -> str:
-    """What follows the name of an embedding that is not a network's last layer.
+    """Suffix of the name of an embedding from an intermediate layer.
 
     Examples
     --------
@@ -103,23 +101,23 @@ def layer_suffix(layer: str) -> str:
 
 def is_slide_name(name: str) -> bool:
     """Whether `check_slide_name` accepts `name`."""
-    return _fault(name, _RESERVED["slide"], _SEPARATORS) is None
+    return _fault("slide", name) is None
 
 
 def is_embedding_name(name: str) -> bool:
     """Whether `check_embedding_name` accepts `name`."""
-    return _fault(name, _RESERVED["embedding"], _SEPARATORS + _EXPRESSION) is None
+    return _fault("embedding", name) is None
 
 
-def _check(kind: str, name: str, forbidden: str) -> str:
-    fault = _fault(name, _RESERVED[kind], forbidden)
+def _check(kind: str, name: str) -> str:
+    fault = _fault(kind, name)
     if fault is None:
         return name
     shown = repr(name if len(name) <= 40 else name[:40] + "...")
     raise BadInput(f"{kind} name {shown}: {fault}; choose another name")
 
 
-def _fault(name: str, reserved: frozenset[str], forbidden: str) -> str | None:
+def _fault(kind: str, name: str) -> str | None:
     if not name:
         return "is empty"
     if len(name) > MAX_CHARACTERS:
@@ -128,13 +126,13 @@ def _fault(name: str, reserved: frozenset[str], forbidden: str) -> str | None:
         return "contains a control or unprintable character"
     if len(name.encode()) > MAX_BYTES:
         return f"takes more than {MAX_BYTES} bytes in UTF-8"
-    bad = next((character for character in name if character in forbidden), None)
+    bad = next((character for character in name if character in _FORBIDDEN[kind]), None)
     if bad is not None:
         return f"contains {bad!r}"
     if name.startswith((".", "__")):
         return "begins with '.' or '__'"
     if name != name.strip():
         return "begins or ends with a space"
-    if name in reserved:
+    if name in _RESERVED[kind]:
         return "is reserved"
     return None

@@ -1,4 +1,4 @@
-"""One progress bar with rate and time left on a terminal, plain lines elsewhere."""
+"""Progress bar with rate and remaining time on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from rich.progress import Task
 
-#: Seconds between two plain lines where stderr is not a terminal.
+#: Seconds between two plain lines.
 PLAIN_INTERVAL_S = 10.0
 
 
 class Advance(Protocol):
-    """Says that work is done."""
+    """Reports completed units."""
 
     def __call__(self, n: int, *, kept: bool = False) -> None:
-        """`n` more units are done, or were done already by an earlier run and are `kept`."""
+        """Report `n` completed units; `kept` ones were completed by an earlier run."""
         ...
 
 
 class Pace:
-    """How fast units are done. Kept ones, and the time it took to find them, do not count."""
+    """Rate of computed units; kept ones, and the time to find them, do not count."""
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -43,16 +43,16 @@ class Pace:
 
     @property
     def rate(self) -> float | None:
-        """Units per second; None before one was done."""
+        """Units per second; None before the first."""
         return self._computed / max(self._busy_s, 1e-9) if self._computed else None
 
     @property
     def left_s(self) -> float | None:
-        """Seconds until all is done, if nothing more is kept; None before a unit was done."""
+        """Remaining seconds, if no more units are kept; None before the first."""
         return None if self.rate is None else (self.total - self.done) / self.rate
 
     def rate_in_words(self, unit: str) -> str:
-        """`rate` with its `unit`, or seconds for each where a unit takes longer than one."""
+        """Format `rate` with `unit`, below 1/s as seconds per unit."""
         if self.rate is None:
             return ""
         if self.rate < 1:
@@ -62,10 +62,9 @@ class Pace:
 
 @contextmanager
 def progress(description: str, total: int, unit: str) -> Iterator[Advance]:
-    """Show on stderr how far `total` units of work have come; 0 shows nothing.
+    """Show progress of `total` units on stderr; nothing if `total` is 0.
 
-    ``advance(n)``, which is yielded, says that `n` more units are done. `unit` is a plural name,
-    such as ``"patches"``.
+    Yields ``advance(n)``, which reports completed units. `unit` is a plural such as ``"patches"``.
     """
     if total == 0:
         yield Pace(0).advance
@@ -104,7 +103,7 @@ def _bar(description: str, total: int, unit: str) -> Iterator[Advance]:
 
 
 def clock(seconds: float) -> str:
-    """Hours, minutes and seconds, such as ``0:02:05``."""
+    """Format as hours, minutes and seconds, such as ``0:02:05``."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 

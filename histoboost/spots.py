@@ -1,4 +1,4 @@
-"""The spots of a slide: where they lie and how much of each cell type is under them."""
+"""Spots of a slide: coordinates and abundances of cell types."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from histoboost.digests import digest_array, digest_bytes
 from histoboost.errors import BadInput
 from histoboost.names import check_slide_name
 
-#: Spots closer than this many pitches are neighbours: 4 of a square, 6 of a hexagonal lattice
-#: (whose next spots lie at 1.41 and 1.73 pitches), with room for jitter.
+#: Neighbours are at most this many pitches apart: 4 in a square, 6 in a hexagonal lattice, where
+#: the next are at 1.41 and 1.73, with tolerance for jitter.
 REACH = 1.25
 
-#: Diameter of a spot, as a share of the distance to the next: 55 of 100 um on Visium.
+#: Diameter of a spot as a share of the pitch: 55 of 100 um on Visium.
 SPOT_SHARE = 0.55
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SpotTable:
-    """All that is known about a slide's spots besides their embeddings.
+    """Spots of a slide and all metadata but their embeddings.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class SpotTable:
     spot_ids : tuple of str
         N ids, unique within the slide.
     abundance : ndarray of shape (N, T), float32, or None
-        None on a slide without labels.
+        None for unlabelled slides.
     cell_types : tuple of str
         T names.
     split, group : str or None
@@ -45,11 +45,12 @@ class SpotTable:
     image_shape : tuple of int, or None
         Height and width of the source image in pixels.
     thumbnail : ndarray of shape (h, w, 3), uint8, or None
-        The slide in small, for maps. Two tables that differ in it alone are the same table.
+        Reduced image for maps; ignored when tables are compared.
     lattice : mapping or None
-        How the spots were laid where the slide had none: ``kind``, ``pitch_px``, ``tissue`` (where
-        it was looked for), ``least_share`` (of a spot's disc on tissue) ``found`` (how much
-        tissue, in words) and ``places`` (how many); of several shifted copies also ``copies``.
+        For a slide without spots of its own, how they were placed: ``kind``, ``pitch_px``,
+        ``tissue`` (how it was found), ``least_share`` (of a spot's disc on tissue), ``found``
+        (amount of tissue, in words), ``places`` (number of spots) and, if there are several
+        shifted copies, ``copies``.
 
     Raises
     ------
@@ -71,7 +72,7 @@ class SpotTable:
 
     def __post_init__(self) -> None:
         check_slide_name(self.slide)
-        put = object.__setattr__  # the only way into a frozen dataclass
+        put = object.__setattr__  # the class is frozen
         put(self, "xy", np.ascontiguousarray(self.xy, dtype=np.float64))
         put(self, "spot_ids", tuple(map(str, self.spot_ids)))
         put(self, "cell_types", tuple(map(str, self.cell_types)))
@@ -85,7 +86,7 @@ class SpotTable:
 
     @property
     def labelled(self) -> bool:
-        """Whether the slide carries abundances."""
+        """Whether the slide has abundances."""
         return self.abundance is not None
 
     def __repr__(self) -> str:
@@ -96,19 +97,18 @@ class SpotTable:
         return len(self.xy)
 
     def differences(self, other: SpotTable) -> list[str]:
-        """Names of the attributes in which two tables differ, a few words each.
+        """Differing attributes of two tables, a few words each.
 
-        Of two lattices how these were laid, from which all else follows.
+        If lattices were placed differently, only their settings, from which all else follows.
         """
-        laid = _laid_otherwise(self.lattice, other.lattice)
-        return laid or [
+        return _lattice_differences(self.lattice, other.lattice) or [
             _difference(part.name, getattr(self, part.name), getattr(other, part.name))
             for part in fields(self)
             if part.compare and not _same(getattr(self, part.name), getattr(other, part.name))
         ]
 
     def with_labels(self, other: SpotTable | None) -> SpotTable:
-        """The same spots with abundances, cell types, split and group of `other`; None: without."""
+        """Copy with abundances, cell types, split and group of `other`, or without if None."""
         return replace(
             self,
             abundance=None if other is None else other.abundance,
@@ -118,15 +118,15 @@ class SpotTable:
         )
 
     def with_group_of(self, stored: SpotTable) -> SpotTable:
-        """The same, in the group that is known already where this table tells of none."""
+        """Copy with the group of `stored` if this table has none."""
         return self if self.group is not None else replace(self, group=stored.group)
 
     @property
     def digest(self) -> str:
-        """SHA-256 over everything that `differences` compares."""
+        """SHA-256 of everything that `differences` compares."""
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.compare}
         if self.lattice is None:
-            del values["lattice"]  # as tables were before there were lattices
+            del values["lattice"]  # as in tables of older versions
         plain = {k: digest_array(v) if isinstance(v, np.ndarray) else v for k, v in values.items()}
         return digest_bytes(json.dumps(plain, sort_keys=True).encode())
 
@@ -163,26 +163,25 @@ def _same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and bool(a == b)
 
 
-#: What a lattice is laid by, in words.
-_LAID = {"pitch_px": "pitch in px", "tissue": "tissue", "copies": "copies (--finer)"}
+#: Settings of a lattice, in words.
+_LATTICE = {"pitch_px": "pitch in px", "tissue": "tissue", "copies": "copies (--finer)"}
 
 
-def _laid_otherwise(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> list[str]:
+def _lattice_differences(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> list[str]:
     if a is None or b is None:
         return []
-    both = {key: (a.get(key, 1), b.get(key, 1)) for key in _LAID}
     return [
-        f"its lattice's {_LAID[key]} is {there} there, {here} here"
-        for key, (there, here) in both.items()
-        if there != here
+        f"its lattice's {words} is {a.get(key, 1)} in the store, {b.get(key, 1)} in the data"
+        for key, words in _LATTICE.items()
+        if a.get(key, 1) != b.get(key, 1)
     ]
 
 
 def _difference(name: str, a: Any, b: Any) -> str:
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.shape != b.shape:
-        return f"{name} has shape {a.shape} there, {b.shape} here"
+        return f"{name} has shape {a.shape} in the store, {b.shape} in the data"
     if a is None or b is None or isinstance(a, str | float):
-        return f"{name} is {_brief(a)} there, {_brief(b)} here"
+        return f"{name} is {_brief(a)} in the store, {_brief(b)} in the data"
     return f"{name} differ{'' if name.endswith('s') else 's'}"
 
 
@@ -193,24 +192,23 @@ def _brief(value: Any) -> str:
 
 
 def check_cell_types(labelled: Sequence[SpotTable], location: str, remedy: str) -> None:
-    """Refuse labelled slides of the store at `location` that do not share their cell types.
+    """Refuse labelled slides of the store at `location` with different cell types.
 
-    `remedy` follows on the two slides' names, up to the command that removes one of them.
+    `remedy` continues the message, which ends in the command that removes one of the slides.
     """
     for table in labelled:
         if table.cell_types != labelled[0].cell_types:
             raise BadInput(
-                f"slide {table.slide}: has other cell types than {labelled[0].slide}{remedy} with "
+                f"slide {table.slide}: cell types differ from {labelled[0].slide}'s{remedy} with "
                 f"histoboost cache remove {location} --slide {table.slide}"
             )
 
 
 def spot_pitch(xy: NDArray[np.float64]) -> float | None:
-    """Distance of neighbouring spots, in the unit of `xy` (N, 2); None for a single place.
+    """Distance of neighbouring spots, in the unit of `xy` (N, 2); None for a single position.
 
-    The median distance to the nearest spot is too small on a jittered lattice (the nearest of
-    several is nearer than the typical one), so it is refined once by the median over all pairs
-    within reach. Spots that are not finite, or at one place twice, do not count.
+    The median distance to the nearest spot underestimates the pitch of a jittered lattice, so it is
+    refined once by the median over pairs within `REACH`. Ignores non-finite and duplicate spots.
     """
     from scipy.spatial import cKDTree
 
@@ -224,14 +222,14 @@ def spot_pitch(xy: NDArray[np.float64]) -> float | None:
 
 
 def spot_diameter(xy: NDArray[np.float64]) -> float:
-    """Diameter of the spots at `xy`, (N, 2), as drawn on maps; a guess for a single spot."""
+    """Diameter of the spots at `xy`, (N, 2), on maps; arbitrary for a single spot."""
     return SPOT_SHARE * (spot_pitch(xy) or 1.0)
 
 
 def window_starts(xy: NDArray[np.float64], px: int) -> NDArray[np.int64]:
-    """First column and first row of the patch of every spot, (N, 2) int64.
+    """First column and row of each spot's patch with side `px`, (N, 2) int64.
 
-    `xy` holds the spot centres, x = column and y = row, in pixels. Odd and even sides are both
-    exact; a start is negative where the patch reaches beyond the border.
+    `xy` are spot centres, x = column and y = row, in pixels. Exact for odd and even sides; negative
+    if the patch extends beyond the border.
     """
     return np.floor(xy - px / 2 + 0.5).astype(np.int64)

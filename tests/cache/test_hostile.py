@@ -274,5 +274,5 @@ def test_an_archive_of_arrays_named_npy_is_refused(two, tmp_path):
     for slide in ("S_1", "S_2"):
         np.savez(made / "x.npz", a=np.zeros((1100, 2)))
         (made / "x.npz").rename(made / f"{slide}.npy")
-    with pytest.raises(HistoboostError, match="S_1.npy: is an archive of arrays"):
+    with pytest.raises(HistoboostError, match="S_1.npy: is an archive, not one array"):
         two.import_arrays("x", made)

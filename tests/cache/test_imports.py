@@ -27,7 +27,7 @@ def test_each_slide_gets_its_own_rows(tmp_path: Path, table: Any, rows: Any) -> 
         (np.zeros(5), "has shape (5,)"),
         (np.zeros((5, 0)), "has shape (5, 0)"),
         (np.full((5, 3), "a"), "not numbers"),
-        (np.full((5, 3), None), "is not an array file of NumPy"),
+        (np.full((5, 3), None), "is not a NumPy array file"),
     ],
 )
 def test_an_array_that_does_not_fit_is_refused_by_the_name_of_its_file(

@@ -67,9 +67,9 @@ def test_a_table_comes_back_as_it_was_written(table):
 @pytest.mark.parametrize(
     ("other", "said"),
     [
-        ({"pitch_px": 4.0}, "its lattice's pitch in px is 3.5 there, 4.0 here"),
-        ({"tissue": "all"}, "its lattice's tissue is auto there, all here"),
-        ({"copies": 4}, "its lattice's copies (--finer) is 1 there, 4 here"),
+        ({"pitch_px": 4.0}, "its lattice's pitch in px is 3.5 in the store, 4.0 in the data"),
+        ({"tissue": "all"}, "its lattice's tissue is auto in the store, all in the data"),
+        ({"copies": 4}, "its lattice's copies (--finer) is 1 in the store, 4 in the data"),
     ],
 )
 def test_of_another_lattice_is_said_how_it_was_laid(table, other, said):

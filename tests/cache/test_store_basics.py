@@ -107,7 +107,7 @@ def test_writing_the_same_spots_again_changes_nothing(store, table):
 
 
 def test_other_spots_for_a_slide_are_refused_naming_the_difference(store, table):
-    with pytest.raises(HistoboostError, match="group is 'patient 1' there, 'patient 2' here"):
+    with pytest.raises(HistoboostError, match="group is .patient 1. in the store, .patient 2."):
         store.write_spots(table(group="patient 2"))
 
 

@@ -100,7 +100,7 @@ def test_slides_with_other_cell_types_are_no_one_table(tmp_path: Path, tables: l
     other = tuple(f"other {name}" for name in tables[0].cell_types)
     store.write_spots(tables[0])
     store.write_spots(replace(tables[0], slide="C", cell_types=other))
-    with pytest.raises(HistoboostError, match="slide C: has other cell types than A 1"):
+    with pytest.raises(HistoboostError, match="slide C: cell types differ from A 1"):
         export(store, tmp_path / "out.h5ad")
     assert not (tmp_path / "out.h5ad").exists()
 
