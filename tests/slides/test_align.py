@@ -208,8 +208,8 @@ def test_a_table_that_was_written_is_read_back(tmp_path):
     ("text", "message"),
     [
         ("slide,dx,dy\nS_1,1,2\n", "no column 'scale'"),
-        ("slide,dx,dy,scale\nS_1,1,two,1\n", "'two', no number"),
-        ("slide,dx,dy,scale\nS_1,1,inf,1\n", "'inf', no number"),
+        ("slide,dx,dy,scale\nS_1,1,two,1\n", "'two', which is not a number"),
+        ("slide,dx,dy,scale\nS_1,1,inf,1\n", "'inf', which is not a number"),
         ("slide,dx,dy,scale\nS_1,1,2,0\n", "scale must be above 0"),
         ("slide,dx,dy,scale\nS_1,1,2,1\nS_1,1,2,1\n", "'S_1' twice"),
         ("slide,dx,dy,scale\nS_9,1,2,1\n", "no row for slide S_1"),

@@ -118,7 +118,7 @@ def test_premultiplied_colours_are_not_multiplied_again(tmp_path: Path):
 def test_floats_beyond_1_by_rounding_are_read_and_0_to_255_are_refused(tmp_path: Path):
     rounded = RGB.astype(np.float64) / 255 * 1.0000002
     np.testing.assert_array_equal(hdf5(tmp_path, rounded).read_rows(0, 48), RGB)
-    with pytest.raises(HistoboostError, match="reach from 0 to 255"):
+    with pytest.raises(HistoboostError, match="range from 0 to 255"):
         hdf5(tmp_path, RGB.astype(np.float32)).read_rows(0, 48)
 
 
@@ -146,7 +146,7 @@ REFUSED: dict[str, Callable[[Path], Path]] = {
     "SEPARATED": lambda p: tiff(p, RGBA, photometric="separated"),
     "CIELAB": lambda p: tiff(p, RGB, photometric="cielab"),
     "YCBCR": lambda p: tiff(p, RGB, photometric="ycbcr"),
-    "a fourth channel that is no opacity": lambda p: tiff(
+    "a fourth channel that is not opacity": lambda p: tiff(
         p, RGBA, photometric="rgb", extrasamples=["unspecified"]
     ),
     "MINISBLACK": lambda p: tiff(p, PLANES, photometric="minisblack", metadata={"axes": "CYX"}),
@@ -193,7 +193,7 @@ def test_an_orientation_tag_is_named_and_not_followed(tmp_path: Path, suffix: st
     write(1)
     upright = rows(path)
     write(6)
-    with pytest.warns(HistoboostWarning, match=rf"{path}: its orientation tag \(6\) is not"):
+    with pytest.warns(HistoboostWarning, match=rf"{path}: its orientation tag \(6\) is ignored"):
         assert open_image(path).shape == (48, 32)
     with pytest.warns(HistoboostWarning, match="orientation"):
         np.testing.assert_array_equal(rows(path), upright)
@@ -244,7 +244,7 @@ def test_openslide_takes_no_scale_from_resolution_tags(tmp_path: Path):
 def test_a_declared_size_that_no_scanner_makes_is_refused(tmp_path: Path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         image = file.create_dataset("he", (10**6, 10**6, 3), "u1", chunks=(256, 256, 3))
-        with pytest.raises(HistoboostError, match="1000000 x 1000000 px, which no slide has"):
+        with pytest.raises(HistoboostError, match="1000000 x 1000000 px, which is implausible"):
             hdf5_image(tmp_path / "a.h5", image)
 
 
@@ -282,7 +282,7 @@ def test_a_tiff_of_no_width_is_refused(tmp_path: Path, tag: str, suffix: str):
     data = bytearray(path.read_bytes())
     data[at : at + 2] = b"\0\0"
     path.write_bytes(data)
-    with pytest.raises(HistoboostError, match="which no slide has|cannot be read|no H&E|RGB"):
+    with pytest.raises(HistoboostError, match="which is implausible|cannot be read|no H&E|RGB"):
         open_image(path)
 
 

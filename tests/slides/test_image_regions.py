@@ -174,7 +174,7 @@ def test_a_tile_that_the_scanner_left_out_is_white(tmp_path: Path):
 
 
 def test_a_folder_that_is_no_image_is_one_clear_line(tmp_path: Path):
-    with pytest.raises(HistoboostError, match="a folder that is no image"):
+    with pytest.raises(HistoboostError, match="a folder that is not an image"):
         open_image(tmp_path)
 
 

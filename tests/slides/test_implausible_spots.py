@@ -82,10 +82,10 @@ def test_spots_over_a_tiny_share_of_the_tissue_are_named():
         spot_ids=tuple(map(str, near)),
         abundance=slide.abundance[near],
     )
-    with pytest.warns(HistoboostWarning, match="lie over .* of the tissue only"):
+    with pytest.warns(HistoboostWarning, match="cover only .* of the tissue"):
         alignment_of(few, "none")
     (problem,) = inspect(Dataset(Path("x.h5"), [few]))["problems"]
-    assert "of the tissue only" in problem["message"]
+    assert "of the tissue; their" in problem["message"]
 
 
 def test_a_sound_slide_is_not_named(slide: Slide, recwarn):

@@ -1,1 +1,1 @@
-"""Do the spots lie on the tissue? Registration, the table of shifts and pictures."""
+"""Alignment of spots with tissue: registration, tables of shifts and overlays."""

@@ -1,4 +1,4 @@
-"""Spots where an alignment puts them: nowhere else, as the image says, or as a table says."""
+"""Apply alignments to spots: none, estimated from the image, or given in a table."""
 
 from __future__ import annotations
 
@@ -11,26 +11,22 @@ from histoboost.slides.align.table import read_table
 from histoboost.slides.checks import check_slide, implausible_spots
 from histoboost.slides.slide import Dataset, Slide
 
-#: With more than this share of spots on tissue `featurize` looks no further for misalignment.
+#: With a larger share of spots on tissue, `featurize` does not search for misalignment.
 CLEARLY_ON_TISSUE = 0.97
 
-#: Of one slide: ``"none"``, ``"auto"`` or an alignment that was read.
+#: ``"none"``, ``"auto"`` or an alignment read from a table.
 AlignmentChoice = str | Alignment
 
 
 def move_spots(slide: Slide, alignment: Alignment) -> Slide:
-    """The same slide with its spots where the alignment puts them."""
+    """Move the spots of a slide."""
     if not alignment.changes:
-        return slide  # to the last bit
+        return slide  # bit by bit
     return replace(slide, xy=alignment.transform.apply(slide.xy, slide.image.shape))
 
 
 def alignment_choices(dataset: Dataset, alignment: str | Path) -> dict[str, AlignmentChoice]:
-    """What `alignment_of` takes for every slide, by name; looks at no pixels.
-
-    `alignment` is ``"none"``, ``"auto"`` or the path of a table that `write_table` or a person
-    wrote.
-    """
+    """Resolve ``"none"``, ``"auto"`` or the path of a table by slide name; reads no pixels."""
     if alignment in ("none", "auto"):
         return dict.fromkeys(dataset.names, str(alignment))
     table = read_table(Path(alignment))
@@ -44,24 +40,23 @@ def alignment_choices(dataset: Dataset, alignment: str | Path) -> dict[str, Alig
 
 
 def alignment_of(slide: Slide, choice: AlignmentChoice) -> Alignment:
-    """How the spots of a slide are to be moved.
+    """Find how to move the spots of a slide; warn if they are implausible afterwards.
 
-    ``"none"``: nothing moves, but a slide that looks misaligned is warned about; ``"auto"``: what
-    `align` is confident of, with a warning where it is not; otherwise this. Also warns where the
-    spots, once moved, are hardly where they are said to be. The image is read unless it is an
+    ``"none"`` moves nothing, but warns about a slide that looks misaligned; ``"auto"`` does what
+    `align` is confident of, and warns where it is not. The image is read unless `choice` is an
     `Alignment`.
     """
-    found = _alignment_of(slide, choice)
+    found = _resolve(slide, choice)
     for problem in implausible_spots(move_spots(slide, found)):
         warn(f"slide {slide.name}: {problem.message}")
     return found
 
 
-def _alignment_of(slide: Slide, choice: AlignmentChoice) -> Alignment:
+def _resolve(slide: Slide, choice: AlignmentChoice) -> Alignment:
     if isinstance(choice, Alignment):
         return choice
     if slide.lattice is not None:
-        return Alignment(slide.name)  # its spots were laid where the tissue is
+        return Alignment(slide.name)  # its spots were laid on tissue
     if choice == "auto":
         found = align(slide)
         if not found.confident:
@@ -74,10 +69,7 @@ def _alignment_of(slide: Slide, choice: AlignmentChoice) -> Alignment:
 
 
 def aligned(dataset: Dataset, alignment: str | Path) -> Dataset:
-    """The same slides with their spots moved; every image is read, unless a table is given.
-
-    For `alignment` see `alignment_choices`; refused where spots then lie where no patch can be cut.
-    """
+    """Align all slides, see `alignment_choices`; refuse spots that no patch can be cut around."""
     choices = alignment_choices(dataset, alignment)
     moved = [
         move_spots(slide, alignment_of(slide, choices[slide.name])) for slide in dataset.slides

@@ -1,4 +1,4 @@
-"""How likely each place of a slide is tissue, and how likely glass."""
+"""Probability of tissue and of glass on a grid over a slide."""
 
 from __future__ import annotations
 
@@ -17,16 +17,13 @@ Array = NDArray[np.float64]
 #: Softness of the border between glass (0) and tissue (1), in log density.
 SOFTNESS = 0.12
 
-#: No place is tissue, or glass, with more certainty: dirt, folds and fat exist.
+#: Largest probability of tissue or glass: there is dirt, folds and fat.
 CERTAINTY = 0.95
 
 
 @dataclass(frozen=True)
 class Belief:
-    """What a grid says about tissue: log probability of tissue and of glass, (h, w).
-
-    A cell is `cell` pixels wide.
-    """
+    """Log probability of tissue and of glass (h, w), in cells of `cell` pixels."""
 
     cell: float
     tissue: NDArray[np.float32]
@@ -36,7 +33,7 @@ class Belief:
 def believe(
     density: NDArray[np.float32], block: int, pitch: float, border: float, per_pitch: int
 ) -> Belief:
-    """Probability of tissue and glass on a grid of about `per_pitch` cells per pitch."""
+    """Estimate tissue and glass on a grid of about `per_pitch` cells per pitch."""
     logs = _log_density(density, block, pitch)
     _, glass, tissue = otsu(logs)
     gap = max(tissue - glass, 1e-6)
@@ -52,7 +49,7 @@ def believe(
 
 
 def contrast(density: NDArray[np.float32], block: int, pitch: float) -> float:
-    """How many times denser than glass tissue is; 1 where there are no two classes."""
+    """Ratio of the densities of tissue and glass; 1 if there is only one class."""
     _, glass, tissue = otsu(_log_density(density, block, pitch))
     return float(np.exp(tissue - glass))
 
@@ -60,13 +57,13 @@ def contrast(density: NDArray[np.float32], block: int, pitch: float) -> float:
 def on_tissue(
     xy: Array, density: NDArray[np.float32], block: int, pitch: float
 ) -> NDArray[np.bool_]:
-    """Whether each spot (N, 2) lies on tissue; spots beyond the image do not."""
+    """Whether each spot (N, 2) lies on tissue; False outside the image."""
     belief = believe(density, block, pitch, 0.5, int(pitch / block))
     return np.asarray(look_up(belief.tissue, xy, belief.cell, -np.inf) > np.log(0.5))
 
 
 def covered_tissue(xy: Array, density: NDArray[np.float32], block: int, pitch: float) -> float:
-    """Share of the tissue that lies within 1.5 pitches of a spot; 1 where there is no tissue."""
+    """Fraction of the tissue within 1.5 pitches of a spot; 1 if there is no tissue."""
     belief = believe(density, block, pitch, 0.5, 3)
     rows, columns = np.nonzero(belief.tissue > np.log(0.5))
     if not len(rows):
@@ -77,12 +74,13 @@ def covered_tissue(xy: Array, density: NDArray[np.float32], block: int, pitch: f
 
 
 def _log_density(density: NDArray[np.float32], block: int, pitch: float) -> Array:
-    # A spot of Visium is 0.55 pitches wide: blurred over about that, a spot's worth of tissue.
+    # Blurred over about the width of a Visium spot, 0.55 pitches.
     blurred = gaussian_filter(density, 0.14 * pitch / block)
     return cast(Array, np.log(blurred + 0.01))
 
 
 def look_up(grid: NDArray[np.float32], xy: Array, cell: float, beyond: float) -> Array:
+    """Values of a grid at points (N, 2); `beyond` outside."""
     column, row = np.floor(xy / cell).astype(np.intp).T
     inside = (row >= 0) & (row < grid.shape[0]) & (column >= 0) & (column < grid.shape[1])
     values = np.full(len(xy), beyond)

@@ -1,4 +1,4 @@
-"""Where the spots of a slide belong: a shift and a scale, estimated from its image."""
+"""Estimate the shift and scale that align the spots of a slide with its tissue."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from histoboost.slides.slide import Slide
 from histoboost.slides.tissue import block_side, stain_density
 from histoboost.spots import spot_pitch
 
-#: Corrections below this many pitches are within the method's error: the table is left as it is.
+#: Smaller corrections, in pitches, are within the error of the method and not applied.
 WORTH_MOVING = 0.25
 
-#: From this many pitches on, `inspect` and `featurize` call a slide misaligned.
+#: Shift in pitches from which `inspect` and `featurize` report a misaligned slide.
 MISALIGNED = 0.5
 
-#: What an answer must show before it is trusted (see `Registration`).
+#: Requirements for a confident estimate (see `Registration`).
 MIN_CONTRAST = 2.0
 MAX_SPREAD = 0.75
 MAX_DISAGREEMENT = 0.75
 MIN_SPOTS_ON_TISSUE = 0.75
-
-#: Spots over less than this share of the tissue are hardly where they are said to be.
-MIN_COVERED = 0.05
 MIN_EMPTY_ON_GLASS = 0.6
+
+#: Spots that cover a smaller fraction of the tissue are implausible.
+MIN_COVERED = 0.05
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """How the spots of a slide are to be moved.
+    """A shift and scale of the spots of a slide.
 
-    A spot at (x, y) belongs at ``x' = scale * (x - cx) + cx + dx``, ``y' = scale * (y - cy) + cy
+    A spot at (x, y) moves to ``x' = scale * (x - cx) + cx + dx``, ``y' = scale * (y - cy) + cy
     + dy``, where (cx, cy) = (width / 2, height / 2) is the centre of the image and everything is
     in pixels of the image.
 
@@ -44,22 +44,22 @@ class Alignment:
     slide : str
         Name of the slide.
     dx, dy : float
-        Shift in pixels; 0 where nothing is to be changed.
+        Shift in pixels; 0 for no change.
     scale : float
-        1 where nothing is to be changed.
+        1 for no change.
     tissue_before, tissue_after : float
-        Share of the spots on tissue, before and after; NaN where it was not looked at.
+        Share of the spots on tissue; NaN if not computed.
     confident : bool
-        Whether the image settles where the spots belong. If not, nothing is changed.
+        Whether the image determines where the spots belong. If not, nothing changes.
     reason : str
-        Why nothing is changed, or what speaks for the change.
+        Why the spots move, or why they do not.
     estimate : Transform or None
         Best transform found, whether or not it is used.
     spread : float or None
-        95 of 100 resamplings of the slide's regions put the spots within this many pitches of
+        95 % of bootstrap samples of the slide's regions put the spots within this many pitches of
         the best transform.
     implausible : bool
-        Whether the spots are hardly where they are said to be, as `reason` says.
+        Whether the positions of the spots are implausible, for the `reason` given.
     """
 
     slide: str
@@ -86,19 +86,10 @@ class Alignment:
 
 
 def align(slide: Slide, *, unless_on_tissue: float = 1.0) -> Alignment:
-    """Estimate where the spots of a slide belong, from its image alone.
+    """Estimate where the spots of a slide, those under tissue, belong from its image alone.
 
-    Parameters
-    ----------
-    slide : Slide
-        Its spots are those under tissue, as in a Visium table.
-    unless_on_tissue : float
-        Save the search where more than this share of the spots lie on tissue as they are.
-
-    Returns
-    -------
-    Alignment
-        Without confidence it changes nothing and says why.
+    Without confidence the alignment changes nothing and gives the reason. With more than
+    `unless_on_tissue` of the spots on tissue there is no search.
     """
     for problem in implausible_spots(slide):
         if problem.kind != "same-place":
@@ -106,22 +97,22 @@ def align(slide: Slide, *, unless_on_tissue: float = 1.0) -> Alignment:
     xy = slide.xy[np.isfinite(slide.xy).all(axis=1)]
     pitch = spot_pitch(xy)
     if len(xy) < MIN_SPOTS or not pitch:
-        return Alignment(slide.name, reason=f"fewer than {MIN_SPOTS} spots with distinct places")
+        return Alignment(slide.name, reason=f"fewer than {MIN_SPOTS} spots with distinct positions")
     block = block_side(slide.image, max(1, int(pitch / 12)))
     density = stain_density(slide.image, block)
     before = float(on_tissue(xy, density, block, pitch).mean())
     unchanged = Alignment(slide.name, tissue_before=before, tissue_after=before)
     if contrast(density, block, pitch) < MIN_CONTRAST:
-        return replace(unchanged, reason="the image does not show tissue beside glass")
+        return replace(unchanged, reason="the image does not show both tissue and glass")
     covered = covered_tissue(xy, density, block, pitch)
     if covered < MIN_COVERED:
         reason = (
-            f"the spots lie over {covered:.1%} of the tissue only; their coordinates may be "
+            f"the spots cover only {covered:.1%} of the tissue; their coordinates may be "
             "pixels of another image"
         )
         return replace(unchanged, reason=reason, implausible=True)
     if before > unless_on_tissue:
-        return replace(unchanged, reason="nearly all spots lie on tissue, not looked at further")
+        return replace(unchanged, reason="nearly all spots lie on tissue, so no search was made")
     found = register(xy, slide.image.shape, pitch, density, block)
     best = Transform(
         dx=round(found.transform.dx, 2),
@@ -132,30 +123,31 @@ def align(slide: Slide, *, unless_on_tissue: float = 1.0) -> Alignment:
     after = float(on_tissue(moved, density, block, pitch).mean())
     tried = replace(unchanged, estimate=best, spread=round(found.spread, 3))
     for doubtful, why in (
-        (found.framed, "the spots fill a rectangle and show no edge of the tissue"),
-        (found.at_edge, "the best place lies at the edge of what was searched"),
+        (found.framed, "the spots fill a rectangle and do not outline the tissue"),
+        (found.at_edge, "the best position lies at the edge of the search range"),
         (
             found.spread > MAX_SPREAD,
-            "several places fit about equally well "
+            "several positions fit about equally well "
             f"(they differ by {found.spread:.2g} spot pitches)",
         ),
         (
             found.agreement > MAX_DISAGREEMENT,
-            "the answer depends on where the tissue is taken to end",
+            "the estimate depends on the threshold for tissue",
         ),
-        (after < MIN_SPOTS_ON_TISSUE, f"even in the best place {1 - after:.0%} of spots miss it"),
+        (
+            after < MIN_SPOTS_ON_TISSUE,
+            f"even in the best position {1 - after:.0%} of spots miss it",
+        ),
         (
             found.empty_on_glass < MIN_EMPTY_ON_GLASS,
-            "even in the best place much tissue has no spots",
+            "even in the best position much tissue has no spots",
         ),
     ):
         if doubtful:
             return replace(tried, reason=why)
     pitches = distance(best, Transform(), xy, slide.image.shape) / pitch
     if pitches < WORTH_MOVING:
-        return replace(
-            tried, confident=True, reason="the spots lie where they belong, nothing to change"
-        )
+        return replace(tried, confident=True, reason="the spots are aligned, nothing to change")
     return replace(
         tried,
         dx=best.dx,
@@ -168,7 +160,7 @@ def align(slide: Slide, *, unless_on_tissue: float = 1.0) -> Alignment:
 
 
 def misalignment(slide: Slide, alignment: Alignment) -> str | None:
-    """One line where the image says that the spots are somewhere else, else None."""
+    """Describe a misalignment in one line; None if there is none."""
     if alignment.implausible:
         return alignment.reason
     pitch = spot_pitch(slide.xy)

@@ -1,4 +1,4 @@
-"""Pictures of spots on a slide, before and after an alignment."""
+"""Overlays of the spots on a slide, before and after alignment."""
 
 from __future__ import annotations
 
@@ -15,10 +15,7 @@ from histoboost.spots import SPOT_SHARE, spot_pitch
 
 
 def write_overlay(slide: Slide, alignment: Alignment, folder: str | Path) -> Path:
-    """Draw the spots on the slide, before on the left and after on the right.
-
-    The picture is ``<slide>_alignment.png`` in `folder`, which is made where it is missing.
-    """
+    """Draw the spots before and after alignment to ``<slide>_alignment.png`` in `folder`."""
     from matplotlib.collections import EllipseCollection
     from matplotlib.figure import Figure
 

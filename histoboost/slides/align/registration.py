@@ -1,11 +1,10 @@
-"""Where a spot table belongs on its image: the transform under which spots lie on tissue.
+"""Registration of a spot table with its image: the transform under which spots lie on tissue.
 
-The spots of a Visium table are those under tissue. So in the right place of the table its spots
-lie on tissue, and the places amid and around them that hold no spot lie on glass. Every spot and
-every such empty place votes with the logarithm of how likely the place it falls on is tissue, or
-glass; a transform's score is the sum. Whether the best one can be trusted is asked of the votes
-themselves: regions of the slide are drawn with replacement, and where the best transform then
-moves about, or jumps to another that is nearly as good, it cannot.
+A Visium table lists the spots under tissue. In the right position its spots lie on tissue, and the
+empty positions between and around them on glass. Every spot and every such empty position votes
+with the log probability that it falls on tissue, or on glass; the score of a transform is the sum.
+A bootstrap over regions of the slide tells whether the best transform can be trusted: it cannot if
+it moves about, or jumps to another one nearly as good.
 """
 
 from __future__ import annotations
@@ -21,26 +20,26 @@ from histoboost.slides.align.votes import Votes, collect_votes, straight_sides
 
 Array = NDArray[np.float64]
 
-#: Shifts are looked for up to this many pitches each way, scales in this range.
+#: Search range of shifts, in pitches each way, and of scales.
 MAX_SHIFT = 8.0
 SCALES = np.linspace(0.93, 1.07, 15)
 
-#: Cells per pitch of the grid for the search over all shifts, and of the grid for the last digits.
+#: Grid cells per pitch for the search over all shifts, and for the refinement.
 COARSE, FINE = 3, 6
 
-#: Where between glass (0) and tissue (1) the border may lie, in log density.
+#: Candidate thresholds between glass (0) and tissue (1), in log density.
 BORDERS = (0.35, 0.5, 0.65)
 
-#: A place beyond the image holds no spot; whether it would be glass is little known.
+#: Probability of glass outside the image, which is hardly known.
 GLASS_BEYOND = 0.7
 
-#: How often the regions of a slide are drawn with replacement.
+#: Bootstrap samples of the regions of a slide.
 RESAMPLES = 200
 
-#: Neighbouring votes are no independent witnesses: the likelihood is flattened by this power.
+#: Neighbouring votes are not independent: exponent that flattens the likelihood.
 TEMPER = 0.3
 
-#: Standard deviation of scales before anything is seen.
+#: Standard deviation of the prior on scales.
 SCALE_SPREAD = 0.03
 
 
@@ -60,12 +59,12 @@ class Transform:
 
 @dataclass(frozen=True)
 class Registration:
-    """The best transform and what speaks for it.
+    """The best transform and its evidence.
 
-    95 of 100 resamplings put the spots within `spread` pitches of it, and the answers for the
-    different borders of tissue within `agreement`. `at_edge`: it lies at the edge of what was
-    searched. `framed`: the spots end at a straight side all around, so that the tissue's edge is
-    not seen. `empty_on_glass`: share of the empty places on the image that lie on glass after it.
+    95 % of bootstrap samples put the spots within `spread` pitches of it, and all thresholds for
+    tissue within `agreement`. `at_edge`: it lies at the edge of the search range. `framed`: the
+    spots end in straight rows on all sides, so that the edge of the tissue is unknown.
+    `empty_on_glass`: share of the empty positions on the image that lie on glass.
     """
 
     transform: Transform
@@ -79,10 +78,7 @@ class Registration:
 def register(
     xy: Array, shape: tuple[int, int], pitch: float, density: NDArray[np.float32], block: int
 ) -> Registration:
-    """Find where the spots `xy`, (N, 2) in pixels, belong on an image of `shape`.
-
-    `pitch` is in pixels, `density` the `stain_density` in blocks of `block` pixels.
-    """
+    """Register the spots `xy`, (N, 2) in pixels, with the `stain_density` of an image."""
     votes = collect_votes(xy, pitch)
     answers = []
     for border in BORDERS:
@@ -110,7 +106,7 @@ def _scores(
     steps: int,
     shape: tuple[int, int],
 ) -> NDArray[np.float32]:
-    """Sum of votes of every region, (regions, scales, 2 steps + 1, 2 steps + 1).
+    """Sum of the votes of every region, (regions, scales, 2 steps + 1, 2 steps + 1).
 
     The last two axes are shifts by whole grid cells around `start`, rows first.
     """
@@ -126,9 +122,9 @@ def _scores(
         views[kind] = np.lib.stride_tricks.sliding_window_view(padded, (size, size)), beyond
     for index, scale in enumerate(scales):
         transform = Transform(start.dx, start.dy, float(scale))
-        for places, kind, region, weight in votes.groups:
+        for positions, kind, region, weight in votes.groups:
             view, beyond = views[kind]
-            moved = transform.apply(places, shape)
+            moved = transform.apply(positions, shape)
             column, row = np.floor(moved / belief.cell).astype(np.intp).T + size - steps
             seen = (row >= 0) & (row < view.shape[0]) & (column >= 0) & (column < view.shape[1])
             total = view[row[seen], column[seen]].sum(axis=0)
@@ -146,7 +142,7 @@ def _shifts(cell: float, steps: int) -> tuple[Array, Array]:
 def _search(
     votes: Votes, belief: Belief, xy: Array, shape: tuple[int, int], pitch: float
 ) -> tuple[float, Transform, float, bool]:
-    """Score, best transform, its spread over resamplings and whether it is at the edge."""
+    """Score, best transform, its spread over the bootstrap and whether it is at the edge."""
     steps = int(np.ceil(MAX_SHIFT * pitch / belief.cell))
     scores = _scores(votes, belief, Transform(), SCALES, steps, shape)
     prior = -((SCALES - 1) ** 2) / 2 / SCALE_SPREAD**2 / TEMPER
@@ -172,7 +168,7 @@ def _search(
 def _refine(
     votes: Votes, belief: Belief, start: Transform, shape: tuple[int, int], pitch: float
 ) -> Transform:
-    """Mean over the transforms around `start`, weighted by their probability."""
+    """Mean of the transforms around `start`, weighted by their probability."""
     steps = int(np.ceil(pitch / belief.cell))
     scales = start.scale + np.linspace(-0.03, 0.03, 13)
     scores = _scores(votes, belief, start, scales, steps, shape).sum(axis=0)
@@ -189,7 +185,7 @@ def _refine(
 
 
 def distance(one: Transform, other: Transform, xy: Array, shape: tuple[int, int]) -> float:
-    """Median distance in pixels between where two transforms put the spots."""
+    """Median distance in pixels of the spots under two transforms."""
     gap = one.apply(xy, shape) - other.apply(xy, shape)
     return float(np.median(np.hypot(gap[:, 0], gap[:, 1])))
 
@@ -197,10 +193,10 @@ def distance(one: Transform, other: Transform, xy: Array, shape: tuple[int, int]
 def _empty_on_glass(
     votes: Votes, belief: Belief, transform: Transform, shape: tuple[int, int]
 ) -> float:
-    places = [group[0] for group in votes.groups if not group[1]]
-    if not places:
+    positions = [group[0] for group in votes.groups if not group[1]]
+    if not positions:
         return 0.0
-    moved = transform.apply(np.concatenate(places), shape)
+    moved = transform.apply(np.concatenate(positions), shape)
     values = look_up(belief.glass, moved, belief.cell, np.nan)
     values = values[np.isfinite(values)]
     return float(np.mean(values > np.log(0.5))) if len(values) else 0.0

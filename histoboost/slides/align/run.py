@@ -1,4 +1,4 @@
-"""Alignments of all slides of a data set: `histoboost align`."""
+"""Align all slides of a dataset: `histoboost align`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Alignments(tuple[Alignment, ...]):
-    """How the spots of some slides are to be moved, one `Alignment` for each."""
+    """One `Alignment` per slide."""
 
     __slots__ = ()
 
@@ -29,7 +29,7 @@ class Alignments(tuple[Alignment, ...]):
         return super().__new__(cls, alignments)
 
     def to_json(self) -> dict[str, Any]:
-        """``{"convention", "slides": [..]}``: the table's columns, reasons and estimates."""
+        """``{"convention", "slides": [..]}`` with the table, reasons and estimates."""
         rows = [asdict(one) for one in self]
         for row in rows:
             for share in ("tissue_before", "tissue_after"):
@@ -47,7 +47,7 @@ class Alignments(tuple[Alignment, ...]):
         return pd.DataFrame(self.to_json()["slides"])
 
     def save(self, path: str | Path) -> None:
-        """Write the table that `featurize --alignment` takes, as CSV."""
+        """Write the CSV table for `featurize --alignment`."""
         write_table(Path(path), self)
 
     def __repr__(self) -> str:
@@ -61,16 +61,16 @@ def align(
     *,
     overlays: str | Path | None = None,
 ) -> Alignments:
-    """Estimate for every slide, from its image alone, where the spots belong.
+    """Estimate where the spots of every slide belong, from its image alone.
 
     Parameters
     ----------
     data : Dataset or path
-        Slides whose spots are those under tissue, as in a Visium table.
+        Slides with spots under the tissue only, as in a Visium table.
     format : str, optional
-        Format of `data`; recognised from the path by default.
+        Format of `data`; detected by default.
     overlays : path, optional
-        Folder for pictures of the spots before and after.
+        Folder for overlays of the spots before and after.
 
     Returns
     -------

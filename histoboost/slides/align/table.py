@@ -1,4 +1,4 @@
-"""Alignments as a table that people can read and edit."""
+"""Read and write alignments as an editable CSV table."""
 
 from __future__ import annotations
 
@@ -34,10 +34,7 @@ def write_table(path: Path, alignments: Iterable[Alignment]) -> None:
 
 
 def read_table(path: Path) -> dict[str, Alignment]:
-    """Read a table of alignments by slide; the columns slide, dx, dy and scale are enough.
-
-    Every row counts, whatever its ``confident`` says.
-    """
+    """Read alignments by slide; needs slide, dx, dy and scale, and ignores ``confident``."""
     if not path.is_file():
         raise BadInput(
             f"{path}: no such alignment table; make one with `histoboost align DATA -o {path}`, "
@@ -69,5 +66,5 @@ def _number(where: str, text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise BadInput(f"{where} holds {text!r}, no number")
+        raise BadInput(f"{where} holds {text!r}, which is not a number")
     return value

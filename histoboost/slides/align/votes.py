@@ -1,4 +1,4 @@
-"""Places that tell where the spots of a slide belong: the spots, and empty places among them."""
+"""Votes for registration: the spots, and empty positions between and around them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from scipy.spatial import cKDTree
 
 Array = NDArray[np.float64]
 
-#: Empty places lie this far from the nearest spot (pitches), one per `EMPTY_STEP` squared.
+#: Distance of empty positions from the nearest spot, and their spacing, in pitches.
 EMPTY_FROM, EMPTY_TO, EMPTY_STEP = 0.95, 3.0, 1 / 3
 
-#: More spots, or empty places, than this add time and no certainty.
+#: More spots or empty positions add time but no certainty.
 MAX_VOTES = 5000
 
-#: Regions across a slide, for drawing with replacement.
+#: Regions across a slide, for the bootstrap.
 REGIONS_ACROSS = 6
 
 
 @dataclass(frozen=True)
 class Votes:
-    """Places that speak for or against a transform, in groups of one kind and one region.
+    """Spots and empty positions, grouped by kind and region.
 
-    A group is (places (n, 2) in pixels, whether they are spots, region, weight of one place).
+    A group is (positions (n, 2) in pixels, whether they are spots, region, weight of one).
     """
 
     groups: list[tuple[Array, bool, int, float]]
@@ -33,29 +33,30 @@ class Votes:
 
 
 def collect_votes(xy: Array, pitch: float) -> Votes:
-    """The spots, and the empty places amid and around them that could have held one."""
+    """Collect the spots, and the empty positions where a spot could have been."""
     grid = _grid_near(xy, EMPTY_TO * pitch, round(EMPTY_TO / EMPTY_STEP))
     distance, _ = cKDTree(xy).query(grid, distance_upper_bound=EMPTY_TO * pitch)
     empty = grid[(distance > EMPTY_FROM * pitch) & np.isfinite(distance)]
-    empty = empty[~_beyond_the_frame(empty, xy, pitch)]
+    for axis, sign, side in straight_sides(xy, pitch):  # there the capture area ends
+        empty = empty[sign * (empty[:, axis] - side) <= 0]
     spots, spot_weight = _thin(xy)
     empty, empty_weight = _thin(empty)
-    places = np.concatenate([spots, empty])
-    region = _regions(places)
-    is_spot = np.arange(len(places)) < len(spots)
+    positions = np.concatenate([spots, empty])
+    region = _regions(positions)
+    is_spot = np.arange(len(positions)) < len(spots)
     groups = []
     for index in range(REGIONS_ACROSS**2):
         for kind, weight in ((True, spot_weight), (False, EMPTY_STEP**2 * empty_weight)):
-            members = places[(region == index) & (is_spot == kind)]
+            members = positions[(region == index) & (is_spot == kind)]
             if len(members):
                 groups.append((members, kind, index, weight))
     return Votes(groups, REGIONS_ACROSS**2)
 
 
 def _grid_near(xy: Array, reach: float, per_reach: int) -> Array:
-    """Points of a square grid, `per_reach` to a `reach`, wherever a spot is within reach.
+    """Points of a square grid, `per_reach` per `reach`, within reach of a spot.
 
-    In blocks around the spots, so that one spot far away does not span a grid over the void.
+    Built in blocks around the spots, so that a distant outlier does not inflate the grid.
     """
     offsets = np.stack(np.meshgrid(*[np.arange(-1, 2)] * 2), axis=-1).reshape(-1, 2)
     blocks = np.unique(np.floor(xy / reach), axis=0)
@@ -64,33 +65,33 @@ def _grid_near(xy: Array, reach: float, per_reach: int) -> Array:
     return cast(Array, ((blocks[:, None] + inner) * reach).reshape(-1, 2))
 
 
-def _thin(places: Array) -> tuple[Array, float]:
-    """At most `MAX_VOTES` of the places, drawn at random, and the weight that makes up for it."""
-    if len(places) <= MAX_VOTES:
-        return places, 1.0
-    chosen = np.random.default_rng(0).choice(len(places), MAX_VOTES, replace=False)
-    return places[np.sort(chosen)], len(places) / MAX_VOTES
+def _thin(positions: Array) -> tuple[Array, float]:
+    """Sample at most `MAX_VOTES` positions, and the weight that compensates for it."""
+    if len(positions) <= MAX_VOTES:
+        return positions, 1.0
+    chosen = np.random.default_rng(0).choice(len(positions), MAX_VOTES, replace=False)
+    return positions[np.sort(chosen)], len(positions) / MAX_VOTES
 
 
-def _regions(places: Array) -> NDArray[np.intp]:
-    """Columns of equally many places, each cut into rows of equally many."""
+def _regions(positions: Array) -> NDArray[np.intp]:
+    """Assign positions to regions of equal counts: columns, each divided into rows."""
 
     def bins(values: Array) -> NDArray[np.intp]:
         order = np.argsort(np.argsort(values, kind="stable"), kind="stable")
         return order * REGIONS_ACROSS // max(len(values), 1)
 
-    column = bins(places[:, 0])
-    region = np.zeros(len(places), np.intp)
+    column = bins(positions[:, 0])
+    region = np.zeros(len(positions), np.intp)
     for index in range(REGIONS_ACROSS):
         inside = column == index
-        region[inside] = index * REGIONS_ACROSS + bins(places[inside, 1])
+        region[inside] = index * REGIONS_ACROSS + bins(positions[inside, 1])
     return region
 
 
 def straight_sides(xy: Array, pitch: float) -> list[tuple[int, int, float]]:
     """Sides where the spots end in a long straight row: axis, direction, coordinate.
 
-    There the capture area ends, not the tissue.
+    These are edges of the capture area, not of the tissue.
     """
     sides = []
     for axis in (0, 1):
@@ -101,11 +102,3 @@ def straight_sides(xy: Array, pitch: float) -> list[tuple[int, int, float]]:
             if filled > 0.6 * (np.ptp(along) / pitch + 1):
                 sides.append((axis, sign, float(side)))
     return sides
-
-
-def _beyond_the_frame(places: Array, xy: Array, pitch: float) -> NDArray[np.bool_]:
-    """Places past a straight side of the spots."""
-    beyond = np.zeros(len(places), bool)
-    for axis, sign, side in straight_sides(xy, pitch):
-        beyond |= sign * (places[:, axis] - side) > 0
-    return beyond

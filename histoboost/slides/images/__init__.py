@@ -1,4 +1,4 @@
-"""Pixels of a slide, one file per source; `open_image` tells which source a path is."""
+"""Slide images, one module per kind of source; `open_image` picks the module."""
 
 from __future__ import annotations
 
@@ -12,42 +12,28 @@ from histoboost.slides.images.openslide import open_wsi
 from histoboost.slides.images.raster import open_raster
 from histoboost.slides.images.tiff import open_tiff, opens_as_tiff
 
-
-def _open_aperio(path: Path) -> SlideImage:
-    return open_tiff(path) if opens_as_tiff(path) else open_wsi(path)
-
-
 _WSI = (".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi", ".dcm")
 _OPENERS: dict[str, Callable[[Path], SlideImage]] = {
     **dict.fromkeys((".png", ".jpg", ".jpeg"), open_raster),
     **dict.fromkeys((".tif", ".tiff", ".btf"), open_tiff),
-    ".svs": _open_aperio,
+    ".svs": lambda path: (open_tiff if opens_as_tiff(path) else open_wsi)(path),
     **dict.fromkeys(_WSI, open_wsi),
 }
 IMAGE_SUFFIXES = tuple(_OPENERS)
 
 
 def open_image(path: Path) -> SlideImage:
-    """Open an image file, or a folder that is one image; its pixels are read later.
+    """Open an image lazily; refuse one that is missing, damaged or not RGB.
 
-    Parameters
-    ----------
-    path : Path
-        PNG or JPEG (decoded whole, these formats know no regions), TIFF or Aperio's SVS (by
-        tifffile), another whole-slide file or a folder of DICOM files (by OpenSlide), or an
-        OME-Zarr folder.
-
-    Raises
-    ------
-    HistoboostError
-        If the file is missing, damaged, not RGB, or its reader is not installed.
+    PNG and JPEG (always decoded as a whole), TIFF and Aperio's SVS (by tifffile), other whole-slide
+    files and DICOM folders (by OpenSlide), and OME-Zarr folders.
     """
     if path.is_dir():
         if dicom := min(path.glob("*.dcm"), default=None):
             return open_wsi(dicom)
         if is_ome_zarr(path):
             return open_ome_zarr(path)
-        raise BadInput(f"{path}: a folder that is no image; give an OME-Zarr or a DICOM folder")
+        raise BadInput(f"{path}: a folder that is not an image; give an OME-Zarr or a DICOM folder")
     if not path.is_file():
         raise BadInput(f"{path}: no such image; check the path")
     suffix = path.suffix.lower()

@@ -1,4 +1,4 @@
-"""Images stored as arrays, in memory, zarr or HDF5: uint8, or floats in 0..1."""
+"""Images stored as arrays in memory, zarr or HDF5: uint8, or floats in 0..1."""
 
 from __future__ import annotations
 
@@ -23,37 +23,20 @@ from histoboost.slides.images.base import (
     reading,
 )
 
-#: How far a float pixel may lie beyond 0..1 by rounding alone.
+#: Rounding error allowed for float pixels outside 0..1.
 ROUNDING = 1e-4
 
 
-@dataclass(frozen=True)
 class ArrayImage(SlideImage):
-    """An image that is in memory already.
+    """An image in memory: `pixels` (H, W, 3) uint8, which had `source_dtype` in their source."""
 
-    Attributes
-    ----------
-    pixels : ndarray of shape (H, W, 3), uint8
-    source_dtype : str
-        Type that the pixels had in their source.
-    """
-
-    pixels: NDArray[np.uint8]
-    source_dtype: str = "uint8"
-    um_per_px: float | None = None
-
-    @property
-    def levels(self) -> tuple[Level, ...]:  # type: ignore[override]
-        """The one there is."""
-        return (Level(*self.pixels.shape[:2]),)
-
-    @property
-    def tiles(self) -> tuple[tuple[int, int], ...]:  # type: ignore[override]
-        """All of it lies in memory together."""
-        return (self.levels[0][:2],)
+    def __init__(self, pixels: NDArray[np.uint8], source_dtype: str = "uint8") -> None:
+        self.pixels, self.source_dtype = pixels, source_dtype
+        self.levels = (Level(*pixels.shape[:2]),)
+        self.tiles = (self.levels[0][:2],)
 
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        """A rectangle, a view, see `SlideImage`."""
+        """View of a rectangle, see `SlideImage`."""
         return self.pixels[y : y + height, x : x + width]
 
 
@@ -64,11 +47,11 @@ class StoredImage(SlideImage):
     Attributes
     ----------
     arrays : tuple of str
-        The name in there of every level.
+        Name of the array of every level.
     axes : str
         ``"yxc"`` or ``"cyx"``; further axes, such as t and z of ``"tczyx"``, have length 1.
     channels : tuple of int, or None
-        Where red, green, blue (and alpha) lie; None: in this order.
+        Positions of red, green, blue (and alpha); None for this order.
     """
 
     path: Path
@@ -82,17 +65,17 @@ class StoredImage(SlideImage):
     files: tuple[Path, ...] = ()
 
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        """A rectangle of one level, see `SlideImage`."""
+        """See `SlideImage`."""
         out = np.empty((height, width, 3), np.uint8)
         where = f"{self.path}: {self.arrays[level]}"
         with reading(where):
-            # Row of tiles by row of tiles: floats are four times the uint8 pixels.
+            # Row of tiles by row of tiles: floats take four times the memory of uint8.
             rows = self.tiles[level][0]
             step, top = rows * max(1, BAND_BYTES // (12 * max(width, 1) * rows)), y
             while top < y + height:
                 stop = min((top // step + 1) * step, y + height)
                 pixels = self._read(level, {"y": slice(top, stop), "x": slice(x, x + width)})
-                out[top - y : stop - y] = over_white(to_uint8(pixels, where))
+                out[top - y : stop - y] = over_white(_to_uint8(pixels, where))
                 top = stop
         return out
 
@@ -115,13 +98,7 @@ def zarr_image(
     channels: tuple[int, ...] | None = None,
     um_per_px: float | None = None,
 ) -> StoredImage:
-    """The image in the zarr arrays `names`, one a level, of the store at `path`.
-
-    Raises
-    ------
-    HistoboostError
-        If there is no such array, or it is not RGB of uint8 or floats.
-    """
+    """Open the zarr arrays `names`, one per level, of the store at `path`."""
     path = path.resolve()
     names = (names,) if isinstance(names, str) else tuple(names)
     with reading(f"{path}: {names[0]}"):
@@ -130,13 +107,7 @@ def zarr_image(
 
 
 def hdf5_image(path: Path, dataset: h5py.Dataset) -> StoredImage:
-    """The image in one dataset of the HDF5 file at `path`.
-
-    Raises
-    ------
-    HistoboostError
-        If it is not RGB of uint8 or floats.
-    """
+    """Open a dataset of the HDF5 file at `path`."""
     return _stored(path.resolve(), (dataset.name.strip("/"),), [dataset], "yxc")
 
 
@@ -184,20 +155,14 @@ def _stored(
     )
 
 
-def to_uint8(pixels: NDArray[Any], where: str) -> NDArray[np.uint8]:
-    """Floats in 0..1 as ``round(255 * value)``; uint8 passes unchanged.
-
-    Raises
-    ------
-    HistoboostError
-        If a float lies outside 0..1 or is NaN; the line begins with `where`.
-    """
+def _to_uint8(pixels: NDArray[Any], where: str) -> NDArray[np.uint8]:
+    """Convert floats in 0..1 to ``round(255 * value)``; refuse others, also NaN."""
     if pixels.dtype == np.uint8 or not pixels.size:
         return pixels.astype(np.uint8, copy=False)
     low, high = float(np.min(pixels)), float(np.max(pixels))
     if not (low >= -ROUNDING and high <= 1.0 + ROUNDING):  # true for NaN as well
         raise BadInput(
-            f"{where}: float pixels must lie in 0..1 but reach from {low:g} to {high:g}; "
+            f"{where}: float pixels must lie in 0..1 but range from {low:g} to {high:g}; "
             "divide them by their maximum, or store uint8"
         )
     scaled = np.rint(pixels.astype(np.float32, copy=False) * np.float32(255))

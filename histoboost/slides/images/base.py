@@ -1,4 +1,4 @@
-"""What all sources of pixels have in common."""
+"""The interface of slide images, and helpers to read them."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from histoboost.errors import BadInput, HistoboostError, warn
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: Bytes of a band, or one row of tiles where that is more.
+#: Bytes of a band, but at least one row of tiles.
 BAND_BYTES = 4 * 2**20
 
-#: Least side of what a thread decodes of a band, in pixels.
+#: Least side of the part of a band that one thread decodes, in pixels.
 PIECE = 1024
 
-#: More pixels than this no slide scanner makes.
+#: Most pixels that a slide scanner produces.
 MAX_PIXELS = 2**37
 
 
 class Level(NamedTuple):
-    """One resolution of an image: its size, and pixels of level 0 along one of its own."""
+    """One resolution of an image: its size, and its pixel width in pixels of level 0."""
 
     height: int
     width: int
@@ -41,23 +41,21 @@ class Level(NamedTuple):
 class SlideImage:
     """An RGB image that is read by regions, at one or several resolutions.
 
-    Images are picklable (they hold a path, not an open file), so that a slide can be sent to
-    another process, and any number of threads may read one at once.
+    Images are picklable (they hold a path, not an open file) and thread-safe.
 
     Attributes
     ----------
     levels : tuple of Level
         Height, width and downsample, the finest first.
     tiles : tuple of (int, int)
-        For every level, rows and columns that the file stores together; regions made of them cost
-        least.
+        Rows and columns that the file stores together, per level; regions aligned with them are
+        the fastest to read.
     source_dtype : str
         Type of the pixels in the file, for example ``"float32"``.
     um_per_px : float or None
-        Micrometres per pixel of level 0, where the file says so.
+        Micrometres per pixel of level 0 from the metadata.
     files : tuple of Path
-        Files and folders that are the image and nothing else, where it is stored in tiles: their
-        bytes identify a large image, of which not every pixel is read.
+        Files and folders of an image stored in tiles: if it is large, their bytes identify it.
     """
 
     levels: tuple[Level, ...]
@@ -67,74 +65,65 @@ class SlideImage:
     files: tuple[Path, ...] = ()
 
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        """A rectangle of one level, within its borders.
+        """Read a rectangle of one level, which must lie within the level.
 
         Parameters
         ----------
         level : int
             Index into `levels`.
-        x, y : int
-            First column and first row, in pixels of that level.
-        width, height : int
-            In pixels of that level.
+        x, y, width, height : int
+            First column, first row and size, in pixels of that level.
 
         Returns
         -------
         ndarray of shape (height, width, 3), uint8
-            Float images in 0..1 come out as ``round(255 * value)``; where there is opacity, what
-            is transparent is white.
-
-        Raises
-        ------
-        HistoboostError
-            If the file cannot be read, or its pixels are not what the format promises.
+            Floats in 0..1 become ``round(255 * value)``; transparent pixels become white.
         """
         raise NotImplementedError
 
     @property
     def sources(self) -> tuple[Path, ...]:
-        """Files and folders that the pixels come from; none of pixels in memory."""
+        """Files and folders of the image; empty for pixels in memory."""
         return self.files or tuple(filter(None, [getattr(self, "path", None)]))
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Height and width in pixels, at level 0."""
+        """Height and width of level 0 in pixels."""
         return self.levels[0][:2]
 
     def read_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Rows `start` to `stop` (exclusive) of level 0, (stop - start, W, 3) uint8."""
+        """Read rows `start` to `stop` (exclusive) of level 0, (stop - start, W, 3) uint8."""
         return self.read_region(0, 0, start, self.shape[1], stop - start)
 
 
 def paste(
     out: NDArray[np.uint8], tile: NDArray[np.uint8], top: int, left: int, size: tuple[int, int]
 ) -> None:
-    """Lay a tile of `size`, rows and columns, on a region; what lies beyond either is cut off.
+    """Copy a tile of `size` (rows, columns) into a region, cropped to both.
 
-    `top` and `left`, below 0 where it begins before the region, are its corner there.
+    `top` and `left`, which may be negative, are its corner in the region.
     """
     into = out[max(top, 0) : top + size[0], max(left, 0) : left + size[1]]
     into[:] = tile[max(-top, 0) :, max(-left, 0) :][: into.shape[0], : into.shape[1]]
 
 
 def coarsest(levels: Sequence[Level], fit: Callable[[Level], bool]) -> tuple[int, Level]:
-    """The coarsest level that fits, else the finest: its number and what it is."""
+    """Index and size of the coarsest level that fits, else of the finest."""
     return [(at, level) for at, level in enumerate(levels) if not at or fit(level)][-1]
 
 
 def bands(
     image: SlideImage, level: int = 0, multiple: int = 1
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """All pixels of a level from top to bottom: first row and (h, W, 3) uint8 of every band.
+    """Iterate over the pixels of a level in bands: first row and (h, W, 3) uint8.
 
-    A band takes `BAND_BYTES` or so, and has a `multiple` of rows; its tiles are decoded by as many
-    threads as cores that the process may use.
+    A band has about `BAND_BYTES` and a `multiple` of rows; all available cores decode its tiles.
     """
     height, width, _ = image.levels[level]
     rows, columns = image.tiles[level]
     fits = BAND_BYTES // (3 * width)
     step = max(multiple, max(rows * max(1, fits // rows), 1) // multiple * multiple)
-    if rows >= height:  # the file gives all rows or none
+    if rows >= height:  # the file can only be read as a whole
         step = max(1, fits // multiple) * multiple
         whole = image.read_region(level, 0, 0, width, height)
         yield from ((top, whole[top : top + step]) for top in range(0, height, step))
@@ -151,18 +140,18 @@ def bands(
                 (top, left), into = at, band[at[0] : at[0] + tall, at[1] : at[1] + wide]
                 into[:] = image.read_region(level, left, first + top, into.shape[1], len(into))
 
-            places = itertools.product(range(0, len(band), tall), range(0, width, wide))
-            for _ in pool.map(read, places):
-                pass  # what a thread raises is raised here
+            corners = itertools.product(range(0, len(band), tall), range(0, width, wide))
+            for _ in pool.map(read, corners):
+                pass  # errors in threads are raised here
             yield first, band
 
 
 def in_order(
     work: Callable[[T], R], items: Iterable[T], *, threads: int | None = None, ahead: int = 2
 ) -> Generator[R, None, None]:
-    """What `work` makes of every item, in their order, by threads that run up to `ahead` ahead.
+    """Map `work` over items with threads, in order, at most `ahead` items in advance.
 
-    By default there are as many threads as cores that the process may use.
+    Uses all available cores by default.
     """
     with ThreadPoolExecutor(threads or joblib.cpu_count()) as pool:
         waiting: deque[Future[R]] = deque()
@@ -181,8 +170,7 @@ def in_order(
 def pyramid(shapes: Sequence[tuple[int, int]]) -> tuple[Level, ...]:
     """Levels of these heights and widths, the finest first.
 
-    A downsample is a whole number where both sizes can be that of a level cut off by less than a
-    pixel.
+    Downsamples are integers where both sizes agree with one to within a pixel.
     """
     height, width = shapes[0]
     levels = []
@@ -197,17 +185,11 @@ def pyramid(shapes: Sequence[tuple[int, int]]) -> tuple[Level, ...]:
 def check_size(
     where: Path | str, shape: tuple[int, int], tile: tuple[int, int], itemsize: int = 1
 ) -> None:
-    """Refuse an image of `shape` in pieces of `tile`, of `itemsize` bytes a number.
-
-    Raises
-    ------
-    HistoboostError
-        If no scanner made such an image, or no memory here can hold such a piece.
-    """
+    """Refuse an implausibly large image, or one with tiles larger than the memory."""
     height, width = shape
     if not 0 < height * width <= MAX_PIXELS:
         raise BadInput(
-            f"{where}: declares {width} x {height} px, which no slide has; the file is damaged, "
+            f"{where}: declares {width} x {height} px, which is implausible; the file is damaged, "
             "fetch it again"
         )
     rows, columns = tile
@@ -219,13 +201,7 @@ def check_size(
 
 
 def version(path: Path) -> tuple[int, int]:
-    """When a file was last written, in ns, and its bytes; of a folder the last and the sum of all.
-
-    Raises
-    ------
-    OSError
-        If it is not there.
-    """
+    """Last modification in ns and bytes of a file, or of all files of a folder."""
     status = [path.stat()]
     if path.is_dir():
         status = [one.stat() for one in path.rglob("*") if one.is_file()]
@@ -240,7 +216,7 @@ def _memory_bytes() -> float:
 
 
 def rgb_order(names: Sequence[str]) -> tuple[int, ...] | None:
-    """Where red, green, blue (and alpha) lie among channels of these names; None: no such names."""
+    """Positions of red, green, blue (and alpha) among named channels; None if they are others."""
     initials = [name.strip().lower() for name in names]
     initials = [{"red": "r", "green": "g", "blue": "b", "alpha": "a"}.get(n, n) for n in initials]
     if sorted(initials) not in (["b", "g", "r"], ["a", "b", "g", "r"]):
@@ -249,7 +225,7 @@ def rgb_order(names: Sequence[str]) -> tuple[int, ...] | None:
 
 
 def over_white(pixels: NDArray[np.uint8], *, premultiplied: bool = False) -> NDArray[np.uint8]:
-    """Lay (h, w, 4) pixels with opacity over white; (h, w, 3) pixels pass unchanged."""
+    """Blend RGBA pixels (h, w, 4) over white; RGB (h, w, 3) passes unchanged."""
     if pixels.shape[-1] == 3:
         return pixels
     opacity = pixels[..., 3:].astype(np.uint16)
@@ -261,12 +237,11 @@ def over_white(pixels: NDArray[np.uint8], *, premultiplied: bool = False) -> NDA
 
 
 def warn_of_orientation(path: Path, orientation: object) -> None:
-    """Say that a tag which turns the image is not followed."""
+    """Warn about an orientation tag, which is ignored."""
     if orientation in range(2, 9):
         warn(
-            f"{path}: its orientation tag ({orientation}) is not followed: the spots are taken to "
-            "lie on the pixels as stored; where they do not, turn the image and save it without "
-            "the tag"
+            f"{path}: its orientation tag ({orientation}) is ignored: spots refer to the pixels as "
+            "stored; if yours do not, turn the image and save it without the tag"
         )
 
 
@@ -276,7 +251,7 @@ def reading(
     what: str = "an image",
     remedy: str = "the file is damaged or of another format, fetch it again",
 ) -> Iterator[None]:
-    """Make one line that names `where` of whatever a library raises on a damaged file."""
+    """Turn any exception of a library into one line that names `where`."""
     try:
         yield
     except HistoboostError:

@@ -1,4 +1,4 @@
-"""OME-Zarr folders (NGFF multiscales), by zarr."""
+"""OME-Zarr folders (NGFF multiscales)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from histoboost.slides.images.array import StoredImage, zarr_image
 from histoboost.slides.images.base import reading, rgb_order
 from histoboost.slides.scale import checked_scale
 
-#: Micrometres in the units of NGFF.
+#: Units of NGFF in micrometres.
 UM = {"micrometer": 1.0, "nanometer": 1e-3, "millimeter": 1e3}
 
 
 def is_ome_zarr(path: Path) -> bool:
-    """Whether a folder is an image by its NGFF metadata."""
+    """Whether a folder has the NGFF metadata of an image."""
     import zarr
 
     if not any((path / name).is_file() for name in ("zarr.json", ".zattrs")):
@@ -26,13 +26,7 @@ def is_ome_zarr(path: Path) -> bool:
 
 
 def open_ome_zarr(path: Path) -> StoredImage:
-    """Open the first image of an OME-Zarr folder, all its levels.
-
-    Raises
-    ------
-    HistoboostError
-        If there is none, or it is not RGB of uint8 or floats.
-    """
+    """Open the first image of an OME-Zarr folder with all its levels."""
     import zarr
 
     with reading(path, "an OME-Zarr image"):
@@ -53,7 +47,7 @@ def open_ome_zarr(path: Path) -> StoredImage:
 
 
 def _um_per_px(axes: list[dict[str, Any]], multiscales: dict[str, Any]) -> float | None:
-    """Of the finest level, where the axes have a unit of length."""
+    """Micrometres per pixel of the finest level; None if the axes have no unit of length."""
     at = [axis["name"] for axis in axes].index("x")
     um = UM.get(axes[at].get("unit", ""))
     if um is None:

@@ -1,4 +1,4 @@
-"""Whole-slide files of any vendor that OpenSlide knows."""
+"""Whole-slide files of any vendor, by OpenSlide."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from histoboost.slides.scale import checked_scale
 if TYPE_CHECKING:
     from openslide import OpenSlide
 
-#: Compressions that OpenSlide decodes itself: JPEG, Aperio's two JPEG 2000.
+#: Compressions that OpenSlide decodes itself: JPEG and Aperio's two JPEG 2000.
 DECODED = (7, 33003, 33005)
 
 
 @dataclass(frozen=True)
 class OpenSlideImage(SlideImage):
-    """A whole-slide file; regions that the scanner left out are white."""
+    """A whole-slide file; regions without tiles are white."""
 
     path: Path
     levels: tuple[Level, ...]
@@ -42,7 +42,7 @@ class OpenSlideImage(SlideImage):
     files: tuple[Path, ...] = ()
 
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        """A rectangle of one level, see `SlideImage`."""
+        """See `SlideImage`."""
         if not width * height:
             return np.empty((height, width, 3), np.uint8)
         step = self.levels[level].downsample
@@ -53,13 +53,7 @@ class OpenSlideImage(SlideImage):
 
 
 def open_wsi(path: Path) -> OpenSlideImage:
-    """Open a whole-slide file.
-
-    Raises
-    ------
-    HistoboostError
-        If the file is damaged or unknown, or OpenSlide is not installed.
-    """
+    """Open a whole-slide file."""
     try:
         import openslide
     except (ImportError, OSError) as error:  # OSError: the bindings without the library
@@ -79,21 +73,21 @@ def open_wsi(path: Path) -> OpenSlideImage:
         )
     vendor, um = known.get(openslide.PROPERTY_NAME_VENDOR), known.get(openslide.PROPERTY_NAME_MPP_X)
     if vendor == "generic-tiff":
-        um = None  # from the resolution tags, where most writers leave 72 dpi
+        um = None  # from resolution tags, which most writers leave at 72 dpi
     check_size(path, levels[0][:2], tiles[0])
     return OpenSlideImage(path, levels, tiles, checked_scale(um, path), _files(path))
 
 
 @lru_cache(maxsize=4)
 def _open(path: Path, modified: int, size: int) -> OpenSlide:
-    """This version of a file, open for all threads."""
+    """Open this version of a file for all threads."""
     import openslide
 
     return openslide.OpenSlide(path)
 
 
 def _files(path: Path) -> tuple[Path, ...]:
-    """All that belongs to a slide: some formats spread it over several files."""
+    """All files of a slide; some formats use several."""
     suffix = path.suffix.lower()
     if suffix == ".mrxs":
         return path, path.with_suffix("")
@@ -105,13 +99,14 @@ def _files(path: Path) -> tuple[Path, ...]:
 
 
 def _check_tags(path: Path) -> None:
-    """Refuse tiles for which OpenSlide would ask for so much memory that it ends the process.
+    """Refuse tiles so large that OpenSlide would crash the process.
 
-    Orientation tags, too: the tiles that OpenSlide has libtiff decode come turned, each by itself.
+    Also refuse orientation tags where OpenSlide decodes by libtiff, which turns every tile by
+    itself.
     """
     with path.open("rb") as file:
         if file.read(2) not in (b"II", b"MM"):
-            return  # no TIFF
+            return  # not a TIFF
     with reading(path), load_tifffile().TiffFile(path) as tiff:
         tiled = [page for page in tiff.pages if page.is_tiled]
         largest = max((int(page.tilewidth) * int(page.tilelength) for page in tiled), default=0)

@@ -1,4 +1,4 @@
-"""PNG and JPEG files by Pillow."""
+"""PNG and JPEG files, by Pillow."""
 
 from __future__ import annotations
 
@@ -25,33 +25,29 @@ from histoboost.slides.images.base import (
 if TYPE_CHECKING:
     from PIL import Image
 
-#: What Pillow may take such a file for: of others, some start programs (Ghostscript).
+#: Formats that Pillow may decode: some others start programs (Ghostscript).
 FORMATS = ("PNG", "JPEG")
 
-#: Bytes of notes and colour profiles in a PNG.
+#: Most bytes of text and colour profiles in a PNG.
 MAX_NOTES = 64 * 2**20
 
-#: No PNG holds more pixels in a byte; a JPEG may hold a few of these if it is blank.
+#: Most pixels per byte in a PNG, and in a JPEG unless it is blank.
 MAX_INFLATED = 1032
 
-#: The tag by which cameras and viewers say that an image is to be turned.
+#: EXIF tag for the orientation.
 ORIENTATION = 274
 
 
 @dataclass(frozen=True)
 class RasterImage(SlideImage):
-    """A PNG or JPEG file, one tile: such a file can only be decoded from its start."""
+    """A PNG or JPEG file, as one tile: it can only be decoded from the start."""
 
     path: Path
     levels: tuple[Level, ...]
-
-    @property
-    def tiles(self) -> tuple[tuple[int, int], ...]:  # type: ignore[override]
-        """All of it."""
-        return (self.levels[0][:2],)
+    tiles: tuple[tuple[int, int], ...]
 
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        """A rectangle, see `SlideImage`; decodes the whole image."""
+        """Decode the whole image and crop, see `SlideImage`."""
         with _pillow(self.path) as image:
             opacity = image.mode == "RGBA" or "transparency" in image.info
             region = image.crop((x, y, x + width, y + height))
@@ -59,13 +55,7 @@ class RasterImage(SlideImage):
 
 
 def open_raster(path: Path) -> RasterImage:
-    """Open a PNG or JPEG file.
-
-    Raises
-    ------
-    HistoboostError
-        If the file is damaged or not 8-bit RGB.
-    """
+    """Open a PNG or JPEG file; refuse one that is not 8-bit RGB."""
     with _pillow(path) as image:
         with path.open("rb") as file:
             head = file.read(25)
@@ -80,16 +70,16 @@ def open_raster(path: Path) -> RasterImage:
                 f"{path}: is too small for {image.width} x {image.height} px; "
                 "the file is damaged, fetch it again"
             )
-        if "exif" in image.info:  # without, Pillow decodes the whole image to look for it
+        if "exif" in image.info:  # otherwise Pillow decodes the whole image to find it
             warn_of_orientation(path, image.getexif().get(ORIENTATION))
-        return RasterImage(path.resolve(), (Level(*shape),))
+        return RasterImage(path.resolve(), (Level(*shape),), (shape,))
 
 
 @contextmanager
 def _pillow(path: Path) -> Iterator[Image.Image]:
     from PIL import Image, PngImagePlugin
 
-    # A slide, its colour profile and its notes are larger than what Pillow takes for an attack.
+    # Slides and their metadata exceed the sizes that Pillow takes for an attack.
     limits = (
         (Image, "MAX_IMAGE_PIXELS", None),
         (PngImagePlugin, "MAX_TEXT_CHUNK", MAX_NOTES),

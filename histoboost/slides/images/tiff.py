@@ -1,4 +1,4 @@
-"""TIFF files by tifffile: strips, tiles and pyramids, read where they are asked for."""
+"""TIFF files with strips, tiles or pyramids, by tifffile."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from histoboost.slides.images.base import (
 )
 from histoboost.slides.scale import checked_scale
 
-#: OME metadata may name other files; only the one that was given is read.
+#: Only the given file is read, though OME metadata may name others.
 ALONE: dict[str, Any] = {"_multifile": False}
 
 #: Values of the tags for colours, compression and extra samples.
@@ -37,27 +37,22 @@ MINISBLACK, RGB, YCBCR = 1, 2, 6
 JPEG = (6, 7)
 ASSOCIATED, UNASSOCIATED = 1, 2
 
-#: Aperio's JPEG 2000, whose YCbCr colours no tag tells of: OpenSlide knows them.
+#: Aperio's JPEG 2000 in YCbCr, which no tag states, but OpenSlide knows.
 APERIO_YCBCR = 33003
 
-#: Pixels of a tile; those of scanners have 2**16.
+#: Most pixels of a tile; scanners write 2**16.
 MAX_TILE = 2**26
 
-#: Micrometres in the units of OME; a micro sign or a Greek mu.
+#: Units of OME in micrometres; with a micro sign or a Greek mu.
 UM = {"\xb5m": 1.0, "\u03bcm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6}
 
 
 @dataclass(frozen=True)
 class TiffImage(SlideImage):
-    """The first image of a TIFF file, with its coarser levels; tiles that were left out are white.
+    """The first image of a TIFF file, with its coarser levels; missing tiles are white.
 
-    Attributes
-    ----------
-    premultiplied : bool
-        Whether colours are multiplied by their opacity already.
-    um_per_px : float or None
-        From OME or Aperio metadata; the resolution tags are not trusted, most writers leave 72 dpi
-        there.
+    `premultiplied` tells whether colours are multiplied by their opacity. `um_per_px` comes from
+    OME or Aperio metadata, not from resolution tags, which most writers leave at 72 dpi.
     """
 
     path: Path
@@ -68,7 +63,7 @@ class TiffImage(SlideImage):
     files: tuple[Path, ...] = ()
 
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        """A rectangle of one level, see `SlideImage`."""
+        """See `SlideImage`."""
         with reading(self.path):
             pages = _parse(self.path, *version(self.path)).levels[level]
             samples = len(pages) if len(pages) > 1 else pages[0].keyframe.samplesperpixel
@@ -81,13 +76,7 @@ class TiffImage(SlideImage):
 
 
 def open_tiff(path: Path) -> TiffImage:
-    """Open a TIFF file: plain, BigTIFF, OME, Aperio's or another pyramid.
-
-    Raises
-    ------
-    HistoboostError
-        If the file is damaged or not 8-bit RGB, or tifffile is not installed.
-    """
+    """Open a TIFF file: plain, BigTIFF, OME, Aperio's or another pyramid, in 8-bit RGB."""
     try:
         load_tifffile()
     except ImportError as error:
@@ -132,19 +121,19 @@ def open_tiff(path: Path) -> TiffImage:
 
 
 def opens_as_tiff(path: Path) -> bool:
-    """Whether tifffile reads the tiles of a whole-slide file as the scanner wrote them."""
+    """Whether tifffile can decode the tiles of a whole-slide file."""
     try:
         with load_tifffile().TiffFile(path, **ALONE) as tiff:
             page = tiff.series[0].levels[0].keyframe
             codecs = load_tifffile().TIFF.DECOMPRESSORS
             known = page.compression != APERIO_YCBCR and page.compression in codecs
             return bool(page.is_tiled and known and _colours(page, []) is None)
-    except Exception:  # noqa: BLE001  (whatever it is, OpenSlide says what is wrong with it)
+    except Exception:  # noqa: BLE001  (OpenSlide will report what is wrong)
         return False
 
 
 def check_tile(path: Path, pixels: int) -> None:
-    """Refuse tiles of more pixels than any scanner's."""
+    """Refuse implausibly large tiles."""
     if pixels > MAX_TILE:
         raise BadInput(
             f"{path}: declares tiles of {pixels} px; the file is damaged, fetch it again"
@@ -152,17 +141,16 @@ def check_tile(path: Path, pixels: int) -> None:
 
 
 def load_tifffile() -> Any:
-    """The library, silent."""
+    """Import tifffile and silence its log: exceptions carry the message."""
     import tifffile
 
-    # What it says of a damaged file on the way to an exception, the exception says.
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     return tifffile
 
 
 @dataclass(frozen=True)
 class _Parsed:
-    """What the tags of a file say; `levels` hold one page each, or one for every channel."""
+    """Content of the tags; each level has one page, or one for every channel."""
 
     levels: tuple[tuple[Any, ...], ...]
     axes: str
@@ -174,12 +162,12 @@ class _Parsed:
 
 @lru_cache(maxsize=4)
 def _parse(path: Path, modified: int, size: int) -> _Parsed:
-    """Read the tags of this version of a file, once for all regions."""
+    """Read the tags of this version of a file once."""
     with load_tifffile().TiffFile(path, **ALONE) as tiff:
         series = tiff.series[0]
         levels = [tuple(level.pages) for level in series.levels if level.axes == series.axes]
         for page in itertools.chain(*levels):
-            # Looked up now, while the file is open: tifffile reads long tags when asked for them.
+            # Loaded now, while the file is open: tifffile reads long tags lazily.
             _ = page.dataoffsets, page.databytecounts, page.keyframe.decode, page.jpegtables
         um, names = _ome(tiff.ome_metadata) if tiff.is_ome else (None, [])
         if tiff.is_svs and (aperio := re.search(r"\bMPP = ([\d.]+)", tiff.pages[0].description)):
@@ -197,7 +185,7 @@ def _tile(page: Any) -> tuple[int, int]:
 
 
 def _fill(out: NDArray[np.uint8], page: Any, file: Any, x: int, y: int) -> None:
-    """Put what a page stores from column `x` and row `y` on into `out`, (h, w, samples)."""
+    """Copy the pixels of a page from column `x` and row `y` on into `out` (h, w, samples)."""
     (rows, columns), frame = _tile(page), page.keyframe
     across, down = -(-frame.imagewidth // columns), -(-frame.imagelength // rows)
     height, width = out.shape[:2]
@@ -223,21 +211,21 @@ def _fill(out: NDArray[np.uint8], page: Any, file: Any, x: int, y: int) -> None:
 
 
 def _colours(page: Any, names: list[str]) -> str | None:
-    """What the tags of a page say that it stores, where that is not RGB or RGBA."""
+    """Describe what a page stores if that is not RGB or RGBA, else None."""
     kind = int(page.photometric)
     named_rgb = kind == MINISBLACK and rgb_order(names) == (0, 1, 2)
-    # A decoder of JPEG gives RGB whatever the colours in the file.
+    # JPEG decoders return RGB whatever the file stores.
     decoded = kind == YCBCR and int(page.compression) in JPEG
     if kind != RGB and not named_rgb and not decoded:
         return f"colours as {getattr(page.photometric, 'name', kind)}"
     extra = [int(sample) for sample in page.extrasamples]
     if not named_rgb and page.samplesperpixel > 3 and extra not in ([ASSOCIATED], [UNASSOCIATED]):
-        return "a fourth channel that is no opacity by its tags"
+        return "a fourth channel that is not opacity"
     return None
 
 
 def _ome(metadata: str | None) -> tuple[float | None, list[str]]:
-    """Micrometres per pixel and names of the channels; a file may tell neither."""
+    """Micrometres per pixel (or None) and names of the channels from OME metadata."""
     try:
         image = load_tifffile().xml2dict(metadata or "")["OME"]["Image"]
         pixels = (image[0] if isinstance(image, list) else image)["Pixels"]
