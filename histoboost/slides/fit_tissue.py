@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from histoboost.errors import BadInput
-from histoboost.slides.coarse_grid import CELLS_PER_PITCH, Grid, read_grid
 from histoboost.slides.images.base import SlideImage
-from histoboost.slides.tissue import otsu
+from histoboost.slides.tissue import CELLS_PER_PITCH, Grid, otsu, read_grid
 
 Mask = NDArray[np.bool_]
 Array = NDArray[np.float64]

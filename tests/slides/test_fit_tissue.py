@@ -9,11 +9,10 @@ from scipy.ndimage import gaussian_filter
 
 from histoboost.errors import BadInput
 from histoboost.phantom import phantom_slide
-from histoboost.slides.coarse_grid import read_grid
 from histoboost.slides.fit_tissue import FitTissue, find_tissue
 from histoboost.slides.images.array import ArrayImage
 from histoboost.slides.slide import Slide
-from histoboost.slides.tissue import block_mean
+from histoboost.slides.tissue import block_mean, read_grid
 
 PITCH = 25.0
 
@@ -91,7 +90,7 @@ def test_a_fluorescence_image_is_refused_in_a_line() -> None:
         _found(pixels)
 
 
-@pytest.mark.parametrize("part", [("images.base.BAND_BYTES", 60_000), ("coarse_grid.STRIP", 3)])
+@pytest.mark.parametrize("part", [("images.base.BAND_BYTES", 60_000), ("tissue.STRIP", 3)])
 def test_the_grid_does_not_depend_on_what_is_looked_at_together(
     slide: Slide, monkeypatch: pytest.MonkeyPatch, part: tuple[str, int]
 ) -> None:

@@ -162,7 +162,7 @@ def test_of_a_folder_of_images_is_said_what_else_might_be_meant(
     (tmp_path / "more").mkdir()
     shutil.copy(image, tmp_path / "more")
     with pytest.warns(
-        HistoboostWarning, match=r"plain images \(1\), without more, spots.csv; give one"
+        HistoboostWarning, match=r"plain images \(1\), without more, spots.csv; if you mean"
     ):
         open_dataset(tmp_path)
 

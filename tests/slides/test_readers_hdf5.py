@@ -171,7 +171,7 @@ def test_a_file_of_no_known_format_says_so(tmp_path: Path):
 def test_a_truncated_file_says_so(write: Write):
     path = write()
     path.write_bytes(path.read_bytes()[:1500])
-    with pytest.raises(HistoboostError, match="cannot be opened as HDF5"):
+    with pytest.raises(HistoboostError, match="cannot be read as HDF5"):
         open_dataset(path)
 
 

@@ -43,7 +43,7 @@ def check(table: pd.DataFrame) -> None:
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-@pytest.mark.filterwarnings("ignore:.*taken for no cell type")
+@pytest.mark.filterwarnings("ignore:.*not a cell type")
 def test_separators_decimals_ids_and_encodings_are_read_as_meant(tmp_path, name, text, encoding):
     check(read_abundances(write(tmp_path, text, name, encoding)))
 
@@ -117,7 +117,7 @@ def test_texts_are_read_with_any_separator(tmp_path, encoding):
 )
 def test_columns_that_are_no_cell_types_are_left_out_with_a_warning(tmp_path, column):
     path = write(tmp_path, f"spot,A,{column}\na,1,2\n")
-    with pytest.warns(HistoboostWarning, match="taken for no cell type"):
+    with pytest.warns(HistoboostWarning, match="not a cell type"):
         assert list(read_abundances(path).columns) == ["A"]
 
 

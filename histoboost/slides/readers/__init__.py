@@ -1,4 +1,4 @@
-"""One file per input format, and `open_dataset` in front of them all."""
+"""Readers of datasets, one module per format; `open_dataset` picks the module."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, cast
+from types import ModuleType
 
 from histoboost.errors import BadInput, warn
 from histoboost.names import check_cell_type_names, check_slide_name, nfc
@@ -15,21 +15,9 @@ from histoboost.slides.readers import spaceranger
 from histoboost.slides.readers.anndata import zarr_kind
 from histoboost.slides.slide import Dataset, LazySlides, Slide
 
-
-class Reader(Protocol):
-    """What the module of a format offers."""
-
-    def detect(self, path: Path) -> bool:
-        """Whether `path`, which exists, looks like this format; never raises on other formats."""
-        ...
-
-    def read(self, path: Path) -> Dataset:
-        """The slides of `path`; their images are read later."""
-        ...
-
-
-#: Format name -> module. Formats are tried in this order and the first that says yes reads the
-#: file; ``hdf5`` says yes to any HDF5 file, so it stays last.
+#: Format name -> module with ``detect(path)``, which never raises on other formats, and
+#: ``read(path)``. The first format that detects its own reads the file; ``hdf5`` accepts any HDF5
+#: file, so it stays last.
 FORMATS = {
     "spaceranger": "histoboost.slides.readers.spaceranger",
     "spatialdata": "histoboost.slides.readers.spatialdata",
@@ -41,24 +29,20 @@ FORMATS = {
 
 
 def open_dataset(path: str | Path, format: str | None = None) -> Dataset:
-    """Open slides of any known format; images are read later, when they are needed.
+    """Open slides of any known format; images are read lazily.
 
     Parameters
     ----------
     path : str or Path
         File or folder.
     format : str, optional
-        One of the names in `FORMATS`; by default the file itself is looked at.
-        ``spaceranger:8um`` names the bin size of Visium HD as well.
-
-    Returns
-    -------
-    Dataset
+        One of `FORMATS`, by default detected; ``spaceranger:8um`` also gives the bin size of
+        Visium HD.
 
     Raises
     ------
     HistoboostError
-        If `path` does not exist, is of no known format, or is not what its format promises.
+        If `path` does not exist, or is of no known or another format.
     """
     path = Path(path)
     if not path.exists():
@@ -66,10 +50,9 @@ def open_dataset(path: str | Path, format: str | None = None) -> Dataset:
     name, _, bin = (format or "").partition(":")
     if bin and name != "spaceranger":
         raise BadInput(f"format {format!r}: only spaceranger has bins; give spaceranger:{bin}")
-    reader = _reader(path, name or None)
-    dataset = spaceranger.read(path, bin) if bin else reader.read(path)
-    # macOS writes the same name in other bytes.
-    dataset = dataset.each(lambda name: partial(_called, nfc(name)))
+    dataset = spaceranger.read(path, bin) if bin else _reader(path, name or None).read(path)
+    # macOS encodes the same name in other bytes.
+    dataset = dataset.each(lambda name: partial(_rename, nfc(name)))
     slides = dataset.slides
     if not slides:
         raise BadInput(f"{path}: holds no slides; check that it is complete")
@@ -78,8 +61,8 @@ def open_dataset(path: str | Path, format: str | None = None) -> Dataset:
         raise BadInput(f"{path}: two slides are called {twice!r}; give each its own name")
     agree = _Agreement(path)
     if isinstance(slides, LazySlides):
-        # As many as are held at once; the others once they are read for the first time.
-        slides = LazySlides(slides.names, slides.reads, partial(_agreeing, slides, agree))
+        # Checks those that fit into memory now, the others when they are first read.
+        slides = LazySlides(slides.names, slides.reads, partial(_read_checked, slides, agree))
         slides.read_ahead()
     else:
         for slide in slides:
@@ -87,36 +70,36 @@ def open_dataset(path: str | Path, format: str | None = None) -> Dataset:
     return replace(dataset, slides=slides)
 
 
-def _called(name: str, slide: Slide) -> Slide:
+def _rename(name: str, slide: Slide) -> Slide:
     return slide if slide.name == name else replace(slide, name=name)
 
 
-def _reader(path: Path, format: str | None) -> Reader:
+def _reader(path: Path, format: str | None) -> ModuleType:
     if format is not None and format not in FORMATS:
         raise BadInput(f"format {format!r}: unknown; known are {', '.join(FORMATS)}")
     for name, module in FORMATS.items():
-        reader = cast(Reader, import_module(module))
+        reader = import_module(module)
         if format == name or (format is None and reader.detect(path)):
             return reader
     if path.is_dir() and zarr_kind(path) == "histoboost":
         raise BadInput(
-            f"{path}: is an embedding store, no slides; give the data that it was made of"
+            f"{path}: is an embedding store, not slides; give the data that it was made from"
         )
     kind = "a folder" if path.is_dir() else "a file"
     raise BadInput(
         f"{path}: {kind} in none of the formats that histoboost reads ({', '.join(FORMATS)}); for "
-        "pictures with tables give the manifest, a .csv; else check that it is complete"
+        "images with tables give a manifest, a .csv; else check that it is complete"
     )
 
 
-def _agreeing(slides: LazySlides, agree: _Agreement, index: int) -> Slide:
+def _read_checked(slides: LazySlides, agree: _Agreement, index: int) -> Slide:
     slide = slides.reads[index]()
     agree.check(slide)
     return slide
 
 
 class _Agreement:
-    """What the slides of one source must have in common, checked one by one."""
+    """Consistency checks across the slides of one source."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -124,14 +107,14 @@ class _Agreement:
         self._cell_types: tuple[str, ...] | None = None
 
     def check(self, slide: Slide) -> None:
-        """Refuse a slide that does not fit to those before it."""
+        """Refuse a slide that is inconsistent with those before it."""
         check_slide_name(slide.name)
         source = getattr(slide.image, "path", None), getattr(slide.image, "arrays", None)
         name, group = self._on_image.setdefault(source, (slide.name, slide.group))
         if source[0] is not None and name != slide.name and None in (group, slide.group):
             warn(
-                f"{self._path}: slides {name} and {slide.name} lie on one image; put them "
-                "in one group (column group, or --groups): neither may be predicted from the other"
+                f"{self._path}: slides {name} and {slide.name} share one image; put them in one "
+                "group (column group, or --groups), so that neither is predicted from the other"
             )
         unclear = next((spot for spot in slide.spot_ids if not spot.isprintable()), None)
         if unclear is not None:

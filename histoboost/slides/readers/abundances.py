@@ -1,12 +1,13 @@
-"""Abundances of cell types, and their join to the spots: always by spot id, never by position."""
+"""Find, check and join abundances of cell types: always by spot id, never by row number."""
 
 from __future__ import annotations
 
+import fnmatch
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,10 +18,13 @@ from histoboost.slides.tables import id_column, read_table
 if TYPE_CHECKING:
     import pandas as pd
 
-#: What cell2location puts before the name of a cell type, by the statistic it summarises.
+#: Prefixes that cell2location adds to cell types, by summary statistic.
 CELL2LOCATION_PREFIXES = tuple(
     f"{statistic}cell_abundance_w_sf_" for statistic in ("q05", "q95", "means", "stds")
 )
+
+#: Keys of obsm that take precedence: histoboost's own, cell2location's.
+PREFERRED = ("abundance", "q05_cell_abundance_w_sf")
 
 #: Columns that tools write beside cell types.
 NO_CELL_TYPE = re.compile(
@@ -32,11 +36,70 @@ NO_CELL_TYPE = re.compile(
 )
 
 
-def read_abundances(path: Path) -> pd.DataFrame:
-    """Abundances by spot id, float32, as cell2location, RCTD and stereoscope write them.
+def find_abundances(
+    obs: pd.DataFrame,
+    obsm: Mapping[str, Any],
+    names: Sequence[str] | None,
+    where: str,
+    wanted: str | None = None,
+) -> pd.DataFrame | None:
+    """Find the abundances of an AnnData, float32 in the order of `obs`; None if there are none.
 
-    CSV, TSV or parquet: spot ids and one column per cell type, see `tables.read_table`.
+    `obsm` holds the candidates: data frames, and arrays under a preferred key. `names` are the cell
+    types in ``uns``: columns of an array, or columns of `obs`. `wanted` is ``obsm/<key>``,
+    ``obs/<pattern>`` such as ``obs/q05_*``, or ``""`` for none. The default is the data frame in
+    obsm (a preferred key first), else the columns of `obs` that `names` lists, as cell2location
+    leaves them.
     """
+    if wanted == "":
+        return None
+    if wanted is not None:
+        room, _, key = wanted.partition("/")
+        if room == "obsm" and key in obsm:
+            return _from_obsm(obs, obsm[key], names, f"{where}: obsm[{key!r}]")
+        if room == "obs" and key:
+            columns = [name for name in obs if fnmatch.fnmatchcase(str(name), key)]
+            if columns:
+                return checked_abundances(obs[columns], f"{where}: obs")
+        known = ", ".join(f"obsm/{name}" for name in obsm) or "none in obsm"
+        raise BadInput(f"{where}: no abundances at {wanted!r}; there are {known}")
+    frames = [key for key in obsm if key != "spatial" and hasattr(obsm[key], "columns")]
+    keys = [key for key in PREFERRED if key in obsm] or frames
+    if len(keys) > 1 and keys[0] not in PREFERRED:
+        raise BadInput(
+            f"{where}: abundances may be in obsm of {', '.join(keys)}; name one in a manifest, "
+            f"abundances = obsm/{keys[0]}"
+        )
+    if keys:
+        return _from_obsm(obs, obsm[keys[0]], names, f"{where}: obsm[{keys[0]!r}]")
+    if names and all(name in obs for name in names):
+        return checked_abundances(obs[list(names)], f"{where}: obs")
+    return None
+
+
+def _from_obsm(
+    obs: pd.DataFrame, element: Any, names: Sequence[str] | None, where: str
+) -> pd.DataFrame:
+    import pandas as pd
+
+    if hasattr(element, "columns"):
+        table = element
+    else:
+        array = np.asarray(element.toarray() if hasattr(element, "toarray") else element)
+        if names is None or array.ndim != 2 or len(names) != array.shape[1]:
+            raise BadInput(
+                f"{where}: has no cell type names; store a data frame with one column each"
+            )
+        table = pd.DataFrame(array, index=obs.index, columns=list(names))
+    if not table.index.equals(obs.index):
+        raise BadInput(
+            f"{where}: its row names differ from those of obs; write it again with anndata"
+        )
+    return checked_abundances(table, where)
+
+
+def read_abundances(path: Path) -> pd.DataFrame:
+    """Read a table of spot ids and one column per cell type, see `tables.read_table`."""
     table = read_table(path)
     table = table.set_index(id_column(table, path))
     check_ids(table, path)
@@ -44,7 +107,7 @@ def read_abundances(path: Path) -> pd.DataFrame:
 
 
 def check_ids(table: pd.DataFrame, where: Path | str) -> None:
-    """Refuse a table that has two rows for one spot."""
+    """Refuse a table with two rows for one spot."""
     repeated = table.index[table.index.duplicated()]
     if len(repeated):
         raise BadInput(
@@ -53,18 +116,18 @@ def check_ids(table: pd.DataFrame, where: Path | str) -> None:
 
 
 def checked_abundances(table: pd.DataFrame, where: str) -> pd.DataFrame:
-    """The same table as float32, its ids as text and its columns named by cell type.
+    """Convert a table to float32 with text ids and one column per cell type.
 
-    Rows that are empty throughout pass: spots that nobody labelled. Columns that are no cell types,
+    Completely empty rows, of spots without labels, are allowed. Columns that are not cell types,
     such as coordinates and counts, are left out with a warning.
     """
     table = table.set_axis(table.index.astype(str), axis=0)
     others = [name for name in map(str, table.columns) if NO_CELL_TYPE.fullmatch(name)]
     if others:
-        warn(f"{where}: left out {', '.join(others)}: taken for no cell type; rename one that is")
+        warn(f"{where}: left out {', '.join(others)}, not a cell type; rename one that is")
         table = table.loc[:, [str(name) not in others for name in table.columns]]
     if table.empty:
-        raise BadInput(f"{where}: holds no abundances; give one column per cell type")
+        raise BadInput(f"{where}: has no abundances; give one column per cell type")
     some = table.notna().any(axis=1)
     for name in table:
         if table[name].dtype.kind not in "iufb":
@@ -78,11 +141,11 @@ def checked_abundances(table: pd.DataFrame, where: str) -> pd.DataFrame:
                 f"(first: spot {table.index[empty][0]}); fill them in or remove "
                 "these rows"
             )
-    return table.astype(np.float32).set_axis(cell_type_names(list(table.columns)), axis=1)
+    return table.astype(np.float32).set_axis(_cell_type_names(list(table.columns)), axis=1)
 
 
-def cell_type_names(columns: Sequence[object]) -> list[str]:
-    """Names of cell types: cell2location's prefix is taken off where all columns carry it."""
+def _cell_type_names(columns: Sequence[object]) -> list[str]:
+    """Names of cell types, without cell2location's prefix if all columns have it."""
     names = [str(column) for column in columns]
     for prefix in CELL2LOCATION_PREFIXES:
         if names and all(name.startswith(prefix) for name in names):
@@ -91,10 +154,7 @@ def cell_type_names(columns: Sequence[object]) -> list[str]:
 
 
 def join_abundances(slide: Slide, table: pd.DataFrame, where: str) -> Slide:
-    """The slide with the abundances that `table`, of `read_abundances`, has for its spots.
-
-    Spots without a row are left out with a warning: they cannot be used for training.
-    """
+    """Join a table of `read_abundances` to a slide; spots without a row are left out."""
     ids = list(slide.spot_ids)
     extra = ~table.index.isin(ids)
     if ids and extra.all():
@@ -111,10 +171,10 @@ def join_abundances(slide: Slide, table: pd.DataFrame, where: str) -> Slide:
 
 
 def with_abundances(slide: Slide, table: pd.DataFrame | None, where: str) -> Slide:
-    """The slide with abundances in the order of its spots, (N, T).
+    """Add abundances (N, T), in the order of the spots, to a slide.
 
-    Spots whose row is empty throughout are left out with a warning; where all are, or without a
-    table, the slide has no labels.
+    Spots with an empty row are left out with a warning; if all are empty, or without a table, the
+    slide has no labels.
     """
     if table is None:
         return slide

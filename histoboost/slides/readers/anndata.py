@@ -1,11 +1,11 @@
-"""AnnData, ``.h5ad`` or ``.zarr``, as squidpy and scanpy lay out Visium slides.
+"""AnnData, ``.h5ad`` or ``.zarr``, in the Visium layout of squidpy and scanpy.
 
 ::
 
-    obs                      spot ids; in_tissue and library_id where there are any
+    obs                      spot ids; optionally in_tissue and library_id
     obsm/spatial             (N, 2): x = column, y = row, in full-resolution pixels
     uns/spatial/<library>    images/hires, scalefactors: one library is one slide
-    obsm/<key> or obs        abundances, see `anndata_abundances`
+    obsm/<key> or obs        abundances, see `abundances.find_abundances`
 
 Counts (``X``, ``layers``) are never read.
 """
@@ -27,21 +27,20 @@ from histoboost.hdf5_file import open_hdf5
 from histoboost.slides.images import open_image
 from histoboost.slides.images.array import hdf5_image, zarr_image
 from histoboost.slides.images.base import SlideImage, reading
-from histoboost.slides.readers.abundances import with_abundances
-from histoboost.slides.readers.anndata_abundances import PREFERRED, find_abundances
+from histoboost.slides.readers.abundances import PREFERRED, find_abundances, with_abundances
 from histoboost.slides.scale import um_per_px
 from histoboost.slides.slide import Dataset, Slide
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Columns of `obs` in which people keep the samples that they put together.
+#: Columns of `obs` that commonly hold the sample of merged data.
 SAMPLE_COLUMNS = ("sample", "sample_id", "library", "slide", "slide_id", "batch", "orig.ident")
 
 #: Images of a library, the best first: full resolution, HEST's, 10x Genomics'.
 IMAGES = ("fullres", "downscaled_fullres", "hires")
 
-#: What a manifest for an AnnData without an image looks like.
+#: The manifest needed for an AnnData without an image.
 MANIFEST = "a .csv with the columns slide,image,spots"
 
 
@@ -68,10 +67,10 @@ def read(path: Path) -> Dataset:
 def read_slides(
     path: Path, abundances: str | None = None, image: str | None = None, slide: str | None = None
 ) -> list[Slide]:
-    """Read the slides of one AnnData, all, or the library or sample called `slide`.
+    """Read the slides of one AnnData, or only the library or sample named `slide`.
 
-    For `abundances` see `anndata_abundances.find_abundances`; `image` is the path of a
-    full-resolution image to use instead of those in the file, and needs `slide`.
+    For `abundances` see `find_abundances`; `image` is a full-resolution image to use instead of
+    those in the file, and needs `slide`.
     """
     from anndata.io import read_elem
 
@@ -82,7 +81,7 @@ def read_slides(
         found = _candidates(root, abundances)
         table = find_abundances(obs, found, _names(root), str(path), abundances)
         spatial = root.get("uns/spatial", {})
-        # Beside the libraries lie notes, such as CELLxGENE's is_single.
+        # There are also notes, such as CELLxGENE's is_single.
         libraries = [key for key in spatial if hasattr(spatial[key], "keys")]
         slides = []
         for name, rows in _samples(path, obs, libraries, image is not None):
@@ -94,7 +93,7 @@ def read_slides(
 
 
 def zarr_kind(path: Path) -> str | None:
-    """What the zarr group at `path` is: ``"anndata"``, ``"spatialdata"`` or ``"histoboost"``."""
+    """Kind of a zarr group: ``"anndata"``, ``"spatialdata"``, ``"histoboost"`` or None."""
     for name in ("zarr.json", ".zattrs"):
         try:
             found = json.loads((path / name).read_text("utf-8"))
@@ -134,7 +133,7 @@ def _coordinates(path: Path, root: Any) -> NDArray[np.float64]:
 
 
 def _candidates(root: Any, wanted: str | None) -> dict[str, Any]:
-    """Elements of obsm that may be abundances; a PCA is left unread."""
+    """Elements of obsm that may be abundances, which excludes a PCA."""
     from anndata.io import read_elem
 
     obsm = root["obsm"]
@@ -148,7 +147,7 @@ def _candidates(root: Any, wanted: str | None) -> dict[str, Any]:
 
 
 def _names(root: Any) -> list[str] | None:
-    """Names of cell types in uns, where histoboost or cell2location keeps them."""
+    """Cell types in uns, as histoboost or cell2location stores them."""
     from anndata.io import read_elem
 
     for key in ("uns/cell_types", "uns/mod/factor_names"):
@@ -160,7 +159,7 @@ def _names(root: Any) -> list[str] | None:
 def _samples(
     path: Path, obs: pd.DataFrame, libraries: list[str], has_image: bool
 ) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Name and rows of every slide: spots go on an image only where `obs` says so."""
+    """Name and rows of every slide; only `obs` assigns spots to images."""
     if not libraries and not has_image:
         raise BadInput(
             f"{path}: no image; expected uns['spatial'][<library>]['images']['hires'], or name "
@@ -187,14 +186,14 @@ def _samples(
         raise BadInput(
             f"{path}: obs[{column!r}] names the samples {', '.join(names)}, but there is no image "
             f"of {without[0]} (there are: {', '.join(libraries)}); name each image in a "
-            f"manifest: {MANIFEST}; or set obs['library_id'] to the image that the spots lie on"
+            f"manifest: {MANIFEST}; or set obs['library_id'] to the image of the spots"
         )
     for name in names:
         yield name, on_tissue & (values == name).to_numpy()
 
 
 def _sample_column(path: Path, obs: pd.DataFrame, libraries: list[str]) -> str | None:
-    """The column of `obs` that says which sample a spot is of; None where there is one only."""
+    """The column of `obs` with the sample of each spot; None if there is only one."""
     if "library_id" in obs:
         return "library_id"
     texts = [name for name in obs if obs[name].dtype.kind not in "fb"]
@@ -205,8 +204,8 @@ def _sample_column(path: Path, obs: pd.DataFrame, libraries: list[str]) -> str |
         return linked[0]
     if len(libraries) > 1:
         raise BadInput(
-            f"{path}: holds images of {', '.join(libraries)} but no column of obs says which spot "
-            "is on which; add obs['library_id']"
+            f"{path}: has images of {', '.join(libraries)} but no column of obs assigns spots to "
+            "them; add obs['library_id']"
         )
     return next((name for name in SAMPLE_COLUMNS if len(several.get(name, ())) > 1), None)
 
@@ -223,10 +222,7 @@ def _slide(
 ) -> Slide:
     where = f"{path}: {library}"
     factors = _scale_factors(stored)
-    if file is None:
-        image, scale = _image(path, stored, factors, where)
-    else:
-        image, scale = open_image(Path(file)), 1.0
+    image, scale = (open_image(Path(file)), 1.0) if file else _image(path, stored, factors, where)
     ids = obs.index[rows]
     if ids.has_duplicates:
         raise BadInput(
@@ -239,21 +235,21 @@ def _slide(
         image=image,
         xy=xy[rows] * scale,
         spot_ids=tuple(ids),
-        split=_of_all(obs[rows], "split"),
-        group=_of_all(obs[rows], "group"),
+        split=_common_value(obs[rows], "split"),
+        group=_common_value(obs[rows], "group"),
         um_per_px=None if um is None else um / scale,
     )
     return with_abundances(slide, None if table is None else table[rows], where)
 
 
-def _of_all(obs: pd.DataFrame, column: str) -> str | None:
-    """What a column says of a whole slide; None where it is missing or differs between spots."""
+def _common_value(obs: pd.DataFrame, column: str) -> str | None:
+    """The value of a column if all spots share it, else None."""
     values = set(obs[column].dropna()) if column in obs else set()
     return str(values.pop()) if len(values) == 1 else None
 
 
 def _scale_factors(library: Any) -> dict[str, float]:
-    """The numbers among the scale factors of a library; some writers add text."""
+    """Numeric scale factors of a library; some writers add text."""
     from anndata.io import read_elem
 
     factors = library.get("scalefactors", {})
@@ -264,7 +260,7 @@ def _scale_factors(library: Any) -> dict[str, float]:
 def _image(
     path: Path, library: Any, factors: dict[str, float], where: str
 ) -> tuple[SlideImage, float]:
-    """The best image of a library, and the scale of its pixels."""
+    """The best image of a library and its scale factor."""
     images = library.get("images", {})
     for name in IMAGES:
         stored = next((images[key] for key in (name, f"{name}_image") if key in images), None)
@@ -273,8 +269,8 @@ def _image(
         scale = 1.0 if name == "fullres" else factors.get(f"tissue_{name}_scalef", 0.0)
         if not 0 < scale < np.inf:
             raise BadInput(
-                f"{where}: no positive tissue_{name}_scalef in its scalefactors, so the spots "
-                f"cannot be laid on the {name} image; add it"
+                f"{where}: no positive tissue_{name}_scalef in its scalefactors to scale the spots "
+                f"to the {name} image; add it"
             )
         if path.is_dir():
             return zarr_image(path, stored.path), scale

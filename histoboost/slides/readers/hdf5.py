@@ -17,7 +17,7 @@ import pandas as pd
 
 from histoboost.errors import BadInput, warn
 from histoboost.hdf5_file import open_hdf5
-from histoboost.slides.images.array import StoredImage, hdf5_image
+from histoboost.slides.images.array import hdf5_image
 from histoboost.slides.images.base import reading
 from histoboost.slides.readers.abundances import checked_abundances, with_abundances
 from histoboost.slides.slide import Dataset, Slide
@@ -31,10 +31,10 @@ def detect(path: Path) -> bool:
 def read(path: Path) -> Dataset:
     """Read the spot tables; images are read later.
 
-    Train slides come first, then the others; within a split in the natural order of the names (S_2
-    before S_10).
+    Train slides come first; within a split the names are in natural order (S_2 before S_10).
     """
-    with reading(path, "HDF5"), _open(path) as file:
+    remedy = "check that it is complete and readable"
+    with reading(path, "HDF5", remedy), open_hdf5(path) as file:
         for group in ("spots", "images"):
             if not isinstance(file.get(group), h5py.Group):
                 raise BadInput(
@@ -48,17 +48,8 @@ def read(path: Path) -> Dataset:
     return Dataset(path, slides)
 
 
-def _open(path: Path) -> h5py.File:
-    try:
-        return open_hdf5(path)
-    except OSError as error:
-        raise BadInput(
-            f"{path}: cannot be opened as HDF5 ({error}); check that it is complete and readable"
-        ) from error
-
-
 def _tables(group: h5py.Group) -> Iterator[tuple[str | None, str]]:
-    """Pairs of split and slide name; split is None for slides that lie in no split."""
+    """Pairs of split (or None) and slide name."""
     for split in sorted(group, key=lambda name: (name.lower() != "train", _natural(name))):
         if isinstance(group[split], h5py.Dataset):
             yield None, split
@@ -90,9 +81,14 @@ def _slide(path: Path, file: h5py.File, split: str | None, name: str) -> Slide:
             )
     rows = spots[()]
     table = pd.DataFrame({field: rows[field] for field in fields or ()})
+    image = file.get(f"images/{where}")
+    if not isinstance(image, h5py.Dataset):
+        raise BadInput(
+            f"{path}: spots/{where} has no image; add images/{where} or remove the spot table"
+        )
     slide = Slide(
         name=name,
-        image=_image(path, file, where),
+        image=hdf5_image(path, image),
         xy=table[["x", "y"]].to_numpy(np.float64),
         spot_ids=tuple(table.index.astype(str)),
         split=split,
@@ -102,12 +98,3 @@ def _slide(path: Path, file: h5py.File, split: str | None, name: str) -> Slide:
         return slide
     where = f"{path}: spots/{where}"
     return with_abundances(slide, checked_abundances(labels, where), where)
-
-
-def _image(path: Path, file: h5py.File, where: str) -> StoredImage:
-    image = file.get(f"images/{where}")
-    if not isinstance(image, h5py.Dataset):
-        raise BadInput(
-            f"{path}: spots/{where} has no image; add images/{where} or remove the spot table"
-        )
-    return hdf5_image(path, image)

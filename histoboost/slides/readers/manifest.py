@@ -1,4 +1,4 @@
-"""A manifest: one row per slide, naming its files. The explicit form of every other format.
+"""Manifests: a CSV with one row per slide that names its files.
 
 ::
 
@@ -7,21 +7,19 @@
     B,b/full.tif,b/outs,b/weights.tsv,patient_2,
     C,c/slide.svs,,,patient_3,
 
-Paths are relative to the manifest. `slide` is needed. Where `spots` is empty, the slide is its
-image, and `featurize --pitch` lays spots on its tissue. Else it is
+Paths are relative to the manifest. `slide` is required. If `spots` is empty, the slide is an image,
+and `featurize --pitch` lays spots on its tissue. Otherwise `spots` is
 
 - a table with the columns ``x`` (column), ``y`` (row) in pixels of the image and a spot id
   (``spot``, ``spot_id``, ``barcode`` or ``id``, else the first column);
 - Space Ranger's ``tissue_positions`` file (the image is then the full-resolution one) or its
   ``outs`` folder (the image may be left empty);
-- an AnnData, whose image is its own or the full-resolution `image`, or a SpatialData, whose
-  `image` is its own or named ``images/<name>``; of several slides the one that `slide` names.
-  `abundances` may then say ``obsm/<key>`` or ``obs/<pattern>``, in a SpatialData also
-  ``tables/<name>``.
+- an AnnData, with its own image or the full-resolution `image`, or a SpatialData, with its own
+  image or ``images/<name>``; `slide` picks one of several. `abundances` may then be
+  ``obsm/<key>`` or ``obs/<pattern>``, in a SpatialData also ``tables/<name>``.
 
-`abundances` is a table indexed by spot id and may be the table of spots itself. `cells` in its
-place is a table of single cells (``x``, ``y``, ``cell_type``), which are counted at the spots. A
-column `split` is kept where there is one.
+`abundances` is a table indexed by spot id and may be the table of spots itself. `cells` is a table
+of single cells to count at the spots instead (``x``, ``y``, ``cell_type``). `split` is optional.
 """
 
 from __future__ import annotations
@@ -59,12 +57,12 @@ COLUMNS = ("slide", "image", "spots", "abundances", "cells", "group", "um_per_px
 
 
 def detect(path: Path) -> bool:
-    """Whether `path` is a CSV or TSV file: none of the other formats is one."""
+    """Whether `path` is a CSV or TSV file."""
     return path.is_file() and path.suffix.lower() in (".csv", ".tsv")
 
 
 def read(path: Path) -> Dataset:
-    """Read the slides that a CSV or TSV file lists; errors name the slide."""
+    """Read the slides of a manifest; errors name the slide."""
     rows = read_text_table(path)
     if "slide" not in rows or not {"spots", "image"} & set(rows):
         missing = "spots" if "slide" in rows else "slide"
@@ -82,11 +80,12 @@ def read(path: Path) -> Dataset:
     ]
     _check_sections(path, entries)
     names = [entry.get("slide", "?") for entry in entries]
-    slides = LazySlides(names, [partial(_listed, path, entry) for entry in entries])
-    return Dataset(path, _counted(slides) if any("cells" in entry for entry in entries) else slides)
+    slides = LazySlides(names, [partial(_read_slide, path, entry) for entry in entries])
+    has_cells = any("cells" in entry for entry in entries)
+    return Dataset(path, _count_all(slides) if has_cells else slides)
 
 
-def _listed(path: Path, entry: dict[str, str]) -> Slide:
+def _read_slide(path: Path, entry: dict[str, str]) -> Slide:
     try:
         return _slide(path.parent, entry)
     except HistoboostError as error:
@@ -94,7 +93,7 @@ def _listed(path: Path, entry: dict[str, str]) -> Slide:
 
 
 def _check_sections(path: Path, entries: Sequence[dict[str, str]]) -> None:
-    """Refuse two bin sizes of one section: as two slides it would be held out from itself."""
+    """Refuse two bin sizes of one section, which would leak into each other's folds."""
     names: dict[Path, str] = {}
     for entry in entries:
         name, section = entry.get("slide", "?"), section_of(path.parent / entry.get("spots", ""))
@@ -105,8 +104,8 @@ def _check_sections(path: Path, entries: Sequence[dict[str, str]]) -> None:
             )
 
 
-def _counted(slides: Sequence[Slide]) -> Sequence[Slide]:
-    """Slides with single cells know all of their types, and count them if they have spots."""
+def _count_all(slides: Sequence[Slide]) -> Sequence[Slide]:
+    """Set the cell types of slides with single cells, and count these if there are spots."""
     types = sorted({name for slide in slides if slide.cells for name in set(slide.cells.types)})
     found = []
     for slide in slides:
@@ -127,7 +126,11 @@ def _slide(folder: Path, row: dict[str, str]) -> Slide:
     if not spots.exists():
         raise BadInput(f"{spots}: no such spots; check the path")
     if "spots" not in row:
-        slide = _plain(folder, row)
+        if "image" not in row:
+            raise BadInput("columns 'spots' and 'image' are empty; name the image, at least")
+        if "abundances" in row:
+            raise BadInput("column 'abundances' needs 'spots', which is empty; name the spots")
+        slide = plain_slide(folder / row["image"], row["slide"])
     elif spots.is_dir() and spaceranger.detect(spots):
         slide = _outs(spots, folder, row)
     elif spatialdata.detect(spots) or anndata.detect(spots):
@@ -145,14 +148,6 @@ def _slide(folder: Path, row: dict[str, str]) -> Slide:
     )
 
 
-def _plain(folder: Path, row: dict[str, str]) -> Slide:
-    if "image" not in row:
-        raise BadInput("columns 'spots' and 'image' are empty; name the image, at least")
-    if "abundances" in row:
-        raise BadInput("column 'spots' is empty, so 'abundances' has no place; name the spots")
-    return plain_slide(folder / row["image"], row["slide"])
-
-
 def _um(row: dict[str, str]) -> float | None:
     text = row.get("um_per_px")
     if text is None:
@@ -167,10 +162,9 @@ def _um(row: dict[str, str]) -> float | None:
 
 
 def _outs(spots: Path, folder: Path, row: dict[str, str]) -> Slide:
-    found = list(sample_folders(spots).values())
-    if len(found) > 1:
+    outs, *others = sample_folders(spots).values()
+    if others:
         raise BadInput(f"{spots}: holds several samples; name the outs folder of one")
-    outs = found[0]
     return spaceranger.read_outs(
         outs,
         row["slide"],
@@ -180,7 +174,7 @@ def _outs(spots: Path, folder: Path, row: dict[str, str]) -> Slide:
 
 
 def _single(spots: Path, folder: Path, row: dict[str, str]) -> Slide:
-    """The slide that a row names in an AnnData or SpatialData; the only one by any name."""
+    """The slide of an AnnData or SpatialData with the name in the row, or the only one."""
     named, image, name = row.get("abundances", ""), row.get("image"), row["slide"]
     inside = named.startswith(("obsm/", "obs/", "tables/"))
     wanted = named if inside else "" if named else None
@@ -192,7 +186,7 @@ def _single(spots: Path, folder: Path, row: dict[str, str]) -> Slide:
     if len(slides) > 1:
         slides = [slide for slide in slides if slide.name == name]
     if len(slides) != 1:
-        raise BadInput(f"{spots}: holds several slides and none is called {name!r}")
+        raise BadInput(f"{spots}: has several slides and none is called {name!r}")
     if named and not inside:
         table = read_abundances(folder / named)
         return join_abundances(slides[0], table, f"{slides[0].name}: {named}")
@@ -201,7 +195,7 @@ def _single(spots: Path, folder: Path, row: dict[str, str]) -> Slide:
 
 def _table(spots: Path, folder: Path, row: dict[str, str]) -> Slide:
     if "image" not in row:
-        raise BadInput("column 'image' is empty; name the image that the spots lie on")
+        raise BadInput("column 'image' is empty; name the image of the spots")
     image = open_image(folder / row["image"])
     um = getattr(image, "um_per_px", None)
     table: pd.DataFrame
@@ -234,7 +228,7 @@ def _read_spots(path: Path) -> pd.DataFrame:
             raise BadInput(f"{path}: no column {name!r}; expected x (column) and y (row) in pixels")
         if table[name].dtype.kind not in "iuf" or table[name].isna().any():
             raise BadInput(
-                f"{path}: column {name!r} has values that are missing or no numbers; fill them in"
+                f"{path}: column {name!r} has values that are missing or not numeric; fill them in"
             )
     table = table.set_index(ids)
     check_ids(table, path)

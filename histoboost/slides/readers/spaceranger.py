@@ -1,4 +1,4 @@
-"""Space Ranger's ``outs/`` folder, with or without a full-resolution image and abundances.
+"""Space Ranger's ``outs`` folder, with optional full-resolution image and abundances.
 
 ::
 
@@ -8,9 +8,9 @@
     <sample>/outs/spatial/tissue_fullres_image.tif   optional; any image suffix
     <sample>/outs/abundances.csv                     optional; or .tsv, .parquet
 
-The path may be ``outs``, the sample folder around it, or a folder of samples. Visium HD keeps one
-such ``spatial`` for each bin size, ``outs/binned_outputs/square_008um/spatial``. A full-resolution
-image or an abundance table that lies elsewhere is named in a manifest, see `manifest`.
+The path may be ``outs``, its parent, the sample folder, or a folder of samples. Visium HD has one
+such ``spatial`` per bin size, ``outs/binned_outputs/square_008um/spatial``. Use a `manifest` for a
+full-resolution image or an abundance table elsewhere.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = ["detect", "read"]
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Columns of every variant, in this order. The pixel columns are (row, column).
+#: Columns of every variant, in this order; the pixel columns are (row, column).
 POSITION_COLUMNS = (
     "barcode",
     "in_tissue",
@@ -52,9 +52,9 @@ POSITION_COLUMNS = (
 
 
 def read(path: Path, bin: str | None = None) -> Dataset:
-    """Read the positions, on the tissue only, and abundances of every sample.
+    """Read the spots on tissue of every sample, each a slide named after its folder.
 
-    A slide is named after its sample's folder; `bin` is a bin size of Visium HD, such as ``8um``.
+    `bin` is a bin size of Visium HD, such as ``8um``.
     """
     samples = sample_folders(path, bin)
     reads = [partial(read_outs, outs, name) for name, outs in samples.items()]
@@ -64,14 +64,17 @@ def read(path: Path, bin: str | None = None) -> Dataset:
 def read_outs(
     outs: Path, name: str, *, image: Path | None = None, abundances: Path | None = None
 ) -> Slide:
-    """Read one ``outs`` folder, which holds ``spatial``.
+    """Read one ``outs`` folder.
 
-    The image is by default ``spatial/tissue_fullres_image.*``, else the hires one; abundances are
-    those of ``abundances.csv``, ``.tsv`` or ``.parquet``.
+    The image defaults to ``spatial/tissue_fullres_image.*``, else the hires one; abundances default
+    to ``abundances.csv``, ``.tsv`` or ``.parquet``.
     """
     spatial = outs / "spatial"
     scales = read_scales(spatial / SCALES)
-    positions = read_positions(positions_file(spatial))
+    variant = next((name for name in POSITION_FILES if (spatial / name).is_file()), None)
+    if variant is None:
+        raise BadInput(f"{spatial}: no spot positions; expected one of {', '.join(POSITION_FILES)}")
+    positions = read_positions(spatial / variant)
     file, scale = _image_and_scale(spatial, scales, image)
     um = um_per_px(scales, pixels(positions), f"{outs}", visium=True)
     positions = positions[positions["in_tissue"] == 1]
@@ -90,30 +93,24 @@ def read_outs(
     return join_abundances(slide, read_abundances(table), f"{outs}: {table.name}")
 
 
-def positions_file(spatial: Path) -> Path:
-    """The positions in a ``spatial`` folder, of the newest variant there is."""
-    for name in POSITION_FILES:
-        if (spatial / name).is_file():
-            return spatial / name
-    raise BadInput(f"{spatial}: no spot positions; expected one of {', '.join(POSITION_FILES)}")
-
-
 def read_positions(path: Path) -> pd.DataFrame:
-    """Read any variant of the positions: `POSITION_COLUMNS`, the first of them as index."""
-    # By content rather than by name: people rename the file, and headers came and went.
-    header = path.suffix.lower() == ".parquet" or POSITION_COLUMNS[0] in _first_line(path)
+    """Read any variant of the positions: `POSITION_COLUMNS`, indexed by barcode."""
+    # By content, not by name: people rename the file.
+    header = path.suffix.lower() == ".parquet" or (
+        POSITION_COLUMNS[0] in read_text(path).lstrip().partition("\n")[0].lower()
+    )
     table = read_table(path, header=header)
     if not header and table.shape[1] == len(POSITION_COLUMNS):
         table = table.set_axis(list(POSITION_COLUMNS), axis=1)
         if table.iloc[0].astype(str).tolist() == ["0", "1", "2", "3", "4", "5"]:
-            table = table.iloc[1:]  # saved again by pandas, with numbers for a header
+            table = table.iloc[1:]  # resaved by pandas with a header of column numbers
     missing = [name for name in POSITION_COLUMNS if name not in table]
     if missing:
         raise BadInput(f"{path}: no column {missing[0]!r}; expected {', '.join(POSITION_COLUMNS)}")
     for name in POSITION_COLUMNS[1:]:
         if table[name].dtype.kind not in "iufb" or table[name].isna().any():
             raise BadInput(
-                f"{path}: column {name!r} has values that are missing or no numbers; "
+                f"{path}: column {name!r} has values that are missing or not numeric; "
                 "the file is damaged, take it from Space Ranger again"
             )
     table = table.set_index("barcode")
@@ -122,16 +119,12 @@ def read_positions(path: Path) -> pd.DataFrame:
 
 
 def pixels(positions: pd.DataFrame) -> Any:
-    """(N, 2) float64, x = column and y = row, in full-resolution pixels."""
+    """Coordinates (N, 2) float64 in full-resolution pixels: x = column, y = row."""
     return positions[["pxl_col_in_fullres", "pxl_row_in_fullres"]].to_numpy(np.float64)
 
 
-def _first_line(path: Path) -> str:
-    return read_text(path).lstrip().partition("\n")[0].lower()
-
-
 def read_scales(path: Path) -> dict[str, Any]:
-    """Read ``scalefactors_json.json``: one number for each name."""
+    """Read ``scalefactors_json.json``: one number per name."""
     try:
         scales = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -140,12 +133,9 @@ def read_scales(path: Path) -> dict[str, Any]:
         ) from error
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{path}: is not valid JSON ({error})") from error
-    numeric = isinstance(scales, dict) and all(
-        isinstance(value, int | float) for value in scales.values()
-    )
-    if not numeric:
-        raise BadInput(f"{path}: must hold one number for each name")
-    return dict(scales)
+    if not isinstance(scales, dict) or not all(isinstance(v, int | float) for v in scales.values()):
+        raise BadInput(f"{path}: must hold one number per name")
+    return scales
 
 
 def _image_and_scale(
@@ -162,7 +152,7 @@ def _image_and_scale(
         )
     if not scales.get("tissue_hires_scalef", 0) > 0:
         raise BadInput(
-            f"{spatial / SCALES}: no positive tissue_hires_scalef, so the spots cannot be laid on "
+            f"{spatial / SCALES}: no positive tissue_hires_scalef to scale the spots to "
             f"{file.name}; take the file from Space Ranger again"
         )
     return file, float(scales["tissue_hires_scalef"])

@@ -1,4 +1,4 @@
-"""Where Space Ranger's output lies in a folder: Visium, or one of the bin sizes of Visium HD."""
+"""Locate Space Ranger's output in a folder: Visium, or a bin size of Visium HD."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ POSITION_FILES = (
 )
 
 SCALES = "scalefactors_json.json"
-#: Holds a folder for each bin size of Visium HD.
+#: Parent of the folders of all bin sizes of Visium HD.
 BINNED = "binned_outputs"
 
 _BIN = re.compile(r"(?:square_)?0*(\d+)um")
 
 
 def detect(path: Path) -> bool:
-    """Whether `path` is an ``outs`` folder, a sample around one, or a folder of samples."""
+    """Whether `path` is an ``outs`` folder, its sample folder, or a folder of samples."""
     return path.is_dir() and bool(_samples(path))
 
 
 def sample_folders(path: Path, bin: str | None = None) -> dict[str, Path]:
-    """Name of every sample in a folder, and the folder around its ``spatial``.
+    """Names of the samples in a folder, and the parents of their ``spatial`` folders.
 
-    `path` is ``outs`` or ``spatial``, the sample around it, a folder of samples, or one bin size of
-    Visium HD (``outs/binned_outputs/square_008um``); else Visium HD needs `bin`, such as ``8um``.
+    `path` is ``outs`` or ``spatial``, their sample, a folder of samples, or one bin size of Visium
+    HD (``outs/binned_outputs/square_008um``); otherwise Visium HD needs `bin`, such as ``8um``.
     """
     samples = _samples(path)
     if not samples:
@@ -38,16 +38,17 @@ def sample_folders(path: Path, bin: str | None = None) -> dict[str, Path]:
             f"{path}: no Space Ranger output; expected spatial/{SCALES} and "
             "spatial/tissue_positions.csv in it"
         )
-    return {name: _binned(outs, bin) for name, outs in samples.items()}
+    return {name: _choose_bin(outs, bin) for name, outs in samples.items()}
 
 
 def section_of(spots: Path) -> Path | None:
-    """The folder that holds all bin sizes of the section of these spots; None but for Visium HD."""
-    places = [place for place in (spots, *spots.parents) if place.name == BINNED]
-    return places[0].resolve() if places else None  # as written: a manifest may list 100,000
+    """The folder of all bin sizes of the section of these spots; None unless Visium HD."""
+    folders = (folder for folder in (spots, *spots.parents) if folder.name == BINNED)
+    found = next(folders, None)
+    return found and found.resolve()  # only then: a manifest may list 100,000
 
 
-def _binned(outs: Path, bin: str | None) -> Path:
+def _choose_bin(outs: Path, bin: str | None) -> Path:
     bins = _bins(outs)
     wanted = _BIN.fullmatch(bin or "")
     size = f"{wanted[1]}um" if wanted else bin
@@ -57,10 +58,10 @@ def _binned(outs: Path, bin: str | None) -> Path:
             raise BadInput(f"{outs}: has no bins of {bin}; omit --bin")
         return outs
     if size not in bins:
-        said = "is Visium HD" if bin is None else f"has no bins of {bin}"
+        problem = "is Visium HD" if bin is None else f"has no bins of {bin}"
         example = "8um" if "8um" in bins else next(iter(bins))
         raise BadInput(
-            f"{outs}: {said}; choose one of {', '.join(bins)} with --bin, for example --bin "
+            f"{outs}: {problem}; choose one of {', '.join(bins)} with --bin, for example --bin "
             f"{example} (in Python format='spaceranger:{example}', in a manifest its folder)"
         )
     return bins[size]
@@ -98,5 +99,5 @@ def _is_outs(path: Path) -> bool:
 
 
 def _has_spots(path: Path) -> bool:
-    # Either file is enough to know the folder; the other one is then reported as missing.
+    # Either file identifies the folder; the other one is then reported as missing.
     return any((path / "spatial" / name).is_file() for name in (SCALES, *POSITION_FILES))

@@ -1,9 +1,9 @@
 """SpatialData zarr stores: spots are circles or points, joined to their table by instance.
 
-Coordinates pass from the spots' own system through a shared coordinate system into the pixels of
-the image, so any affine transformation is followed. Of the images that share a system with the
-spots, those are taken whose name begins with that of the spots, and of these the largest that
-holds the most spots (of a pyramid, its finest level). Images that are not RGB are passed over.
+Coordinates are transformed from the system of the spots via a shared coordinate system to the
+pixels of the image; any affine transformation is supported. The image is an RGB image that shares a
+system with the spots, preferably one whose name begins with that of the spots: the one with the
+most spots, then the largest.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ import numpy as np
 
 from histoboost.errors import BadInput, MissingExtra, warn
 from histoboost.slides.images.base import reading
-from histoboost.slides.readers.abundances import with_abundances
+from histoboost.slides.readers.abundances import find_abundances, with_abundances
 from histoboost.slides.readers.anndata import zarr_kind
-from histoboost.slides.readers.anndata_abundances import find_abundances
 from histoboost.slides.readers.spatialdata_images import image_under, moved
 from histoboost.slides.scale import um_per_px
 from histoboost.slides.slide import Dataset, Slide
@@ -30,7 +29,7 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path) -> Dataset:
-    """Read one slide for each element of spots that a table annotates, called after it.
+    """Read one slide per element of spots that a table annotates, named after the element.
 
     Without any table, every element of points or circles is a slide without labels.
     """
@@ -40,9 +39,8 @@ def read(path: Path) -> Dataset:
 def read_slides(path: Path, abundances: str | None = None, image: str | None = None) -> list[Slide]:
     """Read the slides of one SpatialData store.
 
-    For `abundances` see `anndata_abundances.find_abundances`; ``tables/<name>`` or
-    ``tables/<name>/obsm/<key>`` names the table as well. `image` is the ``images/<name>`` that the
-    spots lie on.
+    For `abundances` see `find_abundances`; ``tables/<name>`` or ``tables/<name>/obsm/<key>`` also
+    names the table. `image` is the ``images/<name>`` of the spots.
     """
     try:
         import spatialdata
@@ -60,7 +58,7 @@ def read_slides(path: Path, abundances: str | None = None, image: str | None = N
 
 
 def _regions(data: Any, path: Path, abundances: str | None) -> dict[str, tuple[Any, Any]]:
-    """Ids of the instances by spot id, and abundances, of every element of spots."""
+    """Instances by spot id, and abundances, of every element of spots."""
     import pandas as pd
 
     within, wanted = abundances, None
@@ -89,7 +87,7 @@ def _regions(data: Any, path: Path, abundances: str | None) -> dict[str, tuple[A
         for name, shapes in data.shapes.items():
             found[str(name)] = {"": (pd.Series(shapes.index, shapes.index.astype(str)), None)}
     if not found:
-        raise BadInput(f"{path}: holds no spots; expected shapes that are circles")
+        raise BadInput(f"{path}: has no spots; expected shapes that are circles")
     faults = {region: fault for region in found if (fault := _no_spots(data, region))}
     for region, fault in faults.items():
         if len(faults) == len(found):
@@ -107,12 +105,12 @@ def _no_spots(data: Any, region: str) -> str | None:
         there = ", ".join(data.shapes) or "none"
         return f"no such shapes, though a table annotates them; there are {there}"
     if not (data.shapes[region].geom_type == "Point").all():
-        return "its shapes are no circles or points; give the spots"
+        return "its shapes are not circles or points; give the spots"
     return None
 
 
 def _one_table(path: Path, region: str, tables: dict[str, tuple[Any, Any]]) -> tuple[Any, Any]:
-    """Of several tables on one element the only one with abundances."""
+    """The only table of an element, or the only one with abundances."""
     labelled = [key for key, (_, labels) in tables.items() if labels is not None]
     if len(tables) > 1 and len(labelled) != 1:
         raise BadInput(

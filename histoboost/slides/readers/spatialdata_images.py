@@ -1,4 +1,4 @@
-"""Which image of a SpatialData the spots lie on: only one that something links to them."""
+"""Find the image of the spots in a SpatialData; never guess among unrelated ones."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from histoboost.slides.images.ome_zarr import open_ome_zarr
 
 @dataclass(frozen=True)
 class Candidate:
-    """An image that shares a coordinate system with spots, and the way into its pixels.
+    """An image that shares a coordinate system with the spots.
 
-    `inside` of the spots lie on it; `matrix` (3, 3) leads from their own system to its pixels.
+    `inside` counts the spots on it; `matrix` (3, 3) maps their own system to its pixels.
     """
 
     inside: int
@@ -29,7 +29,7 @@ class Candidate:
 
     @property
     def corners(self) -> NDArray[np.float64]:
-        """Its upper left and lower right corner in the system of the spots."""
+        """Upper left and lower right corner in the system of the spots."""
         height, width = self.image.shape
         ends = np.array([[0.0, 0.0], [width, height]])
         return moved(ends, np.asarray(np.linalg.inv(self.matrix), np.float64))
@@ -43,11 +43,10 @@ def image_under(
     xy: NDArray[np.float64],
     wanted: str | None,
 ) -> Candidate:
-    """The image on which the spots `region` lie, at `xy` (N, 2) in their own system.
+    """Find the image of the spots `region`, at `xy` (N, 2) in their own system.
 
-    `regions` are all elements of spots, `wanted` is ``images/<name>`` where it was chosen. Refused
-    if no RGB image shares a coordinate system with the spots, or several do and nothing says which
-    is theirs.
+    `regions` are all elements of spots; `wanted` is an ``images/<name>`` to use. Refuses spots that
+    share a coordinate system with no RGB image, or with several of which none is clearly theirs.
     """
     names = {f"images/{name}": name for name in data.images}
     where = f"{path}: {region}"
@@ -73,14 +72,14 @@ def image_under(
 
 
 def moved(xy: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Points (N, 2) after an affine transformation (3, 3)."""
+    """Apply an affine transformation (3, 3) to points (N, 2)."""
     return xy @ matrix[:2, :2].T + matrix[:2, 2]
 
 
 def _candidates(
     data: Any, path: Path, region: str, xy: NDArray[np.float64], names: list[str]
 ) -> tuple[list[Candidate], list[str]]:
-    """Images in RGB of a system that the spots have, and why others of one are none."""
+    """RGB images that share a system with the spots, and why others do not qualify."""
     from spatialdata.transformations import get_transformation
 
     spots = get_transformation(data.shapes[region], get_all=True)
@@ -102,7 +101,7 @@ def _candidates(
 
 
 def _owner(image: str, regions: list[str]) -> str | None:
-    """The spots with whose name that of an image begins."""
+    """The element of spots whose name is a prefix of that of the image."""
     named = [name for name in regions if image == name or image.startswith(f"{name}_")]
     return max(named, key=len, default=None)
 
@@ -110,7 +109,7 @@ def _owner(image: str, regions: list[str]) -> str | None:
 def _check_link(
     data: Any, where: str, region: str, regions: list[str], found: list[Candidate]
 ) -> None:
-    """Refuse images of which nothing says that they are those of the spots."""
+    """Refuse images that may belong to other spots."""
     from spatialdata.transformations import get_transformation
 
     for other in regions:
@@ -118,15 +117,15 @@ def _check_link(
         shared = [one.name for one in found if one.system in systems]
         if other != region and shared:
             raise BadInput(
-                f"{where}: nothing says whether image {shared[0]} is of {region} or of {other}, "
-                f"which share its coordinate system; name it in a manifest, "
+                f"{where}: image {shared[0]} may belong to {region} or to {other}, which share its "
+                f"coordinate system; name it in a manifest, "
                 f"image = images/{shared[0]}"
             )
     for one in found[1:]:
         first = found[0].corners
         if (np.abs(one.corners - first) > 0.05 * np.abs(np.ptp(first, axis=0))).any():
             raise BadInput(
-                f"{where}: lies on the images {found[0].name} and {one.name} of other extent; "
+                f"{where}: lies on the images {found[0].name} and {one.name} of different extent; "
                 f"name one in a manifest, image = images/{found[0].name}"
             )
 
@@ -137,7 +136,7 @@ def _affine(transformation: Any) -> NDArray[np.float64]:
 
 
 def _rgb_image(path: Path, name: str) -> StoredImage | str:
-    """An image in all its levels, or why it is no H&E image."""
+    """Open an image, or return why it is not an H&E image."""
     try:
         return open_ome_zarr(path / "images" / name)
     except BadInput as error:

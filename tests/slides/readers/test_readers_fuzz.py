@@ -130,5 +130,5 @@ def test_deep_json_is_one_clear_line(write_outs):
 
 def test_a_store_in_the_place_of_the_data_says_so(tmp_path: Path, source):
     EmbeddingStore(tmp_path / "store.zarr").write_spots(source.spot_table())
-    with pytest.raises(HistoboostError, match="is an embedding store, no slides; give the data"):
+    with pytest.raises(HistoboostError, match="is an embedding store, not slides; give the data"):
         open_dataset(tmp_path / "store.zarr")

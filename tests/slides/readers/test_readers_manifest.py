@@ -105,7 +105,7 @@ def test_spots_may_be_an_anndata_whose_abundances_are_named(folder: Path, make_a
     ("row", "message"),
     [
         ("P_1,,,,,", "columns 'spots' and 'image' are empty"),
-        ("P_1,he.png,,weights.csv,,", "column 'spots' is empty, so 'abundances' has no place"),
+        ("P_1,he.png,,weights.csv,,", "column 'abundances' needs 'spots', which is empty"),
         ("P_1,,spots.csv,,,", "column 'image' is empty"),
         ("P_1,absent.png,spots.csv,,,", "absent.png: no such image"),
         ("P_1,he.png,absent.csv,,,", "absent.csv: no such spots"),

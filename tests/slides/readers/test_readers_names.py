@@ -51,7 +51,7 @@ FORMATS = pytest.mark.parametrize("format", ["hdf5", "manifest"])
 @FORMATS
 def test_index_and_counts_beside_spots_are_no_cell_types(tmp_path, format):
     path = write(tmp_path, format, ["x", "y", "A", "index", "in_tissue", "total_counts"])
-    with pytest.warns(HistoboostWarning, match="left out index, in_tissue, total_counts: taken"):
+    with pytest.warns(HistoboostWarning, match="left out index, in_tissue, total_counts, not a"):
         (slide,) = open_dataset(path).slides
     assert slide.cell_types == ("A",)
 

@@ -64,7 +64,7 @@ def test_a_manifest_gives_each_sample_its_image(tmp_path, both, source, full, co
         order = [source.spot_ids.index(spot[:-2]) for spot in slide.spot_ids]
         np.testing.assert_allclose(slide.xy, source.xy[order] * 4)
     (tmp_path / "slides.csv").write_text(HEADER + "C,full.png,slide.h5ad,\n")
-    with pytest.raises(HistoboostError, match="holds several slides and none is called 'C'"):
+    with pytest.raises(HistoboostError, match="has several slides and none is called 'C'"):
         open_dataset(tmp_path / "slides.csv")
 
 
@@ -178,7 +178,7 @@ def test_the_message_of_a_missing_image_leads_to_a_manifest_that_works(
 def test_a_bare_array_that_a_manifest_names_has_no_cell_types(tmp_path, make_anndata):
     write(make_anndata(), tmp_path)
     (tmp_path / "slides.csv").write_text(HEADER + "P_1,,slide.h5ad,obsm/X_pca\n")
-    with pytest.raises(HistoboostError, match="has no names of cell types; store a data frame"):
+    with pytest.raises(HistoboostError, match="has no cell type names; store a data frame"):
         open_dataset(tmp_path / "slides.csv")
 
 
@@ -188,7 +188,7 @@ def test_counts_among_the_columns_that_a_manifest_names_are_left_out(tmp_path, m
     adata.obs["tumour"] = 2.0
     write(adata, tmp_path)
     (tmp_path / "slides.csv").write_text(HEADER + "P_1,,slide.h5ad,obs/t*\n")
-    with pytest.warns(HistoboostWarning, match="left out total_counts: taken for no cell type"):
+    with pytest.warns(HistoboostWarning, match="left out total_counts, not a cell type"):
         (slide,) = open_dataset(tmp_path / "slides.csv").slides
     assert slide.cell_types == ("tumour",)
 
@@ -202,4 +202,4 @@ def test_two_slides_on_one_image_without_a_group_are_warned_of(
     (tmp_path / "slides.csv").write_text("slide,image,spots,group\n" + rows)
     open_dataset(tmp_path / "slides.csv")
     said = [str(one.message) for one in recwarn if one.category is HistoboostWarning]
-    assert any("slides A and B lie on one image" in one for one in said) == (group == "")
+    assert any("slides A and B share one image" in one for one in said) == (group == "")

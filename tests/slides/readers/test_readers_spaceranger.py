@@ -139,7 +139,7 @@ DAMAGES: list[tuple[str, Callable[[Path], object]]] = [
         lambda sample: truncate(sample / "outs" / "spatial" / "scalefactors_json.json", 30),
     ),
     ("no positive tissue_hires_scalef", lambda sample: scales(sample, tissue_hires_scalef=0)),
-    ("must hold one number", lambda sample: scales(sample, tissue_hires_scalef="0.1")),
+    ("must hold one number per name", lambda sample: scales(sample, tissue_hires_scalef="0.1")),
     (
         "no column 'pxl_col_in_fullres'",
         lambda sample: positions(sample, lambda text: text.replace("pxl_col_in_fullres", "x")),

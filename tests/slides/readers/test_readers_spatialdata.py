@@ -96,7 +96,7 @@ def no_circles(sdata: Any) -> None:
     [
         ("shares no coordinate system with an image", no_shared_system),
         ("no row of the table belongs to one of its shapes", no_common_instance),
-        ("are no circles or points", polygons),
+        ("are not circles or points", polygons),
         ("no such shapes, though a table annotates them", no_circles),
     ],
 )
@@ -170,7 +170,7 @@ def test_of_two_samples_in_one_system_no_image_is_guessed(tmp_path: Path, make_s
     one = rename(make_sdata(), "A", {"P_1_hires": "first"})
     two = rename(make_sdata(), "B", {"P_1_hires": "second"})
     put_together(one, two).write(tmp_path / "slide.zarr")
-    with pytest.raises(HistoboostError, match="nothing says whether image first is of A or of B"):
+    with pytest.raises(HistoboostError, match="image first may belong to A or to B"):
         open_dataset(tmp_path / "slide.zarr")
     (tmp_path / "slides.csv").write_text(
         "slide,image,spots,abundances\nA,images/first,slide.zarr,tables/table_A\n"
@@ -239,7 +239,7 @@ def test_an_annotated_polygon_beside_the_circles_is_left_out_with_a_warning(
         table, region="regions", region_key="region", instance_key="instance"
     )
     sdata.write(tmp_path / "slide.zarr")
-    with pytest.warns(HistoboostWarning, match="regions is left out: its shapes are no circles"):
+    with pytest.warns(HistoboostWarning, match="regions is left out: its shapes are not circles"):
         (slide,) = open_dataset(tmp_path / "slide.zarr").slides
     same_slide(slide)
 
