@@ -1,4 +1,4 @@
-"""The command line: one file per command, without logic of its own."""
+"""Command-line interface: one file per command, no logic of its own."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from histoboost.cli.train import train
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
-    """Predict the cell-type composition of every spot on an H&E slide.
+    """Predict the cell-type composition of each spot on an H&E slide.
 
     \b
     Try it:        histoboost demo

@@ -11,7 +11,7 @@ import click
 from histoboost.cli.command import NOTHING_WRITTEN, RESUMES, Command
 from histoboost.cli.console import echo, print_table
 from histoboost.cli.json_output import json_option, write_json
-from histoboost.cli.options import client_of
+from histoboost.cli.options import dask_client
 from histoboost.cli.scores import BASELINES, brief
 from histoboost.cli.setup_options import fold_options, setup_fields, setup_options
 
@@ -29,13 +29,13 @@ def _interrupted(options: Mapping[str, Any]) -> str:
     "--features",
     multiple=True,
     metavar="SPEC",
-    help="Feature-set expression; repeat it, the first one is the reference.",
+    help="Feature set, see `evaluate --features`; repeatable, the first one is the reference.",
 )
 @click.option(
     "--leave-one-out",
     is_flag=True,
-    help="Also drop each term of the first set in turn; of many terms, each backbone, patch size, "
-    "layer and neighbourhood.",
+    help="Also drop each term of the first set in turn or, if there are many, each backbone, patch "
+    "size, layer and neighbourhood.",
 )
 @setup_options
 @fold_options
@@ -43,9 +43,9 @@ def _interrupted(options: Mapping[str, Any]) -> str:
     "--keep",
     type=click.Path(file_okay=False),
     metavar="DIR",
-    help="Folder of results to resume from; ~/.cache/histoboost/folds by default.",
+    help="Folder that keeps the results of finished folds; ~/.cache/histoboost/folds by default.",
 )
-@click.option("--fresh", is_flag=True, help="Compute everything again and store no results.")
+@click.option("--fresh", is_flag=True, help="Neither use nor keep results of finished folds.")
 @json_option()
 def ablate(
     store: str,
@@ -61,7 +61,7 @@ def ablate(
     json_path: str | None,
     **given: Any,
 ) -> None:
-    """Compare feature sets on the same folds; an interrupted run resumes.
+    """Compare feature sets on the same folds; an interrupted run can be resumed.
 
     \b
     Example:  histoboost ablate store.zarr --features "resnet50@*+coords" --leave-one-out
@@ -73,7 +73,7 @@ def ablate(
     from histoboost.regress.setup import Setup
 
     fields = setup_fields(**given)
-    with client_of(scheduler) as client:
+    with dask_client(scheduler) as client:
         table = compare(
             EmbeddingStore(store, mode="r"),
             features or (DEFAULT_FEATURES,),
@@ -86,12 +86,12 @@ def ablate(
             client=client,
             **fields,
         )
-    left_out = Setup(**fields).without_trees(table.rows[0].spots[0].cell_types)
-    _print_ablation(table, features, left_out)
+    without_trees = Setup(**fields).without_trees(table.rows[0].spots[0].cell_types)
+    _print_ablation(table, features, without_trees)
     write_json(json_path, table.to_json())
 
 
-#: Scores in which feature sets are compared.
+#: Scores by which feature sets are compared.
 COMPARED = ("spot_spearman", "type_spearman")
 
 
@@ -125,11 +125,11 @@ def _print_ablation(ablation: Ablation, given: Sequence[str], without_trees: str
 
 
 def _by_fold(ablation: Ablation, index: int) -> str:
-    """The differences of a row, fold by fold, per spot / per type."""
-    spot, by_type = (ablation.difference(index, score).folds for score in COMPARED)
-    names = [fold.name for fold in ablation.rows[0].folds[: len(spot)]]  # of the first seed
-    each = zip(names, spot, by_type, strict=True)
-    return "by fold: " + ", ".join(f"{name} {one:+.3f}/{two:+.3f}" for name, one, two in each)
+    """List the differences of a row, per spot / per type, fold by fold."""
+    per_spot, per_type = (ablation.difference(index, score).folds for score in COMPARED)
+    names = [fold.name for fold in ablation.rows[0].folds[: len(per_spot)]]  # of the first seed
+    folds = zip(names, per_spot, per_type, strict=True)
+    return "by fold: " + ", ".join(f"{name} {one:+.3f}/{two:+.3f}" for name, one, two in folds)
 
 
 def _difference(difference: Difference) -> str:

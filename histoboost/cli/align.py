@@ -20,28 +20,27 @@ from histoboost.io import check_name, check_output
     "--output",
     type=click.Path(),
     default="alignment.csv",
-    show_default=True,
     metavar="FILE",
-    help="Table of shifts and scales to write, for `featurize --alignment FILE`.",
+    help="CSV table to write, one shift and scale per slide, for `featurize --alignment FILE`.",
 )
 @click.option(
     "--overlays",
     type=click.Path(file_okay=False),
     metavar="DIR",
-    help="Folder for pictures of the spots before and after  [default: beside FILE]",
+    help="Folder for images of the spots before and after  [default: next to FILE]",
 )
 @format_option
-@json_option("Also write the result as JSON, with reasons and estimates")
+@json_option("Also write the result as JSON, with all estimates and reasons")
 def align(
     data: str, output: str, overlays: str | None, format: str | None, json_path: str | None
 ) -> None:
-    """Check that the spots lie on the tissue; estimate shift and scale where they do not.
+    """Check that spots lie on tissue; estimate shift and scale if they do not.
 
-    The spots of a Visium table are those under tissue, so they can be aligned from the image
-    alone. If the result is not confident, nothing is changed (dx = 0, dy = 0, scale = 1).
+    Visium tables list the spots under tissue, so spots can be registered to the image without
+    fiducials. A slide whose estimate is not confident is left as is (dx = 0, dy = 0, scale = 1).
 
-    A spot moves to x' = scale * (x - cx) + cx + dx and y' = scale * (y - cy) + cy + dy, in pixels;
-    (cx, cy) is the centre of the image.
+    Spots move to x' = scale * (x - cx) + cx + dx and y' = scale * (y - cy) + cy + dy, in pixels,
+    where (cx, cy) is the centre of the image.
 
     \b
     Example:  histoboost align slides.h5 -o alignment.csv
@@ -61,5 +60,5 @@ def align(
             f"{one.slide}: dx {one.dx:+.1f}, dy {one.dy:+.1f} px, scale {one.scale:.4f}, "
             f"{'confident' if one.confident else 'not confident'}: {one.reason}"
         )
-    echo(f"{output}, pictures in {folder}")
+    echo(f"Wrote {output}, images in {folder}.")
     write_json(json_path, found.to_json())

@@ -12,7 +12,7 @@ from histoboost.errors import require
 
 MORE = {
     "timm:<name>": "Any timm network, with its own input size and normalisation.",
-    "hf-hub:<repository>": "Any timm network on huggingface.co.",
+    "hf-hub:<repository>": "Any timm network on the Hugging Face Hub.",
     "<module>:<function>": "Your own function that returns an Architecture.",
 }
 
@@ -22,7 +22,7 @@ _ACCESS = {True: "gated", False: "open", None: "disputed"}
 
 @click.command(cls=Command)
 def backbones() -> None:
-    """List the backbones of `featurize`, and the pathology models it can download.
+    """List the backbones of `featurize` and the pathology models it can download.
 
     \b
     Example:  histoboost backbones
@@ -34,7 +34,7 @@ def backbones() -> None:
     for name, line in {**describe_backbones(), **MORE}.items():
         echo(f"{name:<21}{line}")
     echo()
-    echo("Pathology models, downloaded only when you name one (gated: accept the licence first):")
+    echo("Pathology models, downloaded on first use (gated: accept the licence first):")
     rows = [
         [
             model.short,
@@ -48,17 +48,8 @@ def backbones() -> None:
         ]
         for model in MODELS
     ]
-    columns = [
-        "--backbone",
-        "licence",
-        "commercial",
-        "access",
-        "input",
-        "um per px",
-        "width",
-        "size",
-    ]
-    print_table(columns, rows)
+    columns = "--backbone,licence,commercial,access,input,um per px,width,size"
+    print_table(columns.split(","), rows)
     echo()
     for use, models in advice().items():
         text = f"For {use + ':':<18} {models}."

@@ -1,4 +1,4 @@
-"""`histoboost cache`: maintain an embedding store."""
+"""`histoboost cache`: manage an embedding store."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STORE = click.argument("store")
 
 @click.group(cls=Group)
 def cache() -> None:
-    """List, verify, clean up, import to and export from an embedding store."""
+    """Manage an embedding store: list, verify, remove, relabel, import and export."""
 
 
 @cache.command("list")
@@ -34,7 +34,7 @@ def list_(store: str, json_path: str | None) -> None:
     """
     from histoboost.cache.store import EmbeddingStore
 
-    opened = EmbeddingStore(store, mode="r+")  # a large one is given an index
+    opened = EmbeddingStore(store, mode="r+")  # "r+", because large stores are indexed
     rows = opened.summary()
     awaited, old = opened.pending_slides(), opened.pending_labels()
     columns = ["embedding", "slides", "shape", "size", "backbone", "weights", "complete"]
@@ -52,7 +52,7 @@ def list_(store: str, json_path: str | None) -> None:
     if awaited:
         echo(f"Missing slides: {some(awaited)}. Run the same featurize command again.")
     if old:
-        echo(f"With old labels: {some(old)}. Run the same cache relabel again.")
+        echo(f"Outdated labels: {some(old)}. Run the same cache relabel command again.")
     found = [row.to_json() for row in rows]
     write_json(json_path, {"embeddings": found, "awaited": awaited, "old_labels": old})
 
@@ -70,9 +70,9 @@ def _lacking(row: EmbeddingRow) -> str:
 @json_option()
 @click.pass_context
 def verify(ctx: click.Context, store: str, json_path: str | None) -> None:
-    """Check every byte of STORE against its digest; exit code 1 if any is damaged.
+    """Check all data in STORE against their checksums; exit with 1 if any are damaged.
 
-    To repair what is listed, run the same `featurize` command again.
+    To repair damaged embeddings, run the same `featurize` command again.
 
     \b
     Example:  histoboost cache verify store.zarr
@@ -95,10 +95,10 @@ def verify(ctx: click.Context, store: str, json_path: str | None) -> None:
 @_STORE
 @click.argument("name", required=False)
 @click.option(
-    "--slide", metavar="S", help="Remove from this slide only; without NAME, remove the slide."
+    "--slide", metavar="S", help="Remove NAME from this slide only; without NAME, the whole slide."
 )
 def remove(store: str, name: str | None, slide: str | None) -> None:
-    """Remove the embedding NAME, or a slide, from STORE.
+    """Remove the embedding NAME or a slide from STORE.
 
     \b
     Example:  histoboost cache remove store.zarr resnet50@64
@@ -116,10 +116,10 @@ def remove(store: str, name: str | None, slide: str | None) -> None:
 @groups_option
 @format_option
 def relabel(store: str, data: str, groups: str | None, format: str | None) -> None:
-    """Replace abundances, split and group of the slides in STORE by those in DATA.
+    """Update abundances, split and group of the slides in STORE from DATA.
 
-    Embeddings are kept, so this takes seconds. The spots must be those that were embedded. A group
-    is kept if neither DATA nor --groups gives one.
+    Embeddings are kept, so this takes seconds. DATA must have the same spots as STORE. A group is
+    kept if neither DATA nor --groups has one.
 
     \b
     Example:  histoboost cache relabel store.zarr slides.h5
@@ -142,12 +142,12 @@ def relabel(store: str, data: str, groups: str | None, format: str | None) -> No
 @click.argument("name")
 @click.argument("directory")
 def import_(store: str, name: str, directory: str) -> None:
-    """Import embeddings computed elsewhere into STORE as embedding NAME.
+    """Import embeddings computed by other software into STORE as embedding NAME.
 
-    For every slide DIRECTORY contains <slide>.npy, shape (spots, features) in the store's order, or
-    patches, matched to spots by barcode or coordinates: <slide>.h5 of TRIDENT or HEST, <slide>.pt
-    of slide2vec, <slide>.embeddings.zarr of raw2features, or <slide>.zarr of LazySlide. NAME says
-    which is meant where a file holds several embeddings.
+    DIRECTORY contains one file per slide: <slide>.npy of shape (spots, features), in the order of
+    STORE, or patch embeddings, which are matched to spots by barcode or coordinates: <slide>.h5
+    from TRIDENT or HEST, <slide>.pt from slide2vec, <slide>.embeddings.zarr from raw2features or
+    <slide>.zarr from LazySlide. If a file holds several embeddings, NAME selects one.
 
     \b
     Example:  histoboost cache import store.zarr uni2 embeddings/
@@ -155,7 +155,7 @@ def import_(store: str, name: str, directory: str) -> None:
     from histoboost.cache.store import EmbeddingStore
 
     slides = EmbeddingStore(store, mode="r+").import_arrays(name, directory)
-    done = f"stored for {', '.join(slides)}" if slides else "already stored"
+    done = f"imported for {', '.join(slides)}" if slides else "already imported"
     echo(f"{store}: {name} {done}")
 
 
@@ -163,11 +163,11 @@ def import_(store: str, name: str, directory: str) -> None:
 @_STORE
 @click.argument("output", type=click.Path())
 @click.option("--spatialdata", is_flag=True, help="Write SpatialData instead of AnnData.")
-@click.option("--trident", is_flag=True, help="Write TRIDENT's files of patch embeddings.")
+@click.option("--trident", is_flag=True, help="Write patch embeddings as TRIDENT does.")
 def export(store: str, output: str, spatialdata: bool, trident: bool) -> None:
-    """Export the slides in STORE, with spots and embeddings, to OUTPUT: .h5ad or .zarr.
+    """Export all slides in STORE, with spots and embeddings, to OUTPUT (.h5ad or .zarr).
 
-    With --trident OUTPUT is a new folder of <embedding>/<slide>.h5.
+    With --trident, OUTPUT is a new folder with files <embedding>/<slide>.h5.
 
     \b
     Example:  histoboost cache export store.zarr slides.h5ad
@@ -193,12 +193,11 @@ def export(store: str, output: str, spatialdata: bool, trident: bool) -> None:
     "--older-than",
     type=click.FloatRange(min=0),
     default=24.0,
-    show_default=True,
     metavar="HOURS",
-    help="Minimum age of what is removed where locks are unavailable, as on object stores.",
+    help="Minimum age of what is removed if files cannot be locked, as in object storage.",
 )
 def gc(store: str, older_than: float) -> None:
-    """Remove what interrupted runs left behind in STORE; live runs are not affected.
+    """Remove leftovers of interrupted runs from STORE; running jobs are not affected.
 
     \b
     Example:  histoboost cache gc store.zarr

@@ -1,4 +1,4 @@
-"""What all commands share: one-line errors and warnings, Ctrl-C, and `--config`."""
+"""Behaviour shared by all commands: one-line errors and warnings, Ctrl-C and `--config`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from histoboost.cli.arguments import check_arguments
-from histoboost.cli.config import meant, read_config
+from histoboost.cli.config import did_you_mean, read_config
 from histoboost.cli.console import echo
 from histoboost.errors import HistoboostError, warn
 
@@ -25,16 +25,16 @@ from histoboost.errors import HistoboostError, warn
 NOTHING_WRITTEN = "nothing was written; run the same command again"
 RESUMES = "finished work is kept; run the same command again to resume"
 PARTLY_DONE = "part of the work may be done; run the same command again to complete it"
-#: Options that take one value or list, but read as if they added up where they are repeated.
-ADDED_UP = ("slides", "held_out", "output")
-#: Exit code of the shell for a process that Ctrl-C ended.
+#: Options that take one value or comma-separated list, but look as if repeating them adds to it.
+NOT_REPEATABLE = ("slides", "held_out", "output")
+#: Exit code of a process stopped by Ctrl-C.
 INTERRUPTED = 128 + signal.SIGINT
 
 
 class Command(click.Command):
-    """A command that takes `--config FILE.toml` and says what Ctrl-C leaves behind.
+    """A command with `--config FILE.toml` that reports what Ctrl-C leaves behind.
 
-    Where that depends on the options, `interrupted` is a function of their values.
+    `interrupted` is that report, or a function that takes the option values and returns it.
     """
 
     def __init__(
@@ -45,6 +45,9 @@ class Command(click.Command):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.interrupted = interrupted
+        for param in self.params:
+            if isinstance(param, click.Option) and param.show_default is None:
+                param.show_default = True
         self.params.append(
             click.Option(
                 ["--config"],
@@ -52,62 +55,62 @@ class Command(click.Command):
                 is_eager=True,
                 expose_value=False,
                 callback=read_config,
-                help="TOML file with default values of options.",
+                help="TOML file with default option values.",
             )
         )
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the command line; see `click.BaseCommand.parse_args`."""
+        """Parse the command line; see `click.Command.parse_args`."""
         try:
-            self._name_repeated(ctx, args)
+            self._check_repeated(ctx, args)
             return super().parse_args(ctx, args)
         except click.UsageError as error:
             error.ctx = error.ctx or ctx  # click leaves it out where a value is missing
             raise
 
-    def _name_repeated(self, ctx: click.Context, args: list[str]) -> None:
-        """Of an option that takes one value, click would keep the last without a word."""
+    def _check_repeated(self, ctx: click.Context, args: list[str]) -> None:
+        """Refuse or warn about repeated options, of which click silently keeps the last."""
         *_, given = self.make_parser(ctx).parse_args(list(args))
         for param, times in Counter(given).items():
             if isinstance(param, click.Option) and times > 1:
-                if param.name in ADDED_UP:
-                    twice = f"{_written(param)} is given {times} times; give it once"
-                    raise click.UsageError(twice, ctx)
+                repeated = f"{_display_name(param)} is given {times} times"
+                if param.name in NOT_REPEATABLE:
+                    raise click.UsageError(f"{repeated}; give it once", ctx)
                 if not (param.multiple or param.is_flag):
-                    warn(f"{_written(param)} is given {times} times; the last one counts")
+                    warn(f"{repeated}; only the last one is used")
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; Ctrl-C ends it with one line and the shell's exit code for it."""
+        """Run the command; Ctrl-C ends it with one line and exit code 130."""
         check_arguments(ctx)
         left = self.interrupted
         line = f"Interrupted: {left if isinstance(left, str) else left(ctx.params)}"
         try:
-            with _ending_workers(line):
+            with _workers_stopped_by_interrupt(line):
                 return super().invoke(ctx)
         except KeyboardInterrupt:
-            _say_interrupted(line)
+            _print_interrupted(line)
             ctx.exit(INTERRUPTED)
 
 
 @contextmanager
-def _ending_workers(line: str) -> Iterator[None]:
-    """Have Ctrl-C end the worker processes with this one, and a second one not wait for anything.
+def _workers_stopped_by_interrupt(line: str) -> Iterator[None]:
+    """Make Ctrl-C also kill the worker processes, and a second Ctrl-C exit at once.
 
-    A pool waits for the tasks of its workers before it lets an interrupt through; every output is
-    written in one step, so that a process may end at any moment.
+    A pool would wait for its workers' tasks first. Outputs are written atomically, so a process may
+    be killed at any time.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def interrupt(*_: object) -> None:
-        signal.signal(signal.SIGINT, give_up)
+        signal.signal(signal.SIGINT, exit_at_once)
         for child in multiprocessing.active_children():
             child.kill()
         raise KeyboardInterrupt
 
-    def give_up(*_: object) -> None:
-        _say_interrupted(line)
+    def exit_at_once(*_: object) -> None:
+        _print_interrupted(line)
         os._exit(INTERRUPTED)
 
     before = signal.signal(signal.SIGINT, interrupt)
@@ -118,26 +121,25 @@ def _ending_workers(line: str) -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
 
 
-def _say_interrupted(line: str) -> None:
+def _print_interrupted(line: str) -> None:
     echo(err=True)
     echo(line, err=True)
 
 
 class Group(click.Group):
-    """A group whose commands end bad input with one line on stderr and exit code 2."""
+    """A group whose commands report bad input in one line on stderr, with exit code 2."""
 
     command_class = Command
     group_class = type
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the command line; see `click.BaseCommand.main`."""
+        """Run the command line; see `click.Command.main`."""
         warnings.showwarning = _print_warning
         _make_streams_safe()
         try:
             sys.exit(super().main(*args, **{**kwargs, "standalone_mode": False}))
         except click.UsageError as error:
-            # A group without a command: its help is what was asked for. click 8.1 has no such
-            # error: it prints the help and exits.
+            # A group without a command prints its help. click 8.1 does so itself, without an error.
             if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
                 error.show()
                 sys.exit(error.exit_code)
@@ -151,16 +153,16 @@ class Group(click.Group):
             _fail(_os_error_line(error))
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """The command that is named first; a slip is told the command that it is most like."""
+        """Find the command; if there is none, suggest the most similar one."""
         name = args[0]
         if name not in self.commands and not name.startswith("-"):
             known = f"; choose one of {', '.join(self.commands)}"
-            ctx.fail(f"no such command {name}{meant(name, self.commands) or known}")
+            ctx.fail(f"no such command {name}{did_you_mean(name, self.commands) or known}")
         return super().resolve_command(ctx, args)
 
 
 def _make_streams_safe() -> None:
-    """Have stdout and stderr take every line, closed or not, in whatever encoding."""
+    """Make printing work even if stdout or stderr is closed or has a limited encoding."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed by the caller: `>&-`
@@ -170,22 +172,22 @@ def _make_streams_safe() -> None:
 
 
 def _usage_line(error: click.UsageError) -> str:
-    """What was wrong with a command line; click would print four lines."""
+    """Describe an error of the command line in one line; click would print four."""
     command = error.ctx.command if error.ctx else click.Command(None)
     if isinstance(error, click.NoSuchOption) and error.ctx:
         known = [flag for param in command.get_params(error.ctx) for flag in param.opts]
-        return f"no such option {error.option_name}{meant(error.option_name, known)}"
+        return f"no such option {error.option_name}{did_you_mean(error.option_name, known)}"
     if isinstance(error, click.MissingParameter) and error.param is not None:
         choices = ", ".join(_choices(error.param))
-        missing = f"missing {error.param.param_type_name} {_written(error.param)}"
+        missing = f"missing {error.param.param_type_name} {_display_name(error.param)}"
         if error.ctx and isinstance(error.param, click.Argument):
             order = " ".join(command.collect_usage_pieces(error.ctx)[1:])
             return f"{missing}; expected {error.ctx.command_path} {order}"
         return f"{missing}; choose one of {choices}" if choices else missing
     if isinstance(error, click.BadParameter) and error.param is not None:
         given = error.message.split("'")[1] if error.message.startswith("'") else ""
-        message = error.message.rstrip(".") + meant(given, _choices(error.param))
-        return f"{_written(error.param)}: {message}"
+        message = error.message.rstrip(".") + did_you_mean(given, _choices(error.param))
+        return f"{_display_name(error.param)}: {message}"
     message = error.format_message()
     return message[:1].lower() + message[1:]
 
@@ -194,8 +196,8 @@ def _choices(param: click.Parameter) -> list[str]:
     return list(param.type.choices) if isinstance(param.type, click.Choice) else []
 
 
-def _written(param: click.Parameter) -> str:
-    """A parameter as one writes it: its first long flag, or an argument's name in capitals."""
+def _display_name(param: click.Parameter) -> str:
+    """The first long flag of an option, or the name of an argument in capitals."""
     if isinstance(param, click.Option):
         return next((flag for flag in param.opts if flag.startswith("--")), param.opts[0])
     return param.metavar or (param.name or "").upper()

@@ -16,14 +16,14 @@ from histoboost.errors import BadInput
 
 
 def read_config(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
-    """Take defaults from a TOML file: command line over file over built-in."""
+    """Read default option values from a TOML file; the command line overrides them."""
     if value is None:
         return
     try:
         tables = tomllib.loads(Path(value).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, of too long a number
+    except (ValueError, RecursionError) as error:  # invalid TOML or UTF-8, or too long a number
         raise BadInput(f"{value}: not valid TOML in UTF-8 ({error})") from error
-    # A file may serve several commands: `[featurize]` for one of them, bare keys for all.
+    # Keys in a table such as [featurize] apply to that command, bare keys to all commands.
     bare = {key: item for key, item in tables.items() if not isinstance(item, dict)}
     root = ctx.find_root().command
     commands = dict(_commands(root))
@@ -34,21 +34,21 @@ def read_config(ctx: click.Context, param: click.Parameter, value: str | None) -
             raise BadInput(f"{value}: [{table}] is a group of commands; write {below}")
         if table not in commands:
             raise BadInput(
-                f"{value}: [{table}] is not a command{meant(table, commands)}; choose one of "
-                f"{', '.join(sorted(commands))}"
+                f"{value}: [{table}] is not a command{did_you_mean(table, commands)}; choose one "
+                f"of {', '.join(sorted(commands))}"
             )
     known = _settable(ctx.command)
     own = tables[ctx.info_name] if ctx.info_name in tables.keys() - bare.keys() else {}
     for key in own:
         if _as_flag(key) not in known:
             raise BadInput(
-                f"{value}: [{ctx.info_name}] has no option {key!r}{meant(_as_flag(key), known)}; "
-                f"options are {', '.join(sorted(known))}"
+                f"{value}: [{ctx.info_name}] has no option {key!r}"
+                f"{did_you_mean(_as_flag(key), known)}; options are {', '.join(sorted(known))}"
             )
     anywhere = {flag for command in commands.values() for flag in _settable(command)}
     for key in bare:
         if _as_flag(key) not in anywhere:
-            remedy = meant(_as_flag(key), anywhere) or "; correct its name"
+            remedy = did_you_mean(_as_flag(key), anywhere) or "; correct its name"
             raise BadInput(f"{value}: no command has an option {key!r}{remedy}")
     given = {_as_flag(key): item for key, item in {**bare, **own}.items()}
     params = {param.name: param for param in ctx.command.params}
@@ -60,7 +60,7 @@ def read_config(ctx: click.Context, param: click.Parameter, value: str | None) -
 
 
 def _check_value(file: str, flag: str, item: Any, param: click.Parameter) -> None:
-    """Refuse what click would turn into text that nobody wrote."""
+    """Refuse TOML values that click would silently convert to text."""
     if getattr(param, "multiple", False) and not isinstance(item, list):
         raise BadInput(f"{file}: {flag} must be a list; write {flag} = {_as_list(item)}")
     switch = isinstance(param, click.Option) and param.is_bool_flag
@@ -73,7 +73,7 @@ def _check_value(file: str, flag: str, item: Any, param: click.Parameter) -> Non
 
 
 def _commands(group: click.Command) -> Iterator[tuple[str, click.Command]]:
-    """Every command below `group` that does something itself, by its own name."""
+    """All commands below `group` that are not groups themselves, with their names."""
     for name, command in getattr(group, "commands", {}).items():
         if isinstance(command, click.Group):
             yield from _commands(command)
@@ -82,7 +82,7 @@ def _commands(group: click.Command) -> Iterator[tuple[str, click.Command]]:
 
 
 def _settable(command: click.Command) -> dict[str, str]:
-    """What a file may set: an option as it is written, without its dashes, to its parameter."""
+    """Map each option that a file may set, without dashes, to its parameter name."""
     found = {}
     for parameter in command.params:
         flags = [flag[2:] for flag in parameter.opts if flag.startswith("--")]
@@ -97,11 +97,11 @@ def _as_flag(key: str) -> str:
 
 
 def _as_list(item: Any) -> str:
-    """One value as a list of TOML; a table as a list of ``NAME=VALUE``."""
+    """Write one value as a TOML list; a table becomes a list of ``NAME=VALUE``."""
     pairs = item.items() if isinstance(item, dict) else ()
     return json.dumps([f"{key}={each}" for key, each in pairs] or [str(item)], ensure_ascii=False)
 
 
-def meant(name: str, known: Iterable[str]) -> str:
-    """The known name that `name` is most like, as the end of a line; empty where none is."""
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Suggest the known name most similar to `name`, as the end of a line; empty if none is."""
     return "".join(f"; did you mean {like}?" for like in get_close_matches(name, known, n=1))

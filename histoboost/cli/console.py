@@ -1,4 +1,4 @@
-"""What the commands print: lines and tables in which names from files stay plain text."""
+"""Print lines and tables in which names from files stay plain text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-#: Control characters, and those that reverse or break a line: a name must not steer a terminal.
+#: Characters that control a terminal, reverse text or break a line; names from files may have them.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 #: Columns of the names that `echo_fact` prints.
@@ -21,17 +21,17 @@ NAME_WIDTH = 20
 
 
 def plain(text: str) -> str:
-    """`text` on one line, every control character as its escape sequence."""
+    """Put `text` on one line, with control characters as escape sequences."""
     return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def echo(line: str = "", *, err: bool = False, **style: Any) -> None:
-    """Print one line; where the reader of a pipe has gone, the work goes on."""
+    """Print one line; keep working if the reader of a pipe has exited."""
     _write(click.style(plain(line), **style) if style else plain(line), err)
 
 
 def echo_fact(name: str, value: str) -> None:
-    """Print a name and what is to be said of it; on a terminal too narrow for that, in lines."""
+    """Print a name and its value, wrapped on a narrow terminal."""
     lines = [value]
     if sys.stdout.isatty():
         width = max(shutil.get_terminal_size().columns - NAME_WIDTH, NAME_WIDTH)
@@ -46,10 +46,9 @@ def print_table(
     *,
     wrap: Mapping[str, int] | None = None,
 ) -> None:
-    """Print rows below the names of their columns; nothing is cut off.
+    """Print a table without truncating anything; None as a row draws a line.
 
-    A row that is None draws a line. `wrap` has the columns that may break on a narrow terminal, and
-    their least width.
+    `wrap` maps the columns that may wrap on a narrow terminal to their minimum width.
     """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -68,7 +67,7 @@ def print_table(
             table.add_row(*(Text(plain(cell)) for cell in row))
     console = Console(file=io.StringIO(), width=10_000)
     size = Measurement.get(console, console.options, table)
-    # A pipe has no edge to fold at; on a terminal too narrow for the table, the terminal folds.
+    # A pipe has no width; a terminal narrower than the minimum wraps the lines itself.
     on_terminal = sys.stdout.isatty()
     width = max(shutil.get_terminal_size().columns, size.minimum) if on_terminal else size.maximum
     console = Console(file=io.StringIO(), width=width, force_terminal=on_terminal)

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from histoboost.cli.command import NOTHING_WRITTEN, RESUMES, Command
 from histoboost.cli.console import echo
 from histoboost.cli.json_output import json_option, write_json
-from histoboost.cli.options import client_of, units_option
+from histoboost.cli.options import dask_client, units_option
 from histoboost.cli.scores import print_scores
 from histoboost.cli.setup_options import features_option, fold_options, setup_fields, setup_options
 
@@ -28,7 +28,7 @@ def _may_resume(
     target: str,
     **_: object,
 ) -> bool:
-    # Scores of a cluster's folds are kept; predictions, which these options need, are not.
+    # On a cluster, the scores of finished folds are kept, but not the predictions needed here.
     return scheduler is not None and interval is None and predictions is None and target != "raw"
 
 
@@ -41,26 +41,26 @@ def _may_resume(
     "--interval",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     metavar="LEVEL",
-    help="Also report the coverage of prediction intervals of this level, in --units.",
+    help="Also report the coverage of prediction intervals at this level, in --units.",
 )
 @click.option(
     "--predictions",
     type=click.Path(),
     metavar="FILE",
-    help="Also write the held-out predictions of every fold, in --units, to a .csv or .parquet "
-    "file; with several seeds, those of the first.",
+    help="Also write the held-out predictions of all folds, in --units, to a .csv or .parquet "
+    "file; with several seeds, those of the first seed.",
 )
 @click.option(
     "--turned",
     multiple=True,
     type=click.Path(),
     metavar="STORE",
-    help="Also score the held-out slides as this store of featurize --turned has them; may be "
-    "given several times.",
+    help="Also score the held-out slides rotated or mirrored, from this store written by featurize "
+    "--turned; repeatable.",
 )
 @units_option("rank")
 @click.option(
-    "--verbose", is_flag=True, help="Also print numbers of jobs and threads, and run time."
+    "--verbose", is_flag=True, help="Also print the number of processes and the run time."
 )
 @json_option()
 def evaluate(
@@ -78,13 +78,14 @@ def evaluate(
     json_path: str | None,
     **given: Any,
 ) -> None:
-    """Score a model on every labelled slide in STORE, trained on the others.
+    """Cross-validate a model: hold out each labelled slide in STORE, train on the others.
 
     \b
     Example:  histoboost evaluate store.zarr --features "resnet50@*+resnet50@64:ring1"
     """
     from histoboost.cache.store import EmbeddingStore
     from histoboost.outputs.table import check_table, write_table
+    from histoboost.regress.budget import processes
     from histoboost.regress.crossval import run_folds
     from histoboost.regress.fold_cache import FoldCache, default_folder
     from histoboost.regress.held_out import (
@@ -100,8 +101,7 @@ def evaluate(
     source = click.get_current_context().get_parameter_source("units")
     if source is ParameterSource.COMMANDLINE and interval is None and predictions is None:
         raise click.UsageError(
-            "--units: the five scores have units of their own; add --predictions or --interval, "
-            "or omit it"
+            "--units: has no effect on the scores; add --predictions or --interval, or omit it"
         )
     setup = Setup(**setup_fields(**given))
     opened = EmbeddingStore(store, mode="r")
@@ -112,7 +112,7 @@ def evaluate(
         check_columns(spots[0].cell_types, store)
     resumes = _may_resume(scheduler, interval, predictions, setup.target)
     cache = FoldCache(default_folder()) if resumes else None
-    with client_of(scheduler) as client:
+    with dask_client(scheduler) as client:
         scores = run_folds(
             opened,
             setup,
@@ -131,30 +131,24 @@ def evaluate(
     if setup.target == "raw":
         result["abundance_pearson"] = abundance_pearson(scores)
     print_scores(scores, result)
-    if left_out := setup.without_trees(spots[0].cell_types):
-        echo(f"trees {left_out}.")
+    if without_trees := setup.without_trees(spots[0].cell_types):
+        echo(f"trees {without_trees}.")
     for path in turned:
         other = EmbeddingStore(path, mode="r")
-        there = cross_validate_turned(opened, other, setup, spots, held_out=held_out, jobs=jobs)
-        means = {name: there.mean(name) for name in result["mean"]}
+        rescored = cross_validate_turned(opened, other, setup, spots, held_out=held_out, jobs=jobs)
+        means = {name: rescored.mean(name) for name in result["mean"]}
         result.setdefault("turned", {})[path] = means
         parts = [
             f"{means[score]:.3f} ({means[score] - scores.mean(score):+.3f}) {what}"
             for score, what in (("spot_spearman", "per spot"), ("type_spearman", "per type"))
         ]
-        echo(f"held-out slides turned as in {path}: {', '.join(parts)}.")
+        echo(f"Held-out slides turned as in {path}: {', '.join(parts)}.")
     if verbose:
-        _print_resources(result, len(scores.spots[0].cell_types), jobs)
+        echo(f"used      {processes(len(spots[0].cell_types), jobs)} processes of one thread")
+        times = ", ".join(f"{name} {value:.1f} s" for name, value in result["seconds"].items())
+        echo(f"seconds   {times}")
     if predictions is not None:
         table = held_out_frame(scores, units)
         write_table(Path(predictions), table)
         echo(f"Wrote {predictions}: {len(table):,} held-out spots, {units}.")
     write_json(json_path, result)
-
-
-def _print_resources(result: dict[str, Any], types: int, jobs: int | None) -> None:
-    from histoboost.regress.budget import processes
-
-    echo(f"used      {processes(types, jobs)} processes of one thread")
-    seconds = ", ".join(f"{name} {value:.1f} s" for name, value in result["seconds"].items())
-    echo(f"seconds   {seconds}")

@@ -14,9 +14,9 @@ from histoboost.cli.options import format_option, page_option
 @page_option("explore.html")
 @format_option
 def explore(source: str, output: str, format: str | None) -> None:
-    """Write a page of slides, cell types and embeddings of DATA.
+    """Write an interactive web page of the slides, cell types and embeddings in DATA.
 
-    DATA is any input of featurize, or an embedding store.
+    DATA is anything that featurize reads, or an embedding store.
 
     \b
     Example:  histoboost explore slides.h5 -o explore.html
@@ -25,4 +25,4 @@ def explore(source: str, output: str, format: str | None) -> None:
     from histoboost.report.explore import explore as write
 
     page = write(source, output, format)
-    echo(f"{page}: {page.stat().st_size / 1e6:.1f} MB, open it in a browser")
+    echo(f"Wrote {page}, {page.stat().st_size / 1e6:.1f} MB; open it in a browser.")

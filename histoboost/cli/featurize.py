@@ -12,7 +12,7 @@ from histoboost.cli.console import echo
 from histoboost.cli.options import (
     CommaList,
     alignment_option,
-    client_of,
+    dask_client,
     device_option,
     format_option,
     groups_option,
@@ -30,27 +30,25 @@ from histoboost.errors import BadInput
     "--backbone",
     required=True,
     metavar="NAME",
-    help="Backbone, see `histoboost backbones`; none stores spots and abundances only.",
+    help="Backbone, see `histoboost backbones`; none stores only spots and abundances.",
 )
 @click.option(
     "--patch",
     type=CommaList(),
     default=(),
     metavar="SIDE[,SIDE...]",
-    help="Sides of the patches, in pixels or micrometres: 64,128 or 55um,110um.",
+    help="Side lengths of the patches in pixels or micrometres, such as 64,128 or 55um,110um.",
 )
 @click.option(
     "--layers",
     default="deep",
-    show_default=True,
     metavar="default|deep|NAME,...",
-    help="default: the last layer; deep: earlier layers too, from the same pass, each an embedding "
-    "of its own; or layers by name, as in features.13:mean,features.3:std.",
+    help="default: the last layer; deep: also earlier layers, each as a separate embedding from "
+    "the same forward pass; or names of layers, such as features.13:mean,features.3:std.",
 )
 @click.option(
     "--weights",
     default="pretrained",
-    show_default=True,
     metavar="pretrained|random|PATH",
     help="Weights of the backbone; random is for tests.",
 )
@@ -59,54 +57,51 @@ from histoboost.errors import BadInput
 @click.option(
     "--stain",
     default="none",
-    show_default=True,
     metavar="none|macenko|reinhard",
-    help="Stain normalisation, per slide.",
+    help="Stain normalisation of each slide.",
 )
 @click.option(
     "--views",
     type=int,
     default=1,
-    show_default=True,
     metavar="1|8",
-    help="8 averages over flips and rotations by 90 degrees of each patch.",
+    help="Average over this many views of each patch; 8: all flips and rotations by 90 degrees.",
 )
 @click.option(
     "--turned",
     metavar="90|180|270|mirrored|...",
-    help="Turn all slides first, against the clock; 90-mirrored also mirrors them. Into a store of "
-    "its own, for evaluate --turned.",
+    help="Rotate all slides counterclockwise first, or mirror them, or both (90-mirrored); use a "
+    "separate STORE, for evaluate --turned.",
 )
 @click.option(
     "--mounted-like",
     metavar="MODEL",
     type=click.Path(),
-    help="Turn the patches of slides that lie otherwise than the training slides of MODEL.",
+    help="Rotate the patches of slides mounted in another orientation than the training slides of "
+    "MODEL.",
 )
 @device_option
 @click.option(
     "--precision",
     default="fp32",
-    show_default=True,
     metavar="fp32|bf16",
-    help="Precision of the network; bf16 is faster on a GPU and gives a different embedding.",
+    help="Precision of the network; bf16 is faster on a GPU, but gives a different embedding.",
 )
 @click.option(
     "--engine",
     default="auto",
-    show_default=True,
     metavar="auto|torch|openvino",
-    help="Inference engine; auto uses OpenVINO on a CPU if installed, with the same result.",
+    help="Inference engine; auto uses OpenVINO on a CPU if installed, with the same results.",
 )
 @click.option(
     "--batch-size", type=click.IntRange(min=1), metavar="N", help="Patches per forward pass."
 )
 @in_order(lattice_options)
-@click.option("--name", metavar="NAME", help="Name of the embedding instead of <backbone>@<side>.")
+@click.option("--name", metavar="NAME", help="Name of the embedding; <backbone>@<side> by default.")
 @click.option(
     "--check-sources",
     is_flag=True,
-    help="Read every image again, also those that are as they were by path, size and time.",
+    help="Read every image again, even if its path, size and modification time are unchanged.",
 )
 @format_option
 @scheduler_option
@@ -119,11 +114,11 @@ def featurize(
     mounted_like: str | None,
     **options: Any,
 ) -> None:
-    """Embed patches around every spot of DATA into STORE.
+    """Embed the patch around each spot in DATA and save the embeddings in STORE.
 
-    Plain images, one or a folder of them, get spots on their tissue: see --pitch.
+    Images without spots, one or a folder of them, get a lattice of spots on tissue, see --pitch.
 
-    An interrupted run resumes; a second run computes and reads nothing.
+    Run the same command again to resume; what is in STORE is not computed again.
 
     \b
     Example:  histoboost featurize slides.h5 store.zarr --backbone resnet50 --patch 64,128
@@ -134,7 +129,7 @@ def featurize(
     from histoboost.featurize import featurize as embed
     from histoboost.slides.readers import open_dataset
 
-    # Workers of a cluster have another working directory.
+    # Workers of a cluster have a different working directory.
     dataset = open_dataset(Path(data).absolute() if scheduler else data, format)
     mount = None
     if mounted_like is not None:
@@ -145,12 +140,12 @@ def featurize(
         model = CompositionRegressor.load(mounted_like)
         if not model.guard_.knows_mounting(model.setup_):
             raise BadInput(
-                f"--mounted-like: {mounted_like} cannot tell how a slide lies (it looks at coords, "
-                "or knows nothing of its training spots); omit it"
+                f"--mounted-like: {mounted_like} cannot recognise the orientation of a slide (it "
+                "uses coords, or has no statistics of its training spots); omit it"
             )
         todo = as_trained(model.recipes_, [options["weights"]], store, dataset.names)
         mount = Mounting(model, todo, EmbeddingStore(store), options["device"])
-    with client_of(scheduler) as client:
+    with dask_client(scheduler) as client:
         done = embed(dataset, store, patch=patch, client=client, mount=mount, **options)
     if mount is not None:
         mount.remember()

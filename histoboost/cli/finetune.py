@@ -40,7 +40,7 @@ class Numbers(CommaList):
             self.fail(f"{value!r} is not a list of whole numbers", param, ctx)
 
 
-#: How the fields of `Settings` are read, by their annotation.
+#: Option types by the annotation of a field of `Settings`.
 TYPES: dict[str, Any] = {
     "tuple[str, ...]": CommaList(),
     "tuple[int, ...]": Numbers(),
@@ -52,7 +52,7 @@ TYPES: dict[str, Any] = {
 
 
 def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """An option for every field of `Settings`; its help lists the value of each preset."""
+    """Add an option for each field of `Settings`; its help lists the value in each preset."""
     for field in reversed(dataclasses.fields(Settings)):
         flag = "--" + field.name.replace("_", "-")
         if field.type == "bool":
@@ -83,8 +83,7 @@ def _show(value: object) -> str:
     "--preset",
     type=click.Choice(list(PRESETS)),
     default="cnn-baseline",
-    show_default=True,
-    help="Recipe; the options below change parts of it.",
+    help="Training recipe; the options below override parts of it.",
 )
 @click.option(
     "--slides", type=CommaList(), metavar="A,B", help="Labelled slides to use; all by default."
@@ -93,35 +92,32 @@ def _show(value: object) -> str:
     "--held-out",
     type=CommaList(),
     metavar="A,B",
-    help="Slides to exclude from training and score at the end.",
+    help="Slides to exclude from training and to score at the end.",
 )
 @click.option("--cross-validate", is_flag=True, help="Hold out each slide or group in turn.")
 @click.option(
     "--group-by",
     type=click.Choice(["slide", "group"]),
     default="slide",
-    show_default=True,
-    help="Hold out slides or groups in --cross-validate.",
+    help="Hold out slides or groups with --cross-validate.",
 )
 @groups_option
 @click.option(
     "--stop-on",
     type=CommaList(),
     default="auto",
-    show_default=True,
     metavar="auto|none|A,B",
-    help="Training slides that decide when to stop.",
+    help="Training slides used for early stopping.",
 )
 @alignment_option
 @settings_options
 @device_option
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; all allowed by default.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; all cores by default.")
 @click.option(
     "--checkpoint-minutes",
     type=click.FloatRange(min=0),
     default=1.0,
-    show_default=True,
-    help="Time between two checkpoints.",
+    help="Minutes between checkpoints.",
 )
 @format_option
 @json_option("Also write the scores as JSON, as `evaluate` does")
@@ -143,11 +139,11 @@ def finetune(
     json_path: str | None,
     **choices: Any,
 ) -> None:
-    """Train CNNs end to end on DATA, with recipes of the field; OUT is a folder.
+    """Train CNNs end to end on DATA with published recipes; OUT is a folder.
 
-    Whole slides are held out; a training slide, never a held-out one, decides when to stop. The
-    same command resumes an interrupted run. Use the result with `predict DATA OUT` or with
-    `featurize --weights OUT/member_0_.../backbone.pth`.
+    Whole slides are held out; early stopping uses a training slide, never a held-out one. The same
+    command resumes an interrupted run. Use the result with `predict DATA OUT` or with `featurize
+    --weights OUT/member_0_.../backbone.pth`.
 
     \b
     Examples:  histoboost finetune slides.h5 cnn/ --preset cnn-baseline --held-out S_1
@@ -197,8 +193,8 @@ def finetune(
         checkpoint_s=60 * checkpoint_minutes,
         tell=lambda line: echo(line, err=True),
     )
-    for one in trained:
-        echo(f"{one.plan.folder}: trained, {one.ensemble.fit_seconds():,.0f} s")
+    for model in trained:
+        echo(f"{model.plan.folder}: trained in {model.ensemble.fit_seconds():,.0f} s")
     if plans[0].held_out:
         scores = score_models(trained, model=preset, group_by=group_by)
         result = scores.to_json()

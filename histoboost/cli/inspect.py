@@ -11,7 +11,7 @@ from histoboost.cli.console import echo, print_table
 from histoboost.cli.json_output import json_option, write_json
 from histoboost.cli.options import format_option
 
-#: Columns that may wrap between words, and the widest word they are meant for.
+#: Columns that may wrap between words, and their minimum widths.
 _WRAPS = {"group": 7, "width x height": 7, "abundance": 9}
 
 
@@ -20,7 +20,7 @@ _WRAPS = {"group": 7, "width x height": 7, "abundance": 9}
 @format_option
 @json_option()
 def inspect(data: str, format: str | None, json_path: str | None) -> None:
-    """Show the slides, spots and cell types in DATA, and problems with them.
+    """Show the slides, spots and cell types in DATA, and any problems with them.
 
     \b
     Example:  histoboost inspect slides.h5
@@ -32,15 +32,18 @@ def inspect(data: str, format: str | None, json_path: str | None) -> None:
     print_slides(found["slides"])
     for slide in found["slides"]:
         if slide["tissue"]:
-            counted = f" and counts its {slide['cells']:,} cells" if slide["cells"] else ""
+            cells = f" and counts its {slide['cells']:,} cells" if slide["cells"] else ""
             echo(
-                f"{slide['slide']}: no spots: featurize --pitch SIDE lays a lattice on its tissue "
-                f"({slide['tissue']}){counted}."
+                f"{slide['slide']}: no spots; featurize --pitch SIDE puts a lattice of spots on "
+                f"its tissue ({slide['tissue']}){cells}."
             )
     types = found["cell_types"]
-    cells = any(slide["cells"] for slide in found["slides"])
-    none = "No slide with abundances; cells are counted." if cells else "No labelled slide."
-    echo(f"{len(types)} cell types: {', '.join(types)}" if types else none)
+    if types:
+        echo(f"{len(types)} cell types: {', '.join(types)}")
+    elif any(slide["cells"] for slide in found["slides"]):
+        echo("No slide has abundances; featurize counts cells instead.")
+    else:
+        echo("No labelled slide.")
     for problem in found["problems"]:
         echo(f"Problem: {problem['slide']}: {problem['message']}", fg="yellow")
     if not found["problems"]:
@@ -49,7 +52,7 @@ def inspect(data: str, format: str | None, json_path: str | None) -> None:
 
 
 def print_slides(slides: list[dict[str, Any]]) -> None:
-    """Print a table of slides as `histoboost.slides.inspect` describes them."""
+    """Print the slides found by `histoboost.slides.inspect` as a table."""
     columns = {
         "slide": [slide["slide"] for slide in slides],
         "split": [slide["split"] for slide in slides],
@@ -62,7 +65,7 @@ def print_slides(slides: list[dict[str, Any]]) -> None:
         "um/px": [_number(slide["um_per_px"], ".3g") for slide in slides],
         "abundance": [_range(slide["abundance_range"]) for slide in slides],
     }
-    for name in ("group", "um/px"):  # most data say nothing of them
+    for name in ("group", "um/px"):  # unknown in most data sets
         if not any(columns[name]):
             del columns[name]
     rows = [[cell or "-" for cell in row] for row in zip(*columns.values(), strict=True)]

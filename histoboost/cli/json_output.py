@@ -1,7 +1,4 @@
-"""`--json FILE`: results for programs.
-
-With ``--json -`` the result goes to stdout and everything else to stderr.
-"""
+"""`--json FILE`: machine-readable results."""
 
 from __future__ import annotations
 
@@ -25,14 +22,14 @@ _STDOUT = "histoboost.stdout"
 
 
 def json_option(help: str = "Also write the result as JSON") -> Callable[[F], F]:
-    """`--json FILE`, the same everywhere; a FILE that cannot be written shows before the work."""
+    """`--json FILE`; an unwritable FILE is refused before the work."""
     return click.option(
         "--json",
         "json_path",
         type=click.Path(),
         metavar="FILE",
         callback=_prepare,
-        help=f"{help}; - writes it to stdout, all else to stderr.",
+        help=f"{help}; - writes it to stdout, and everything else to stderr.",
     )
 
 
@@ -46,22 +43,21 @@ def _prepare(ctx: click.Context, param: click.Parameter, value: str | None) -> s
 
 
 def write_json(path: str | None, result: object) -> None:
-    """Write `result` as JSON to `path`, ``-`` for stdout; do nothing where no path was given."""
+    """Write `result` as JSON to `path`, ``-`` for stdout; do nothing if `path` is None."""
     if path is None:
         return
     text = json.dumps(result, indent=2, allow_nan=False) + "\n"
     if path == "-":
         click.get_current_context().meta[_STDOUT].write(text)
-        return
-    check_output(Path(path))
-    write_text(Path(path), text)
+    else:
+        write_text(Path(path), text)
 
 
 def slide_result(prediction: Prediction, outputs: Sequence[str]) -> dict[str, Any]:
-    """What `predict --json` and `map --json` say of a slide.
+    """Summarise one slide for `predict --json` and `map --json`.
 
-    `novel_share`, also called `novelty` there, is the share of its spots whose novelty, a distance,
-    is above 1: None where the model cannot tell. `turn` is how its patches were turned.
+    `novel_share`, and `novelty`, its older name, is the fraction of spots with a novelty above 1,
+    or None if the model cannot judge it; `turn` is how patches were turned.
     """
     return {
         "slide": prediction.slide,

@@ -15,7 +15,7 @@ from histoboost.cli.json_output import json_option, slide_result, write_json
 from histoboost.cli.options import device_option, in_order, lattice_options, units_option
 from histoboost.errors import BadInput, require
 
-#: What a folder gets of every slide.
+#: Files written into a folder for each slide.
 IN_FOLDER = ("{slide}.geojson", "{slide}.png", "{slide}.h5ad")
 
 
@@ -35,9 +35,9 @@ def _interrupted(options: dict[str, object]) -> str:
     multiple=True,
     type=click.Path(),
     metavar="OUT",
-    help="What to write, by its suffix: .geojson (QuPath), .ome.tif, .png, .html, .h5ad, "
-    ".zarr (SpatialData), .parquet or .csv; or a folder, which gets .geojson, .png and .h5ad. "
-    "Repeatable; {slide} in the name writes one for each slide.",
+    help="File to write; its suffix sets the format: .geojson (QuPath), .ome.tif, .png, .html, "
+    ".h5ad, .zarr (SpatialData), .parquet or .csv. Or a folder for .geojson, .png and .h5ad. "
+    "Repeatable; with {slide} in its name, one file per slide.",
 )
 @units_option("share")
 @in_order(lattice_options)
@@ -45,31 +45,29 @@ def _interrupted(options: dict[str, object]) -> str:
     "--finer",
     type=click.IntRange(min=1),
     default=1,
-    show_default=True,
     metavar="K",
-    help="Predict on K x K shifted copies of the lattice.",
+    help="Predict on K x K shifted copies of the lattice, for a finer map.",
 )
 @click.option(
     "--regions",
     type=click.Path(),
     metavar="FILE.geojson",
-    help="Also write a table, OUT.regions.csv: the mean of every cell type in each region drawn "
-    "in QuPath.",
+    help="Also write OUT.regions.csv, the mean of each cell type in each region drawn in QuPath.",
 )
 @click.option(
     "--weights",
     multiple=True,
     metavar="PATH",
-    help="File of the backbone's weights, as in training; repeatable for several backbones.",
+    help="Weights file of the backbone, the same as in training; repeatable for several backbones.",
 )
 @click.option(
     "--store",
     type=click.Path(),
     metavar="STORE",
-    help="Keep spots and embeddings there; a run that was interrupted resumes.",
+    help="Keep spots and embeddings in this store, so that an interrupted run can be resumed.",
 )
 @device_option
-@json_option("Also write what is to be known of each slide as JSON")
+@json_option("Also write a JSON summary of each slide")
 def map(
     slides: tuple[str, ...],
     model: str,
@@ -85,10 +83,10 @@ def map(
     device: str,
     json_path: str | None,
 ) -> None:
-    """Map plain slides, which have no spots, with MODEL.
+    """Predict a cell-type map of H&E slides without spots.
 
-    Spots are laid on the tissue at the pitch of the model's training slides; a finer slide is
-    brought to their resolution.
+    A lattice of spots is placed on the tissue, with the spot pitch of the training slides of MODEL;
+    slides of higher resolution are downsampled to that of the training slides.
 
     \b
     Example:  histoboost map slide.svs model -o slide.geojson -o slide.ome.tif
@@ -111,7 +109,7 @@ def map(
     from histoboost.slides.readers import open_dataset
 
     if is_ensemble(model):
-        raise BadInput(f"{model}: is a fine-tuned model, which map does not take; use predict")
+        raise BadInput(f"{model}: is a fine-tuned model, which map does not support; use predict")
     found = [slide for path in slides for slide in open_dataset(path).slides]
     names = [slide.name for slide in found]
     files = _files(outputs)
@@ -121,7 +119,7 @@ def map(
     if regions is not None:
         check_regions(table, regions, found)
     images = [path for slide in found for path in slide.image.sources]
-    to_write = [file for of in files for file in {file_of(of, name): None for name in names}]
+    to_write = [path for file in files for path in {file_of(file, name): None for name in names}]
     others = [path for path in (json_path, regions and table) if path]
     drawn = [regions_of(name, path) for path in (regions, tissue) if path for name in names]
     check_outputs([*to_write, *others], [*slides, *images, *drawn])
@@ -137,30 +135,25 @@ def map(
         store=store,
         device=device,
     )
-    written: list[list[str]] = [[] for _ in predictions]
-    for file in files:
-        for own, path in zip(written, write_predictions(file, predictions), strict=True):
-            own.append(str(path))
+    columns = [[str(path) for path in write_predictions(file, predictions)] for file in files]
     if regions is not None:
         write_regions(table, predictions, regions)
-        for own in written:
-            own.append(str(table))
-    for prediction, own in zip(predictions, written, strict=True):
-        laid = (prediction.spots.lattice or {}).get("found")
-        novel = prediction.novel_share
-        said = [
-            f"{len(prediction.spots):,} spots",
-            *([str(laid)] if laid else []),
-            *([] if novel is None else [f"{novel:.0%} of them unlike the training spots"]),
-        ]
-        echo(f"{prediction.slide}: {'; '.join(said)}")
-        echo(f"  wrote {', '.join(own)}")
-    pairs = zip(predictions, written, strict=True)
-    write_json(json_path, {"slides": [slide_result(each, own) for each, own in pairs]})
+        columns.append([str(table)] * len(names))
+    summaries = []
+    for prediction, *written in zip(predictions, *columns, strict=True):
+        facts = [f"{len(prediction.spots):,} spots"]
+        if lattice := (prediction.spots.lattice or {}).get("found"):
+            facts.append(str(lattice))
+        if prediction.novel_share is not None:
+            facts.append(f"{prediction.novel_share:.0%} of them unlike the training spots")
+        echo(f"{prediction.slide}: {'; '.join(facts)}")
+        echo(f"  wrote {', '.join(written)}")
+        summaries.append(slide_result(prediction, written))
+    write_json(json_path, {"slides": summaries})
 
 
 def _files(outputs: Sequence[str]) -> list[Path]:
-    """Files to write, of a folder those that every slide gets."""
+    """List the files to write; a folder stands for `IN_FOLDER`."""
     files: list[Path] = []
     for output in outputs:
         path = Path(output)

@@ -1,10 +1,10 @@
-"""Options and value types shared by several commands."""
+"""Options and parameter types shared by several commands."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
@@ -26,7 +26,7 @@ class CommaList(click.ParamType):  # type: ignore[type-arg]  # generic from clic
         self, value: str | Sequence[Any], param: click.Parameter | None, ctx: click.Context | None
     ) -> list[str]:
         """Split at commas; empty entries are an error."""
-        # A --config file may say ``patch = 32`` or ``patch = [32, 64]``.
+        # A --config file may have ``patch = 32`` or ``patch = [32, 64]``.
         listed = value if isinstance(value, list | tuple) else str(value).split(",")
         parts = [str(part).strip() for part in listed]
         if not all(parts):
@@ -35,7 +35,7 @@ class CommaList(click.ParamType):  # type: ignore[type-arg]  # generic from clic
 
 
 def format_option(command: F) -> F:
-    """`--format NAME` and `--bin SIZE`: one `format`, as `open_dataset` takes it."""
+    """`--format NAME` and `--bin SIZE`, combined into the `format` of `open_dataset`."""
 
     @functools.wraps(command)
     def with_bin(*args: Any, format: str | None, bin: str | None, **options: Any) -> Any:
@@ -50,8 +50,8 @@ def format_option(command: F) -> F:
     only_format = click.option(
         "--format",
         metavar="NAME",
-        help="Format of DATA: hdf5, spaceranger, spatialdata, anndata or manifest; by default "
-        "recognised from the path.",
+        help="Format of DATA: hdf5, spaceranger, spatialdata, anndata or manifest; recognised from "
+        "the path by default.",
     )
     return cast("F", only_format(bin_option(with_bin)))
 
@@ -59,50 +59,48 @@ def format_option(command: F) -> F:
 alignment_option = click.option(
     "--alignment",
     default="none",
-    show_default=True,
     metavar="none|auto|FILE.csv",
-    help="Correction of spot positions: from the image, or from a table of `histoboost align`.",
+    help="Correct spot positions: from the image (auto), or from a table written by `histoboost "
+    "align`.",
 )
 groups_option = click.option(
     "--groups",
     type=click.Path(),
     metavar="FILE.csv",
-    help="Table with columns slide and group (patient), to hold out groups together.",
+    help="Table with columns slide and group (patient); slides of one group are held out together.",
 )
 device_option = click.option(
     "--device",
     default="auto",
-    show_default=True,
     metavar="auto|cpu|cuda|cuda:N",
-    help="Device of the network; auto uses all GPUs, if any.",
+    help="Device to run the network on; auto uses all GPUs, or else the CPU.",
 )
 lattice_options = (
     click.option(
         "--pitch",
         metavar="SIDE",
-        help="Distance of the spots that are laid on slides without any, such as 100um or 25px.",
+        help="Distance between spots on a slide that has none, such as 100um or 25px.",
     ),
     click.option(
         "--tissue",
         type=click.Path(),
         default="auto",
-        show_default=True,
         metavar="auto|all|FILE.geojson",
-        help="Where they are laid: on tissue fit to be read, everywhere, or on tissue in regions "
-        "drawn in QuPath.",
+        help="Where to put these spots: on tissue that is in focus and free of artefacts, "
+        "everywhere, or on tissue inside regions drawn in QuPath.",
     ),
     click.option(
         "--um-per-px",
         type=click.FloatRange(min=0, min_open=True),
         metavar="X",
-        help="Micrometres per pixel of the slides, where their files do not say, or wrongly.",
+        help="Micrometres per pixel of the slides, if missing or wrong in their metadata.",
     ),
 )
 jobs_option = click.option(
     "--jobs",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Number of parallel processes; by default, and at most, the available cores.",
+    help="Number of parallel processes, at most one per available core, which is the default.",
 )
 scheduler_option = click.option(
     "--scheduler",
@@ -115,36 +113,35 @@ UNITS = ("rank", "share", "abundance", "rank-slide", "minmax", "softmax", "none"
 
 
 def units_option(default: str | None) -> Callable[[F], F]:
-    """`--units`; without a default, ``rank`` for a ``.csv`` and ``share`` for other files."""
+    """`--units`; without a default, the output's suffix decides."""
     return click.option(
         "--units",
         "--normalize",  # its name in 0.1.0
         "units",
         type=click.Choice(UNITS),
         default=default,
-        show_default=default or "rank for .csv, else share",
-        help="Units of predictions: rank (of the cell type within the spot, in (0, 1], 1 is "
-        "highest), share (sums to 1 in each spot), abundance (as in the labels), rank-slide (of "
-        "the spot within the slide), minmax (0 to 1 within the spot), softmax or none (as the "
-        "model predicts).",
+        show_default=None if default else "rank for .csv, else share",
+        help="Units of the predictions: rank (of the cell type within the spot, in (0, 1], 1 = "
+        "most abundant), share (sums to 1 in each spot), abundance (as in the labels), rank-slide "
+        "(of the spot within the slide), minmax (scaled to 0 to 1 within the spot), softmax, or "
+        "none (raw model output).",
     )
 
 
 def page_option(default: str) -> Callable[[F], F]:
-    """`-o FILE` of a command that writes a page."""
+    """`-o FILE` of a command that writes a web page."""
     return click.option(
         "-o",
         "--output",
         type=click.Path(),
         default=default,
-        show_default=True,
         metavar="FILE",
-        help="HTML file to write; it works offline.",
+        help="HTML file to write; it opens offline.",
     )
 
 
 def in_order(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
-    """One decorator of several, as if they were written in this order."""
+    """Combine several option decorators into one, in this order."""
 
     def decorate(command: F) -> F:
         for option in reversed(options):
@@ -154,13 +151,10 @@ def in_order(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
     return decorate
 
 
-@contextmanager
-def client_of(scheduler: str | None) -> Iterator[Client | None]:
-    """A client of the Dask scheduler at this address; None where none was given."""
+def dask_client(scheduler: str | None) -> AbstractContextManager[Client | None]:
+    """Connect to the Dask scheduler at this address; a context of None without one."""
     if scheduler is None:
-        yield None
-        return
+        return nullcontext()
     from histoboost.cluster import connect
 
-    with connect(scheduler) as client:
-        yield client
+    return connect(scheduler)

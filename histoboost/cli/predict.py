@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -15,9 +14,6 @@ from histoboost.cli.options import CommaList, format_option, units_option
 from histoboost.cli.scores import print_slide_scores
 from histoboost.errors import BadInput, require
 
-if TYPE_CHECKING:
-    from histoboost.regress.predictions import Predictions
-
 
 @click.command(cls=Command)
 @click.argument("source", metavar="STORE", type=click.Path())
@@ -27,36 +23,37 @@ if TYPE_CHECKING:
     "--output",
     required=True,
     type=click.Path(),
-    help="File to write: .csv (the challenge's layout), .parquet, .h5ad, .zarr (SpatialData), "
-    ".geojson (QuPath), .ome.tif, .png or .html; {slide} in the name writes a file for each slide.",
+    help="File to write; its suffix sets the format: .csv (as for the challenge), .parquet, .h5ad, "
+    ".zarr (SpatialData), .geojson (QuPath), .ome.tif, .png or .html. With {slide} in its name, "
+    "one file per slide.",
 )
 @click.option(
     "--with-spots",
     is_flag=True,
-    help="Write slide, spot, x and y into a .csv, as into all other tables.",
+    help="Add the columns slide, spot, x and y to a .csv; other tables always have them.",
 )
 @click.option(
     "--slides",
     type=CommaList(),
     metavar="A,B",
-    help="Slides to predict; by default all unlabelled ones.",
+    help="Slides to predict; all unlabelled slides by default.",
 )
 @units_option(None)
 @click.option(
     "--interval",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     metavar="LEVEL",
-    help="Level of prediction intervals to add, such as 0.9; needs train --intervals.",
+    help="Add prediction intervals at this level, such as 0.9; needs train --intervals.",
 )
 @click.option(
     "--backbones",
     type=CommaList(),
     metavar="A,B",
-    help="Custom or hub networks of a fine-tuned MODEL; required, because a model must not name "
-    "code to run.",
+    help="Custom or hub backbones of a fine-tuned MODEL; name them here, because a model file is "
+    "not trusted to name code to run.",
 )
 @format_option
-@json_option("Also write what is to be known of each slide as JSON")
+@json_option("Also write a JSON summary of each slide")
 def predict(
     source: str,
     model: str,
@@ -69,11 +66,11 @@ def predict(
     format: str | None,
     json_path: str | None,
 ) -> None:
-    """Predict slides of STORE with MODEL and write a table, AnnData or a map.
+    """Predict slides in STORE with MODEL and write a table, AnnData or a map.
 
-    Slides with labels are scored.
+    Labelled slides are also scored.
 
-    For a MODEL trained with finetune, give DATA in place of STORE.
+    If MODEL was trained with finetune, give DATA instead of STORE.
 
     \b
     Example:  histoboost predict store.zarr model -o submission.csv --slides S_7
@@ -84,32 +81,54 @@ def predict(
     from histoboost.outputs.predictions import (
         WITHOUT_BOUNDS,
         check_prediction_output,
+        file_of,
         write_predictions,
     )
 
     check_prediction_output(Path(output), slides or ())
     if interval is not None and output.endswith(WITHOUT_BOUNDS):
         raise BadInput(
-            f"--interval: {output} shows no intervals; write a table, or omit --interval"
+            f"--interval: {output} cannot hold intervals; write a table, or omit --interval"
         )
     units = units or ("rank" if output.endswith(".csv") else "share")
     end_to_end = is_ensemble(model)
-    for flag, given, fits in (
+    for flag, given, supported in (
         ("--backbones", backbones, end_to_end),
         ("--format", format, end_to_end),
         ("--interval", interval, not end_to_end),
     ):
-        if given and not fits:
+        if given and not supported:
             kind = "a fine-tuned model" if end_to_end else "not a fine-tuned model"
             raise BadInput(f"{flag}: {model} is {kind}; omit {flag}")
     if end_to_end:
-        predictions, known = _predict_images(
-            source, model, output, slides, units, backbones, format
-        )
+        require(f"{model}: a fine-tuned model", "torch", "torch")
+        from histoboost.featurize.engines.pick import pick_device
+        from histoboost.finetune.ensemble import Ensemble
+        from histoboost.slides.readers import open_dataset
+
+        dataset = open_dataset(source, format)
+        images = [path for slide in dataset.slides for path in slide.image.sources]
+        check_outputs({file_of(Path(output), slide.name) for slide in dataset.slides}, images)
+        ensemble = Ensemble.load(model, backbones or ())
+        predictions = ensemble.predict(dataset, slides, units=units, device=pick_device("auto"))
+        trained_on = ensemble.training_slides
     else:
-        predictions, known = _predict_embeddings(source, model, output, slides, units, interval)
+        from histoboost.names import check_cell_type_names
+        from histoboost.regress.model import CompositionRegressor
+        from histoboost.regress.scale import compared_in
+        from histoboost.regress.slides import open_store, unlabelled_slides
+
+        regressor = CompositionRegressor.load(model)
+        check_cell_type_names(regressor.cell_types_, model)
+        opened = open_store(source)
+        slides = slides or unlabelled_slides(opened)
+        check_prediction_output(Path(output), slides)
+        predictions = regressor.predict(opened, slides, units=units, interval=interval)
+        if note := compared_in(regressor.guard_.scale, [each.spots for each in predictions]):
+            echo(note)
+        trained_on = regressor.training_slides_
     files = write_predictions(Path(output), predictions, submission=not with_spots)
-    print_slide_scores(predictions, known)
+    print_slide_scores(predictions, trained_on)
     first = 0
     for prediction, file in zip(predictions, files, strict=True):
         rows = len(prediction.values)
@@ -119,55 +138,7 @@ def predict(
             echo(f"{prediction.slide}: {rows} spots")
         first += rows
     if units == "rank":
-        units = "rank within the spot in (0, 1], 1 = highest (or --units abundance)"
+        units = "rank within the spot in (0, 1], 1 = most abundant (or --units abundance)"
     pairs = zip(predictions, map(str, files), strict=True)
     write_json(json_path, {"slides": [slide_result(each, [file]) for each, file in pairs]})
     echo(f"Wrote {output}: {first} rows, {len(predictions[0].cell_types)} types, {units}.")
-
-
-def _predict_embeddings(
-    store: str,
-    model_path: str,
-    output: str,
-    slides: list[str] | None,
-    units: str,
-    interval: float | None,
-) -> tuple[Predictions, tuple[str, ...]]:
-    from histoboost.names import check_cell_type_names
-    from histoboost.outputs.predictions import check_prediction_output
-    from histoboost.regress.model import CompositionRegressor
-    from histoboost.regress.scale import compared_in
-    from histoboost.regress.slides import open_store, unlabelled_slides
-
-    model = CompositionRegressor.load(model_path)
-    check_cell_type_names(model.cell_types_, model_path)
-    opened = open_store(store)
-    slides = slides or unlabelled_slides(opened)
-    check_prediction_output(Path(output), slides)
-    predictions = model.predict(opened, slides, units=units, interval=interval)
-    if note := compared_in(model.guard_.scale, [each.spots for each in predictions]):
-        echo(note)
-    return predictions, model.training_slides_
-
-
-def _predict_images(
-    data: str,
-    model_path: str,
-    output: str,
-    slides: list[str] | None,
-    units: str,
-    backbones: list[str] | None,
-    format: str | None,
-) -> tuple[Predictions, tuple[str, ...]]:
-    require(f"{model_path}: a fine-tuned model", "torch", "torch")
-    from histoboost.featurize.engines.pick import pick_device
-    from histoboost.finetune.ensemble import Ensemble
-    from histoboost.outputs.predictions import file_of
-    from histoboost.slides.readers import open_dataset
-
-    dataset = open_dataset(data, format)
-    images = [path for slide in dataset.slides for path in slide.image.sources]
-    check_outputs({file_of(Path(output), slide.name) for slide in dataset.slides}, images)
-    model = Ensemble.load(model_path, backbones or ())
-    predictions = model.predict(dataset, slides, units=units, device=pick_device("auto"))
-    return predictions, model.training_slides

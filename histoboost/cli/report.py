@@ -15,7 +15,7 @@ from histoboost.cli.options import jobs_option, page_option
 @page_option("report.html")
 @jobs_option
 def report(store: str, model: str, output: str, jobs: int | None) -> None:
-    """Write a page of scores, maps and failures of MODEL on the slides of STORE.
+    """Write a web page of the scores, maps and failures of MODEL on the slides in STORE.
 
     Each training slide is held out in turn and predicted by a model trained on the others with the
     same settings.
@@ -26,4 +26,4 @@ def report(store: str, model: str, output: str, jobs: int | None) -> None:
     from histoboost.report.model_report import report as write
 
     page = write(store, model, output, jobs=jobs)
-    echo(f"{page}: {page.stat().st_size / 1e6:.1f} MB, open it in a browser")
+    echo(f"Wrote {page}, {page.stat().st_size / 1e6:.1f} MB; open it in a browser.")

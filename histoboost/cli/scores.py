@@ -1,4 +1,4 @@
-"""The table of scores that `evaluate` and `finetune` print."""
+"""Print scores and importances as tables."""
 
 from __future__ import annotations
 
@@ -10,24 +10,20 @@ from histoboost.cli.console import echo, print_table
 if TYPE_CHECKING:
     from histoboost.regress.predictions import Prediction
     from histoboost.regress.scores import CrossValidation
-
-
-#: Headings of the five scores.
+#: Column headings of the five scores.
 HEADINGS = ("per-spot", "per-type", "Pearson", "RMSE", "JSD")
-#: What the baselines are called in tables: the mean of the folds stands beside them.
+#: Names of the baselines in tables, where "mean" alone could be the mean of the folds.
 BASELINES = {"mean": "mean profile", "mean-rank": "mean-rank profile", "coords": "coords"}
 LEGEND = (
-    "per-spot, per-type: Spearman; Pearson, RMSE and JSD (Jensen-Shannon divergence, bits): of "
-    "shares; of the last two, less is better. Totals of spots are not scored."
+    "per-spot and per-type: Spearman correlation; Pearson, RMSE and JSD (Jensen-Shannon "
+    "divergence, bits) are of shares; lower RMSE and JSD are better. Spot totals are not scored."
 )
-
-
-#: Terms of a feature set that are printed; `--json` has all of them.
+#: Maximum number of terms to print; `--json` has all of them.
 MOST_TERMS = 12
 
 
 def brief(features: str) -> str:
-    """A feature-set expression, or how it begins and how many terms it has."""
+    """Shorten a feature-set expression with many terms."""
     terms = features.split("+")
     if len(terms) <= MOST_TERMS:
         return features
@@ -35,7 +31,7 @@ def brief(features: str) -> str:
 
 
 def print_scores(scores: CrossValidation, result: dict[str, Any]) -> None:
-    """Print folds, their mean and the baselines as a table."""
+    """Print the scores of all folds, their mean and the baselines."""
     echo(f"features  {brief(result['features'])}")
     echo(f"model     {result['model']}, target {result['target']}")
     rows: list[list[str] | None] = []
@@ -51,32 +47,32 @@ def print_scores(scores: CrossValidation, result: dict[str, Any]) -> None:
     echo(_against_baselines(result))
     if "abundance_pearson" in result:
         value = _number(result["abundance_pearson"]["mean"])
-        echo(f"Pearson of abundances over all spots of a fold, as HEST-Bench has it: {value}.")
+        echo(f"Pearson correlation of abundances over a fold's spots, as in HEST-Bench: {value}.")
     if "interval" in result:
-        held = result["interval"]
-        folds = held["coverage"]["folds"]
+        interval = result["interval"]
+        mean, folds = interval["coverage"]["mean"], interval["coverage"]["folds"]
         echo(
-            f"Prediction intervals of {held['level']:.0%} cover {held['coverage']['mean']:.1%} in "
-            f"units {held['units']}, {min(folds):.1%} to {max(folds):.1%} by fold."
+            f"{interval['level']:.0%} prediction intervals cover {mean:.1%} of values in units "
+            f"{interval['units']}, {min(folds):.1%} to {max(folds):.1%} by fold."
         )
 
 
 def _against_baselines(result: dict[str, Any]) -> str:
-    """How much better than the best of the baselines, per spot and per type."""
+    """Compare the model with the best baseline, per spot and per type."""
     others = {k: scores for k, scores in result["baselines"].items() if k != result["model"]}
     parts = []
     for score, what in (("spot_spearman", "per spot"), ("type_spearman", "per type")):
         best = max(others, key=lambda name: float(others[name][score]))
         parts.append(f"{result['mean'][score] - others[best][score]:+.3f} {what} ({best})")
-    line = f"Against the best baseline: {', '.join(parts)}; coords is position alone."
+    line = f"Against the best baseline: {', '.join(parts)}; coords knows only position."
     coords = others.get("coords")
     if coords and any(coords[k] >= result["mean"][k] for k in ("spot_spearman", "type_spearman")):
-        line += " Where position does as well, nothing shows that the images tell anything."
+        line += " Where it does as well, nothing shows that the images are informative."
     return line
 
 
 def brief_importances(shares: Mapping[str, float]) -> list[str]:
-    """Lines of the largest shares, and one for all the others."""
+    """List the largest importances, and the sum of the others."""
     ranked = sorted(shares.items(), key=lambda item: -item[1])
     lines = [f"{share:6.1%}  {name}" for name, share in ranked[:MOST_TERMS]]
     rest = ranked[MOST_TERMS:]
@@ -86,19 +82,20 @@ def brief_importances(shares: Mapping[str, float]) -> list[str]:
 
 
 def print_slide_scores(predictions: Iterable[Prediction], trained_on: Collection[str]) -> None:
-    """Print the scores of slides with labels, if there are any, and which ones are no test."""
+    """Print the scores of labelled slides, if any, and mark training slides."""
     rows = []
-    for one in predictions:
-        if one.scores is not None:
-            known = "trained on" if one.slide in trained_on else ""
-            rows.append([one.slide, *map(_number, one.scores.values()), known])
-        elif one.spots.labelled:
-            echo(f"{one.slide}: not scored, because its labels are of other cell types.")
+    for prediction in predictions:
+        slide = prediction.slide
+        if prediction.scores is not None:
+            note = "trained on" if slide in trained_on else ""
+            rows.append([slide, *map(_number, prediction.scores.values()), note])
+        elif prediction.spots.labelled:
+            echo(f"{slide}: not scored, because its labels have other cell types.")
     if rows:
         print_table(["slide", *HEADINGS, ""], rows)
         echo(LEGEND)
 
 
 def _number(value: float) -> str:
-    """Three decimals, four of small errors."""
+    """Format a score with three decimals, or four if small."""
     return f"{value:.4f}" if 0 < abs(value) < 0.1 else f"{value:.3f}"

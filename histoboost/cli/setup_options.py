@@ -1,4 +1,4 @@
-"""Options that define a model and its scoring, for `evaluate`, `ablate` and `train`."""
+"""Options of `evaluate`, `ablate` and `train`: the model and its cross-validation."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ MODELS = ("stack", "lightgbm", "ridge", "kernel", "coords", "mean", "mean-rank")
 
 
 class NumberOption(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
-    """``NAME=NUMBER``, a parameter of the model."""
+    """``NAME=NUMBER``, a hyperparameter of the model."""
 
     name = "NAME=NUMBER"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, float]:
-        """Whole numbers stay whole."""
+        """Parse the number; integers stay integers."""
         if isinstance(value, tuple):
             return value
         name, _, number = str(value).partition("=")
@@ -38,56 +38,53 @@ class NumberOption(click.ParamType):  # type: ignore[type-arg]  # generic from c
 
 def _choice(flag: str, choices: Sequence[str], help: str) -> Callable[[F], F]:
     """An option whose first choice is the default."""
-    return click.option(
-        flag, type=click.Choice(choices), default=choices[0], show_default=True, help=help
-    )
+    return click.option(flag, type=click.Choice(choices), default=choices[0], help=help)
 
 
-#: Options that define a model, for evaluate, ablate and train.
+#: Options that define a model.
 setup_options = in_order(
     [
         _choice(
             "--model",
             MODELS,
-            "Model: stack (kernel ridge, then one LightGBM per cell type on its predictions), "
-            "lightgbm, ridge, kernel (kernel ridge), coords (position alone), mean or "
-            "mean-rank (constant profiles).",
+            "Model: stack (kernel ridge, then one LightGBM per cell type on top of it), lightgbm, "
+            "ridge, kernel (kernel ridge), coords (position only), mean or mean-rank (constant "
+            "profiles).",
         ),
         _choice(
             "--target",
             ("joint", "rank", "log", "raw", "share"),
-            "What the model learns: the order, the map and the share of every cell type at once "
-            "(joint), ranks within each spot, logarithms, raw abundances, or shares.",
+            "What the model is trained on: joint (ranks within the spot, ranks over the slide and "
+            "shares at once), rank (within the spot), log (of abundances), raw (abundances) or "
+            "share.",
         ),
         _choice(
             "--group-by",
             ("auto", "slide", "group"),
-            "Hold out whole slides, or whole groups (patients); auto: groups where known.",
+            "Hold out whole slides or whole groups (patients); auto uses groups if known.",
         ),
         _choice(
             "--standardize",
             ("slide", "training", "none"),
-            "Standardise embeddings to mean 0 and variance 1 within each slide, or over all "
-            "training spots.",
+            "Standardise embeddings to mean 0 and variance 1 within each slide or over all "
+            "training spots, or not at all.",
         ),
         _choice(
             "--balance",
             ("slide", "none"),
-            "Equal weight for every training slide, or (none) for every spot.",
+            "Give equal weight to each training slide, or (none) to each spot.",
         ),
         click.option(
             "--smooth",
             type=click.FloatRange(0, 1),
             default=0.0,
-            show_default=True,
             metavar="FRACTION",
-            help="Smoothing: fraction of each prediction taken from the neighbouring spots.",
+            help="Fraction of each prediction taken from the neighbouring spots.",
         ),
         click.option(
             "--seed",
             type=click.IntRange(min=0),
             default=0,
-            show_default=True,
             metavar="N",
             help="Random seed.",
         ),
@@ -96,7 +93,7 @@ setup_options = in_order(
             "options",
             type=NumberOption(),
             multiple=True,
-            help="LightGBM parameter, such as n_estimators=200, or the penalty alpha of ridge; "
+            help="LightGBM parameter, such as n_estimators=200, or alpha, the ridge penalty; "
             "repeatable.",
         ),
         click.option(
@@ -104,8 +101,8 @@ setup_options = in_order(
             type=CommaList(),
             default=None,
             metavar="none|TYPES",
-            help="Cell types that stack grows trees for, comma-separated, or none; all by default. "
-            "The others are the kernel ridge's alone.",
+            help="Comma-separated cell types for which stack grows trees, or none; all by default. "
+            "The others are predicted by the kernel ridge alone.",
         ),
         click.option(
             "--slides",
@@ -118,14 +115,13 @@ setup_options = in_order(
     ]
 )
 
-#: Options of the cross-validation, for evaluate and ablate.
+#: Options of the cross-validation.
 fold_options = in_order(
     [
         click.option(
             "--seeds",
             type=click.IntRange(min=1),
             default=1,
-            show_default=True,
             metavar="N",
             help="Number of seeds to average over.",
         ),
@@ -133,7 +129,7 @@ fold_options = in_order(
             "--held-out",
             type=CommaList(),
             metavar="A,B",
-            help="Score only the folds of these slides.",
+            help="Score only the folds that hold out these slides.",
         ),
     ]
 )
@@ -141,13 +137,13 @@ fold_options = in_order(
 features_option = click.option(
     "--features",
     metavar="SPEC",
-    help="Feature-set expression: NAME, NAME:ring1 (mean over neighbours), NAME:area10 (mean over "
+    help="Feature set: NAME, NAME:ring1 (mean over neighbours), NAME:area10 (mean over the nearest "
     "10 % of the slide), pca:64(NAME), coords or default, joined by +.",
 )
 
 
 def setup_fields(options: tuple[tuple[str, float], ...], **given: Any) -> dict[str, Any]:
-    """Fields of a `Setup`; features that were not given keep their default."""
+    """Collect the fields of a `Setup`; options not given keep their defaults."""
     fields = {key: value for key, value in given.items() if value is not None}
     if fields.get("trees") == ["none"]:
         fields["trees"] = ()

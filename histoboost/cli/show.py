@@ -34,16 +34,13 @@ def show(model: str, json_path: str | None) -> None:
         (f"{len(slides)} training slides", some(slides)),
         ("units", ", ".join(found["units"])),
         ("um per px", _length(found["um_per_px"])),
-        (
-            "spot pitch",
-            f"{_length(found['pitch_px'], ' px')}, {_length(found['pitch_um'], ' um')}",
-        ),
-        ("novelty", "judged" if found["novelty"] else "not judged"),
+        ("spot pitch", f"{_length(found['pitch_px'], ' px')}, {_length(found['pitch_um'], ' um')}"),
+        ("novelty", "estimated" if found["novelty"] else "not estimated"),
         (
             "mounting",
-            "recognised by map, and by featurize --mounted-like"
+            "orientation recognised by map and by featurize --mounted-like"
             if found["mounting"]
-            else "not recognised: slides are taken as they lie",
+            else "orientation not recognised; slides are used as they are",
         ),
         ("intervals", "yes" if found["intervals"] else "no (train --intervals)"),
         (
@@ -51,7 +48,7 @@ def show(model: str, json_path: str | None) -> None:
             f"per-spot {scores['spot_spearman']:.3f}, per-type {scores['type_spearman']:.3f} "
             "(Spearman, held-out slides)"
             if scores
-            else "not stored; see histoboost evaluate",
+            else "not stored; run histoboost evaluate",
         ),
     ):
         echo_fact(name, value)

@@ -9,7 +9,7 @@ import click
 
 from histoboost.cli.command import Command
 from histoboost.cli.console import echo
-from histoboost.cli.options import client_of
+from histoboost.cli.options import dask_client
 from histoboost.cli.scores import brief, brief_importances
 from histoboost.cli.setup_options import features_option, setup_fields, setup_options
 from histoboost.names import some
@@ -23,7 +23,7 @@ from histoboost.names import some
 @click.option(
     "--intervals",
     is_flag=True,
-    help="Also cross-validate, so that predict can add prediction intervals.",
+    help="Also cross-validate, which `predict --interval` needs.",
 )
 def train(
     store: str,
@@ -34,7 +34,7 @@ def train(
     intervals: bool,
     **given: Any,
 ) -> None:
-    """Train on the labelled slides in STORE and write the folder MODEL.
+    """Train a model on the labelled slides in STORE and save it as the folder MODEL.
 
     \b
     Example:  histoboost train store.zarr model --slides S_1,S_2,S_3
@@ -46,20 +46,19 @@ def train(
 
     replaced = check_target(Path(model_path))
     model = CompositionRegressor(**setup_fields(**given))
-    with client_of(scheduler) as client:
+    with dask_client(scheduler) as client:
         opened = EmbeddingStore(store, mode="r")
         model.fit(opened, slides, jobs=jobs, intervals=intervals, client=client)
     model.save(model_path)
     echo(f"features  {brief(model.setup_.features)}")
-    shares = model.importances()
-    if shares:
-        of = find_model(model.setup_.model).importance
-        echo(f"relies on (share of {of}, over all cell types)")
-    for line in brief_importances(shares):
-        echo(f"  {line}")
-    if left_out := model.setup_.without_trees(model.cell_types_):
-        echo(f"trees     {left_out}")
+    if importances := model.importances():
+        measure = find_model(model.setup_.model).importance
+        echo(f"relies on (share of {measure}, over all cell types)")
+        for line in brief_importances(importances):
+            echo(f"  {line}")
+    if without_trees := model.setup_.without_trees(model.cell_types_):
+        echo(f"trees     {without_trees}")
     types, names = len(model.cell_types_), some(model.training_slides_)
     if replaced:
-        echo(f"Replaced the model that was in {model_path}.")
+        echo(f"Replaced the existing model in {model_path}.")
     echo(f"Wrote {model_path}: {model.setup_.model} for {types} types, from {names}.")

@@ -164,7 +164,7 @@ def test_a_relabelling_cut_off_between_two_slides_is_known_and_mended(
         assert "S_2, S_3 have their old labels" in result.stderr
     found = tmp_path / "found.json"
     listed = CliRunner().invoke(main, ["cache", "list", labelled.location, "--json", str(found)])
-    assert "With old labels: S_2, S_3." in listed.output
+    assert "Outdated labels: S_2, S_3." in listed.output
     assert json.loads(found.read_text())["old_labels"] == ["S_2", "S_3"]
     assert labelled.relabel(new[1:2]) != {}  # another run that does a part of it
     assert labelled.pending_labels() == ["S_3"]

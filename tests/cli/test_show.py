@@ -1,4 +1,4 @@
-"""`histoboost show`: what a model is."""
+"""`histoboost show`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.cli import main
 from histoboost.featurize import featurize
 from histoboost.finetune.presets import preset
 from histoboost.finetune.target import fit_learned_target
@@ -26,16 +24,23 @@ def store(tmp_path_factory: pytest.TempPathFactory, phantom_h5: Path) -> Embeddi
     return EmbeddingStore(path, mode="r")
 
 
-def shown(model: Path, folder: Path) -> tuple[str, dict]:
-    out = CliRunner().invoke(main, ["show", str(model), "--json", str(folder / "show.json")])
-    assert out.exit_code == 0, out.output
-    return out.output, json.loads((folder / "show.json").read_text())
+@pytest.fixture
+def shown(succeeds, tmp_path: Path):
+    """Show a model; returns the text and the JSON document."""
+
+    def shown(model: Path) -> tuple[str, dict]:
+        text = succeeds("show", model, "--json", tmp_path / "show.json").output
+        return text, json.loads((tmp_path / "show.json").read_text())
+
+    return shown
 
 
-def test_a_model_says_what_it_predicts_and_how_to_use_it(store, tmp_path: Path) -> None:
+def test_a_model_is_shown_with_what_it_predicts_and_how_to_use_it(
+    shown, store, tmp_path: Path
+) -> None:
     model = CompositionRegressor("stain-texture@16+coords", "ridge", smooth=0.5)
     model.fit(store, ["S_1", "S_2"], jobs=1).save(tmp_path / "m")
-    text, found = shown(tmp_path / "m", tmp_path)
+    text, found = shown(tmp_path / "m")
     assert (found["model"], found["target"]) == ("ridge", model.target)
     assert found["features"] == "stain-texture@16+coords"
     assert found["settings"]["smooth"] == 0.5
@@ -45,17 +50,20 @@ def test_a_model_says_what_it_predicts_and_how_to_use_it(store, tmp_path: Path) 
     assert found["units"] == list(UNITS)
     assert (found["intervals"], found["scores"]) == (False, None)
     assert sum(found["importances"].values()) == pytest.approx(1)
-    featurizing, predicting = found["use"]
-    assert featurizing == "histoboost featurize DATA STORE --backbone stain-texture --patch 16"
-    assert predicting == f"histoboost predict STORE {tmp_path / 'm'} -o predicted.csv"
+    assert found["use"] == [
+        "histoboost featurize DATA STORE --backbone stain-texture --patch 16",
+        f"histoboost predict STORE {tmp_path / 'm'} -o predicted.csv",
+    ]
     for part in ("2 training slides", "S_1, S_2", "smooth 0.5", "not stored", *found["use"]):
         assert part in text
 
 
-def test_scores_are_those_of_cross_validation_where_the_model_keeps_them(store, tmp_path) -> None:
+def test_scores_are_those_of_cross_validation_if_the_model_has_them(
+    shown, store, tmp_path: Path
+) -> None:
     model = CompositionRegressor("stain-texture@16", "ridge")
     model.fit(store, jobs=1, intervals=True).save(tmp_path / "m")
-    _, found = shown(tmp_path / "m", tmp_path)
+    _, found = shown(tmp_path / "m")
     expected = cross_validate(store, "stain-texture@16", "ridge", jobs=1)
     assert found["intervals"]
     assert found["scores"] == {
@@ -65,7 +73,7 @@ def test_scores_are_those_of_cross_validation_where_the_model_keeps_them(store, 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "mymodule:network"])
 def test_a_fine_tuned_model_is_shown_without_running_or_fetching_what_it_names(
-    tmp_path: Path, backbone: str, monkeypatch: pytest.MonkeyPatch
+    shown, tmp_path: Path, backbone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "mymodule.py").write_text("raise SystemExit('imported')")
@@ -81,7 +89,7 @@ def test_a_fine_tuned_model_is_shown_without_running_or_fetching_what_it_names(
     folder.mkdir(parents=True)
     (folder / "model.pt").touch()
     (tmp_path / "cnn" / "finetune.json").write_text(json.dumps(identity))
-    text, found = shown(tmp_path / "cnn", tmp_path)
+    text, found = shown(tmp_path / "cnn")
     assert found["model"] == "end-to-end"
     assert found["features"] == backbone
     assert found["cell_types"] == ["T cell", "B cell"]
@@ -90,9 +98,6 @@ def test_a_fine_tuned_model_is_shown_without_running_or_fetching_what_it_names(
 
 
 @pytest.mark.parametrize("name", ["nowhere", "empty"])
-def test_what_is_no_model_is_one_line(tmp_path: Path, name: str) -> None:
+def test_what_is_no_model_is_refused_in_one_line(refusal, tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
-    result = CliRunner().invoke(main, ["show", str(tmp_path / name)])
-    assert result.exit_code == 2
-    assert name in result.stderr
-    assert len(result.stderr.splitlines()) == 1
+    assert name in refusal("show", tmp_path / name)

@@ -86,7 +86,7 @@ def test_one_command_scores_as_hest_bench_does(
     np.testing.assert_allclose(found["folds"], expected.mean(axis=1), atol=1e-6)
     np.testing.assert_allclose(list(found["types"].values()), expected.mean(axis=0), atol=1e-6)
     assert found["mean"] == pytest.approx(expected.mean(), abs=1e-6)
-    assert f"as HEST-Bench has it: {found['mean']:.3f}." in result.output
+    assert f"as in HEST-Bench: {found['mean']:.3f}." in result.output
 
 
 @pytest.mark.parametrize("features", ["pca:20(net@64)", "net@64+coords"])
