@@ -288,7 +288,7 @@ def test_several_slides_go_into_a_folder(folder: Path, tmp_path: Path) -> None:
             ["--tissue", "glass"],
             "glass is neither auto, all nor a file",
         ),
-        ("section.ome.tif", "{Slide}.csv", [], "nothing stands for {Slide}; write {slide}"),
+        ("section.ome.tif", "{Slide}.csv", [], "unknown field {Slide}; write {slide}"),
         ("section.ome.tif", "m.csv", ["--weights", "no.pth"], "no.pth"),
     ],
 )

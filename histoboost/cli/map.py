@@ -97,15 +97,16 @@ def map(
     from histoboost.map import map_slide
     from histoboost.outputs.predictions import (
         check_prediction_output,
-        file_of,
+        slide_file,
         write_predictions,
     )
     from histoboost.outputs.regions import (
         check_regions,
-        regions_of,
+        region_means,
+        regions_file,
         regions_path,
-        write_regions,
     )
+    from histoboost.outputs.table import write_table
     from histoboost.slides.readers import open_dataset
 
     if is_ensemble(model):
@@ -119,9 +120,9 @@ def map(
     if regions is not None:
         check_regions(table, regions, found)
     images = [path for slide in found for path in slide.image.sources]
-    to_write = [path for file in files for path in {file_of(file, name): None for name in names}]
+    to_write = [path for file in files for path in {slide_file(file, name): None for name in names}]
     others = [path for path in (json_path, regions and table) if path]
-    drawn = [regions_of(name, path) for path in (regions, tissue) if path for name in names]
+    drawn = [regions_file(name, path) for path in (regions, tissue) if path for name in names]
     check_outputs([*to_write, *others], [*slides, *images, *drawn])
     predictions = map_slide(
         found,
@@ -137,7 +138,7 @@ def map(
     )
     columns = [[str(path) for path in write_predictions(file, predictions)] for file in files]
     if regions is not None:
-        write_regions(table, predictions, regions)
+        write_table(table, region_means(predictions, regions))
         columns.append([str(table)] * len(names))
     summaries = []
     for prediction, *written in zip(predictions, *columns, strict=True):

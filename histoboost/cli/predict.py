@@ -81,7 +81,7 @@ def predict(
     from histoboost.outputs.predictions import (
         WITHOUT_BOUNDS,
         check_prediction_output,
-        file_of,
+        slide_file,
         write_predictions,
     )
 
@@ -108,7 +108,7 @@ def predict(
 
         dataset = open_dataset(source, format)
         images = [path for slide in dataset.slides for path in slide.image.sources]
-        check_outputs({file_of(Path(output), slide.name) for slide in dataset.slides}, images)
+        check_outputs({slide_file(Path(output), slide.name) for slide in dataset.slides}, images)
         ensemble = Ensemble.load(model, backbones or ())
         predictions = ensemble.predict(dataset, slides, units=units, device=pick_device("auto"))
         trained_on = ensemble.training_slides

@@ -1,4 +1,4 @@
-"""Slides as AnnData, laid out as scanpy and squidpy expect."""
+"""Convert slides and predictions to AnnData, in the layout that scanpy and squidpy expect."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ def spots_anndata(
     frames: Any = None,
     **variables: Any,
 ) -> AnnData:
-    """One AnnData of several slides: their N spots are rows, in order.
+    """Convert one or more slides, with N spots in all, to one AnnData.
 
-    `obsm`, (N, D) each, is written as float32; `frames`, key to (names, (N, T)), as data frames
-    whose columns have names, in which a slash becomes ``_``; `variables` are its ``X`` and ``var``.
+    `obsm` maps keys to arrays (N, D), `frames` maps keys to (column names, array (N, T)), stored as
+    data frames with ``_`` for a slash in a name; both become float32. `variables` are ``X`` and
+    ``var``.
 
-    ``obs`` has slide, spot, split, group, library_id; its index is the spot id, or
-    ``<slide>:<spot>`` where there are several slides. ``obsm`` has spatial (x, y in pixels of the
-    source image), abundance (NaN on slides without labels) and what was given.
-    ``uns["spatial"][<slide>]`` holds a small image and its scale.
+    ``obs`` has slide, spot, split, group and library_id; its index is the spot id, or
+    ``<slide>:<spot>`` for several slides. ``obsm`` also has spatial (x, y in pixels of the source
+    image) and abundance (NaN on slides without labels). ``uns["spatial"][<slide>]`` holds a
+    thumbnail and its scale.
     """
     import anndata
     import pandas as pd
@@ -58,7 +59,7 @@ def spots_anndata(
     if types is not None:
         named["abundance"] = (types, np.concatenate([_labels(t, len(types)) for t in tables]))
     for key, (columns, values) in named.items():
-        # A slash would be a folder to HDF5 and Zarr; no two names differ in it alone.
+        # HDF5 and Zarr would take a slash for a folder. No two names differ only in that.
         columns = [name.replace("/", "_") for name in columns]
         adata.obsm[key] = pd.DataFrame(values.astype(np.float32), index=obs.index, columns=columns)
     for key, rows in obsm.items():
@@ -67,17 +68,13 @@ def spots_anndata(
 
 
 def prediction_anndata(predictions: Sequence[Prediction]) -> AnnData:
-    """Predictions of one or more slides by one model.
+    """Convert predictions of one model, for one or more slides, to AnnData; see `spots_anndata`.
 
-    Returns
-    -------
-    AnnData
-        As `spots_anndata` makes it. The cell types are the variables and the predictions ``X``, so
-        that scanpy, squidpy and spatialdata-plot draw a type by its name. ``obsm["prediction"]``
-        holds the same, ``prediction_lower`` and ``prediction_upper`` the bounds where there are
-        any. ``obs``: also novelty where it is known, and the dominant type where the units compare
-        the types of a spot, with its colours in ``uns["dominant_colors"]``. ``uns["units"]``: those
-        of the predictions.
+    ``X`` and ``obsm["prediction"]`` are the predictions and ``var`` the cell types, so that scanpy,
+    squidpy and spatialdata-plot can plot a type by name. Intervals are in
+    ``obsm["prediction_lower"]`` and ``obsm["prediction_upper"]``. ``obs`` has novelty, if known,
+    and the dominant type (not in units "rank-slide"), with colours in ``uns["dominant_colors"]``.
+    ``uns["units"]`` is the units.
     """
     import pandas as pd
 
@@ -109,7 +106,7 @@ def prediction_anndata(predictions: Sequence[Prediction]) -> AnnData:
 
 
 def write_anndata(adata: AnnData, path: Path) -> None:
-    """Write ``.h5ad`` or ``.zarr`` (zarr format 3), whole or not at all."""
+    """Write ``.h5ad`` or ``.zarr`` (zarr format 3) atomically."""
     import anndata
 
     def write_zarr(target: Path) -> None:
@@ -117,11 +114,11 @@ def write_anndata(adata: AnnData, path: Path) -> None:
             adata.write_zarr(target)
 
     write = write_zarr if path.suffix == ".zarr" else adata.write_h5ad
-    write_whole(path, without_notes(write))
+    write_whole(path, without_warnings(write))
 
 
-def without_notes(write: Callable[[Path], object]) -> Callable[[Path], None]:
-    """`write` without the notes of anndata, zarr and spatialdata on what they mean to change."""
+def without_warnings(write: Callable[[Path], object]) -> Callable[[Path], None]:
+    """Silence the deprecation warnings of anndata, zarr and spatialdata in `write`."""
 
     def quiet(target: Path) -> None:
         with warnings.catch_warnings():
@@ -132,7 +129,7 @@ def without_notes(write: Callable[[Path], object]) -> Callable[[Path], None]:
 
 
 def _library(table: SpotTable) -> dict[str, Any]:
-    """Image and scale factors of a slide; the thumbnail stands where plots look for one."""
+    """Thumbnail and scale factors of a slide, where plotting functions look for them."""
     factors = scale_factors(table)
     if table.thumbnail is None or table.image_shape is None:
         return {"images": {}, "scalefactors": factors}

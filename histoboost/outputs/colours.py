@@ -1,4 +1,4 @@
-"""The dominant cell type of a spot, and a colour for every type, the same on every map."""
+"""The dominant cell type of each spot, and one colour per type for all maps."""
 
 from __future__ import annotations
 
@@ -12,29 +12,27 @@ if TYPE_CHECKING:
 
 Colour = tuple[int, int, int]
 
-# Okabe and Ito's colours, legible with every common colour blindness, then softer ones; the pages
-# use the same.
+# The colour-blind safe palette of Okabe and Ito, then softer colours; also used in the web pages.
 _FIRST = (
     *("#1a7fc1", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00"),
     *("#b8a900", "#8d6cc9", "#7f5539", "#4d908e", "#f2849e", "#3f6b2a"),
 )
-#: How far towards white (above 0) or black the colours go from one dozen of types to the next.
+#: Shade of each further dozen of colours, towards white (positive) or black (negative).
 _SHADES = (0.0, 0.5, -0.45, 0.75, -0.7)
 
 
 def dominant_types(prediction: Prediction) -> NDArray[Any] | None:
-    """Index of the type that is most of each spot, (N,) int.
+    """Index of the most abundant type of each spot, (N,) int.
 
-    None in units that rank each type over the slide: they do not compare the types of a spot.
+    None in units "rank-slide", which do not compare the types of a spot.
     """
     return None if prediction.units == "rank-slide" else prediction.values.argmax(axis=1)
 
 
 def type_colours(names: Iterable[str]) -> dict[str, Colour]:
-    """Red, green and blue (0 to 255) of every cell type.
+    """Assign a colour, RGB from 0 to 255, to each cell type.
 
-    They follow from the set of names alone, in alphabetical order: not from the slide, the order
-    of the types or the predictions. 60 are different; beyond that they begin anew.
+    Colours depend only on the set of names, in alphabetical order. They repeat after 60 types.
     """
     palette = [_shaded(colour, shade) for shade in _SHADES for colour in _FIRST]
     return {name: palette[i % len(palette)] for i, name in enumerate(sorted(set(names)))}

@@ -1,4 +1,4 @@
-"""Numbers and pictures as text, so that one HTML file can carry them."""
+"""Encode numbers and images as text, to embed them in an HTML file."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-#: JPEG quality of the slides behind the maps: cell texture stays visible, 1000 px take ~0.2 MB.
+#: JPEG quality of the slides behind the maps: cells stay visible, 1000 px take about 0.2 MB.
 JPEG_QUALITY = 78
 
 
 def floats(values: ArrayLike) -> str:
-    """`values` as base64 of little-endian float32, the layout of a JavaScript Float32Array."""
+    """Encode as base64 of little-endian float32, the layout of a JavaScript Float32Array."""
     return base64.b64encode(np.ascontiguousarray(values, dtype="<f4").tobytes()).decode("ascii")
 
 
 def jpeg(pixels: NDArray[np.uint8]) -> str:
-    """An (H, W, 3) uint8 image as a ``data:`` address that a page can show offline."""
+    """Encode an (H, W, 3) uint8 image as a ``data:`` URL."""
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -29,10 +29,7 @@ def jpeg(pixels: NDArray[np.uint8]) -> str:
 
 
 def numbers(values: ArrayLike, digits: int = 5) -> Any:
-    """Nested lists of `values` to `digits` significant digits; NaN and infinity become None.
-
-    JSON knows neither NaN nor infinity, and a browser refuses a document that holds them.
-    """
+    """Round to significant digits, as nested lists for JSON; NaN and infinity become None."""
     array = np.asarray(values, dtype=float)
     if array.ndim == 0:
         number = float(array)

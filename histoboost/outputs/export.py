@@ -1,15 +1,14 @@
-"""Slides of a store as AnnData or SpatialData, laid out as scanpy and squidpy expect."""
+"""Export the slides of a store as AnnData or SpatialData."""
 
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 
 import numpy as np
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.errors import BadInput, HistoboostWarning, require
+from histoboost.errors import BadInput, require, warn
 from histoboost.io import check_output
 from histoboost.names import check_cell_type_names
 from histoboost.outputs.anndata import spots_anndata, write_anndata
@@ -22,9 +21,10 @@ SUFFIXES = (".h5ad", ".zarr")
 def export(
     store: str | Path | EmbeddingStore, path: str | Path, *, spatialdata: bool = False
 ) -> list[str]:
-    """Write all slides of a store, with the embeddings that every slide has, to one new file.
+    """Export all slides of a store, with the embeddings that all of them have, to one file.
 
-    AnnData (``.h5ad`` or ``.zarr``), or SpatialData (``.zarr``). Returns the embeddings' names.
+    Writes AnnData (``.h5ad`` or ``.zarr``) or SpatialData (``.zarr``) and returns the names of the
+    embeddings.
     """
     path = Path(path)
     store = store if isinstance(store, EmbeddingStore) else EmbeddingStore(store, mode="r")
@@ -43,11 +43,7 @@ def export(
     names = [name for name in recipes[0] if all(name in own for own in recipes)]
     partial = sorted({name for own in recipes for name in own} - set(names))
     if partial:
-        warnings.warn(
-            f"{store.location}: {', '.join(partial)} left out: not stored for every slide",
-            HistoboostWarning,
-            stacklevel=2,
-        )
+        warn(f"{store.location}: {', '.join(partial)} left out: not stored for every slide")
     obsm = {
         name: np.concatenate([store.read(table.slide, name) for table in tables]) for name in names
     }

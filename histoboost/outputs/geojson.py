@@ -1,4 +1,4 @@
-"""Predictions as objects that QuPath imports."""
+"""Write predictions as GeoJSON objects for QuPath."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 
 def write_geojson(path: Path, prediction: Prediction) -> None:
-    """Write a feature collection with a tile object for every spot (QuPath 0.4 or newer).
+    """Write a feature collection with one tile object per spot (QuPath 0.4 or newer).
 
     Coordinates are pixels of the slide at full resolution. Measurements are the cell types, their
-    bounds and novelty; the class is the dominant type, in its colour, where the units compare the
-    types of a spot. Ids follow from the predictions: the same file twice has the same.
+    intervals and novelty; the class is the dominant type (not in units "rank-slide"). Ids depend
+    only on the predictions.
     """
 
     def write(target: Path) -> None:
         with target.open("w", encoding="utf-8", newline="\n") as file:
-            units = json.dumps(prediction.units)  # QuPath passes over what it does not know
+            units = json.dumps(prediction.units)  # QuPath ignores unknown members
             file.write(f'{{"type":"FeatureCollection","units":{units},"features":[')
             for number, feature in enumerate(_features(prediction)):
                 file.write(",\n" if number else "\n")
@@ -41,13 +41,13 @@ def write_geojson(path: Path, prediction: Prediction) -> None:
 
 def _features(prediction: Prediction) -> Iterator[dict[str, Any]]:
     spots, types = prediction.spots, prediction.cell_types
-    outline = Tile.of(spots.xy).outline
+    outline = Tile.from_spots(spots.xy).outline
     outline = np.concatenate([outline, outline[:1]])
     frame = prediction.numbers()
     names, values = list(frame.columns), frame.to_numpy(dtype=np.float64)
     colours = type_colours(types)
     classes = [{"name": name, "color": list(colours[name])} for name in types]
-    dominant, whole = dominant_types(prediction), prediction_id(prediction)
+    dominant, namespace = dominant_types(prediction), prediction_id(prediction)
     for i, spot in enumerate(spots.spot_ids):
         properties: dict[str, Any] = {"objectType": "tile", "name": spot}
         if dominant is not None:
@@ -57,7 +57,7 @@ def _features(prediction: Prediction) -> Iterator[dict[str, Any]]:
         }
         yield {
             "type": "Feature",
-            "id": str(uuid.uuid5(whole, spot)),
+            "id": str(uuid.uuid5(namespace, spot)),
             "geometry": {
                 "type": "Polygon",
                 "coordinates": [np.round(outline + spots.xy[i], 2).tolist()],

@@ -1,7 +1,7 @@
-"""The shell of a page: one HTML file that needs nothing else, now or later.
+"""Assemble a self-contained HTML page.
 
-A content security policy inside the file forbids every request, so that "works offline" and
-"sends nothing anywhere" are enforced by the browser and not only promised.
+Its content security policy makes the browser block every request, so the page works offline and
+sends nothing.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ _SHELL = """<!DOCTYPE html>
 def html_page(
     title: str, body: str, data: dict[str, Any], scripts: Sequence[str], plotly: bool = False
 ) -> str:
-    """A self-contained page.
+    """Assemble a self-contained page.
 
-    `body` and `scripts` are ours and not escaped; `data` is what the scripts draw, JSON without
-    NaN. `plotly`: it is among them, and its WebGL traces compile their own shader calls.
+    `body` and `scripts` are trusted and not escaped; `data`, JSON without NaN, is what the scripts
+    draw. `plotly` allows ``eval``, which the WebGL traces of plotly need.
     """
     return _SHELL.format(
         policy=_POLICY.format(eval=" 'unsafe-eval'" if plotly else ""),
@@ -55,7 +55,7 @@ def html_page(
         title=html.escape(title),
         style=asset("page.css"),
         body=body,
-        # "</script>" or "<!--" inside the data would end or swallow the element that carries it.
+        # "</script>" or "<!--" in the data would end the element or swallow what follows.
         data=json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
         scripts="\n".join(
             "<script>" + script.replace("</script", "<\\/script") + "</script>"
@@ -65,5 +65,5 @@ def html_page(
 
 
 def asset(name: str) -> str:
-    """A text of the folder ``assets``."""
+    """Read a file of the folder ``assets``."""
     return files("histoboost.outputs").joinpath("assets", name).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""An identifier that follows from a prediction, so that the same file is written twice alike."""
+"""Reproducible identifiers, so that writing the same predictions twice gives the same file."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from histoboost.digests import digest_array
 if TYPE_CHECKING:
     from histoboost.regress.predictions import Prediction
 
-#: So that ids are ours and no one else's.
 _NAMESPACE = uuid.UUID("6f0d9d2c-0f1b-5d0b-9a53-6c1d1c3a7e10")
 
 
 def prediction_id(prediction: Prediction) -> uuid.UUID:
-    """Of a slide and what is predicted there."""
+    """Derive an identifier from the name of the slide and the predicted values."""
     return uuid.uuid5(_NAMESPACE, f"{prediction.slide}\n{digest_array(prediction.values)}")

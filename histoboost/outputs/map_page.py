@@ -1,4 +1,4 @@
-"""Predictions as a map in the browser: one HTML file that works offline."""
+"""Write predictions as an interactive map: one HTML file that works offline."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from histoboost.spots import spot_pitch
 if TYPE_CHECKING:
     from histoboost.regress.predictions import Prediction
 
-#: Numbers are written in so many steps from a column's least to its most: a third of float32's
-#: room on the page, and finer than what is shown of them.
+#: Levels into which each column is quantised, finer than what is displayed; uint16 takes half the
+#: space of float32.
 _STEPS = 65535
 
 
 def write_map_page(path: Path, predictions: Sequence[Prediction]) -> None:
     """Write a page with a selector of slides and types, and the slide under the map.
 
-    Colours of a type go from 0 to its 99.5th percentile over all slides of the page.
+    The colour scale of a type ranges from 0 to its 99.5th percentile over all slides on the page.
     """
     first = predictions[0]
     values = np.concatenate([each.values for each in predictions])
@@ -52,7 +52,7 @@ def write_map_page(path: Path, predictions: Sequence[Prediction]) -> None:
 
 
 def _slide(prediction: Prediction) -> dict[str, Any]:
-    """What `map.js` draws of a slide; matrices column after column."""
+    """Collect what `map.js` needs of a slide; matrices are column-major."""
     spots = prediction.spots
     least, most = prediction.values.min(axis=0), prediction.values.max(axis=0)
     step = np.maximum(most - least, 1e-12) / _STEPS
@@ -64,20 +64,20 @@ def _slide(prediction: Prediction) -> dict[str, Any]:
         "width": width,
         "pitch": spot_pitch(spots.xy) or 1.0,
         "um_per_px": spots.um_per_px,
-        "outline": Tile.of(spots.xy).outline.round(2).tolist(),
+        "outline": Tile.from_spots(spots.xy).outline.round(2).tolist(),
         "image": None if spots.thumbnail is None or not width else jpeg(spots.thumbnail),
         "xy": floats(spots.xy.T),
         "ids": list(spots.spot_ids),
         "least": least.tolist(),
         "step": step.tolist(),
-        "values": _steps((prediction.values - least) / step),
+        "values": _uint16((prediction.values - least) / step),
         "novelty": None if prediction.novelty is None else floats(prediction.novelty),
         "novel_share": prediction.novel_share,
         "warnings": list(prediction.warnings),
     }
 
 
-def _steps(values: NDArray[np.float64]) -> str:
-    """Base64 of little-endian uint16."""
+def _uint16(values: NDArray[np.float64]) -> str:
+    """Encode as base64 of little-endian uint16."""
     rounded = np.ascontiguousarray(values.T.round(), dtype="<u2")
     return base64.b64encode(rounded.tobytes()).decode("ascii")

@@ -1,4 +1,4 @@
-"""Predictions as a picture whose channels are the cell types (OME-TIFF)."""
+"""Write predictions as an OME-TIFF with one channel per cell type."""
 
 from __future__ import annotations
 
@@ -20,48 +20,47 @@ from histoboost.spots import spot_pitch
 if TYPE_CHECKING:
     from histoboost.regress.predictions import Prediction
 
-#: Pixels of a map from one spot to the next: enough for the shape of a hexagon.
+#: Map pixels per spot pitch: enough for the shape of a hexagon.
 PER_PITCH = 4
-#: Side of the tiles of the file; the pyramid ends where one holds the whole map.
+#: Side of the tiles in the file; the last level of the pyramid fits in one tile.
 _TILE = 256
 
 
 def write_ome_tiff(path: Path, prediction: Prediction) -> None:
-    """Write a pyramid of float32, one channel for each column of the table, NaN beside the spots.
+    """Write a float32 pyramid with one channel per cell type, bound and novelty.
 
-    A pixel of the map is a square of `map_pixel` pixels of the slide, and their upper left corners
-    coincide: the map lies on the slide where viewers go by physical sizes, or is enlarged by that
-    factor. Every pixel holds what is predicted at the nearest spot, within the spot's tile. float32
-    keeps every unit as it is, and NaN tells "not predicted" from 0.
+    A map pixel covers `map_pixel` x `map_pixel` pixels of the slide, with the same upper left
+    corner: viewers that use physical sizes overlay the two, others need to scale the map by that
+    factor. Each pixel has the prediction of the spot whose tile it lies in, and NaN outside tiles.
 
     Raises
     ------
     HistoboostError
-        If the size of the slide is not known, or the system refuses.
+        If the size of the slide is unknown or the file cannot be written.
     """
     import tifffile
 
     spots = prediction.spots
     if spots.image_shape is None:
         raise BadInput(
-            f"{path}: the size of slide {spots.slide} is not known; featurize it from its image"
+            f"{path}: the size of slide {spots.slide} is unknown; featurize it from its image"
         )
     side = map_pixel(spots.xy)
     shape = (math.ceil(spots.image_shape[0] / side), math.ceil(spots.image_shape[1] / side))
-    belongs = nearest_spot(spots.xy, side, shape)
+    spot_of_pixel = nearest_spot(spots.xy, side, shape)
     frame = prediction.numbers()
     levels = [shape]
     while max(levels[-1]) > _TILE:
         levels.append((math.ceil(levels[-1][0] / 2), math.ceil(levels[-1][1] / 2)))
-    # The last row is that of places without a spot: -1.
+    # Row -1, the last one, stands for pixels without a spot.
     values = np.vstack([frame.to_numpy(np.float32), np.full((1, frame.shape[1]), np.nan)])
     values = values.astype(np.float32)
 
     def planes(level: int) -> Iterator[NDArray[np.float32]]:
         for column in values.T:
-            plane = column[belongs]
+            plane = column[spot_of_pixel]
             for _ in range(level):
-                plane = _halved(plane)
+                plane = _downsample(plane)
             yield plane
 
     options: dict[str, Any] = {
@@ -71,36 +70,36 @@ def write_ome_tiff(path: Path, prediction: Prediction) -> None:
         "photometric": "minisblack",
     }
 
+    full_resolution: dict[str, Any] = {
+        "subifds": len(levels) - 1,
+        "metadata": _metadata(prediction, list(frame.columns), side),
+        "software": "histoboost",
+    }
+
     def write(target: Path) -> None:
         size = 4 * values.shape[1] * shape[0] * shape[1]
         with tifffile.TiffWriter(target, ome=True, bigtiff=size > 2**31) as file:
             for level, (rows, columns) in enumerate(levels):
-                kind: dict[str, Any] = (
-                    {"subfiletype": 1}
-                    if level
-                    else {
-                        "subifds": len(levels) - 1,
-                        "metadata": _metadata(prediction, list(frame.columns), side),
-                        "software": "histoboost",
-                    }
-                )
-                whole = (values.shape[1], rows, columns)
-                file.write(_tiles(planes(level)), shape=whole, **kind, **options)
+                kind = {"subfiletype": 1} if level else full_resolution
+                stack = (values.shape[1], rows, columns)
+                file.write(_tiles(planes(level)), shape=stack, **kind, **options)
 
     write_whole(path, write)
 
 
 def map_pixel(xy: NDArray[np.float64]) -> int:
-    """Side of a map's pixel in pixels of the slide: a quarter of the spot pitch, whole."""
+    """Side of a map pixel in pixels of the slide: a quarter of the spot pitch, rounded."""
     return max(1, round((spot_pitch(xy) or 1.0) / PER_PITCH))
 
 
 def _metadata(prediction: Prediction, channels: list[str], side: int) -> dict[str, Any]:
-    """What goes into the OME-XML."""
+    """Metadata for the OME-XML."""
     colours = type_colours(prediction.cell_types)
     um = prediction.spots.um_per_px
-    size = {} if um is None else {"PhysicalSizeX": side * um, "PhysicalSizeXUnit": "µm"}
-    size |= {} if um is None else {"PhysicalSizeY": side * um, "PhysicalSizeYUnit": "µm"}
+    size: dict[str, Any] = {}
+    if um is not None:
+        for axis in "XY":
+            size |= {f"PhysicalSize{axis}": side * um, f"PhysicalSize{axis}Unit": "µm"}
     return {
         "axes": "CYX",
         "UUID": str(prediction_id(prediction)),
@@ -116,12 +115,12 @@ def _metadata(prediction: Prediction, channels: list[str], side: int) -> dict[st
 
 
 def _rgba(red: int, green: int, blue: int) -> int:
-    """A colour as OME-XML has it: opaque RGBA in a signed 32-bit integer."""
+    """Encode a colour for OME-XML: opaque RGBA as a signed 32-bit integer."""
     return (red << 24 | green << 16 | blue << 8 | 255) - (2**32 if red > 127 else 0)
 
 
-def _halved(plane: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Means of 2 x 2 pixels, over those that are not NaN."""
+def _downsample(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Average blocks of 2 x 2 pixels, ignoring NaN."""
     rows, columns = plane.shape
     even = np.pad(plane, ((0, rows % 2), (0, columns % 2)), constant_values=np.nan)
     blocks = even.reshape(even.shape[0] // 2, 2, even.shape[1] // 2, 2)
@@ -132,7 +131,7 @@ def _halved(plane: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _tiles(planes: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-    """Cut every plane into tiles, row by row, the last ones filled up."""
+    """Cut each plane into tiles, row by row, padded with NaN."""
     for plane in planes:
         for top in range(0, plane.shape[0], _TILE):
             for left in range(0, plane.shape[1], _TILE):

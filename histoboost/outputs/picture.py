@@ -1,4 +1,4 @@
-"""Predictions as a picture: the slide under a map of every cell type (PNG)."""
+"""Draw predictions as a figure: the slide and a map of each cell type (PNG)."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ if TYPE_CHECKING:
     from histoboost.regress.predictions import Prediction
 
 DPI = 150
-#: What a panel may measure, in inches, and how much larger those of the first row are.
+#: Maximum size of a panel in inches, and magnification of the panels in the first row.
 _SIDE, _LARGER = 2.4, 1.6
-#: Room around a panel: colour bar, title, gap.
+#: Room around a panel in inches: colour bar, title, gap.
 _BAR, _TITLE, _GAP = 0.62, 0.42, 0.12
-#: Wanted ratio of the picture's width to its height.
+#: Target aspect ratio, width over height.
 _RATIO = 1.3
-#: Height and width of an entry of the legend of the dominant types, in inches.
+#: Height and width of an entry in the legend of dominant types, in inches.
 _LINE, _ENTRY = 0.16, 2.1
 
 
 def write_picture(path: Path, prediction: Prediction) -> None:
-    """Write `map_figure` as PNG, whole or not at all."""
+    """Write `map_figure` as PNG atomically."""
 
     def save(target: Path) -> None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of glyphs that the font lacks
+            warnings.simplefilter("ignore")  # about glyphs missing in the font
             map_figure(prediction).savefig(target, format="png")
 
     write_whole(path, save)
 
 
 def map_figure(prediction: Prediction) -> Figure:
-    """The slide, its dominant types, novelty, and one panel for each type.
+    """Draw the slide, its novelty and dominant types, and one panel per cell type.
 
-    Every type has a scale of its own, from 0 to its 99.5th percentile. The scale bar needs the um
-    per pixel to be known; the dominant types need units that compare the types of a spot.
+    Each type has its own colour scale, from 0 to its 99.5th percentile. Novelty and the scale bar
+    are shown if known, dominant types in all units but "rank-slide".
     """
     from matplotlib.figure import Figure
 
-    canvas = Canvas.of(prediction.spots)
+    canvas = Canvas.from_spots(prediction.spots)
     height = min(_SIDE, _SIDE * canvas.ratio)
     width = height / canvas.ratio
     cell = max(width, 0.9) + _BAR + _GAP, height + _TITLE + _GAP
@@ -68,7 +68,7 @@ def map_figure(prediction: Prediction) -> Figure:
     figure = Figure(figsize=size, dpi=DPI, facecolor="white")
 
     def panel(left: float, down: float, scale: float = 1) -> Axes:
-        """Axes whose upper left corner is there, in inches."""
+        """Add axes with this upper left corner, in inches."""
         box = left, size[1] - down - height * scale, width * scale, height * scale
         across, up = size
         axes = figure.add_axes((box[0] / across, box[1] / up, box[2] / across, box[3] / up))
@@ -78,8 +78,8 @@ def map_figure(prediction: Prediction) -> Figure:
     _head(figure, prediction, size)
     down = 0.75 + _TITLE
     slide = panel(_GAP, down, _LARGER)
-    slide.imshow(canvas.colour, extent=canvas.extent)
-    canvas.cut(slide)
+    slide.imshow(canvas.thumbnail, extent=canvas.extent)
+    canvas.crop(slide)
     _title(slide, "slide", step)
     canvas.scale_bar(slide)
     left = _GAP + step
@@ -104,7 +104,7 @@ def map_figure(prediction: Prediction) -> Figure:
 
 
 def _columns(types: int, cell: tuple[float, float], top: float) -> int:
-    """So many panels in a row that the picture is about `_RATIO` as wide as high."""
+    """Number of panels per row that brings the figure closest to `_RATIO`."""
 
     def off(columns: int) -> float:
         ratio = columns * cell[0] / (0.75 + top + math.ceil(types / columns) * cell[1])
@@ -114,7 +114,7 @@ def _columns(types: int, cell: tuple[float, float], top: float) -> int:
 
 
 def _head(figure: Figure, prediction: Prediction, size: tuple[float, float]) -> None:
-    """Slide, units and what is to be known before one believes the map."""
+    """Print the slide, the units and how far to trust the map."""
     figure.text(
         _GAP / size[0],
         1 - 0.3 / size[1],
@@ -139,7 +139,7 @@ def _show_dominant(
     dominant: np.ndarray,
     legend: tuple[int, int],
 ) -> None:
-    """Every spot in the colour of its dominant type; `legend`: lines and columns there are."""
+    """Colour each spot by its dominant type; `legend` is the legend's number of lines, columns."""
     from matplotlib.patches import Patch
 
     names = prediction.cell_types
@@ -186,12 +186,12 @@ def _percent(share: float) -> str:
 
 
 def _title(axes: Axes, name: str, room: float, more: str = "") -> None:
-    """A name above a panel, with a line of small print between, in so many inches."""
-    place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
-    axes.annotate(more, (0, 1), (0, 3.5), fontsize=7.5, color="#555555", **place)
+    """Put a title, at most `room` inches wide, and an optional subtitle above a panel."""
+    style: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
+    axes.annotate(more, (0, 1), (0, 3.5), fontsize=7.5, color="#555555", **style)
     text = _shortened(name, int(room / 0.1))
     above = (0, 14 if more else 4)
-    axes.annotate(text, (0, 1), above, fontsize=9.5, weight="bold", parse_math=False, **place)
+    axes.annotate(text, (0, 1), above, fontsize=9.5, weight="bold", parse_math=False, **style)
 
 
 def _shortened(name: str, most: int) -> str:

@@ -1,4 +1,4 @@
-"""Predictions to a file: the suffix says in which format."""
+"""Write predictions to a file in the format of its suffix."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from histoboost.outputs.map_page import write_map_page
 from histoboost.outputs.ome_tiff import write_ome_tiff
 from histoboost.outputs.picture import write_picture
 from histoboost.outputs.spatialdata import write_spatialdata
-from histoboost.outputs.table import write_spot_table, write_submission
+from histoboost.outputs.table import prediction_table, write_submission, write_table
 
 if TYPE_CHECKING:
     from histoboost.regress.predictions import Prediction
 
-#: Formats of a file, and what each needs besides the core: a package and the extra that brings it.
+#: File formats, and the package and extra of histoboost that each needs.
 SUFFIXES: dict[str, tuple[str, str] | None] = {
     ".csv": None,
     ".parquet": ("pyarrow", "parquet"),
@@ -31,51 +31,48 @@ SUFFIXES: dict[str, tuple[str, str] | None] = {
     ".png": None,
     ".html": None,
 }
-#: Written by a function of one slide, in whose pixels they are.
+#: Formats in pixels of a slide, which hold one slide per file.
 _ONE_SLIDE: dict[str, Callable[[Path, Prediction], None]] = {
     ".geojson": write_geojson,
     ".ome.tif": write_ome_tiff,
     ".png": write_picture,
 }
 SLIDE = "{slide}"
-#: Formats in which nothing stands for the bounds of intervals.
+#: Formats that cannot hold prediction intervals.
 WITHOUT_BOUNDS = (".ome.tif", ".png", ".html")
 
 
 def check_prediction_output(path: Path, slides: Sequence[str] = ()) -> None:
-    """Refuse, before the work, a file that cannot be written, or not for these slides.
-
-    For `path` see `write_predictions`; `slides` are those to be predicted, where they are known.
-    """
+    """Refuse a file that `write_predictions` cannot write, or not for these slides."""
     check_output(path, tuple(SUFFIXES))
     suffix = _suffix(path)
     if odd := set(re.findall(r"{[a-zA-Z_]*}", str(path))) - {SLIDE}:
-        raise BadInput(f"{path}: nothing stands for {odd.pop()}; write {SLIDE}, or a plain name")
+        raise BadInput(f"{path}: unknown field {odd.pop()}; write {SLIDE}, or a plain name")
     if needed := SUFFIXES[suffix]:
         require(str(path), *needed)
     if suffix in _ONE_SLIDE and len(slides) > 1 and SLIDE not in path.name:
         raise BadInput(
-            f"{path}: {suffix} holds one slide, and there are {len(slides)}; put {SLIDE} into the "
+            f"{path}: {suffix} holds one slide, and there are {len(slides)}; use {SLIDE} in the "
             f"name, such as {path.with_name(f'{SLIDE}_{path.name}')}"
         )
     for slide in slides:
-        check_output(file_of(path, slide))
+        check_output(slide_file(path, slide))
 
 
 def write_predictions(
     path: str | Path, predictions: Sequence[Prediction], *, submission: bool = False
 ) -> list[Path]:
-    """Write predictions, whole or not at all.
+    """Write predictions to one or more files, each atomically.
 
     Parameters
     ----------
     path : str or Path
-        The suffix says the format, see below. With ``{slide}`` in its name each slide gets a file
-        of its own, with the slide's name there.
+        The suffix sets the format, see below. With ``{slide}`` in its name, one file is written per
+        slide.
     predictions : sequence of Prediction
-        Of one or more slides, by one model.
+        Predictions of one model for one or more slides.
     submission : bool
-        Write a ``.csv`` in the challenge's layout, ``ID,<types>``, rows in order.
+        Write a ``.csv`` in the layout of the challenge, ``ID,<types>``, rows in order.
 
     Returns
     -------
@@ -85,29 +82,29 @@ def write_predictions(
     Notes
     -----
     ``.csv``, ``.parquet``
-        Slide, spot, x, y (pixels), the types, their bounds and novelty; one row per spot.
+        One row per spot: slide, spot, x, y (pixels), cell types, intervals and novelty.
     ``.h5ad``
         AnnData, see `prediction_anndata`.
     ``.zarr``
-        SpatialData with the same table and, for every slide, circles and a small image; see
+        SpatialData with the same table and, for each slide, circles and a small image; see
         `write_spatialdata`.
     ``.geojson``
-        Objects for QuPath, one slide a file; see `write_geojson`.
+        Objects for QuPath, one slide per file; see `write_geojson`.
     ``.ome.tif``
-        A channel for each cell type, one slide a file; see `write_ome_tiff`.
+        One channel per cell type, one slide per file; see `write_ome_tiff`.
     ``.png``
-        The slide under a map of each cell type, one slide a file; see `map_figure`.
+        A figure with the slide and a map of each cell type, one slide per file; see `map_figure`.
     ``.html``
-        A map for the browser; see `write_map_page`.
+        An interactive map; see `write_map_page`.
 
     Raises
     ------
     HistoboostError
-        As `check_prediction_output`, or if the system refuses.
+        If the path is unusable (see above) or a file cannot be written.
     """
     path = Path(path)
     check_prediction_output(path, [each.slide for each in predictions])
-    files = [file_of(path, each.slide) for each in predictions]
+    files = [slide_file(path, each.slide) for each in predictions]
     for file in dict.fromkeys(files):
         _write(
             file, [p for p, own in zip(predictions, files, strict=True) if own == file], submission
@@ -124,7 +121,7 @@ def _write(path: Path, predictions: Sequence[Prediction], submission: bool) -> N
     elif suffix == ".csv" and submission:
         write_submission(path, predictions)
     elif suffix in (".csv", ".parquet"):
-        write_spot_table(path, predictions)
+        write_table(path, prediction_table(predictions))
     elif suffix == ".h5ad":
         write_anndata(prediction_anndata(predictions), path)
     else:
@@ -136,6 +133,6 @@ def _suffix(path: Path) -> str:
     return next(suffix for suffix in SUFFIXES if path.name.endswith(suffix))
 
 
-def file_of(path: Path, slide: str) -> Path:
-    """The file of a slide: `SLIDE` in the name of `path` stands for the slide's."""
+def slide_file(path: Path, slide: str) -> Path:
+    """Replace `SLIDE` in the name of `path` by the name of the slide."""
     return path.with_name(path.name.replace(SLIDE, slide))

@@ -1,18 +1,18 @@
-"""From where to where a map's colours go."""
+"""Ranges of colour scales, and names of units on maps."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-#: Scales of shares end here at least: less is noise, which would else look like a pattern.
+#: Minimum upper end of a scale of shares, so that noise does not look like a pattern.
 LEAST_SHARE = 0.02
 
 
 def value_range(values: NDArray[np.float64], units: str) -> tuple[float, float]:
-    """Ends of a colour scale for one cell type.
+    """Range of the colour scale of one cell type.
 
-    0 to 1 for ranks; else 0 (or the 0.5th percentile, if that is less) to the 99.5th percentile.
+    0 to 1 for ranks; otherwise 0, or the 0.5th percentile if lower, to the 99.5th percentile.
     """
     if units in ("rank", "rank-slide", "minmax"):
         return 0.0, 1.0
@@ -22,17 +22,17 @@ def value_range(values: NDArray[np.float64], units: str) -> tuple[float, float]:
 
 
 def is_share(units: str) -> bool:
-    """Whether the types of a spot add up to 1, so that values are shown in percent."""
+    """Whether the types of a spot sum to 1, so that values are shown in percent."""
     return units in ("share", "softmax")
 
 
-#: What units are called on maps.
+#: Names of the units on maps.
 UNIT_NAMES = {
     "share": "share of the spot",
     "softmax": "share of the spot",
     "abundance": "abundance",
     "rank": "rank within the spot",
     "rank-slide": "rank over the slide",
-    "minmax": "from 0, least, to 1, most of the spot",
-    "none": "as learned",
+    "minmax": "scaled to 0 to 1 within the spot",
+    "none": "raw model output",
 }

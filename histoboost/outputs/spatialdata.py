@@ -1,4 +1,4 @@
-"""Slides as SpatialData: circles, a small image and one table that annotates the circles."""
+"""Write slides as SpatialData: circles, small images and one table that annotates the circles."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from histoboost.errors import BadInput
 from histoboost.io import write_whole
-from histoboost.outputs.anndata import without_notes
+from histoboost.outputs.anndata import without_warnings
 from histoboost.spots import SpotTable, spot_diameter
 
 if TYPE_CHECKING:
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 def write_spatialdata(path: Path, adata: AnnData, tables: Sequence[SpotTable]) -> None:
-    """Write a SpatialData store (``.zarr``) that is not there yet, whole or not at all.
+    """Write a new SpatialData store (``.zarr``) atomically.
 
-    `adata` is what `spots_anndata` made of `tables`, and becomes ``tables/table``. Each slide has a
-    coordinate system of its name, in pixels of the source image, with its spots as circles, called
-    as the slide, and its thumbnail as ``<slide>_image``.
+    `adata`, made from `tables` by `spots_anndata`, becomes ``tables/table``. Each slide has its own
+    coordinate system, in pixels of the source image, with the spots as circles; both have the name
+    of the slide. Its thumbnail is ``<slide>_image``.
     """
-    write_whole(path, without_notes(lambda target: _spatialdata(adata, tables).write(target)))
+    write_whole(path, without_warnings(lambda target: _spatialdata(adata, tables).write(target)))
 
 
 def _spatialdata(adata: AnnData, tables: Sequence[SpotTable]) -> Any:
@@ -38,7 +38,8 @@ def _spatialdata(adata: AnnData, tables: Sequence[SpotTable]) -> Any:
         name = _plain(table.slide)
         if name in shapes:
             raise BadInput(
-                f"slide {table.slide}: SpatialData calls it {name}, as another slide; rename one"
+                f"slide {table.slide}: becomes {name} in SpatialData, as does another slide; "
+                "rename one"
             )
         shapes[name] = ShapesModel.parse(
             table.xy,
@@ -56,7 +57,7 @@ def _spatialdata(adata: AnnData, tables: Sequence[SpotTable]) -> Any:
                 transformations={name: Scale([width / columns, height / rows], ("x", "y"))},
             )
     adata = adata.copy()
-    # SpatialData takes fewer characters in names than histoboost: resnet50@64 is resnet50_64.
+    # SpatialData allows fewer characters in names: resnet50@64 becomes resnet50_64.
     for key in list(adata.obsm):
         adata.obsm[_plain(key)] = adata.obsm.pop(key)
     del adata.uns["spatial"]  # the images are elements of their own

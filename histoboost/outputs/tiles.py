@@ -1,4 +1,4 @@
-"""The part of a slide that a spot stands for on a map."""
+"""Tiles: the area of a slide that each spot covers on a map."""
 
 from __future__ import annotations
 
@@ -10,69 +10,68 @@ from numpy.typing import ArrayLike, NDArray
 
 from histoboost.spots import REACH, spot_pitch
 
-#: A lattice is taken for hexagonal or square where its neighbours' directions agree so far.
+#: Minimum agreement of the directions of neighbours, 0 to 1, in a hexagonal or square lattice.
 _ORDER = 0.5
-#: How far a tile reaches beyond its outline, so that whole coordinates leave no holes in a map.
-_ROOM = 1.05
+#: Enlargement of tiles, so that rounded coordinates leave no gaps in a map.
+_ENLARGED = 1.05
 
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """The cell of a lattice around a spot: a hexagon, a square, or a disc where there is none.
+    """The cell of a hexagonal or square lattice around a spot, or a disc if spots are irregular.
 
-    `outline` (K, 2) are corners around the spot's centre in pixels, not closed, `reach` pixels
-    away.
+    `outline` (K, 2) are the corners relative to the spot in pixels, not closed, at distance
+    `radius`.
     """
 
     outline: NDArray[np.float64]
-    reach: float
+    radius: float
 
     @classmethod
-    def of(cls, xy: NDArray[np.float64]) -> Tile:
-        """The tile of the spots at `xy`, (N, 2) in pixels, turned as their lattice is."""
+    def from_spots(cls, xy: NDArray[np.float64]) -> Tile:
+        """Find the tile of spots at `xy`, (N, 2) in pixels, with the orientation of the lattice."""
         pitch = spot_pitch(xy) or 1.0
         sides, turn = _symmetry(xy, pitch)
-        # Neighbouring hexagons and squares share their edges: these lie half a pitch away.
-        reach = pitch / 2 / math.cos(math.pi / sides) if sides <= 6 else pitch / 2
+        # Neighbouring hexagons and squares share edges, which are half a pitch away.
+        radius = pitch / 2 / math.cos(math.pi / sides) if sides <= 6 else pitch / 2
         angles = turn + (np.arange(sides) + 0.5) * 2 * np.pi / sides
-        return cls(reach * np.stack([np.cos(angles), np.sin(angles)], axis=1), reach)
+        return cls(radius * np.stack([np.cos(angles), np.sin(angles)], axis=1), radius)
 
 
 def nearest_spot(
     xy: NDArray[np.float64], side: float, shape: tuple[int, int], corner: ArrayLike = (0, 0)
 ) -> NDArray[np.int32]:
-    """Row in `xy` of the spot in whose tile the middle of each pixel of a map lies; -1: none.
+    """Find the spot whose tile contains the centre of each map pixel: its row in `xy`, or -1.
 
-    `xy` (N, 2) are centres in pixels of the slide, `side` is that of the map's pixels in these,
-    `shape` has the map's rows and columns, and `corner`, (x, y), is where its upper left corner
-    lies.
+    `xy` (N, 2), the side of a map pixel and the upper left `corner` (x, y) of the map are in pixels
+    of the slide; `shape` is the number of rows and columns of the map.
     """
     from scipy.spatial import cKDTree
 
-    tree, tile = cKDTree(xy), Tile.of(xy)
-    edges = tile.outline + np.roll(tile.outline, -1, axis=0)  # twice the middle of each edge
+    tree, tile = cKDTree(xy), Tile.from_spots(xy)
+    edges = tile.outline + np.roll(tile.outline, -1, axis=0)  # twice the midpoint of each edge
     bounds = (edges**2).sum(axis=1) / 2
     found = np.full(shape, -1, np.int32)
     x0, y0 = np.asarray(corner, dtype=np.float64)
     x = x0 + (np.arange(shape[1]) + 0.5) * side
-    for row in range(shape[0]):  # a row at a time: the places of a whole map would take much room
-        places = np.stack([x, np.full(len(x), y0 + (row + 0.5) * side)], axis=1)
-        distance, spot = tree.query(places, distance_upper_bound=_ROOM * tile.reach)
-        at = np.flatnonzero(np.isfinite(distance))
-        inside = ((places[at] - xy[spot[at]]) @ edges.T <= _ROOM * bounds).all(axis=1)
-        found[row, at[inside]] = spot[at[inside]]
+    for row in range(shape[0]):  # row by row, to save memory
+        centres = np.stack([x, np.full(len(x), y0 + (row + 0.5) * side)], axis=1)
+        distance, spot = tree.query(centres, distance_upper_bound=_ENLARGED * tile.radius)
+        near = np.flatnonzero(np.isfinite(distance))
+        inside = ((centres[near] - xy[spot[near]]) @ edges.T <= _ENLARGED * bounds).all(axis=1)
+        found[row, near[inside]] = spot[near[inside]]
     return found
 
 
 def _symmetry(xy: NDArray[np.float64], pitch: float) -> tuple[int, float]:
-    """Number of a tile's sides, and the direction of a neighbour (radians)."""
+    """Number of sides of a tile, and direction of a neighbour in radians."""
     from scipy.spatial import cKDTree
 
     pairs = cKDTree(xy).query_pairs(REACH * pitch, output_type="ndarray")
     if len(pairs) == 0:
         return 24, 0.0
     x, y = (xy[pairs[:, 1]] - xy[pairs[:, 0]]).T
-    # Turned by its own symmetry a lattice stays as it is, so these means have length 1.
+    # A lattice is invariant under rotations of its symmetry, so these means have length 1.
     means = {sides: np.exp(1j * sides * np.arctan2(y, x)).mean() for sides in (6, 4)}
     sides = max(means, key=lambda each: abs(means[each]))
     if abs(means[sides]) < _ORDER:

@@ -1,4 +1,4 @@
-"""Embeddings as TRIDENT writes them, for programs that read its files."""
+"""Export embeddings in the file format of TRIDENT."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from histoboost.errors import BadInput, warn
 from histoboost.io import check_output, plain_errors, write_whole
 from histoboost.spots import SpotTable, spot_pitch, window_starts
 
-#: Magnification times micrometres per pixel.
+#: Product of magnification and micrometres per pixel.
 MAGNIFICATION = 10.0
 
 
 def export_trident(store: str | Path | EmbeddingStore, folder: str | Path) -> list[str]:
-    """Write every embedding to ``folder/<embedding>/<slide>.h5``; returns the embeddings' names.
+    """Write each embedding to ``folder/<embedding>/<slide>.h5`` and return their names.
 
     A file holds ``features``, (N, D) float32, and ``coords``, (N, 2) int64: the upper left corners
     of the patches, (x, y) in pixels of the slide, with TRIDENT's attributes. Patches are taken at
-    the slide's own resolution, so both their sides and both magnifications are the same; the
-    magnification is left out where the slide's resolution is unknown. An imported embedding, whose
-    patch size is unknown, is left out with a warning. The folder must be new.
+    full resolution, so the target magnification is that of level 0; both are omitted if the
+    resolution is unknown. Imported embeddings, whose patch size is unknown, are omitted with a
+    warning. The folder must be new.
 
-    After ``coords_to_h5`` in ``trident/IO.py`` and ``extract_patch_features`` in
+    See ``coords_to_h5`` in ``trident/IO.py`` and ``extract_patch_features`` in
     ``trident/wsi_objects/WSI.py`` of mahmoodlab/TRIDENT.
     """
     store = store if isinstance(store, EmbeddingStore) else EmbeddingStore(store, mode="r")
@@ -41,9 +41,9 @@ def export_trident(store: str | Path | EmbeddingStore, folder: str | Path) -> li
     ]
     names = sorted({name for _, name, recipe in work if _side(recipe) is not None})
     if unknown := sorted({name for _, name, recipe in work if _side(recipe) is None}):
-        warn(f"{', '.join(unknown)} left out: made elsewhere, so their patch sizes are unknown")
+        warn(f"{', '.join(unknown)} left out: imported, so their patch sizes are unknown")
     if not names:
-        raise BadInput(f"{store.location}: no embedding to write; run histoboost featurize first")
+        raise BadInput(f"{store.location}: no embedding to export; run histoboost featurize first")
 
     def write(made: Path) -> None:
         for table, name, recipe in work:
@@ -59,7 +59,7 @@ def export_trident(store: str | Path | EmbeddingStore, folder: str | Path) -> li
 
 
 def _side(recipe: Recipe) -> int | None:
-    """Side of the patches in pixels of the slide."""
+    """Side of the patches in pixels of the slide; None if unknown."""
     fields: dict[str, Any] = recipe.fields
     side = fields.get("patch_px", fields.get("slide_scale", {}).get("patch_px"))
     return None if side is None else int(side)

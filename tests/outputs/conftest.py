@@ -15,7 +15,7 @@ TYPES = ("T cell", "B cell", "C/D")
 
 
 def hexagonal(rows: int, columns: int, pitch: float = PITCH) -> np.ndarray:
-    """Places of a hexagonal lattice, the first at (2, 2) pitches."""
+    """Spots of a hexagonal lattice, the first at (2, 2) pitches."""
     row, column = np.divmod(np.arange(rows * columns), columns)
     return pitch * (2 + np.stack([column + (row % 2) / 2, row * np.sqrt(0.75)], axis=1))
 
@@ -23,7 +23,7 @@ def hexagonal(rows: int, columns: int, pitch: float = PITCH) -> np.ndarray:
 def predict(
     slide: str, xy: np.ndarray, types: Sequence[str] = TYPES, um: float | None = 0.5, seed: int = 0
 ) -> Prediction:
-    """Random shares and novelty on a white slide that leaves room around the spots."""
+    """Random shares and novelty on a white slide with a margin around the spots."""
     rng = np.random.default_rng(seed)
     ids = tuple(f"BC{i}" for i in range(len(xy)))
     width, height = np.ceil(xy.max(axis=0) + 40).astype(int)

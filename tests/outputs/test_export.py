@@ -1,4 +1,4 @@
-"""Slides of a store as AnnData and SpatialData: what went in comes out."""
+"""Slides of a store exported as AnnData and SpatialData, and read back."""
 
 from __future__ import annotations
 
@@ -17,22 +17,20 @@ from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.outputs.export import export
 from histoboost.phantom import phantom_slide
 from histoboost.slides.readers import open_dataset
-from histoboost.slides.slide import Slide
 from histoboost.slides.thumbnail import thumbnail
 from histoboost.spots import SpotTable
-
-
-def _table(slide: Slide) -> SpotTable:
-    return slide.spot_table(thumbnail(slide.image))
 
 
 @pytest.fixture(scope="module")
 def tables() -> list[SpotTable]:
     """Two slides, the second without labels."""
-    first, second = (phantom_slide(name, seed=i, spots=20) for i, name in enumerate(["A 1", "B"]))
-    second = replace(second, abundance=None, cell_types=())
-    first = replace(first, cell_types=("T cell", "NK+ (rare)", *first.cell_types[2:]))
-    return [replace(_table(first), group="mouse"), _table(second)]
+    slides = [phantom_slide(name, seed=i, spots=20) for i, name in enumerate(["A 1", "B"])]
+    first, second = (slide.spot_table(thumbnail(slide.image)) for slide in slides)
+    types = ("T cell", "NK+ (rare)", *first.cell_types[2:])
+    return [
+        replace(first, cell_types=types, group="mouse"),
+        replace(second, abundance=None, cell_types=()),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +85,7 @@ def test_an_exported_slide_can_be_read_again(tmp_path: Path, tables: list[SpotTa
 
 
 def test_an_unknown_scale_stays_unknown(tmp_path: Path, tables: list[SpotTable]):
-    # Readers else take the distance of spots for Visium's, which their diameter here always fits.
+    # Otherwise readers assume Visium's pitch, with which the spot diameter always agrees here.
     store = EmbeddingStore(tmp_path / "store.zarr")
     store.write_spots(replace(tables[0], um_per_px=None))
     export(store, tmp_path / "out.h5ad")
@@ -95,7 +93,7 @@ def test_an_unknown_scale_stays_unknown(tmp_path: Path, tables: list[SpotTable])
     assert slide.um_per_px is None
 
 
-def test_slides_with_other_cell_types_are_no_one_table(tmp_path: Path, tables: list[SpotTable]):
+def test_slides_with_different_cell_types_are_refused(tmp_path: Path, tables: list[SpotTable]):
     store = EmbeddingStore(tmp_path / "store.zarr")
     other = tuple(f"other {name}" for name in tables[0].cell_types)
     store.write_spots(tables[0])
@@ -123,7 +121,7 @@ def test_an_unlabelled_slide_stays_unlabelled(
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_spatialdata_puts_spots_and_image_into_one_system(
+def test_a_spatialdata_has_spots_and_image_in_one_coordinate_system(
     tmp_path: Path, store: EmbeddingStore, tables: list[SpotTable]
 ):
     spatialdata = pytest.importorskip(
@@ -143,23 +141,19 @@ def test_a_spatialdata_puts_spots_and_image_into_one_system(
     np.testing.assert_allclose(xy, tables[1].xy)
 
 
-def test_an_embedding_that_a_slide_lacks_is_left_out_loudly(
+def test_an_embedding_that_a_slide_lacks_is_left_out_with_a_warning(
     tmp_path: Path, store: EmbeddingStore, tables: list[SpotTable]
 ):
     target = EmbeddingStore(tmp_path / "store.zarr")
     for table in tables:
         target.write_spots(table)
-    recipe = store.embeddings("B")["net@64"]
-    rows = store.read("B", "net@64")
-    writer = target.writer("B", "half", recipe, *rows.shape)
-    for part in writer.missing:
-        writer.write(part, rows[part])
-    writer.publish()
+    recipe, rows = store.embeddings("B")["net@64"], store.read("B", "net@64")
+    target.writer("B", "half", recipe, *rows.shape).write_all(rows)
     with pytest.warns(HistoboostWarning, match="half left out: not stored for every slide"):
         assert export(target, tmp_path / "out.h5ad") == []
 
 
-def test_what_cannot_be_written_is_said_before_anything_is(tmp_path: Path, store: EmbeddingStore):
+def test_what_cannot_be_exported_is_refused_before_writing(tmp_path: Path, store: EmbeddingStore):
     (tmp_path / "there.zarr").mkdir()
     for name, message in (
         ("out.csv", "unknown suffix '.csv'; give .h5ad, .zarr"),
@@ -175,7 +169,7 @@ def test_what_cannot_be_written_is_said_before_anything_is(tmp_path: Path, store
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".h5ad") == []
 
 
-def test_the_command_writes_what_it_says(tmp_path: Path, store: EmbeddingStore):
+def test_the_command_names_the_embeddings_it_exports(tmp_path: Path, store: EmbeddingStore):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         args = ["cache", "export", str(store.location), str(tmp_path / "out.h5ad")]

@@ -1,4 +1,4 @@
-"""Predictions as QuPath reads them."""
+"""Predictions as GeoJSON for QuPath."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def document(tmp_path: Path, mapped):
     return json.loads((tmp_path / "S_1.geojson").read_text(encoding="utf-8"))
 
 
-def test_every_spot_is_a_tile_around_its_place(document, mapped):
+def test_every_spot_is_a_tile_around_its_centre(document, mapped):
     assert document["type"] == "FeatureCollection"
     assert document["units"] == "share"
     assert len(document["features"]) == len(mapped[0].spots)
@@ -33,7 +33,7 @@ def test_every_spot_is_a_tile_around_its_place(document, mapped):
         np.testing.assert_allclose(shape.centroid.coords[0], xy, atol=0.01)
 
 
-def test_properties_are_those_that_qupath_writes(document, mapped):
+def test_properties_are_those_of_qupath(document, mapped):
     prediction = mapped[0]
     colours = type_colours(prediction.cell_types)
     for i, feature in enumerate(document["features"]):
@@ -47,7 +47,7 @@ def test_properties_are_those_that_qupath_writes(document, mapped):
         np.testing.assert_allclose([*properties["measurements"].values()], expected, rtol=1e-5)
 
 
-def test_ids_are_unique_and_follow_from_the_predictions(tmp_path: Path, document, mapped):
+def test_ids_are_unique_and_depend_only_on_the_predictions(tmp_path: Path, document, mapped):
     ids = [uuid.UUID(feature["id"]) for feature in document["features"]]
     assert len(set(ids)) == len(ids)
     write_geojson(tmp_path / "again.geojson", mapped[0])
@@ -57,13 +57,13 @@ def test_ids_are_unique_and_follow_from_the_predictions(tmp_path: Path, document
     assert not {feature["id"] for feature in other} & set(map(str, ids))
 
 
-def test_units_that_do_not_compare_types_name_no_dominant_one(tmp_path: Path, mapped):
+def test_units_that_do_not_compare_types_have_no_dominant_type(tmp_path: Path, mapped):
     write_geojson(tmp_path / "out.geojson", replace(mapped[0], units="rank-slide"))
     for feature in json.loads((tmp_path / "out.geojson").read_text())["features"]:
         assert "classification" not in feature["properties"]
 
 
-def test_colours_follow_from_the_names_alone():
+def test_colours_depend_only_on_the_names():
     names = [f"type {i}" for i in range(60)]
     colours = type_colours(names)
     assert colours == type_colours(names[::-1])

@@ -1,4 +1,4 @@
-"""Predictions as OME-TIFF, read by others' readers."""
+"""Predictions as OME-TIFF, read with tifffile and ome-types."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_description_names_channels_sizes_and_units(tmp_path: Path, mapped):
         assert channel.color.as_rgb_tuple(alpha=False) == type_colours(names)[name]
 
 
-def test_the_map_lies_on_the_slide(tmp_path: Path, mapped):
+def test_map_pixels_are_at_the_positions_of_their_spots(tmp_path: Path, mapped):
     path, prediction = tmp_path / "S_1.ome.tif", mapped[0]
     write_ome_tiff(path, prediction)
     pixels = tifffile.imread(path)
@@ -64,7 +64,7 @@ def test_a_large_map_has_a_pyramid_of_means(tmp_path: Path, mapped):
         np.testing.assert_allclose(inner[known], expected, rtol=1e-5)
 
 
-def test_the_same_map_is_the_same_file(tmp_path: Path, mapped):
+def test_the_same_prediction_gives_the_same_file(tmp_path: Path, mapped):
     for name in ("one", "two"):
         write_ome_tiff(tmp_path / f"{name}.ome.tif", mapped[0])
     assert (tmp_path / "one.ome.tif").read_bytes() == (tmp_path / "two.ome.tif").read_bytes()
@@ -79,6 +79,6 @@ def test_an_unknown_scale_stays_unknown(tmp_path: Path, mapped):
 def test_a_slide_of_unknown_size_is_refused(tmp_path: Path, mapped):
     path = tmp_path / "S_1.ome.tif"
     spots = replace(mapped[0].spots, image_shape=None, thumbnail=None)
-    with pytest.raises(HistoboostError, match="size of slide S_1 is not known; featurize"):
+    with pytest.raises(HistoboostError, match="size of slide S_1 is unknown; featurize"):
         write_ome_tiff(path, replace(mapped[0], spots=spots))
     assert not path.exists()

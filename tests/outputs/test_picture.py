@@ -1,4 +1,4 @@
-"""The slide under maps of the cell types, as a picture."""
+"""Figure of the slide and maps of its cell types."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def of_types(prediction: Prediction, count: int) -> Prediction:
 @pytest.mark.parametrize(
     ("count", "stretch"), [(1, (1, 8)), (3, (8, 1)), (3, (1, 8)), (35, (1, 1)), (35, (8, 1))]
 )
-def test_no_words_lie_on_others_or_beyond_the_rim(mapped, count: int, stretch: tuple[int, int]):
+def test_no_text_overlaps_or_is_cut_off(mapped, count: int, stretch: tuple[int, int]):
     spots = replace(mapped[0].spots, xy=mapped[0].spots.xy * stretch, thumbnail=None)
     figure = map_figure(of_types(replace(mapped[0], spots=spots, unlike=True), count))
     canvas = FigureCanvasAgg(figure)
@@ -49,10 +49,10 @@ def test_no_words_lie_on_others_or_beyond_the_rim(mapped, count: int, stretch: t
         assert box.y1 <= figure.bbox.y1
     for (one, a), (two, b) in itertools.combinations(boxes, 2):
         apart = a.x1 <= b.x0 + 1 or b.x1 <= a.x0 + 1 or a.y1 <= b.y0 + 1 or b.y1 <= a.y0 + 1
-        assert apart, f"{one!r} lies on {two!r}"
+        assert apart, f"{one!r} overlaps {two!r}"
 
 
-def test_the_picture_names_types_units_scale_and_novelty(mapped):
+def test_the_figure_names_types_units_scale_and_novelty(mapped):
     text = words(map_figure(mapped[0]))
     for name in mapped[0].cell_types:
         assert f"\n{name}\n" in text
@@ -62,20 +62,20 @@ def test_the_picture_names_types_units_scale_and_novelty(mapped):
     assert f"mean {100 * mapped[0].values[:, 0].mean():.0f} %" in text
 
 
-def test_what_is_not_known_is_not_shown(mapped):
+def test_unknown_values_are_not_shown(mapped):
     spots = replace(mapped[0].spots, um_per_px=None, thumbnail=None)
     text = words(map_figure(replace(mapped[0], spots=spots, novelty=None, units="rank-slide")))
-    assert "scale not known" in text
+    assert "unknown scale" in text
     assert "novelty" not in text
     assert "dominant" not in text
 
 
-def test_a_slide_unlike_the_training_slides_says_so(mapped):
+def test_a_slide_unlike_the_training_slides_is_marked(mapped):
     assert "do not rely on this map" in words(map_figure(replace(mapped[0], unlike=True)))
     assert "do not rely on this map" not in words(map_figure(mapped[0]))
 
 
-def test_the_file_is_a_picture(tmp_path: Path, mapped):
+def test_the_file_is_a_png(tmp_path: Path, mapped):
     write_picture(tmp_path / "S_1.png", mapped[0])
     with Image.open(tmp_path / "S_1.png") as image:
         image.load()

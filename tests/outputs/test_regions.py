@@ -1,4 +1,4 @@
-"""Regions drawn in QuPath, and what is predicted in them."""
+"""Regions drawn in QuPath, and the mean predictions in them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import shapely
 
 from histoboost.errors import HistoboostError, HistoboostWarning
-from histoboost.outputs.regions import region_means, regions_path, write_regions
+from histoboost.outputs.regions import region_means, regions_path
 from histoboost.slides.regions import Region, read_regions
 
 
@@ -40,7 +40,7 @@ def drawn(tmp_path: Path) -> Path:
     return path
 
 
-def test_places_and_areas_are_those_of_shapely(drawn: Path):
+def test_containment_and_area_agree_with_shapely(drawn: Path):
     places = np.random.default_rng(0).uniform(0, 160, (500, 2))
     for region, source in zip(read_regions(drawn), (RING, TWO), strict=True):
         shape = shapely.from_geojson(json.dumps(source["geometry"]))
@@ -50,29 +50,23 @@ def test_places_and_areas_are_those_of_shapely(drawn: Path):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_the_area_is_that_of_the_places_inside_also_where_an_outline_crosses_itself(seed: int):
+def test_the_area_is_that_of_the_points_inside_even_if_the_outline_crosses_itself(seed: int):
     rng = np.random.default_rng(seed)
     region = Region("", "", tuple(rng.uniform(0, 100, (rng.integers(3, 9), 2)) for _ in range(2)))
     places = np.stack(np.meshgrid(*[np.arange(0.1, 100, 0.2)] * 2), axis=-1).reshape(-1, 2)
     assert region.area == pytest.approx(region.contains(places).mean() * 100**2, rel=0.01)
 
 
-def test_a_bow_tie_has_the_area_of_its_two_triangles():
-    bow = np.array([[0, 0], [4, 4], [4, 0], [0, 4], [0, 0]], dtype=float)
-    assert Region("", "", (bow,)).area == pytest.approx(8)
-
-
-def test_a_region_is_called_what_it_is_called_in_qupath(drawn: Path):
+def test_a_region_has_its_name_or_class_in_qupath(drawn: Path):
     assert [(region.name, region.label) for region in read_regions(drawn)] == [
         ("ring", ""),
         ("Tumor", "Tumor"),
     ]
 
 
-def test_the_table_holds_the_mean_over_the_spots_inside(drawn: Path, mapped):
+def test_the_table_has_the_means_over_the_spots_inside(drawn: Path, mapped):
     table = region_means(mapped, drawn)
     assert list(table["slide"]) == ["S_1", "S_1", "S_2", "S_2"]
-    assert list(table.columns[:5]) == ["region", "class", "slide", "spots", "area_mm2"]
     x, y = mapped[0].spots.xy.T
     inside = ((x < 55) & (y < 55)) | ((x > 95) & (x < 145) & (y > 65) & (y < 115))
     assert table["spots"][1] == inside.sum() > 0
@@ -89,11 +83,8 @@ def test_each_slide_may_have_a_file_of_its_own(tmp_path: Path, mapped):
         (tmp_path / f"{name}.geojson").write_text(json.dumps([RING] * (number + 1)))
     table = region_means(mapped, tmp_path / "{slide}.geojson")
     assert list(table["slide"]) == ["S_1", "S_2", "S_2"]
-    path = tmp_path / "regions.csv"
-    write_regions(path, mapped, tmp_path / "{slide}.geojson")
-    assert path.read_text().startswith(
-        "region,class,slide,spots,area_mm2,T cell,B cell,C/D,novelty"
-    )
+    values = [*mapped[0].cell_types, "novelty"]
+    assert list(table.columns) == ["region", "class", "slide", "spots", "area_mm2", *values]
 
 
 @pytest.mark.parametrize(
@@ -104,14 +95,14 @@ def test_each_slide_may_have_a_file_of_its_own(tmp_path: Path, mapped):
         ("a/{slide}.png", "a/regions.csv"),
     ],
 )
-def test_two_maps_in_one_folder_have_each_a_table_of_regions(output: str, table: str):
+def test_each_map_in_a_folder_has_its_own_table_of_regions(output: str, table: str):
     assert regions_path(Path(output)) == Path(table)
 
 
-def test_regions_of_another_slide_are_noticed(tmp_path: Path, mapped):
+def test_regions_outside_the_spots_raise_a_warning(tmp_path: Path, mapped):
     path = tmp_path / "far.geojson"
     path.write_text(json.dumps(feature("Polygon", [square(9000, 9000, 10)])))
-    with pytest.warns(HistoboostWarning, match="no spot of slide S_1 lies in a region"):
+    with pytest.warns(HistoboostWarning, match="no spot of slide S_1 is inside a region"):
         table = region_means(mapped[:1], path)
     assert table["spots"][0] == 0
     assert np.isnan(table["T cell"][0])
@@ -123,7 +114,7 @@ def test_regions_of_another_slide_are_noticed(tmp_path: Path, mapped):
     + [json.dumps(feature("Polygon", coordinates)) for coordinates in ([], [[[1, 2]]], "x")]
     + [json.dumps(feature("Point", [1, 2])), '{"features": []}', "[" * 100_000],
 )
-def test_what_holds_no_region_is_refused_in_one_line(tmp_path: Path, text: str):
+def test_a_file_without_regions_is_refused_in_one_line(tmp_path: Path, text: str):
     path = tmp_path / "drawn.geojson"
     path.write_text(text)
     with pytest.raises(HistoboostError, match=r"drawn.geojson: c.* QuPath") as caught:
@@ -131,6 +122,6 @@ def test_what_holds_no_region_is_refused_in_one_line(tmp_path: Path, text: str):
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path):
+def test_a_missing_file_is_named(tmp_path: Path):
     with pytest.raises(HistoboostError, match=r"absent.geojson: No such file"):
         read_regions(tmp_path / "absent.geojson")

@@ -1,4 +1,4 @@
-"""Predictions as SpatialData, read by itself and drawn by spatialdata-plot."""
+"""Predictions as SpatialData, read back and plotted with spatialdata-plot."""
 
 from __future__ import annotations
 
@@ -31,14 +31,11 @@ def test_the_table_annotates_the_circles_of_every_slide(written: Path, mapped):
     assert set(sdata.shapes) == {"S_1", "S_2"}
     assert set(sdata.images) == {"S_1_image", "S_2_image"}
     for each in mapped:
-        values = spatialdata.get_values(
-            "T cell", sdata=sdata, element_name=each.slide, table_name="table"
-        )
-        np.testing.assert_allclose(values.iloc[:, 0], each.values[:, 0], rtol=1e-6)
-        novelty = spatialdata.get_values(
-            "novelty", sdata=sdata, element_name=each.slide, table_name="table"
-        )
-        np.testing.assert_allclose(novelty.iloc[:, 0], each.novelty)
+        for column, expected in (("T cell", each.values[:, 0]), ("novelty", each.novelty)):
+            values = spatialdata.get_values(
+                column, sdata=sdata, element_name=each.slide, table_name="table"
+            )
+            np.testing.assert_allclose(values.iloc[:, 0], expected, rtol=1e-6)
         places = sdata.shapes[each.slide].geometry
         np.testing.assert_allclose(np.stack([places.x, places.y], axis=1), each.spots.xy)
 
@@ -65,11 +62,11 @@ def test_a_map_is_drawn(written: Path, tmp_path: Path):
     assert (tmp_path / "map.png").stat().st_size > 5000
 
 
-def test_slides_that_spatialdata_would_call_alike_are_refused(tmp_path: Path, mapped):
+def test_slides_with_the_same_name_in_spatialdata_are_refused(tmp_path: Path, mapped):
     twins = [
         replace(e, spots=replace(e.spots, slide=s))
         for e, s in zip(mapped, ("A 1", "A_1"), strict=True)
     ]
-    with pytest.raises(HistoboostError, match="slide A_1: SpatialData calls it A_1"):
+    with pytest.raises(HistoboostError, match="slide A_1: becomes A_1 in SpatialData"):
         write_predictions(tmp_path / "out.zarr", twins)
     assert not (tmp_path / "out.zarr").exists()

@@ -1,4 +1,4 @@
-"""The lattice of spots as tiles of a map."""
+"""Tiles of a map."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def turned(xy: np.ndarray, degrees: float) -> np.ndarray:
 
 @pytest.mark.parametrize("degrees", [0, 17, 45, 90, -31])
 @pytest.mark.parametrize(("xy", "sides"), [(hexagonal(6, 7), 6), (SQUARE, 4)])
-def test_tiles_of_a_lattice_cover_it_without_gap_or_overlap(xy, sides: int, degrees: float):
+def test_tiles_cover_a_lattice_without_gaps_or_overlap(xy, sides: int, degrees: float):
     xy = turned(xy, degrees)
-    outline = Tile.of(xy).outline
+    outline = Tile.from_spots(xy).outline
     assert len(outline) == sides
     tiles = [shapely.Polygon(outline + each) for each in xy]
     whole = shapely.unary_union([tile.buffer(1e-6) for tile in tiles])
@@ -34,21 +34,21 @@ def test_tiles_of_a_lattice_cover_it_without_gap_or_overlap(xy, sides: int, degr
     assert not whole.interiors
 
 
-def test_a_jittered_lattice_keeps_its_tiles():
+def test_tiles_of_a_jittered_lattice_stay_hexagons():
     xy = hexagonal(8, 8) + np.random.default_rng(0).normal(0, 0.05 * PITCH, (64, 2))
-    assert len(Tile.of(xy).outline) == 6
+    assert len(Tile.from_spots(xy).outline) == 6
 
 
 @pytest.mark.parametrize("xy", [np.zeros((1, 2)), np.random.default_rng(0).random((40, 2)) * 99])
-def test_places_without_a_lattice_are_discs(xy):
-    assert len(Tile.of(xy).outline) == 24
+def test_spots_without_a_lattice_are_discs(xy):
+    assert len(Tile.from_spots(xy).outline) == 24
 
 
 @pytest.mark.parametrize("xy", [hexagonal(5, 6), turned(SQUARE, 20) + [70, 20]])
-def test_a_pixel_belongs_to_the_tile_that_it_lies_in(xy: np.ndarray):
+def test_each_pixel_gets_the_spot_of_its_tile(xy: np.ndarray):
     side, corner = 1.7, np.array([11.0, 5.0])
     found = nearest_spot(xy, side, (110, 130), corner)
-    outline = Tile.of(xy).outline
+    outline = Tile.from_spots(xy).outline
     rows, columns = np.indices(found.shape)
     places = np.stack([columns, rows], axis=-1) * side + side / 2 + corner
     for spot in range(len(xy)):

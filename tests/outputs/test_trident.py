@@ -1,4 +1,4 @@
-"""Embeddings written as TRIDENT does come back as they were."""
+"""Embeddings exported in the format of TRIDENT and imported again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ N = 12
 
 @pytest.fixture
 def store(tmp_path: Path) -> EmbeddingStore:
-    """Slides of known and of unknown resolution, patches in pixels and in micrometres."""
+    """Slides of known and unknown resolution, with patches in pixels and micrometres."""
     store, rng = EmbeddingStore(tmp_path / "store.zarr"), np.random.default_rng(0)
     for slide, scale in (("S_1", 0.5), ("S_2", None)):
         x, y = np.meshgrid(np.arange(4) * 100.0, np.arange(3) * 100.0)
@@ -37,7 +37,9 @@ def store(tmp_path: Path) -> EmbeddingStore:
     return store
 
 
-def test_trident_files_come_back_as_they_were(tmp_path: Path, store: EmbeddingStore) -> None:
+def test_exported_embeddings_are_the_same_when_imported(
+    tmp_path: Path, store: EmbeddingStore
+) -> None:
     assert export_trident(store, tmp_path / "out") == ["net@128", "net@55um"]
     again = EmbeddingStore(tmp_path / "again.zarr")
     for slide in store.slides():
@@ -83,8 +85,8 @@ def test_imported_embeddings_are_left_out_by_name(tmp_path: Path) -> None:
     np.save(tmp_path / "made" / "S_1.npy", np.ones((1, 3)))
     store.import_arrays("mine", tmp_path / "made")
     with (
-        pytest.warns(HistoboostWarning, match="mine left out: made elsewhere"),
-        pytest.raises(HistoboostError, match="no embedding to write"),
+        pytest.warns(HistoboostWarning, match="mine left out: imported"),
+        pytest.raises(HistoboostError, match="no embedding to export"),
     ):
         export_trident(store, tmp_path / "out")
     assert not (tmp_path / "out").exists()
