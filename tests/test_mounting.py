@@ -21,7 +21,8 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.cli import main
 from histoboost.errors import BadInput, HistoboostWarning
 from histoboost.featurize import featurize
-from histoboost.featurize.backbones.base import REGISTRY, Architecture
+from histoboost.featurize.backbones.base import Architecture
+from histoboost.featurize.backbones.factory import REGISTRY
 from histoboost.mounting import FEWEST, Mounting, _mosaic, nearest_way
 from histoboost.regress.guard import turn_of
 from histoboost.regress.predictions import Prediction

@@ -72,8 +72,7 @@ def featurize(
     store : path or EmbeddingStore
         Created if it does not exist.
     backbone : str
-        A name from `backbone_names`, a pathology model of `histoboost backbones`, or ``"none"`` to
-        store spots and abundances only.
+        As listed by ``histoboost backbones``, or ``"none"`` to store spots and abundances only.
     patch : int, str, or sequence of them
         Sides of the patches in pixels (``64``, ``"64"``), or in micrometres (``"55um"``) if the
         scale of the slides is known; one embedding each.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from histoboost.errors import BadInput
 from histoboost.featurize.backbones.base import Backbone
 from histoboost.featurize.backbones.factory import architecture, load_backbone
-from histoboost.featurize.backbones.weights import unscaled
+from histoboost.featurize.backbones.weights import Scaled
 from histoboost.finetune.presets import Settings
 
 #: Of the first outputs around the mean profile, in those of a fresh layer.
@@ -88,7 +88,8 @@ def build(
     elif weights not in ("pretrained", "random") and Path(weights).is_dir():
         weights = str(Path(weights) / f"{name}.pth")
     backbone = load_backbone(name, weights, seed=seed)
-    backbone = replace(backbone, module=unscaled(backbone.module))
+    if isinstance(backbone.module, Scaled):
+        backbone = replace(backbone, module=backbone.module.network)
     if not list(backbone.module.parameters()):
         raise BadInput(
             f"backbone {backbone.name}: has no trainable weights; choose another backbone"

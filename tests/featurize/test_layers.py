@@ -15,8 +15,8 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.cache.writer import EmbeddingWriter
 from histoboost.errors import HistoboostError
 from histoboost.featurize import featurize
-from histoboost.featurize.backbones.base import Architecture, Backbone, register
-from histoboost.featurize.backbones.factory import backbone_names, load_backbone
+from histoboost.featurize.backbones.base import Architecture, Backbone
+from histoboost.featurize.backbones.factory import REGISTRY, load_backbone
 from histoboost.featurize.backbones.layers import parse_layers, widths, with_layers
 from histoboost.featurize.backbones.torchvision import NETWORKS
 from histoboost.featurize.engines.pick import pick_engine
@@ -186,9 +186,8 @@ def test_names_are_parsed_each_once_in_order():
 def deep_net() -> str:
     """A registered network with two deep layers."""
     name = "deep-net-of-the-tests"
-    if name not in backbone_names():
+    if name not in REGISTRY:
 
-        @register(name)
         def build() -> Architecture:
             """Two convolutions."""
             module = nn.Sequential(
@@ -197,6 +196,8 @@ def deep_net() -> str:
             )
             deep = ("1:std", "2:mean")
             return Architecture(module, "head", "3", 16, pretrained=module.state_dict, deep=deep)
+
+        REGISTRY[name] = build
 
     return name
 

@@ -104,7 +104,9 @@ def test_class_and_mean_leave_the_registers_out():
 
 def test_without_a_network_one_line_says_where_the_weights_belong(hub: Callable, tmp_path: Path):
     for name in ("hf-hub:me/unlisted", "timm:test_vit.r160_in1k"):
-        with pytest.raises(HistoboostError, match="could not be had from huggingface.co") as error:
+        with pytest.raises(
+            HistoboostError, match="could not be fetched from huggingface.co"
+        ) as error:
             load_backbone(name)
         assert str(error.value).startswith(f"backbone {name}: ")
         assert str(tmp_path) in str(error.value)
@@ -116,7 +118,7 @@ def test_without_a_network_one_line_says_where_the_weights_belong(hub: Callable,
     [
         ("GatedRepoError", "licence must be accepted first; do so on https://.*/me/gated"),
         ("RepositoryNotFoundError", "no such repository, or a private one"),
-        ("HfHubHTTPError", "could not be had from huggingface.co"),
+        ("HfHubHTTPError", "could not be fetched from huggingface.co"),
     ],
 )
 def test_a_refusal_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, kind: str, message: str):

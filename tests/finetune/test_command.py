@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from histoboost.cli import main
-from histoboost.featurize.backbones.base import REGISTRY
+from histoboost.featurize.backbones.factory import REGISTRY
 from histoboost.finetune.folder import load_tensors
 from histoboost.finetune.presets import PRESETS
 

@@ -1,1 +1,1 @@
-"""Frozen networks that turn a patch into a row of numbers."""
+"""Frozen networks that embed patches."""

@@ -1,8 +1,8 @@
-"""What a backbone is: a frozen network that turns a patch into a row of numbers.
+"""Backbones: frozen networks that embed patches.
 
-One backbone is one short function that returns its `Architecture`;
-`histoboost.featurize.backbones.factory.load_backbone` fills in the weights. The network of one's
-own is such a function, named on the command line as ``--backbone my_module:my_net``::
+A backbone is a function that returns its `Architecture`;
+`histoboost.featurize.backbones.factory.load_backbone` loads the weights. Your own network is such a
+function, given on the command line as ``--backbone my_module:my_net``::
 
     def my_net() -> Architecture:
         return Architecture(module=MyNet(), head="classifier", input_px=224, layer="pool")
@@ -17,28 +17,27 @@ from typing import TYPE_CHECKING
 
 from histoboost.errors import BadInput
 
-if TYPE_CHECKING:  # what a store tells of a backbone is used without torch
+if TYPE_CHECKING:  # `Facts` from a store are used without torch
     from torch import Tensor, nn
 
-#: What may be taken of a layer's output, see `histoboost.featurize.backbones.layers`.
+#: Poolings of a layer's output, see `histoboost.featurize.backbones.layers`.
 POOLINGS = ("mean", "std", "class")
 
-#: Mean and standard deviation of ImageNet's pixels in 0..1, which torchvision's nets expect.
+#: Mean and standard deviation of ImageNet's pixels in 0..1, as torchvision's networks expect.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network before its weights are filled in.
+    """A network before its weights are loaded.
 
-    `module` takes (B, 3, px, px) float32 to (B, D): `layer` is the one whose output is the
-    embedding, and `head` the one that was taken off. `input_px` is the side of the input; None
-    takes patches in their own size, else `interpolation` (``"bilinear"`` or ``"bicubic"``,
-    antialiased) resizes them. `mean` and `std` normalise pixels in 0..1. `pretrained` returns the
-    published weights, None where there are none to learn, and `convert` renames these, or those of
-    a file, where the network calls them otherwise. `exportable`: other engines than PyTorch may run
-    it. `deep` is what ``--layers deep`` adds, see `histoboost.featurize.backbones.layers`.
+    `module` maps (B, 3, px, px) float32 to (B, D), the output of `layer`; `head` is the layer that
+    was removed. Patches are resized to `input_px` (None: not at all) by `interpolation`,
+    ``"bilinear"`` or ``"bicubic"``, antialiased; `mean` and `std` normalise pixels in 0..1.
+    `pretrained` returns the published weights (None: it has none), `convert` renames them, or those
+    of a file, for the network. `exportable`: other engines than PyTorch may run it. `deep` are
+    the layers that ``--layers deep`` adds, see `histoboost.featurize.backbones.layers`.
     """
 
     module: nn.Module
@@ -56,11 +55,11 @@ class Architecture:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What recipes say of a backbone; what is not said here is as in `Architecture`.
+    """What recipes need of a backbone; undocumented fields are those of `Architecture`.
 
-    `layers` are those that one forward pass gives, in this order. `weights` says for people where
-    they came from, `weights_digest` is a SHA-256 of their content, and `tuned_on` are the slides
-    whose abundances shaped them, see `weights.Tuning`.
+    `layers` are the outputs of one forward pass, in order. `weights` names their source,
+    `weights_digest` is the SHA-256 of their content, and `tuned_on` lists the slides that they were
+    fine-tuned on, see `weights.read_tuning`.
     """
 
     name: str
@@ -79,42 +78,15 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone(Facts):
-    """A frozen network, ready to embed patches, in evaluation mode, on the CPU.
-
-    Its D counts the columns of all `layers`.
-    """
+    """A frozen network in evaluation mode, on the CPU; its D counts the columns of all `layers`."""
 
     module: nn.Module
 
 
-Build = Callable[[], Architecture]
-
-#: The backbones that have a name of their own.
-REGISTRY: dict[str, Build] = {}
-
-
-def register(name: str) -> Callable[[Build], Build]:
-    """Add the decorated function to the registry under `name`.
-
-    Raises
-    ------
-    ValueError
-        If the name is taken.
-    """
-
-    def add(build: Build) -> Build:
-        if name in REGISTRY:
-            raise ValueError(f"backbone {name!r} is registered twice")
-        REGISTRY[name] = build
-        return build
-
-    return add
-
-
 def parse_layers(given: str, deep: Sequence[str]) -> tuple[str, ...]:
-    """``default`` and ``PATH:POOLING`` of ``--layers``, each once, in the order given.
+    """Parse ``--layers`` into ``default`` and ``PATH:POOLING``, in order, without repeats.
 
-    `deep` is what ``deep`` adds to ``default``.
+    `deep` are the layers that ``deep`` adds to ``default``.
     """
     found: list[str] = []
     for name in given.split(","):

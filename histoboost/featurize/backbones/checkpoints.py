@@ -1,8 +1,6 @@
-"""Published weights of pathology models, under the names of the networks that take them.
+"""Rename the published weights of pathology models for timm's vision transformer.
 
-Nothing but tensors is taken from huggingface.co; no code from there is run. Where a model comes
-with code of its own, its weights are renamed for timm's vision transformer, which has the same
-parts.
+Only tensors are taken from huggingface.co; no code from there is run.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-#: Names in transformers' DINOv2, and in timm.
+#: Names in the DINOv2 of transformers, and in timm.
 _DINOV2 = {
     r"embeddings\.patch_embeddings\.projection": "patch_embed.proj",
     r"embeddings\.cls_token": "cls_token",
@@ -30,28 +28,28 @@ _DINOV2 = {
 
 
 def for_timm(state: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
-    """`state` under the names of `module`, a transformer of timm or a pooling around one.
+    """Rename the weights of timm, DINOv2, transformers, CONCH or KEEP for `module`.
 
-    Takes weights as timm, DINOv2, transformers, CONCH and KEEP name them.
+    `module` is a transformer of timm, or a pooling around one.
     """
     from timm.models.vision_transformer import checkpoint_filter_fn
 
     network = getattr(module, "network", module)
     plain = dict(state)
     around: dict[str, Tensor] = {}
-    smooth = True  # how timm shrinks position embeddings; transformers does without
+    smooth = True  # timm resizes position embeddings antialiased, transformers does not
     if "embeddings.position_embeddings" in plain:
         plain, smooth = _from_transformers(plain), False
     elif network is not module:
         plain, around = _split(plain, module)
     if not isinstance(getattr(network, "pos_embed", None), Tensor) or "pos_embed" not in plain:
-        return plain  # does not fit, which `fit_weights` will say
+        return plain  # `fit_weights` will refuse it
     try:
         renamed = checkpoint_filter_fn(plain, network, antialias=smooth)
-    except RuntimeError:  # positions that lie on no square, as with other registers
+    except RuntimeError:  # positions form no square, as with another number of registers
         return plain
     if (patches := plain.get("patch_embed.proj.weight")) is not None and patches.ndim == 4:
-        renamed["patch_embed.proj.weight"] = patches  # resampled for another model, if it differs
+        renamed["patch_embed.proj.weight"] = patches  # not resampled: another size is another model
     if network is module:
         return dict(renamed)
     return {**{f"network.{name}": value for name, value in renamed.items()}, **around}
@@ -60,11 +58,9 @@ def for_timm(state: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor
 def _split(
     state: Mapping[str, Tensor], module: nn.Module
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """What belongs to the transformer inside, and to the pooling around it; text is left out."""
-    state = {
-        name.removeprefix("visual.") if _of_conch(state) else name: value
-        for name, value in state.items()
-    }
+    """Split weights into those of the transformer and of the pooling; drop the text model."""
+    if any(name.startswith("visual.trunk.") for name in state):  # CONCH
+        state = {name.removeprefix("visual."): value for name, value in state.items()}
     own = {name.split(".")[0] for name, _ in module.named_parameters()} - {"network"}
     around = {name: value for name, value in state.items() if name.split(".")[0] in own}
     inside = {}
@@ -76,17 +72,13 @@ def _split(
         }
         if "pos_embed" in inside:
             break
-    # KEEP's own code calls this so.
+    # KEEP names the layer scale `weight`.
     inside = {re.sub(r"\.(ls[12])\.weight$", r".\1.gamma", n): v for n, v in inside.items()}
     return inside, around
 
 
-def _of_conch(state: Mapping[str, Tensor]) -> bool:
-    return any(name.startswith("visual.trunk.") for name in state)
-
-
 def _from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """DINOv2 as transformers names it, with or without registers; queries, keys, values joined."""
+    """Rename the DINOv2 of transformers, with or without registers; join queries, keys, values."""
     renamed = {}
     for name, value in state.items():
         part = re.fullmatch(r"encoder\.layer\.(\d+)\.attention\.attention\.(\w+)\.(\w+)", name)

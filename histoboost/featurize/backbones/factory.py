@@ -1,4 +1,4 @@
-"""From a name to a backbone: the registered ones, timm's, huggingface.co's, and one's own."""
+"""Load a backbone by name: registered, a pathology model, timm's, huggingface.co's, or your own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import difflib
 import importlib
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,42 +16,38 @@ import torch
 from histoboost.errors import BadInput
 from histoboost.featurize.backbones import stain_texture, torchvision
 from histoboost.featurize.backbones import weights as weight_files
-from histoboost.featurize.backbones.base import REGISTRY, Architecture, Backbone, register
+from histoboost.featurize.backbones.base import Architecture, Backbone
 from histoboost.featurize.backbones.pathology import MODELS, canonical_name, foundation_model
 from histoboost.featurize.backbones.timm import listed_architecture, timm_architecture
 from histoboost.featurize.loaded_once import once
 
-register("stain-texture")(stain_texture.architecture)
-
-
-def backbone_names() -> list[str]:
-    """Names of all registered backbones, in alphabetical order."""
-    return sorted(REGISTRY)
+#: Backbones by name.
+REGISTRY: dict[str, Callable[[], Architecture]] = {
+    **{name: partial(torchvision.architecture, name) for name in torchvision.NETWORKS},
+    "stain-texture": stain_texture.architecture,
+}
 
 
 def describe_backbones() -> dict[str, str]:
-    """One line about each registered backbone, by name."""
+    """One line on each registered backbone, by name, in alphabetical order."""
     about = {name: network.about for name, network in torchvision.NETWORKS.items()}
-    return {
-        name: about.get(name) or (REGISTRY[name].__doc__ or "").strip().split("\n")[0]
-        for name in backbone_names()
-    }
+    return {name: about.get(name) or str(REGISTRY[name].__doc__) for name in sorted(REGISTRY)}
 
 
 def is_harmless(name: str) -> bool:
     """Whether building `name` with given weights neither imports code nor fetches a file.
 
-    True of the registered names, the pathology models listed and timm's own; false of a function
-    and of what else is on huggingface.co.
+    True for registered names, listed pathology models and timm's own networks; false for functions
+    and other repositories on huggingface.co.
     """
     listed = name in REGISTRY or foundation_model(name) is not None
     return listed or re.fullmatch(r"timm:[\w.]+", name) is not None
 
 
 def is_fixed(name: str, weights: str) -> bool:
-    """Whether the versions of the packages and the weights file settle what is loaded.
+    """Whether package versions and weights file determine the network.
 
-    They do not where a function of one's own or huggingface.co may have changed.
+    Your own function, or a repository without a pinned revision, may change.
     """
     ours, model = name in torchvision.NETWORKS or name == "stain-texture", foundation_model(name)
     if weights == "pretrained":
@@ -59,12 +56,11 @@ def is_fixed(name: str, weights: str) -> bool:
 
 
 def architecture(name: str) -> Architecture:
-    """The network called `name`, with its initial weights.
+    """Build a network with its initial weights.
 
-    One of `backbone_names`, a pathology model (``uni``), ``timm:<name>``,
-    ``hf-hub:<owner>/<repository>``, or a function of one's own, ``<module>:<function>``, that
-    returns an `Architecture`. Of another name the error suggests close ones and lists those there
-    are.
+    `name` is a key of `REGISTRY`, a pathology model (``uni``), ``timm:<name>``,
+    ``hf-hub:<owner>/<repository>``, or ``<module>:<function>``, your own function that returns an
+    `Architecture`. For another name the error suggests close ones.
     """
     model = foundation_model(name)
     if model is not None:
@@ -74,7 +70,7 @@ def architecture(name: str) -> Architecture:
     if ":" in name:
         return _own_architecture(name)
     if name not in REGISTRY:
-        known = [*backbone_names(), *(model.short for model in MODELS)]
+        known = [*sorted(REGISTRY), *(model.short for model in MODELS)]
         close = difflib.get_close_matches(name.lower(), known, n=1)
         hint = f"did you mean {close[0]}? known are" if close else "known are"
         raise BadInput(
@@ -85,16 +81,16 @@ def architecture(name: str) -> Architecture:
 
 
 def load_backbone(name: str, weights: str = "pretrained", seed: int = 0) -> Backbone:
-    """Load a backbone, by a name as of `architecture`, with its weights.
+    """Load a backbone, named as in `architecture`.
 
-    These are ``"pretrained"``, ``"random"`` (initialised with `seed`: for tests) or those of a
-    file.
+    `weights` are ``"pretrained"``, ``"random"`` (initialised with `seed`: for tests) or a file.
     """
     name = canonical_name(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = architecture(name)
-    tuning = weight_files.Tuning()
+    source, input_px = weights, net.input_px
+    tuned_on: tuple[dict[str, str], ...] = ()
     if net.pretrained is None:
         if weights != "pretrained":
             raise BadInput(f"backbone {name}: has no weights; omit --weights")
@@ -103,27 +99,28 @@ def load_backbone(name: str, weights: str = "pretrained", seed: int = 0) -> Back
         source = f"random, seed {seed}"
     else:
         if weights == "pretrained":
-            source, state = "pretrained", net.pretrained()
+            state = net.pretrained()
         else:
-            source, state = str(weights), weight_files.read_weights(weights)
-            tuning = weight_files.read_tuning(weights)
+            state = weight_files.read_weights(weights)
+            tuned_on, tuned_px = weight_files.read_tuning(weights)
+            input_px = tuned_px or input_px
         if net.convert is not None:
             state = net.convert(state)
         weight_files.fit_weights(net.module, state, head=net.head, source=source, backbone=name)
     module = net.module.eval().requires_grad_(False)
     digest = weight_files.weights_digest(module)
-    if source.startswith("random"):
+    if weights == "random":
         module = weight_files.scaled_to_one(module, net.input_px or 64).eval()
     return Backbone(
         name=name,
         module=module,
-        input_px=tuning.input_px or net.input_px,
+        input_px=input_px,
         mean=net.mean,
         std=net.std,
         layer=net.layer,
         weights=source,
         weights_digest=digest,
-        tuned_on=tuning.slides,
+        tuned_on=tuned_on,
         exportable=net.exportable,
         deep=net.deep,
         interpolation=net.interpolation,
@@ -131,12 +128,12 @@ def load_backbone(name: str, weights: str = "pretrained", seed: int = 0) -> Back
 
 
 def load_once(name: str, weights: str) -> Backbone:
-    """`load_backbone`, of which others may hold the same; it is not to be changed."""
+    """Like `load_backbone`, but shared within `made_once`; do not modify it."""
     return once(("backbone", name, weights), partial(load_backbone, name, weights))
 
 
 def _own_architecture(name: str) -> Architecture:
-    """Call the function that `name` means; its module may lie in the current directory."""
+    """Call the function `name`, whose module may be in the current directory."""
     module_name, _, function_name = name.partition(":")
     if not all(part.isidentifier() for part in (*module_name.split("."), function_name)):
         raise BadInput(
@@ -148,13 +145,11 @@ def _own_architecture(name: str) -> Architecture:
     if added:
         sys.path.insert(0, here)
     try:
-        function = getattr(importlib.import_module(module_name), function_name)
-        net = function()
+        net = getattr(importlib.import_module(module_name), function_name)()
     except Exception as error:  # noqa: BLE001 - the user's code may raise anything
-        kind = type(error).__name__
-        reason = " ".join(str(error).split())
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise BadInput(
-            f"backbone {name}: {kind}: {reason}; correct the module, or start in its folder"
+            f"backbone {name}: {reason}; correct the module, or start in its folder"
         ) from error
     finally:
         if added:
@@ -164,5 +159,5 @@ def _own_architecture(name: str) -> Architecture:
             f"backbone {name}: returned {type(net).__name__}; return a "
             "histoboost.featurize.backbones.base.Architecture"
         )
-    # Exporting records one pass: what branches on its input would be frozen, without a word.
+    # Export traces one pass: branches on the input would silently be frozen.
     return replace(net, exportable=False)

@@ -1,4 +1,4 @@
-"""What is known of a pathology foundation model, and where it was checked."""
+"""Description of a pathology foundation model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-#: Mean and standard deviation of pixels in 0..1, by the name that the manual gives them.
+#: Mean and standard deviation of pixels in 0..1, by their name in the manual.
 NORMALISATIONS = {
     "ImageNet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "CLIP": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
@@ -16,7 +16,7 @@ NORMALISATIONS = {
     "Lunit": ((0.70322989, 0.53606487, 0.66096631), (0.21716536, 0.26081574, 0.20723464)),
 }
 
-#: What of a vision transformer's tokens is the embedding, and the ``layer`` that recipes call it.
+#: How a vision transformer's tokens become the embedding, and the ``layer`` in recipes.
 POOLINGS = {
     "class token": "pre-logits",
     "class token and mean of patch tokens": "class+mean tokens",
@@ -27,81 +27,38 @@ POOLINGS = {
 
 @dataclass(frozen=True)
 class FoundationModel:
-    """One model: how it is built from timm's parts, what it expects, what its licence allows.
+    """A pathology model: its network in timm, its input, its licence."""
 
-    Attributes
-    ----------
-    name : str
-        As its authors write it; in lower case the value of ``--backbone``.
-    repository : str
-        On huggingface.co.
-    revision : str or None
-        Commit whose weights are taken; None where no public source names one, then the newest.
-    architecture, arguments : str, mapping
-        Name and arguments of ``timm.create_model``.
-    swiglu : bool
-        Whether its blocks have gated MLPs (SwiGLU).
-    pooling : str
-        One of `POOLINGS`.
-    width : int
-        Numbers in an embedding.
-    parameters : int
-        In millions.
-    licence : str
-    commercial : bool or None
-        Whether the licence allows commercial use; None where sources disagree.
-    gated : bool or None
-        Whether huggingface.co asks for an account and the licence's acceptance; None where sources
-        disagree.
-    reference : str
-    checked : str
-        Sources that agree on these facts, two at least; docs/foundation-models.md lists them.
-    also : tuple of str
-        Other short names.
-    file : str or None
-        Name of the weights file where it is not a usual one.
-    input_px : int
-        Side of the input.
-    um_per_px : tuple of float
-        Resolutions that it was trained at.
-    normalisation : str
-        One of `NORMALISATIONS`.
-    interpolation : {"bicubic", "bilinear"}
-        How its authors resize patches.
-    remark : str
-        What sources disagree on, or what could not be checked.
-    """
-
-    name: str
-    repository: str
-    architecture: str
-    width: int
-    parameters: int
+    name: str  # as its authors write it; in lower case the value of --backbone
+    repository: str  # on huggingface.co
+    architecture: str  # of timm.create_model
+    width: int  # columns of an embedding
+    parameters: int  # in millions
     licence: str
     reference: str
-    checked: str
-    revision: str | None = None
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    swiglu: bool = False
-    pooling: str = "class token"
-    commercial: bool | None = False
-    gated: bool | None = True
-    also: tuple[str, ...] = ()
-    file: str | None = None
+    checked: str  # two or more sources that agree on these facts, see docs/foundation-models.md
+    revision: str | None = None  # pinned commit; None (no public source names one): the newest
+    arguments: Mapping[str, Any] = field(default_factory=dict)  # of timm.create_model
+    swiglu: bool = False  # gated MLPs
+    pooling: str = "class token"  # a key of POOLINGS
+    commercial: bool | None = False  # licensed for commercial use; None: sources disagree
+    gated: bool | None = True  # needs an account and an accepted licence; None: sources disagree
+    also: tuple[str, ...] = ()  # other short names
+    file: str | None = None  # weights file, if not one of hub.FILES
     input_px: int = 224
-    um_per_px: tuple[float, ...] = (0.5,)
-    normalisation: str = "ImageNet"
-    interpolation: str = "bicubic"
-    remark: str = ""
+    um_per_px: tuple[float, ...] = (0.5,)  # resolutions it was trained at
+    normalisation: str = "ImageNet"  # a key of NORMALISATIONS
+    interpolation: str = "bicubic"  # or "bilinear": how its authors resize patches
+    remark: str = ""  # what sources disagree on, or could not be checked
 
     @property
     def short(self) -> str:
-        """What ``--backbone`` takes."""
+        """Value of ``--backbone``."""
         return self.name.lower()
 
     @property
     def backbone(self) -> str:
-        """How recipes name it, whatever it was called by."""
+        """Name in recipes."""
         return f"hf-hub:{self.repository}"
 
     @property
@@ -115,5 +72,5 @@ class FoundationModel:
         return NORMALISATIONS[self.normalisation][1]
 
     def nearest(self, um_per_px: float) -> float:
-        """The resolution among those it was trained at that is nearest to `um_per_px`."""
+        """The training resolution nearest to `um_per_px`."""
         return min(self.um_per_px, key=lambda own: max(own / um_per_px, um_per_px / own))

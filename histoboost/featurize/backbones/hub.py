@@ -1,4 +1,4 @@
-"""Weights of huggingface.co, from its cache or by its own client; one line where that fails."""
+"""Fetch weights from huggingface.co or its cache; explain in one line why that failed."""
 
 from __future__ import annotations
 
@@ -11,18 +11,12 @@ from pathlib import Path
 from histoboost.errors import BadInput
 from histoboost.featurize.backbones.foundation_model import FoundationModel
 
-#: Names of weights files in a repository, in the order in which they are looked for.
+#: Names of weights files in a repository, in the order they are tried.
 FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def fetch(model: FoundationModel) -> Path:
-    """The weights file of a model, downloaded where the cache does not hold it.
-
-    Raises
-    ------
-    HistoboostError
-        If huggingface.co cannot be reached, or refuses, or has no such file.
-    """
+    """Path of the weights file of a model; downloads it if the cache does not hold it."""
     from huggingface_hub import errors, hf_hub_download
 
     failure: OSError | None = None
@@ -32,14 +26,15 @@ def fetch(model: FoundationModel) -> Path:
                 return Path(hf_hub_download(model.repository, file, revision=model.revision))
         except errors.EntryNotFoundError as error:  # try the next
             failure = failure or error
-        except OSError as error:  # the errors of huggingface_hub are all of this kind
-            raise BadInput(why_not(model.backbone, error, model.revision)) from error
+        except OSError as error:  # all errors of huggingface_hub are OSErrors
+            failure = error
+            break
     assert failure is not None
     raise BadInput(why_not(model.backbone, failure, model.revision)) from failure
 
 
 def why_not(name: str, error: OSError, revision: str | None = None) -> str:
-    """One line that says why ``hf-hub:<repository>`` could not be had, and what to do."""
+    """Explain in one line why ``hf-hub:<repository>`` could not be fetched, and what to do."""
     from huggingface_hub import constants, errors
 
     repository = name.partition(":")[2]
@@ -54,14 +49,14 @@ def why_not(name: str, error: OSError, revision: str | None = None) -> str:
     reason = str(error).split("\n")[0].split(". ")[0]
     at = f" at revision {revision[:8]}" if revision else ""
     return (
-        f"backbone {name}: could not be had from huggingface.co{at} ({reason}); connect once, "
+        f"backbone {name}: could not be fetched from huggingface.co{at} ({reason}); connect once, "
         f"copy it into {constants.HF_HUB_CACHE} from a machine that has it, or give --weights FILE"
     )
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Off a terminal, keep back the hub's progress bars and its log of retries."""
+    """Hide the hub's progress bars and retries, unless on a terminal."""
     from huggingface_hub.utils import logging
 
     verbosity = logging.get_verbosity()

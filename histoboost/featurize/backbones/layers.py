@@ -1,9 +1,9 @@
-"""Several embeddings from one forward pass: the last layer, and poolings of earlier ones.
+"""Several embeddings from one forward pass: the output, and poolings of earlier layers.
 
-``--layers`` names them: ``default`` is what the network returns; ``PATH:POOLING`` is a layer, named
-as in ``module.named_modules()``, and what is taken of its output: ``mean`` or ``std`` over all
-positions (of a vision transformer: over its patch tokens), or ``class``, the class token. ``deep``
-stands for ``default`` and the layers that the backbone's table names.
+In ``--layers``, ``default`` is the output of the network; ``PATH:POOLING`` is a layer, named as in
+``module.named_modules()``, with the pooling ``mean`` or ``std`` over all positions (patch tokens of
+a vision transformer), or ``class``, the class token. ``deep`` stands for ``default`` and the deep
+layers of the backbone.
 """
 
 from __future__ import annotations
@@ -22,13 +22,7 @@ from histoboost.featurize.backbones.base import Backbone, parse_layers
 
 
 def with_layers(net: Backbone, layers: str) -> Backbone:
-    """`net` with a module whose columns are those of all `layers`, one after the other.
-
-    Raises
-    ------
-    HistoboostError
-        If a layer does not exist, or cannot be pooled as asked.
-    """
+    """Extend `net` to return the columns of all `layers`, side by side."""
     names = parse_layers(layers, net.deep)
     if names == net.layers:
         return net
@@ -40,13 +34,7 @@ def with_layers(net: Backbone, layers: str) -> Backbone:
 
 
 def widths(net: Backbone, px: int) -> list[int]:
-    """Number of columns of each layer, for patches of `px` pixels.
-
-    Raises
-    ------
-    HistoboostError
-        If the network does not return one row per patch.
-    """
+    """Number of columns of each layer, for patches of `px` pixels."""
     with torch.inference_mode():
         out = net.module(_blank(net.input_px or min(px, 512)))
     if not isinstance(out, Tensor) or out.ndim != 2:
@@ -59,7 +47,7 @@ def widths(net: Backbone, px: int) -> list[int]:
 
 
 def columns_of(net: Backbone) -> list[int]:
-    """Number of columns of each layer where there are several or a deep one; else none."""
+    """Number of columns of each layer; empty if `default` is the only one."""
     return list(net.module.widths) if isinstance(net.module, _Pooled) else []
 
 
@@ -68,7 +56,7 @@ def _blank(px: int) -> Tensor:
 
 
 class _Tap(nn.Module):
-    """A layer that keeps what is pooled of its output."""
+    """A layer that keeps its pooled output."""
 
     def __init__(self, layer: nn.Module, name: str, network: nn.Module) -> None:
         super().__init__()
@@ -77,7 +65,7 @@ class _Tap(nn.Module):
         self._name, self._pooling = name, name.partition(":")[2]
         self._prefix = _prefix_tokens(network)
         self._last = str(getattr(network, "output_fmt", "NCHW")).endswith("NHWC")
-        self._ndim = 0  # known from the first pass on: a tracer cannot branch on it
+        self._ndim = 0  # set by the first pass: a tracer cannot branch on it
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         out = self.layer(*args, **kwargs)
@@ -107,7 +95,7 @@ class _Tap(nn.Module):
 
 
 class _Pooled(nn.Module):
-    """A network whose output is joined to what taps on its layers kept."""
+    """A network whose output is joined to the pooled outputs of its layers."""
 
     def __init__(self, network: nn.Module, layers: Sequence[str]) -> None:
         super().__init__()
@@ -130,7 +118,7 @@ class _Pooled(nn.Module):
 
 
 def _prefix_tokens(network: nn.Module) -> int:
-    """How many of a transformer's tokens stand before the patches: its class, its registers."""
+    """Number of a transformer's tokens before the patches: class and registers."""
     own: int = getattr(network, "num_prefix_tokens", 0)
     inner = getattr(network, "network", None)
     return own or (_prefix_tokens(inner) if isinstance(inner, nn.Module) else 1)
@@ -139,20 +127,20 @@ def _prefix_tokens(network: nn.Module) -> int:
 def _tapped(
     module: nn.Module, steps: Sequence[str], name: str, network: nn.Module
 ) -> tuple[nn.Module, _Tap]:
-    """`module` with a tap on the layer that `steps` lead to; what lies on the way is copied."""
+    """Put a tap on the layer at the path `steps`; copies the modules on the way."""
     if not steps:
         tap = _Tap(module, name, network)
         return tap, tap
     inside = "layer" if isinstance(module, _Tap) else "network"
     if steps[0] in module._modules and not isinstance(module, _Tap):
         inside, steps = steps[0], steps[1:]
-    elif inside not in module._modules:  # "network": what scales or joins the output of another
+    elif inside not in module._modules:  # "network" is the inner module of a wrapper
         known = [p.removeprefix("network.") for p, _ in network.named_modules() if p]
         close = difflib.get_close_matches(name.partition(":")[0], known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"it begins with {', '.join(known[:3])}"
         raise BadInput(f"--layers {name}: the network has no such layer; {hint}")
     child, tap = _tapped(cast(nn.Module, module._modules[inside]), steps, name, network)
-    # A tap is ours, and known by its identity.
+    # A tap must not be copied: it is known by its identity.
     whole = module if isinstance(module, _Tap) else copy.copy(module)
     whole._modules = {**module._modules, inside: child}
     return whole, tap

@@ -1,4 +1,4 @@
-"""From the tokens of a vision transformer to one row: what timm itself does not offer."""
+"""Poolings of a vision transformer's tokens that timm does not have."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ class ClassAndMean(nn.Module):
 
 
 class AttentionPooled(nn.Module):
-    """CONCH's pooling: one learned query attends to all tokens of a transformer of timm.
+    """CONCH's pooling: one learned query attends to all tokens.
 
-    `pool` is a `JointPool` or `SplitPool`, which differ in how the weights are kept; `width` is
-    that of the embedding.
+    `pool` is a `JointPool` or `SplitPool`, `width` that of the embedding.
     """
 
     def __init__(self, network: nn.Module, pool: nn.Module, width: int) -> None:
@@ -45,7 +44,7 @@ class AttentionPooled(nn.Module):
 
 
 class JointPool(nn.Module):
-    """As in CONCH: PyTorch's attention, whose own forward pass OpenVINO cannot take."""
+    """Attention of CONCH: PyTorch's layer, without its forward pass, which OpenVINO cannot run."""
 
     def __init__(self, width: int, tokens: int, heads: int = 8) -> None:
         super().__init__()
@@ -56,23 +55,17 @@ class JointPool(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, T, tokens) to (B, 1, width)."""
-        attn, keys = cast(Any, self.attn), self.ln_k(tokens)
-        matrices = (attn.q_proj_weight, attn.k_proj_weight, attn.v_proj_weight)
-        parts = (
-            linear(given, matrix, bias)
-            for given, matrix, bias in zip(
-                (self.ln_q(self.query), keys, keys),
-                matrices,
-                attn.in_proj_bias.chunk(3),
-                strict=True,
-            )
-        )
-        pooled: Tensor = attn.out_proj(_attended(*parts, heads=attn.num_heads))
+        attn, tokens = cast(Any, self.attn), self.ln_k(tokens)
+        q_bias, k_bias, v_bias = attn.in_proj_bias.chunk(3)
+        query = linear(self.ln_q(self.query), attn.q_proj_weight, q_bias)
+        keys = linear(tokens, attn.k_proj_weight, k_bias)
+        values = linear(tokens, attn.v_proj_weight, v_bias)
+        pooled: Tensor = attn.out_proj(_attend(query, keys, values, attn.num_heads))
         return pooled
 
 
 class SplitPool(nn.Module):
-    """As in CONCH v1.5: one matrix for keys and values, no biases."""
+    """Attention of CONCH v1.5: one matrix for keys and values, no biases."""
 
     def __init__(self, width: int, tokens: int, heads: int = 8) -> None:
         super().__init__()
@@ -88,12 +81,12 @@ class SplitPool(nn.Module):
         """(B, T, tokens) to (B, 1, width)."""
         keys, values = self.to_kv(self.ln_k(tokens)).chunk(2, dim=-1)
         query = self.to_q(self.ln_q(self.query))
-        pooled: Tensor = self.to_out(_attended(query, keys, values, heads=self.heads))
+        pooled: Tensor = self.to_out(_attend(query, keys, values, self.heads))
         return pooled
 
 
-def _attended(query: Tensor, keys: Tensor, values: Tensor, *, heads: int) -> Tensor:
-    """Attention of one query, (1, D), to keys and values, (B, T, D): (B, 1, D)."""
+def _attend(query: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
+    """Attend with one query, (1, D), to keys and values, (B, T, D): (B, 1, D)."""
     query = query.expand(keys.shape[0], 1, -1)
     q, k, v = (
         each.reshape(*each.shape[:2], heads, -1).transpose(1, 2) for each in (query, keys, values)
@@ -102,7 +95,7 @@ def _attended(query: Tensor, keys: Tensor, values: Tensor, *, heads: int) -> Ten
 
 
 class Projected(nn.Module):
-    """KEEP's embedding: the class token, projected by two layers, of length 1."""
+    """KEEP's embedding: the class token, projected by two layers to length 1."""
 
     def __init__(self, network: nn.Module, tokens: int, width: int) -> None:
         super().__init__()

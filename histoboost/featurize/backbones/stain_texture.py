@@ -1,7 +1,7 @@
-"""An embedding that needs no weights: how much of which stain, and how it is textured.
+"""An embedding without weights: statistics of colour, stains and texture.
 
-Written for machines without a download and as a baseline that every network should beat. It
-sees patches in their own pixels, so that a nucleus keeps its size. All numbers of a patch:
+For machines without a download, and as a baseline that every network should beat. Patches are not
+resized, so that a nucleus keeps its size. The columns:
 
 - red, green, blue and the densities of haematoxylin and eosin: mean, standard deviation and
   five quantiles;
@@ -29,7 +29,7 @@ STAINS = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78))
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 OCTAVES = 4
 
-#: Pixels a side from which quantiles are taken.
+#: Pixels a side that quantiles are computed from.
 LATTICE = 48
 
 #: Rec. 709 weights of red, green and blue in luminance.
@@ -37,7 +37,7 @@ LUMINANCE = (0.2126, 0.7152, 0.0722)
 
 
 class StainTexture(nn.Module):
-    """Colour, stain and texture statistics of patches; nothing in it is learned."""
+    """Colour, stain and texture statistics of patches; nothing is learned."""
 
     from_rgb: Tensor
     luminance: Tensor
@@ -78,7 +78,7 @@ def architecture() -> Architecture:
 def _distribution(maps: Tensor) -> Tensor:
     values = maps.flatten(2)
     spread = values.std(2, correction=0)
-    # Quantiles of an even lattice of pixels: sorting all of a large patch would cost most.
+    # Quantiles of a grid of pixels: sorting a whole large patch would dominate the cost.
     step = -(-maps.shape[2] // LATTICE)
     ordered = maps[:, :, ::step, ::step].flatten(2).sort(2).values
     last = ordered.shape[2] - 1
@@ -113,7 +113,7 @@ def _texture(maps: Tensor) -> Tensor:
 
 
 def _blobs(fine: Tensor, coarse: Tensor) -> Tensor:
-    """How much darker and how much lighter than their surround the spots of this octave are."""
+    """Strength of blobs of this octave that are denser, or less dense, than their surround."""
     surround = functional.interpolate(coarse, size=fine.shape[2:], mode="bilinear")
     response = fine - surround
     above = response.clamp_min(0).square().mean((2, 3)).sqrt()
@@ -122,13 +122,13 @@ def _blobs(fine: Tensor, coarse: Tensor) -> Tensor:
 
 
 def _coherence(dx: Tensor, dy: Tensor) -> Tensor:
-    """0 where gradients point everywhere, 1 where all are parallel."""
+    """Coherence of the gradients: 0 if isotropic, 1 if all are parallel."""
     xx, yy, xy = (dx * dx).mean((2, 3)), (dy * dy).mean((2, 3)), (dx * dy).mean((2, 3))
     return torch.sqrt((xx - yy).square() + 4 * xy.square() + 1e-12) / (xx + yy + 1e-6)
 
 
 def _centre(maps: Tensor) -> Tensor:
-    """Mean of the middle half, and the middle against all."""
+    """Mean of the middle half, and its difference from the mean of the patch."""
     side = maps.shape[2]
     low = side // 4
     middle = maps[:, :, low : side - low, low : side - low].mean((2, 3))

@@ -1,4 +1,4 @@
-"""Networks of timm and of huggingface.co: ``timm:<name>`` and ``hf-hub:<owner>/<repository>``."""
+"""Build networks of timm and huggingface.co: ``timm:<name>``, ``hf-hub:<owner>/<repository>``."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from histoboost.featurize.backbones.foundation_model import POOLINGS, Foundation
 
 
 def timm_architecture(name: str) -> Architecture:
-    """A network of timm, or of huggingface.co in timm's format, with its own size and pixels.
+    """Build a network of timm, or of huggingface.co in timm's format, with its own configuration.
 
-    ``hf-hub:<owner>/<repository>`` needs its configuration from huggingface.co, or from its cache,
-    before it can be built at all, and is warned of: that may not be what it was trained with.
+    Warns of ``hf-hub:<owner>/<repository>``: its configuration may not be that of its training.
     """
     require(f"backbone {name}", "timm", "timm")
     import timm
@@ -28,9 +27,9 @@ def timm_architecture(name: str) -> Architecture:
     config = timm.data.resolve_model_data_config(network)
     if name.startswith("hf-hub:"):
         warn(
-            f"backbone {name}: not on the list of `histoboost backbones`; its configuration says "
+            f"backbone {name}: not on the list of `histoboost backbones`; takes its configuration, "
             f"mean {_numbers(config['mean'])} and standard deviation {_numbers(config['std'])}, "
-            "which is taken, and patches are resized bilinearly; compare with its authors' page"
+            "and bilinear resizing; compare with its authors' page"
         )
     classifier = network.pretrained_cfg.get("classifier") or "head"
     return Architecture(
@@ -41,12 +40,12 @@ def timm_architecture(name: str) -> Architecture:
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
         pretrained=lambda: _create(name, pretrained=True).state_dict(),
-        deep=_deep(network, ends_in_mean=False),
+        deep=_deep_layers(network, ends_in_mean=False),
     )
 
 
 def listed_architecture(model: FoundationModel, **smaller: Any) -> Architecture:
-    """A pathology model of the list, built from timm's parts without huggingface.co.
+    """Build a listed pathology model from timm's parts, without huggingface.co.
 
     `smaller` overrides arguments of its network, for tests.
     """
@@ -58,7 +57,7 @@ def listed_architecture(model: FoundationModel, **smaller: Any) -> Architecture:
     network = timm.create_model(
         model.architecture, num_classes=0, **{**model.arguments, **gated, **smaller}
     )
-    module = _pooled(network, model)
+    module = _add_pooling(network, model)
     return Architecture(
         module=module,
         head="head",
@@ -69,11 +68,11 @@ def listed_architecture(model: FoundationModel, **smaller: Any) -> Architecture:
         interpolation=model.interpolation,
         pretrained=lambda: weights.read_weights(hub.fetch(model)),
         convert=partial(for_timm, module=module),
-        deep=_deep(network, ends_in_mean=isinstance(module, poolings.ClassAndMean)),
+        deep=_deep_layers(network, ends_in_mean=isinstance(module, poolings.ClassAndMean)),
     )
 
 
-def _pooled(network: nn.Module, model: FoundationModel) -> nn.Module:
+def _add_pooling(network: nn.Module, model: FoundationModel) -> nn.Module:
     tokens = cast(Any, network).embed_dim
     if model.pooling == "class token and mean of patch tokens":
         return poolings.ClassAndMean(network)
@@ -85,8 +84,8 @@ def _pooled(network: nn.Module, model: FoundationModel) -> nn.Module:
     return network
 
 
-def _deep(network: nn.Module, *, ends_in_mean: bool) -> tuple[str, ...]:
-    """A transformer's patch tokens, at its end and half-way; a CNN's strides 16, 8, 4 and 2."""
+def _deep_layers(network: nn.Module, *, ends_in_mean: bool) -> tuple[str, ...]:
+    """A transformer's patch tokens at its end and half-way; a CNN's strides 16, 8, 4 and 2."""
     layers = dict(network.named_modules())
     if hasattr(network, "num_prefix_tokens") and isinstance(layers.get("blocks"), nn.Sequential):
         middle = f"blocks.{len(cast(nn.Sequential, layers['blocks'])) // 2 - 1}:mean"
@@ -106,7 +105,7 @@ def _create(name: str, *, pretrained: bool) -> Any:
     try:
         with hub.quiet():
             return timm.create_model(given, pretrained=pretrained, num_classes=0)
-    except OSError as error:  # the errors of huggingface_hub are all of this kind
+    except OSError as error:  # all errors of huggingface_hub are OSErrors
         raise BadInput(hub.why_not(name, error)) from error
     except (RuntimeError, ValueError, KeyError, AssertionError) as error:
         close = difflib.get_close_matches(given.split(".")[0], timm.list_models(), n=1)

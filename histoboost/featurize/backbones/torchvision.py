@@ -1,24 +1,22 @@
-"""The CNNs of torchvision, in one table: a new one is one more line."""
+"""Torchvision's CNNs, one line each."""
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 from torch import nn
 
 from histoboost.featurize.backbones import weights
-from histoboost.featurize.backbones.base import Architecture, register
+from histoboost.featurize.backbones.base import Architecture
 
 
 class Network(NamedTuple):
-    """A classifier of torchvision, and where it is tapped."""
+    """A classifier of torchvision and the layers to embed."""
 
     about: str
     head: str  # replaced by the identity
-    layer: str  # whose output is the embedding
-    #: Means of the last layers of strides 16 and 8, standard deviations of those of 4 and 2.
-    deep: str
+    layer: str  # its output is the embedding
+    deep: str  # last layers of strides 16, 8 (their means), 4 and 2 (standard deviations)
 
 
 _RESNET = ("fc", "avgpool", "layer3:mean,layer2:mean,layer1:std,relu:std")
@@ -58,7 +56,7 @@ NETWORKS = {
 
 
 def architecture(name: str) -> Architecture:
-    """The network `name` without its head."""
+    """Build the network `name` without its head."""
     from torchvision import models
 
     network = NETWORKS[name]
@@ -73,7 +71,3 @@ def architecture(name: str) -> Architecture:
         pretrained=lambda: weights.download(entry, name),
         deep=tuple(network.deep.split(",")),
     )
-
-
-for _name in NETWORKS:
-    register(_name)(partial(architecture, _name))
