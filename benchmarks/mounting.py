@@ -46,16 +46,16 @@ def main() -> None:
         todo = as_trained(model.recipes_, [given.weights], given.store, others)
         mounting = Mounting(model, todo, store, "cpu")
         for name in held_out:
-            apart = mounting.apart([dataset[name]])[name]
+            novelty = mounting.novelty([dataset[name]])[name]
             found = {"laid upright": 0, "left as it lies": 0, "laid wrong": 0}
-            for lies in range(len(apart)):
-                order = [lies, *(way for way in range(len(apart)) if way != lies)]
-                laid = order[nearest_way(apart[order])]
+            for lies in range(len(novelty)):
+                order = [lies, *(way for way in range(len(novelty)) if way != lies)]
+                laid = order[nearest_way(novelty[order])]
                 what = "laid upright" if laid == 0 else "laid wrong"
                 found["left as it lies" if laid == lies != 0 else what] += 1
             said = ", ".join(f"{what} {count}" for what, count in found.items())
-            means = " ".join(f"{each:.3f}" for each in np.mean(apart, axis=1))
-            print(f"{name}: {said}, of {len(apart)} ways; mean novelty {means}", flush=True)
+            means = " ".join(f"{each:.3f}" for each in np.mean(novelty, axis=1))
+            print(f"{name}: {said}, of {len(novelty)} ways; mean novelty {means}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""From a plain slide to a map: lay spots on its tissue, embed them as the model's, predict."""
+"""Map plain slides: lay spots on tissue, embed them like the training slides, predict."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from histoboost.slides.readers import open_dataset
 from histoboost.slides.resample import at_resolution
 from histoboost.slides.slide import Dataset, Slide
 
-#: Where a slide's resolution, or pitch, is that of training.
+#: Ratio up to which the resolution or pitch of a slide counts as that of training.
 ALIKE = 1.05
 
 
@@ -43,55 +43,53 @@ def map_slide(
     store: str | Path | None = None,
     device: str = "auto",
 ) -> Predictions:
-    """Predict the composition all over slides that have no spots.
+    """Predict the composition across slides without spots.
 
-    A hexagonal lattice is laid on the tissue of every slide, at the pitch of the model's training
-    slides. A finer slide is brought to their resolution, one that lies otherwise is turned as they
-    lie, then embedded as they were. Micrometres are used where both sides know theirs, else pixels.
-    A slide that has spots is predicted there, unless `pitch`, `finer` or `tissue` ask for a
-    lattice.
+    Each slide gets a hexagonal lattice of spots on its tissue at the pitch of the training slides;
+    it is resampled to their resolution if it is finer, turned into their orientation, and embedded
+    like them. Lengths are in micrometres if both scales are known, else in pixels. A slide with
+    spots is predicted there, unless `pitch`, `finer` or `tissue` request a lattice.
 
     Parameters
     ----------
     slides : path, Slide, or sequence of them
-        Images, folders of them, or anything else that `open_dataset` reads.
+        Images, folders of them, or other inputs of `open_dataset`.
     model : CompositionRegressor or path
-        What `histoboost train` made.
+        As saved by `histoboost train`.
     units : str
         See `CompositionRegressor.predict`.
     pitch : str or float, optional
-        Distance of the spots, ``"100um"`` or pixels, instead of the model's.
+        Spot pitch, ``"100um"`` or pixels, instead of the model's.
     finer : int
-        K: predict on K x K shifted copies of the lattice, so that places lie K times as close.
-        Each copy has its own neighbours, at the distances that the model knows.
+        K: predict on K x K shifted copies of the lattice, for K times the resolution. Each copy has
+        its own neighbours, at the distances of training.
     tissue : str or path
         ``"auto"``, ``"all"`` or a GeoJSON file of regions, see `lay_lattice`.
     um_per_px : float, optional
-        Micrometres per pixel of all slides, in place of what their files say.
+        Micrometres per pixel of all slides, overriding the metadata.
     weights : str or sequence of str
-        Files of the backbones' weights, ``"pretrained"`` by default. They must be those of
-        training.
+        Files of the backbones' weights, which must be those of training; ``"pretrained"`` by
+        default.
     store : path, optional
-        Keep spots and embeddings there; a later run computes what is missing. By default they go
-        into a temporary store.
+        Keep spots and embeddings there for later runs. By default the store is temporary.
     device : str
         As for `histoboost.featurize.featurize`.
 
     Returns
     -------
     Predictions
-        One `Prediction` for each slide, places row by row.
+        One `Prediction` per slide, spots row by row.
 
     Raises
     ------
     HistoboostError
-        If a slide cannot be read, has no tissue or is coarser than the model's training slides;
-        if weights are missing or are others.
+        If a slide cannot be read, has no tissue or is coarser than the training slides; if weights
+        are missing or not those of training.
 
     Warns
     -----
     HistoboostWarning
-        If a resolution is unknown or coarser, or the pitch is another than the model's.
+        If a resolution is unknown or coarser, or the pitch differs from the model's.
     """
     require("map", "torch", "torch")
     from histoboost.featurize.embed import featurize
@@ -101,45 +99,44 @@ def map_slide(
     if not isinstance(model, CompositionRegressor):
         model = CompositionRegressor.load(model)
     if finer < 1:
-        raise BadInput(f"--finer {finer}: give a whole number from 1 on")
-    found = _open(slides, um_per_px)
-    names = [name for slide in found for name in copy_names(slide.name, finer)]
+        raise BadInput(f"--finer {finer}: give a whole number of at least 1")
+    opened = _open_slides(slides, um_per_px)
+    names = [name for slide in opened for name in copy_names(slide.name, finer)]
     given = [weights] if isinstance(weights, str) else weights
     todo = as_trained(model.recipes_, given, store, names)
-    laid: list[Slide] = []
-    notes: dict[str, tuple[str, ...]] = {}
-    temporary: AbstractContextManager[str] = (
-        tempfile.TemporaryDirectory(prefix="histoboost-")
-        if store is None
-        else nullcontext(str(store))
-    )
-    with temporary as place:
-        target = EmbeddingStore(Path(place) / "store.zarr" if store is None else place)
-        with progress("finding tissue", len(found) if len(found) > 1 else 0, "slides") as advance:
-            for slide in found:
+    copies: list[Slide] = []
+    notes: dict[str, list[str]] = {}
+    with ExitStack() as stack:
+        if store is None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="histoboost-"))
+            store = Path(folder) / "store.zarr"
+        target = EmbeddingStore(store)
+        with progress("finding tissue", len(opened) if len(opened) > 1 else 0, "slides") as advance:
+            for slide in opened:
                 with warnings_kept() as heard:
-                    laid += _prepare(slide, model, target, pitch, finer, tissue)
+                    copies += _prepare(slide, model, target, pitch, finer, tissue)
                 pass_on(heard)
-                notes[slide.name] = tuple(heard)
+                notes[slide.name] = heard
                 advance(1)
         with warnings_kept() as heard:
             mount = Mounting(model, todo, target, device)
             for arguments in todo:
-                data = Dataset(Path("map"), laid)
+                data = Dataset(Path("map"), copies)
                 featurize(data, target, device=device, mount=mount, **arguments)
             mount.remember()
-            parts = model.predict(target, [slide.name for slide in laid], units=units)
-        pass_on(_once(heard, laid))
-    by_name: dict[str, list[Prediction]] = {slide.name: [] for slide in found}
-    for slide, part in zip(laid, parts, strict=True):
+            parts = model.predict(target, [slide.name for slide in copies], units=units)
+        pass_on(_merge_warnings(heard, copies))
+    by_name: dict[str, list[Prediction]] = {slide.name: [] for slide in opened}
+    for slide, part in zip(copies, parts, strict=True):
         by_name[whole_name(slide)].append(part)
-    return Predictions(
-        _joined(name, own, _once([*notes[name], *(w for part in own for w in part.warnings)], laid))
-        for name, own in by_name.items()
-    )
+    predictions = []
+    for name, own in by_name.items():
+        heard = [*notes[name], *(line for part in own for line in part.warnings)]
+        predictions.append(_join_copies(name, own, _merge_warnings(heard, copies)))
+    return Predictions(predictions)
 
 
-def _open(
+def _open_slides(
     slides: str | Path | Slide | Sequence[str | Path | Slide], um_per_px: float | None
 ) -> list[Slide]:
     given = [slides] if isinstance(slides, str | Path | Slide) else slides
@@ -150,8 +147,7 @@ def _open(
         raise BadInput("slides: none given; name at least one")
     name, times = Counter(slide.name for slide in found).most_common(1)[0]
     if times > 1:
-        raise BadInput(f"{times} slides are called {name!r}; rename a file, or map them apart")
-    # Their labels are for training; a map is what a model says.
+        raise BadInput(f"{times} slides are called {name!r}; rename a file, or map them separately")
     return [
         replace(
             slide,
@@ -172,24 +168,23 @@ def _prepare(
     finer: int,
     tissue: str | Path,
 ) -> list[Slide]:
-    """The slide with spots, as one or several, at the model's resolution."""
-    fixed = not slide.plain and pitch is None and finer == 1 and str(tissue) == "auto"
+    """Lay spots on a slide without any, in one or several copies, at the training resolution."""
     from histoboost.featurize.recalled_lattice import lay_or_recall
 
-    if fixed:
-        return [_at_training_resolution(slide, model)]
-    laid = lay_or_recall(store, slide, _pitch(slide, model, pitch), tissue, finer)
-    return [_at_training_resolution(each, model) for each in laid]
+    copies = [slide]
+    if slide.plain or pitch is not None or finer > 1 or str(tissue) != "auto":
+        copies = lay_or_recall(store, slide, _spot_pitch(slide, model, pitch), tissue, finer)
+    return [_at_training_resolution(copy, model) for copy in copies]
 
 
-def _pitch(slide: Slide, model: CompositionRegressor, given: str | float | None) -> Length:
+def _spot_pitch(slide: Slide, model: CompositionRegressor, given: str | float | None) -> Length:
     known = slide.um_per_px is not None and model.pitch_um_ is not None
     amount = model.pitch_um_ if known else model.pitch_px_
     trained = None if amount is None else Length(amount, "um" if known else "px")
     if given is None:
         if trained is None:
             raise BadInput(
-                "model: does not know the spot pitch of its training slides (it is of 0.1.0, or "
+                "model: the spot pitch of its training slides is unknown (it is from 0.1.0, or "
                 "they had one spot each); give --pitch"
             )
         return trained
@@ -200,8 +195,8 @@ def _pitch(slide: Slide, model: CompositionRegressor, given: str | float | None)
         ratio = length.on(slide, "--pitch") / trained.on(slide, "--pitch")
         if max(ratio, 1 / ratio) > ALIKE:
             warn(
-                f"slide {slide.name}: spots {ratio:.3g} times as far apart as the model's were: "
-                "rings and areas mean other distances; for a finer map give --finer K"
+                f"slide {slide.name}: spot pitch {ratio:.3g} times that of the training slides: "
+                "rings cover other distances; for a finer map give --finer K"
             )
     return length
 
@@ -210,18 +205,16 @@ def _at_training_resolution(slide: Slide, model: CompositionRegressor) -> Slide:
     trained, own = model.um_per_px_, slide.um_per_px
     if trained is None or own is None:
         whose = "the model's training slides" if trained is None else "it"
-        in_um = next(
-            (name for name, fields in model.recipes_.items() if "patch_um" in fields), None
-        )
-        if own is None and in_um is not None:
+        in_um = [name for name, fields in model.recipes_.items() if "patch_um" in fields]
+        if own is None and in_um:
             raise BadInput(
                 f"slide {whole_name(slide)}: its micrometres per pixel are unknown, and the model "
-                f"needs them ({in_um}); give --um-per-px"
+                f"needs them ({in_um[0]}); give --um-per-px"
             )
         remedy = "featurize them with --um-per-px" if trained is None else "give --um-per-px"
         warn(
             f"slide {whole_name(slide)}: the micrometres per pixel of {whose} are unknown, so "
-            f"pixels are taken to be those of training; {remedy} if they are not"
+            f"pixels are assumed to be those of training; {remedy} if they are not"
         )
         return slide
     if own > COARSER * trained:
@@ -237,8 +230,8 @@ def _at_training_resolution(slide: Slide, model: CompositionRegressor) -> Slide:
     return at_resolution(slide, trained) if own * ALIKE < trained else slide
 
 
-def _once(lines: Iterable[str], slides: Sequence[Slide]) -> tuple[str, ...]:
-    """Lines about slides; those about copies of one, which may differ in a number, once."""
+def _merge_warnings(lines: Iterable[str], slides: Sequence[Slide]) -> tuple[str, ...]:
+    """Keep one of the warnings about copies of a slide, which may differ in a number."""
     found: dict[str, str] = {}
     for line in lines:
         key = line
@@ -251,8 +244,8 @@ def _once(lines: Iterable[str], slides: Sequence[Slide]) -> tuple[str, ...]:
     return tuple(found.values())
 
 
-def _joined(name: str, parts: Sequence[Prediction], heard: tuple[str, ...]) -> Prediction:
-    """One prediction of all copies of a slide, row by row."""
+def _join_copies(name: str, parts: Sequence[Prediction], heard: tuple[str, ...]) -> Prediction:
+    """Join the predictions of all copies of a slide, row by row."""
     first = parts[0]
     if len(parts) == 1:
         return replace(first, warnings=heard)

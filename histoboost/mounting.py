@@ -1,8 +1,8 @@
-"""Slides that lie otherwise than the training slides: turned by quarters, or mirrored.
+"""Turn slides that are mounted otherwise than the training slides: by quarters, or mirrored.
 
-Networks know up from down, and the sections of a set are mounted alike, so that a model learns how
-they lie. Of the eight ways of laying a slide, theirs is the one in which its patches are nearest
-to the training spots; in that way it is embedded, while its spots stay where they are.
+Networks are not invariant to orientation, and the sections of a data set are mounted alike, so a
+model learns their orientation. Of the eight orientations of a slide the one whose patches are
+nearest to the training spots is embedded; the spots keep their coordinates.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ from histoboost.slides.lattice import whole_name
 from histoboost.slides.slide import Dataset, Slide
 from histoboost.slides.turned_slide import TURNS, turned_slide
 
-#: Spots that are looked at in all eight ways, the fewest that will do, and bytes of their patches.
+#: Spots that are embedded in all orientations, the fewest to decide on, and bytes of their patches.
 SPOTS, FEWEST, MOST_BYTES = 64, 32, 128 << 20
-#: Slides that are looked at together, from one loading of the network.
+#: Slides that are embedded together.
 TOGETHER = 4
-#: The ways of laying a slide: as it lies, and turned.
+#: Orientations: as given, and turned.
 WAYS = (None, *TURNS)
-#: Standard errors by which the best way must be nearer than that in which the slide lies, and the
-#: share of its novelty: features that are symmetric differ by rounding alone, but surely.
+#: A turn must lower the novelty by so many standard errors, and by this fraction: symmetric
+#: features differ by rounding only, but consistently.
 SURE, LEAST = 3.0, 0.02
 
 
 class Mounting:
-    """Tells how a slide must be turned to lie as the training slides of a model do.
+    """Finds the turn that brings a slide into the orientation of a model's training slides.
 
-    Called with slides, their spots laid, it gives each one of `TURNS`, or None: where it lies as
-    they do, has less than `FEWEST` spots, is of tissue unlike theirs, or where the model knows
-    nothing of its training spots or looks at coordinates. Turns are warned of.
+    Called with slides that have spots, it returns for each one of `TURNS`, with a warning, or None:
+    if the slide is oriented like them, has fewer than `FEWEST` spots or unfamiliar tissue, or if
+    the model has no record of its training spots or uses coordinates.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Mounting:
     todo : sequence of mapping
         Arguments of `featurize`, see `histoboost.featurize.like_model.as_trained`.
     store : EmbeddingStore
-        May remember how slides lie; see `remember`.
+        May remember the turns, see `remember`.
     device : str
         As for `featurize`.
     """
@@ -74,14 +74,14 @@ class Mounting:
         self._novelty = guard.novelty if guard.knows_mounting(model.setup_) else None
         self._turns: dict[str, str | None] = {}
         self._new: list[tuple[str, object, str, str]] = []
-        self._of_model: list[Any] = []
+        self._identity: list[Any] = []
         if self._novelty is not None:
             widths, arrays = self._novelty.to_files()
-            kept = {name: digest_array(array) for name, array in arrays.items()}
-            self._of_model = [SPOTS, FEWEST, SURE, LEAST, model.recipes_, widths, kept]
+            digests = {name: digest_array(array) for name, array in arrays.items()}
+            self._identity = [SPOTS, FEWEST, SURE, LEAST, model.recipes_, widths, digests]
 
     def __call__(self, slides: Iterable[Slide]) -> dict[str, str | None]:
-        """How each slide is to be turned; of several copies of one image the first decides."""
+        """Turn of each slide by name; the first of several copies of an image decides."""
         if self._novelty is None:
             return {slide.name: None for slide in slides}
         whole: dict[str, str] = {}
@@ -92,7 +92,7 @@ class Mounting:
             if name in self._turns or name in waiting:
                 continue
             known = remembered(self._store, slide)
-            key = digest_bytes(json.dumps([*self._of_model, digest_array(slide.xy)]).encode())
+            key = digest_bytes(json.dumps([*self._identity, digest_array(slide.xy)]).encode())
             turns: dict[str, str | None] = known.get("turns", {})
             if key in turns:
                 self._turns[name] = turns[key]
@@ -100,16 +100,15 @@ class Mounting:
             self._new.append((slide.name, known["files"], key, name))
             waiting[name] = slide
             if len(waiting) == TOGETHER:
-                self._look(waiting)
-        if waiting:
-            self._look(waiting)
+                self._decide(waiting)
+        self._decide(waiting)
         for name, turn in self._turns.items():
             if name not in before and turn is not None:
                 warn_of_turn(name, turn)
         return {name: self._turns[of] for name, of in whole.items()}
 
     def remember(self) -> None:
-        """Note in the store, once it holds the slides, how those lie that were looked at."""
+        """Note new turns in the store, once it holds the slides."""
         for slide, files, key, name in self._new:
             known = self._store.source(slide)
             if files and known.get("files") == files:
@@ -117,26 +116,31 @@ class Mounting:
                 self._store.note_source(slide, {**known, "turns": turns})
         self._new.clear()
 
-    def _look(self, waiting: dict[str, Slide]) -> None:
-        apart = self.apart(waiting.values())
+    def _decide(self, waiting: dict[str, Slide]) -> None:
+        novelty = self.novelty(waiting.values())
         for name, slide in waiting.items():
-            best = nearest_way(apart[slide.name]) if slide.name in apart else 0
-            self._turns[name] = WAYS[best]
+            self._turns[name] = None
+            if slide.name in novelty:
+                self._turns[name] = WAYS[nearest_way(novelty[slide.name])]
         waiting.clear()
 
-    def apart(self, slides: Iterable[Slide]) -> dict[str, NDArray[np.float64]]:
-        """Novelty (8, n) of some spots in all `WAYS`, of slides that have enough."""
+    def novelty(self, slides: Iterable[Slide]) -> dict[str, NDArray[np.float64]]:
+        """Novelty (8, n) of sampled spots in all `WAYS`, by slide; omits slides with few spots."""
         assert self._novelty is not None
-        some = {slide.name: self._mosaic(slide) for slide in slides}
-        some = {name: mosaic for name, mosaic in some.items() if len(mosaic.xy) >= FEWEST}
-        if not some:
+        samples = {}
+        for slide in slides:
+            sizes = [size for each in self._todo for size in parse_sizes(each["patch"], [slide])]
+            sample = _mosaic(slide, max(size.pixels(slide) for size in sizes) + 2)
+            if len(sample.xy) >= FEWEST:
+                samples[slide.name] = sample
+        if not samples:
             return {}
         from histoboost.featurize.engines.pick import pick_devices  # torch takes seconds
 
-        device = str(pick_devices(self._device)[0])  # processes take longer than so few patches
+        device = str(pick_devices(self._device)[0])  # too few patches for several processes
         ways = [
-            replace(mosaic if turn is None else turned_slide(mosaic, turn), name=f"{at}-{turn}")
-            for at, mosaic in enumerate(some.values())
+            replace(sample if turn is None else turned_slide(sample, turn), name=f"{at}-{turn}")
+            for at, sample in enumerate(samples.values())
             for turn in WAYS
         ]
         with tempfile.TemporaryDirectory(prefix="histoboost-") as folder, warnings_kept():
@@ -145,27 +149,24 @@ class Mounting:
                 featurize(Dataset(Path("mounting"), ways), store, device=device, **arguments)
             tables = [store.spots(way.name) for way in ways]
             found = [self._novelty.of_slide(store, table)[1] for table in tables]
-        first = range(0, len(found), len(WAYS))
+        starts = range(0, len(found), len(WAYS))
         return {
-            name: np.stack(found[at : at + len(WAYS)]) for name, at in zip(some, first, strict=True)
+            name: np.stack(found[at : at + len(WAYS)])
+            for name, at in zip(samples, starts, strict=True)
         }
 
-    def _mosaic(self, slide: Slide) -> Slide:
-        sizes = [size for each in self._todo for size in parse_sizes(each["patch"], [slide])]
-        return _mosaic(slide, max(size.pixels(slide) for size in sizes) + 2)
 
-
-def nearest_way(apart: NDArray[np.float64]) -> int:
-    """Of novelty (ways, n) of some spots, the row that is clearly the least; 0 where none is."""
-    best = int(np.argmin(apart.mean(axis=1)))
-    nearer = apart[0] - apart[best]
-    error = nearer.std() / math.sqrt(len(nearer))
-    sure = nearer.mean() > max(SURE * error, LEAST * apart[0].mean())
-    return best if sure and np.mean(apart[best] > 1) <= UNLIKE else 0
+def nearest_way(novelty: NDArray[np.float64]) -> int:
+    """Row of the clearly lowest novelty, (ways, n spots); 0 if there is none."""
+    best = int(np.argmin(novelty.mean(axis=1)))
+    gain = novelty[0] - novelty[best]
+    error = gain.std() / math.sqrt(len(gain))
+    sure = gain.mean() > max(SURE * error, LEAST * novelty[0].mean())
+    return best if sure and np.mean(novelty[best] > 1) <= UNLIKE else 0
 
 
 def _mosaic(slide: Slide, side: int) -> Slide:
-    """Some spots of a slide with their surroundings, squares of `side` pixels side by side."""
+    """Join the squares of `side` pixels around random spots of a slide in one image."""
     from histoboost.featurize.patches import crop  # torch takes seconds
 
     count = min(SPOTS, MOST_BYTES // (3 * side * side))

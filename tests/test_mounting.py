@@ -211,7 +211,7 @@ def test_a_store_remembers_how_a_slide_lies(
     Image.fromarray(pixels).save(tmp_path / "S_3.png")
     turned = replace(turned, image=open_image(tmp_path / "S_3.png"))
     [first] = map_slide(turned, folder / "model", store=tmp_path / "kept.zarr")
-    monkeypatch.setattr(Mounting, "apart", None)
+    monkeypatch.setattr(Mounting, "novelty", None)
     [second] = map_slide(turned, folder / "model", store=tmp_path / "kept.zarr")
     assert first.turn == second.turn == "mirrored"
     assert first.warnings == second.warnings
