@@ -176,7 +176,7 @@ def test_a_model_that_cannot_tell_how_slides_lie_is_not_asked(
     how = ["--backbone", "fields", "--patch", "32", "--mounted-like", model]
     done = CliRunner().invoke(main, ["featurize", "x", str(store), *how])
     assert done.exit_code == 2
-    assert "cannot tell how a slide lies" in done.output
+    assert "cannot recognise the orientation" in done.output
     assert not store.exists()
 
 

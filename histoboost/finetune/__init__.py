@@ -1,5 +1,1 @@
-"""End-to-end CNNs as models: trained, scored and asked for predictions like any other.
-
-Stands above `featurize`, which trains the networks, and `regress`, which knows targets, folds
-and scores; neither knows of the other.
-"""
+"""End-to-end CNNs, trained, scored and used like any other model."""

@@ -1,4 +1,4 @@
-"""Random augmentation of patches, drawn anew for every batch, on the device that holds them."""
+"""Random augmentation of patches, drawn for every batch, on their device."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ Augment = Callable[[Tensor], Tensor]
 
 
 def augmentation(settings: Settings, input_px: int) -> Augment:
-    """The augmentation of a batch of patches: (B, S, 3, px, px) uint8 to the same.
+    """Make the augmentation of a batch of patches, (B, S, 3, px, px) uint8.
 
-    Rotation, zoom and translation look beyond the patch at its mirror image, never at black
-    corners. All fields of view of a spot change in the same way, so that they still show the same
-    tissue. Draws come from torch's global generator.
+    Rotation, zoom and translation reveal the mirror image of the patch, not black corners. All
+    fields of view of a spot change alike. Uses torch's global generator.
     """
     from torchvision.transforms import v2
 
@@ -31,7 +30,7 @@ def augmentation(settings: Settings, input_px: int) -> Augment:
             v2.Pad(margin, padding_mode="reflect"),
             v2.RandomAffine(
                 degrees=settings.rotation,
-                # A fraction of the padded side, which is longer.
+                # As a fraction of the padded side.
                 translate=(settings.translation * input_px / (input_px + 2 * margin),) * 2,
                 scale=(1 - settings.zoom, 1 + settings.zoom),
                 interpolation=v2.InterpolationMode.BILINEAR,
@@ -52,7 +51,7 @@ def augmentation(settings: Settings, input_px: int) -> Augment:
 
 
 def _margin(settings: Settings, input_px: int) -> int:
-    """Pixels beyond the patch that may come into view; mirroring reaches one side at most."""
+    """Pixels beyond the patch that may come into view, less than one side."""
     angle = math.radians(min(settings.rotation, 45.0))
     reach = (math.cos(angle) + math.sin(angle)) / (1 - settings.zoom) / 2 + settings.translation
     return min(math.ceil((reach - 0.5) * input_px) + 1, input_px - 1)

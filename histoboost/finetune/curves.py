@@ -1,4 +1,4 @@
-"""Loss curves as a picture."""
+"""Plot loss curves."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from histoboost.io import write_whole
 
 
 def draw_curves(histories: Mapping[str, Sequence[Epoch]], path: Path) -> None:
-    """Draw loss and score of every epoch, as `Training.run` returns them, to a PNG file.
+    """Plot loss and score of every epoch to a PNG file, one row per network.
 
-    `histories` has the title of a network as key; each network gets a row of panels.
+    `histories` are results of `Training.run` by the title of the network.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -21,8 +21,7 @@ def draw_curves(histories: Mapping[str, Sequence[Epoch]], path: Path) -> None:
     panels = figure.subplots(len(histories), 2, squeeze=False)
     for (title, rows), (losses, scores) in zip(histories.items(), panels, strict=True):
         epochs = [row["epoch"] for row in rows]
-        # A short training is a few points: without marks a single epoch would be invisible.
-        mark = "." if len(rows) < 30 else None
+        mark = "." if len(rows) < 30 else None  # else a single epoch is invisible
         losses.plot(epochs, [row["loss"] for row in rows], marker=mark, label="training slides")
         losses.set(title=title, xlabel="epoch", ylabel="loss")
         if rows and rows[0]["score"] is not None:

@@ -1,11 +1,11 @@
-"""A trained end-to-end model: an ensemble of networks in a folder."""
+"""Trained end-to-end models: ensembles of networks in a folder."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,11 +47,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Networks in a folder; those of `load` are all trained.
-
-    The spots of a slide to be predicted are moved as those of the training slides were, see
-    `aligned`.
-    """
+    """Networks in a folder. Spots to predict are aligned like those of training."""
 
     folder: Path
     settings: Settings
@@ -64,8 +60,8 @@ class Ensemble:
     def load(cls, folder: str | Path, backbones: Sequence[str] = ()) -> Ensemble:
         """Open a complete ensemble.
 
-        `backbones` are networks beyond histoboost's and timm's own that the caller trusts: the
-        folder may come from anywhere, and no other name in it is imported or fetched.
+        The folder may come from anywhere: of networks beyond histoboost's and timm's own, only
+        those that the caller trusts, `backbones`, are imported or fetched.
         """
         folder = Path(folder)
         path = folder / IDENTITY
@@ -113,8 +109,7 @@ class Ensemble:
 
     @property
     def members(self) -> list[str]:
-        """Names of the members' folders."""
-        # Names such as timm:vit_small or hf-hub:owner/net are no names of folders.
+        """Names of the members' folders, without the `:` and `/` of backbones."""
         plain = [re.sub(r"[^\w.-]+", "_", name) for name in self.settings.backbones]
         return [f"member_{i}_{name}" for i, name in enumerate(plain)]
 
@@ -126,14 +121,14 @@ class Ensemble:
         units: str = "rank",
         device: torch.device,
     ) -> Predictions:
-        """Predict slides, all without labels by default, as `CompositionRegressor.predict` does.
+        """Predict slides, by default all without labels, like `CompositionRegressor.predict`.
 
-        Spots come in the order and place of the source; for `units` see `regress.units.to_units`.
+        Spots keep the order and coordinates of the source; for `units` see
+        `regress.units.to_units`.
         """
-        if slides is not None:
-            chosen = [dataset[name] for name in slides]
-        else:
-            chosen = [slide for slide in dataset.slides if not slide.labelled]
+        if slides is None:
+            slides = [slide.name for slide in dataset.slides if not slide.labelled]
+        chosen = [dataset[name] for name in slides]
         if not chosen:
             raise BadInput(f"{dataset.path}: all slides are labelled; choose slides with --slides")
         for slide in chosen:
@@ -142,12 +137,12 @@ class Ensemble:
                     f"{dataset.path}: slide {slide.name}: cell types differ from those of the "
                     f"model {self.folder}"
                 )
-        pass_on(trained_on([slide.name for slide in chosen], self.training_slides))
+        pass_on(trained_on(slides, self.training_slides))
         moved = aligned(Dataset(dataset.path, chosen), self.alignment).slides
         pixels = load_pixels(moved, device, max(self.settings.patch))
         predictions = []
-        for slide, there in zip(chosen, moved, strict=True):
-            raw = self.outputs(there, pixels)
+        for slide, aligned_slide in zip(chosen, moved, strict=True):
+            raw = self.outputs(aligned_slide, pixels)
             with warnings_kept() as heard:
                 warn_if_constant(raw, f"slide {slide.name}")
             pass_on(heard)
@@ -157,15 +152,15 @@ class Ensemble:
                 raise BadInput(f"slide {slide.name}: predictions are not finite; train again")
             spots = slide.spot_table(thumbnail(slide.image))
             scores = slide_scores(raw, spots, self.cell_types, self.learned.target)
-            said = Prediction(spots, self.cell_types, values, units, scores=scores)
-            predictions.append(replace(said, warnings=tuple(heard)))
+            predictions.append(
+                Prediction(
+                    spots, self.cell_types, values, units, scores=scores, warnings=tuple(heard)
+                )
+            )
         return Predictions(predictions)
 
     def outputs(self, slide: Slide, pixels: Pixels) -> NDArray[np.float64]:
-        """Mean (N, T) of the members' predictions in units of ``learned.target``.
-
-        `pixels` holds the slide's image, on the device that is to do the work.
-        """
+        """Mean (N, T) of the members' predictions, in units of ``learned.target``."""
         total = np.zeros((len(slide.xy), len(self.cell_types)))
         for member, name in enumerate(self.members):
             saved = load_tensors(self.folder / name / MODEL)
@@ -179,17 +174,17 @@ class Ensemble:
         return total / len(self.members)
 
     def histories(self) -> dict[str, list[Epoch]]:
-        """Rows of the epochs, by the name of the member; members in training are left out."""
-        paths = [self.folder / name / HISTORY for name in self.members]
+        """Epochs of the trained members, by name."""
         found = {}
-        for path in paths:
+        for name in self.members:
+            path = self.folder / name / HISTORY
             if path.exists():
                 with as_written(path):
-                    found[path.parent.name] = json.loads(path.read_text("utf-8"))
+                    found[name] = json.loads(path.read_text("utf-8"))
         return found
 
     def fit_seconds(self) -> float:
-        """Time that all training took, interruptions not counted."""
+        """Training time, without interruptions."""
         histories = self.histories()
         with as_written(self.folder):
             return sum(float(row["seconds"]) for rows in histories.values() for row in rows)

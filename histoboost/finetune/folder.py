@@ -1,14 +1,14 @@
-"""Files in the folder of an end-to-end model: each whole or not at all, read without running code.
+"""Files of an end-to-end model, written atomically and read without running code.
 
 Layout of the folder::
 
-    finetune.json                     what is trained, on which slides; written first
+    finetune.json                     settings and training slides; written first
     member_0_resnet18/checkpoint.pt   while the member is being trained
     member_0_resnet18/history.json    loss and score of every epoch
     member_0_resnet18/backbone.pth    the trunk alone, for `featurize --weights`
-    member_0_resnet18/model.pt        the network; written last, so it means the member is done
+    member_0_resnet18/model.pt        the network; written last: the member is done
     curves.png
-    alignment.csv                     where a table moved the spots
+    alignment.csv                     if a table moved the spots
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ HISTORY = "history.json"
 CURVES = "curves.png"
 ALIGNMENT = "alignment.csv"
 
-#: What `write_whole` of a killed run leaves, and what that of 0.1.0 left.
+#: Leftovers of `write_whole` in a killed run, today and in 0.1.0.
 DRAFTS = (".histoboost-*", "*.part")
 
 
@@ -42,7 +42,7 @@ def is_ensemble(folder: str | Path) -> bool:
 
 
 def claim(folder: Path, identity: Mapping[str, Any]) -> None:
-    """Write what the folder is for, or check that it was begun for the same."""
+    """Start a folder for a model, or check that it was started for the same one."""
     path = folder / IDENTITY
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"{folder}: is a file; give the name of a folder")
@@ -53,28 +53,28 @@ def claim(folder: Path, identity: Mapping[str, Any]) -> None:
                 f"{folder}: contains {min(others)}, which finetune did not write; choose a new "
                 "folder"
             )
-    if not any(folder.glob("member_*/*.pt")):  # nothing is lost if it becomes something else
+    if not any(folder.glob("member_*/*.pt")):  # nothing trained yet: may be replaced
         save_json({**identity, "digest": digest_of(identity)}, path)
         return
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise BadInput(f"{path}: cannot be read ({error}); choose a new folder") from error
-    for key, now in json.loads(json.dumps(identity)).items():  # tuples and lists are one thing
+    for key, now in json.loads(json.dumps(identity)).items():  # tuples become lists
         old = before.get(key)
-        if old != now:
-            what = key
-            if isinstance(old, dict) and isinstance(now, dict):
-                name = next(name for name in now if old.get(name) != now[name])
-                what = f"{key}: {name} {old.get(name)}, not {now[name]}"
-            raise BadInput(
-                f"{folder}: was started with different {what}; choose a new folder, or use the "
-                "same data and options"
-            )
+        if old == now:
+            continue
+        if isinstance(old, dict) and isinstance(now, dict):
+            name = next(name for name in now if old.get(name) != now[name])
+            key = f"{key}: {name} {old.get(name)}, not {now[name]}"
+        raise BadInput(
+            f"{folder}: was started with different {key}; choose a new folder, or use the same "
+            "data and options"
+        )
 
 
 def remove_drafts(folder: Path) -> None:
-    """Remove the checkpoint of a finished training and what killed runs left."""
+    """Remove the checkpoint of a finished training and the leftovers of killed runs."""
     (folder / CHECKPOINT).unlink(missing_ok=True)
     for name in _drafts(folder):
         if (folder / name).is_dir():
@@ -88,17 +88,17 @@ def _drafts(folder: Path) -> set[str]:
 
 
 def save_json(content: object, path: Path) -> None:
-    """Write JSON, whole or not at all; the folder is made where it is missing."""
+    """Write JSON atomically, in a new folder if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def save_tensors(content: Mapping[str, Any], path: Path) -> None:
-    """Write a dict of tensors and plain values, as `save_json` writes."""
+    """Write a dict of tensors and plain values atomically, in a new folder if need be."""
     import torch
 
     def write(target: Path) -> None:
-        with target.open("wb") as file:  # torch's own writer hides what the system says
+        with target.open("wb") as file:  # torch's own writer hides the system's message
             torch.save(dict(content), file)
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +106,7 @@ def save_tensors(content: Mapping[str, Any], path: Path) -> None:
 
 
 def load_tensors(path: Path) -> dict[str, Any]:
-    """Read what `save_tensors` wrote, onto the CPU; only tensors and plain values are accepted."""
+    """Read a file of `save_tensors` onto the CPU; accepts only tensors and plain values."""
     if not path.exists():
         raise BadInput(f"{path}: no such file; train the model first")
     content = read_torch(path, "cannot be read", "remove it and train again")
@@ -116,7 +116,7 @@ def load_tensors(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def as_written(path: Path) -> Iterator[None]:
-    """Say of a file whose content does not fit what reads it that it is another's."""
+    """Refuse a file whose content does not fit the code in the block."""
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:

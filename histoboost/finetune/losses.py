@@ -1,4 +1,4 @@
-"""Losses; all take (B, T) predictions and targets."""
+"""Losses of (B, T) predictions and targets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def loss_function(name: str, temperature: float) -> Loss:
-    """``"mse"``, ``"mae"``, or ``"soft-spearman"``, which alone has a temperature."""
+    """Loss by name: ``"mse"``, ``"mae"`` or ``"soft-spearman"``, which needs the temperature."""
     losses: dict[str, Loss] = {
         "mse": nn.functional.mse_loss,
         "mae": nn.functional.l1_loss,
@@ -24,12 +24,11 @@ def loss_function(name: str, temperature: float) -> Loss:
 
 
 def soft_ranks(values: Tensor, temperature: float) -> Tensor:
-    """Ranks along the last axis in which a step is replaced by a sigmoid.
+    """Differentiable ranks along the last axis.
 
-    The rank of a value is 1/2 plus the number of values below it, where equal values count one
-    half; the sigmoid of the scaled difference takes the place of "below". Values are first
-    scaled to unit variance, so that the result depends on their order and spacing only. The
-    temperature is in standard deviations of a row; towards 0 the ranks become the exact ones.
+    A rank is 1/2 plus the number of smaller values, equal ones counting one half; here a sigmoid of
+    the difference replaces the comparison. The temperature is in standard deviations of a row;
+    towards 0 the ranks become exact.
     """
     spread = values.std(-1, keepdim=True, correction=0) + EPSILON
     scaled = values / spread
@@ -46,7 +45,7 @@ def exact_ranks(values: Tensor) -> Tensor:
 def soft_spearman_loss(prediction: Tensor, target: Tensor, temperature: float) -> Tensor:
     """One minus the mean per-spot correlation of soft predicted and exact target ranks.
 
-    A spot whose target is constant has no order to learn and costs exactly 1.
+    A spot with a constant target has no order and costs exactly 1.
     """
     soft = soft_ranks(prediction, temperature)
     ranks = exact_ranks(target)

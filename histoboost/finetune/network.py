@@ -1,4 +1,4 @@
-"""The network: one trunk for all fields of view, coordinates beside it, dense layers on top."""
+"""Network: a trunk for all fields of view, a branch for coordinates, and dense layers."""
 
 from __future__ import annotations
 
@@ -15,28 +15,26 @@ from histoboost.featurize.backbones.factory import architecture, load_backbone
 from histoboost.featurize.backbones.weights import Scaled
 from histoboost.finetune.presets import Settings
 
-#: Of the first outputs around the mean profile, in those of a fresh layer.
+#: Scale of the output layer's initial weights.
 START_SCALE = 0.01
 
 
 class CompositionNet(nn.Module):
-    """Predicts the abundance of all cell types of a spot at once.
+    """Predicts the abundances of all cell types of a spot.
 
-    Its trunk takes (B, 3, px, px) to (B, width) and embeds every field of view by itself.
+    The trunk, (B, 3, px, px) to (B, width), embeds each field of view separately.
     """
 
     def __init__(self, trunk: nn.Module, width: int, settings: Settings, n_types: int) -> None:
         super().__init__()
         self.trunk = trunk
         self.freeze_batch_norm = settings.batch_norm == "frozen"
-        fused = width * len(settings.patch)
+        fused = width * len(settings.patch) + settings.coords
         self.coords: nn.Module | None = None
-        if settings.coords:
-            width = settings.coords
+        if (units := settings.coords) > 0:
             self.coords = nn.Sequential(
-                nn.Linear(2, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()
+                nn.Linear(2, units), nn.ReLU(), nn.Linear(units, units), nn.ReLU()
             )
-            fused += width
         layers: list[nn.Module] = []
         for hidden in settings.hidden:
             layers += [nn.Dropout(settings.dropout), nn.Linear(fused, hidden), nn.ReLU()]
@@ -45,10 +43,10 @@ class CompositionNet(nn.Module):
         self.head = nn.Sequential(*layers)
 
     def start_at(self, profile: Tensor) -> None:
-        """Let the output begin around `profile`, (T,): the mean of the targets.
+        """Initialise the output near `profile`, (T,), the mean of the targets.
 
-        Otherwise the first epochs are spent on finding it, and a short training on nothing else:
-        raw abundances are far smaller than what a fresh layer puts out.
+        Raw abundances are far smaller than the outputs of a fresh layer: training would spend its
+        first epochs on finding their mean.
         """
         output = cast(nn.Linear, self.head[-1])
         with torch.no_grad():
@@ -64,7 +62,7 @@ class CompositionNet(nn.Module):
         return cast(Tensor, self.head(torch.cat(parts, dim=1)))
 
     def train(self, mode: bool = True) -> CompositionNet:
-        """Switch to training; frozen batch norm stays in evaluation."""
+        """Set training mode; frozen batch norm stays in evaluation mode."""
         super().train(mode)
         if self.freeze_batch_norm:
             for layer in self.trunk.modules():
@@ -76,14 +74,14 @@ class CompositionNet(nn.Module):
 def build(
     settings: Settings, member: int, n_types: int, *, blank: bool = False
 ) -> tuple[CompositionNet, Backbone]:
-    """A member of the ensemble before training, on the CPU, and the backbone that is its trunk.
+    """Build an untrained member of the ensemble on the CPU, and the backbone of its trunk.
 
-    `blank`: the weights will be loaded over, so those that training began with are not needed.
+    `blank`: the caller will load weights, so the initial ones are not needed.
     """
     seed, name = settings.seed + member, settings.backbones[member]
     weights = settings.weights[member if len(settings.weights) > 1 else 0]
     if blank:
-        # A network that brings its own weights has no random ones.
+        # A network that brings its own weights takes no others.
         weights = "pretrained" if architecture(name).pretrained is None else "random"
     elif weights not in ("pretrained", "random") and Path(weights).is_dir():
         weights = str(Path(weights) / f"{name}.pth")

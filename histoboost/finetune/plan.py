@@ -1,4 +1,4 @@
-"""Which models to train: what each learns from, what stops it, what it never sees."""
+"""Plan the models to train: training, stopping and held-out slides."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ from histoboost.slides.slide import Dataset, Slide
 
 @dataclass(frozen=True)
 class Plan:
-    """One model to train in a folder; one that was begun with the same plan is continued.
+    """One model to train in a folder; the same plan resumes it.
 
-    `slides` are labelled: networks learn from them or are stopped by them. Member i is stopped by
-    the i-th of `stop_on`, counted round, and learns from all other slides; where that is empty, it
-    trains all epochs on all slides. `alignment` is how the spots were moved, so that those to be
-    predicted are moved in the same way: ``"none"``, ``"auto"`` or the path of a table.
+    Member i stops on the i-th slide of `stop_on`, cyclically, and learns from all other `slides`;
+    without `stop_on` it trains all epochs on all slides. `alignment` is ``"none"``, ``"auto"`` or
+    the path of a table, and applies to slides to predict, too.
     """
 
     folder: Path
@@ -34,12 +33,12 @@ class Plan:
     alignment: str = "none"
 
     def stopping(self, member: int) -> str | None:
-        """The slide that stops a member."""
+        """Name of the slide that stops a member."""
         return self.stop_on[member % len(self.stop_on)] if self.stop_on else None
 
 
 def abundances(slides: Sequence[Slide]) -> NDArray[np.float32]:
-    """Abundances of labelled slides, one below the other."""
+    """Stack the abundances of labelled slides."""
     return np.concatenate([slide.abundance for slide in slides if slide.abundance is not None])
 
 
@@ -55,15 +54,14 @@ def plan_models(
     stop_on: Sequence[str] = ("auto",),
     alignment: str = "none",
 ) -> list[Plan]:
-    """Plan one model in `out`, or with `cross_validate` one for each fold in ``out/folds``.
+    """Plan one model in `out`, or with `cross_validate` one per fold in ``out/folds``.
 
-    `slides` are the labelled ones to use (all by default), `held_out` those that the one model
-    never sees; `group_by`, ``"slide"`` or ``"group"``, is what a fold holds out. `stop_on` is
-    ``["auto"]`` (any training slide may stop a network, the last one first), ``["none"]`` (train
-    all epochs) or names of slides. `alignment` is how `aligned` moved the spots of `dataset`.
+    Uses the labelled `slides` (all by default) except those `held_out`; folds hold out each
+    `group_by`, ``"slide"`` or ``"group"``. `stop_on` is ``["auto"]`` (all training slides in turn,
+    the last one first), ``["none"]`` (train all epochs) or names of slides. `alignment` is how
+    `aligned` moved the spots of `dataset`.
     """
     used = _labelled(dataset, slides)
-    parts: list[tuple[Path, list[str]]] = [(out, [])]
     if cross_validate and held_out:
         raise BadInput("--held-out and --cross-validate exclude each other; give one of them")
     if cross_validate:
@@ -74,39 +72,41 @@ def plan_models(
         names = [[used[i].name for i in fold.held_out] for fold in folds]
         labels = [fold.group or part[0] for fold, part in zip(folds, names, strict=True)]
         folders = [out / "folds" / quote(label, safe=" ") for label in labels]
-        parts = list(zip(folders, names, strict=True))
-    elif held_out:
-        for slide in _labelled(dataset, held_out):
-            if slide.name not in [one.name for one in used]:
-                raise BadInput(f"held-out {slide.name}: not among --slides; add it")
-            parts[0][1].append(slide.name)
+    else:
+        folders = [out]
+        names = [[slide.name for slide in _labelled(dataset, held_out)] if held_out else []]
+        for name in names[0]:
+            if name not in [slide.name for slide in used]:
+                raise BadInput(f"held-out {name}: not among --slides; add it")
     plans = []
-    for folder, out_of_sight in parts:
-        learning = tuple(slide for slide in used if slide.name not in out_of_sight)
-        if not learning:
+    for folder, unseen in zip(folders, names, strict=True):
+        training = tuple(slide for slide in used if slide.name not in unseen)
+        if not training:
             raise BadInput(f"{dataset.path}: no labelled slide left for training; hold out fewer")
-        unseen = tuple(slide for slide in used if slide.name in out_of_sight)
-        stopping = stopping_slides(learning, stop_on)
-        plans.append(Plan(folder, settings, learning, unseen, stopping, alignment))
+        tested = tuple(slide for slide in used if slide.name in unseen)
+        stopping = stopping_slides(training, stop_on)
+        plans.append(Plan(folder, settings, training, tested, stopping, alignment))
     return plans
 
 
 def _labelled(dataset: Dataset, names: Sequence[str] | None) -> list[Slide]:
-    """Labelled slides of the dataset, or those with these names."""
-    chosen = list(dataset.slides) if names is None else [dataset[name] for name in names]
-    labelled = [slide for slide in chosen if slide.labelled]
+    """The labelled slides of a data set, or the named ones, which must be labelled."""
+    if names is None:
+        labelled = [slide for slide in dataset.slides if slide.labelled]
+        if not labelled:
+            raise BadInput(f"{dataset.path}: no labelled slides; training needs abundances")
+        return labelled
+    chosen = [dataset[name] for name in names]
     for slide in chosen:
-        if names is not None and not slide.labelled:
+        if not slide.labelled:
             raise BadInput(
                 f"{dataset.path}: slide {slide.name} has no abundances; choose labelled slides"
             )
-    if not labelled:
-        raise BadInput(f"{dataset.path}: no labelled slides; training needs abundances")
-    return labelled
+    return chosen
 
 
 def stopping_slides(training: Sequence[Slide], stop_on: Sequence[str]) -> tuple[str, ...]:
-    """Names of the training slides that may stop a network; for `stop_on` see `plan_models`."""
+    """Names of the training slides that stop networks; for `stop_on` see `plan_models`."""
     names = [slide.name for slide in training]
     if list(stop_on) == ["none"]:
         return ()

@@ -1,4 +1,4 @@
-"""Everything that can be chosen about the training, and the field's two recipes."""
+"""Settings of training, and the presets."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def _setting(
     below: float | None = None,
     empty: bool = True,
 ) -> Any:
-    """A field with the help text of its option and the values that it may have."""
+    """A field with the help text of its option and its valid values."""
     rules = {"choices": choices, "low": low, "above": above, "below": below, "empty": empty}
     return dataclasses.field(default=default, metadata={"help": help, **rules})
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Hyper-parameters of an end-to-end model; the defaults are those of ``cnn-baseline``.
+    """Hyper-parameters of an end-to-end model; the defaults are ``cnn-baseline``.
 
-    The command line has an option for every field, with the help text given here.
+    Every field is an option of the command line.
     """
 
     backbones: tuple[str, ...] = _setting(
@@ -87,7 +87,7 @@ class Settings:
     seed: int = _setting(0, "Random seed of the first network; the next ones follow.")
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be trained."""
+        """Refuse invalid settings."""
         if len(self.weights) not in (1, len(self.backbones)):
             raise BadInput(
                 f"weights: {len(self.weights)} given for {len(self.backbones)} backbones; "
@@ -118,7 +118,7 @@ class Settings:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """The settings as plain lists and numbers."""
+        """Convert to plain lists and numbers."""
         return {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in dataclasses.asdict(self).items()
@@ -126,16 +126,13 @@ class Settings:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Settings:
-        """The settings that `to_json` wrote."""
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in content.items()
-        }
-        return cls(**values)
+        """Inverse of `to_json`."""
+        lists = {key: tuple(value) for key, value in content.items() if isinstance(value, list)}
+        return cls(**{**content, **lists})
 
 
-#: The recipes of the field. What a recipe leaves open (patch sizes, learning rates, strengths of
-#: the augmentations) is chosen here, and said in docs/finetune.md.
+#: Recipes from the literature; docs/finetune.md lists what was chosen here (patch sizes, learning
+#: rates, strengths of the augmentations).
 PRESETS: dict[str, Settings] = {
     "cnn-baseline": Settings(),
     "cnn-ensemble": Settings(
@@ -161,13 +158,12 @@ PRESETS: dict[str, Settings] = {
 
 
 def preset(name: str, **changes: Any) -> Settings:
-    """The recipe called `name`, with some settings changed."""
+    """Settings of a preset, with some changed."""
     from histoboost.featurize.backbones.factory import architecture
 
     if name not in PRESETS:
         raise BadInput(f"preset {name!r}: unknown; choose one of {', '.join(PRESETS)}")
     settings = dataclasses.replace(PRESETS[name], **changes)
-    # Now, not when the third member begins.
     for backbone in settings.backbones:
-        architecture(backbone)
+        architecture(backbone)  # refuse unknown ones now, not when the third member begins
     return settings

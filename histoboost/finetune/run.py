@@ -1,4 +1,4 @@
-"""Train the planned models, predict what each never saw, and score it as `evaluate` does."""
+"""Train planned models, predict their held-out slides, and score them like `evaluate`."""
 
 from __future__ import annotations
 
@@ -46,10 +46,7 @@ from histoboost.slides.slide import Slide
 
 @dataclass(frozen=True)
 class Trained:
-    """A model, and its predictions (N, T) for the slides it never saw, by their name.
-
-    The predictions are in units of ``ensemble.learned.target``.
-    """
+    """A model and its predictions (N, T) of held-out slides, in units of its target, by name."""
 
     plan: Plan
     ensemble: Ensemble
@@ -64,10 +61,10 @@ def train_models(
     checkpoint_s: float = 60.0,
     tell: Callable[[str], None] = print,
 ) -> list[Trained]:
-    """Train what is missing of every planned model, and predict what it held out.
+    """Train the unfinished members of planned models, and predict the held-out slides.
 
-    `plans` are those of one run, with the same settings; a checkpoint is written every
-    `checkpoint_s` seconds, and `tell` takes a line for every epoch.
+    All `plans` have the same settings. Writes a checkpoint every `checkpoint_s` seconds; `tell`
+    gets a line per epoch.
     """
     settings = plans[0].settings
     slides = {slide.name: slide for plan in plans for slide in (*plan.slides, *plan.held_out)}
@@ -86,7 +83,7 @@ def train_models(
 def _reporter(
     plan: Plan, title: str, models: int, pace: Pace, tell: Callable[[str], None]
 ) -> Callable[[int, Epoch], None]:
-    """Tells lines such as ``resnet18 1/1, epoch 3/30: loss 0.0421, up to 0:01:00 left``."""
+    """Report lines like ``resnet18 1/1, epoch 3/30: loss 0.0421, up to 0:01:00 left``."""
     epochs, backbones = plan.settings.epochs, plan.settings.backbones
 
     def on_epoch(member: int, row: Epoch) -> None:
@@ -111,7 +108,6 @@ def _train_ensemble(
     checkpoint_s: float,
     on_epoch: Callable[[int, Epoch], None],
 ) -> Ensemble:
-    """Train what is missing of one model."""
     settings, cell_types = plan.settings, plan.slides[0].cell_types
     learned = fit_learned_target(settings.target, abundances(plan.slides))
     identity = _identity(plan, learned, pixels)
@@ -200,7 +196,7 @@ def _identity(plan: Plan, learned: LearnedTarget, pixels: Pixels) -> dict[str, A
 
 @dataclass(frozen=True)
 class EndToEnd:
-    """What an end-to-end model is, in the words of `regress.setup.Setup`."""
+    """Description of an end-to-end model, like `regress.setup.Setup`."""
 
     model: str
     target: str
@@ -210,14 +206,14 @@ class EndToEnd:
     features: str = "end-to-end"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Convert to plain values."""
         return dict(vars(self))
 
 
 def score_models(
     trained: Sequence[Trained], *, model: str, group_by: str = "slide"
 ) -> CrossValidation:
-    """Score every model on what it held out; `model` and `group_by` are told in the result."""
+    """Score every model on its held-out slides; `model` and `group_by` appear in the result."""
     settings = trained[0].plan.settings
     setup = EndToEnd(model, settings.target, group_by, settings.seed, settings.to_json())
     folds = []

@@ -1,7 +1,6 @@
-"""Patches of spots, cut when a batch needs them.
+"""Patches of spots, cut batch by batch.
 
-Cropping, resizing and normalising are those of `histoboost.featurize.patches`, so that a
-fine-tuned network sees in `featurize` what it saw in training.
+They are those of `featurize`, so that a fine-tuned network embeds what it was trained on.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from histoboost.spots import window_starts
 
 
 class Resident(NamedTuple):
-    """The image of a slide, the digest that recipes name, and where its patches are wanted."""
+    """The image of a slide, its digest in recipes, and the device for its patches."""
 
     image: SlideImage
     digest: str
@@ -38,15 +37,15 @@ Pixels = Mapping[str, Resident]
 
 
 def load_pixels(slides: Sequence[Slide], device: torch.device, px: int) -> dict[str, Resident]:
-    """Make every slide ready to be cut for `device`, small ones in memory; by the slide's name.
+    """Open the images of slides, small ones in memory, for patches on `device`; by slide name.
 
-    Warns where patches of `px` pixels are one flat colour: nothing can be learned from them.
+    Warns of patches of `px` pixels that are one flat colour.
     """
     found = {}
     for slide in slides:
-        found[slide.name] = Resident(*read_pixels(slide.image), device)
-        image, starts = found[slide.name].image, window_starts(slide.xy, px)
-        flat = 0
+        image, digest = read_pixels(slide.image)
+        found[slide.name] = Resident(image, digest, device)
+        starts, flat = window_starts(slide.xy, px), 0
         for first in range(0, len(starts), 256):
             cut = torch.from_numpy(patches.crop(image, starts[first : first + 256], px))
             flat += int(patches.flat(cut.permute(0, 3, 1, 2)).sum())
@@ -59,7 +58,7 @@ def load_pixels(slides: Sequence[Slide], device: torch.device, px: int) -> dict[
 
 
 def scaled_coords(xy: NDArray[np.float64]) -> NDArray[np.float32]:
-    """x and y, each scaled to 0..1 over the spots of one slide; 0 where all are equal."""
+    """Scale x and y to 0..1 over the spots of a slide; 0 if all are equal."""
     low = xy.min(0, keepdims=True)
     span = xy.max(0, keepdims=True) - low
     scaled: NDArray[np.float32] = ((xy - low) / np.where(span > 0, span, 1.0)).astype(np.float32)
@@ -67,10 +66,7 @@ def scaled_coords(xy: NDArray[np.float64]) -> NDArray[np.float32]:
 
 
 class SpotPatches:
-    """All spots of some slides, in order, and the S patches that the network sees of each.
-
-    Patches are normalised as those of `backbone`; `pixels` holds all slides.
-    """
+    """The spots of some slides, in order, with S fields of view each, normalised for `backbone`."""
 
     def __init__(
         self, slides: Sequence[Slide], pixels: Pixels, settings: Settings, backbone: Backbone
@@ -91,10 +87,7 @@ class SpotPatches:
         return len(self._slide)
 
     def crop(self, spots: NDArray[np.int64]) -> Tensor:
-        """Patches of some spots before normalisation, one for each field of view.
-
-        Takes positions (B,) among all spots, returns (B, S, 3, px, px) uint8.
-        """
+        """Cut the patches of the spots at positions (B,): (B, S, 3, px, px) uint8."""
         shape = (len(spots), len(self._patch), 3, self.input_px, self.input_px)
         out = torch.empty(shape, dtype=torch.uint8, device=self.device)
         for slide in np.unique(self._slide[spots]):
@@ -111,10 +104,10 @@ class SpotPatches:
         return out
 
     def normalise(self, cropped: Tensor) -> Tensor:
-        """Input of the network: (B, S, 3, px, px) uint8 to float32."""
+        """Convert (B, S, 3, px, px) uint8 to the float32 input of the network."""
         floats = patches.normalise(cropped.flatten(0, 1), self._mean, self._std)
         return floats.view(cropped.shape)
 
     def coords(self, spots: NDArray[np.int64]) -> Tensor:
-        """Scaled coordinates of some spots, (B, 2) float32."""
+        """Scaled coordinates of the spots at positions (B,), (B, 2) float32."""
         return self._coords[torch.from_numpy(spots)].to(self.device)

@@ -1,4 +1,4 @@
-"""What a network learns, and the way back: the targets of `regress`, and z-scores beside them."""
+"""Targets of networks: those of `regress`, and z-scores."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from histoboost.regress.targets import Target, fit_target
 
 @dataclass(frozen=True)
 class LearnedTarget:
-    """Between abundances and the outputs of a network.
+    """Converts abundances to a network's targets, and its outputs to units of `target`.
 
-    Restored predictions are in units of `target`; with `mean` and `std`, T floats each, the
-    network learns its z-scores.
+    With `mean` and `std`, T floats each, the network learns z-scores.
     """
 
     target: Target
@@ -25,7 +24,7 @@ class LearnedTarget:
     std: tuple[float, ...] | None = None
 
     def forward(self, abundance: NDArray[Any]) -> NDArray[np.float32]:
-        """Abundances (N, T) to what the network learns, (N, T)."""
+        """Convert abundances (N, T) to the network's targets, (N, T)."""
         values = self.target.forward(abundance)
         if self.mean is not None:
             values = (values - np.array(self.mean)) / np.array(self.std)
@@ -33,12 +32,12 @@ class LearnedTarget:
         return learned
 
     def restore(self, outputs: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Outputs (N, T) of the network to units of `target`."""
+        """Convert outputs (N, T) of the network to units of `target`."""
         values = outputs.astype(np.float64)
         return values if self.mean is None else values * np.array(self.std) + np.array(self.mean)
 
     def to_json(self) -> dict[str, Any]:
-        """What `from_json` takes."""
+        """Convert to plain values."""
         mean, std = (scale and list(scale) for scale in (self.mean, self.std))
         return {"target": self.target.to_json(), "mean": mean, "std": std}
 
@@ -50,16 +49,14 @@ class LearnedTarget:
 
 
 def fit_learned_target(name: str, abundance: NDArray[Any]) -> LearnedTarget:
-    """The target called `name`, fitted on the training spots' abundances (N, T).
+    """Fit a target on the training spots' abundances (N, T).
 
-    ``"zscore"`` gives every cell type mean 0 and standard deviation 1; a type that never varies
-    is only centred.
+    ``"zscore"`` gives every cell type mean 0 and standard deviation 1; a constant type is only
+    centred.
     """
     if name != "zscore":
         return LearnedTarget(fit_target(name, abundance))
-    target = fit_target("raw", abundance)
     values = np.asarray(abundance, dtype=np.float64)
-    std = values.std(axis=0)
+    mean, std = values.mean(axis=0), values.std(axis=0)
     std[std == 0] = 1.0
-    mean = values.mean(axis=0)
-    return LearnedTarget(target, tuple(mean.tolist()), tuple(std.tolist()))
+    return LearnedTarget(fit_target("raw", abundance), tuple(mean.tolist()), tuple(std.tolist()))

@@ -1,8 +1,7 @@
-"""Train one network; a killed training continues where its last checkpoint was.
+"""Train one network; a killed training resumes exactly from its last checkpoint.
 
-Two ideas. Everything random after a checkpoint follows from what the checkpoint holds: the order
-of the spots from (seed, member, epoch), augmentation and dropout from the saved state of torch's
-generator. And a finished training is a file that is written last, in one step.
+The order of the spots follows from (seed, member, epoch), augmentation and dropout from torch's
+generator, whose state the checkpoint holds.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ Epoch = dict[str, Any]
 
 @dataclass(frozen=True)
 class Examples:
-    """Patches of spots with their targets (N, T) float32, in the units that the network learns."""
+    """Patches of spots with the network's targets, (N, T) float32."""
 
     patches: SpotPatches
     targets: Tensor
@@ -43,7 +42,7 @@ class Examples:
 
 @dataclass
 class State:
-    """How far a training has come; the fields are those of checkpoints."""
+    """Progress of a training, as in checkpoints."""
 
     epoch: int = 0
     step: int = 0
@@ -59,11 +58,11 @@ class State:
 
 @dataclass
 class Training:
-    """One network, trained in place, with all that its training needs.
+    """Training of one network, in place.
 
-    `stop` holds spots of whole slides that training does not see: they end it and lower the
-    learning rate; None trains all epochs. `score` takes the (N, T) outputs on them to one number,
-    larger is better. Checkpoints go to `folder`.
+    `stop` are spots of slides outside training that stop it early and lower the learning rate; None
+    trains all epochs. `score` rates the (N, T) outputs on them, larger is better. Checkpoints go to
+    `folder`.
     """
 
     net: CompositionNet
@@ -95,14 +94,14 @@ class Training:
     def run(
         self, checkpoint_s: float, on_epoch: Callable[[Epoch], None] = lambda row: None
     ) -> list[Epoch]:
-        """Train to the end, from the last checkpoint where there is one.
+        """Train to the end, from the last checkpoint if there is one.
 
-        Afterwards `net` holds the weights of the best epoch, or of the last one where there is no
-        stopping slide. A kill costs at most `checkpoint_s` seconds of work.
+        `net` ends with the weights of the best epoch, or of the last one without a stopping slide.
+        A kill costs at most `checkpoint_s` seconds of work.
 
-        Returns one row per epoch, with which `on_epoch` is called, too: ``epoch`` (from 1),
-        ``loss``, ``stop_loss``, ``score``, ``learning_rate``, ``seconds``, ``improved`` (the last
-        such epoch is the best one).
+        Calls `on_epoch` with a row per epoch and returns all rows: ``epoch`` (from 1), ``loss``,
+        ``stop_loss``, ``score``, ``learning_rate``, ``seconds``, ``improved`` (the last such epoch
+        is the best one).
         """
         settings = self.settings
         with torch.random.fork_rng(devices=[self.device] if self._on_cuda else []):
@@ -133,9 +132,9 @@ class Training:
         return bool(self.stop and self.settings.patience and waited >= self.settings.patience)
 
     def batches(self, epoch: int) -> list[NDArray[np.int64]]:
-        """The spots of an epoch in random order, in batches of nearly equal size.
+        """Spots of an epoch in random order, in batches of nearly equal size.
 
-        Equal sizes, because batch norm cannot learn from a last batch of one spot.
+        Batch norm could not learn from a last batch of one spot.
         """
         order = np.random.default_rng([self.settings.seed, self.member, epoch])
         spots = order.permutation(len(self.train.patches))
@@ -240,15 +239,12 @@ class Training:
             torch.set_rng_state(saved["random"])
             if saved["random_cuda"] is not None:
                 torch.cuda.set_rng_state(saved["random_cuda"], self.device)
-            # The clock of another process, or of another boot, says nothing here.
+            # The monotonic clock of another process is not comparable.
             self.state = State(**{**saved["state"], "saved_at": time.monotonic()})
 
 
 def predict(net: CompositionNet, patches: SpotPatches, batch_size: int) -> Tensor:
-    """Outputs (N, T) of the network for all spots, in order and in the units that it learned.
-
-    Afterwards the network is in evaluation mode.
-    """
+    """Outputs (N, T) of the network for all spots, in order; leaves it in evaluation mode."""
     net.eval()
     with torch.inference_mode():
         outputs = [
