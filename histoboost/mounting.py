@@ -101,7 +101,8 @@ class Mounting:
             waiting[name] = slide
             if len(waiting) == TOGETHER:
                 self._decide(waiting)
-        self._decide(waiting)
+        if waiting:
+            self._decide(waiting)
         for name, turn in self._turns.items():
             if name not in before and turn is not None:
                 warn_of_turn(name, turn)
