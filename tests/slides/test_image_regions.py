@@ -161,18 +161,6 @@ def test_jpeg_tiles_are_decoded_as_openslide_does(tmp_path: Path):
     np.testing.assert_array_equal(*both)
 
 
-def test_a_tile_that_the_scanner_left_out_is_white(tmp_path: Path):
-    tiff(tmp_path, tile=(32, 48))
-    with tifffile.TiffFile(tmp_path / "he.tif") as file:
-        at = file.pages[0].tags["TileByteCounts"].valueoffset
-    data = bytearray((tmp_path / "he.tif").read_bytes())
-    data[at : at + 4] = b"\0\0\0\0"
-    (tmp_path / "he.tif").write_bytes(data)
-    region = open_image(tmp_path / "he.tif").read_region(0, 0, 0, 110, 150)
-    assert (region[:32, :48] == 255).all()
-    np.testing.assert_array_equal(region[32:], RGB[32:])
-
-
 def test_a_folder_that_is_no_image_is_one_clear_line(tmp_path: Path):
     with pytest.raises(HistoboostError, match="a folder that is not an image"):
         open_image(tmp_path)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -76,30 +78,21 @@ def write_outs(
         else:
             positions.to_csv(spatial / variant, index=False, header="list" not in variant)
         um_per_full_px = source.um_per_px * HIRES
-        (spatial / "scalefactors_json.json").write_text(
-            json.dumps(
-                {
-                    "spot_diameter_fullres": diameter_um / um_per_full_px,
-                    "fiducial_diameter_fullres": 144.5,
-                    "tissue_hires_scalef": HIRES,
-                    "tissue_lowres_scalef": HIRES * 0.3,
-                }
-            )
-        )
+        scales = {
+            "spot_diameter_fullres": diameter_um / um_per_full_px,
+            "fiducial_diameter_fullres": 144.5,
+            "tissue_hires_scalef": HIRES,
+            "tissue_lowres_scalef": HIRES * 0.3,
+        }
+        (spatial / "scalefactors_json.json").write_text(json.dumps(scales))
         if table is not None:
-            write_table(abundances, outs / table)
+            if table.endswith(".parquet"):
+                abundances.to_parquet(outs / table)
+            else:
+                abundances.to_csv(outs / table, sep="," if table.endswith(".csv") else "\t")
         return outs.parent
 
     return write
-
-
-def write_table(table: pd.DataFrame, path: Path) -> Path:
-    """Write a table of abundances as its suffix says."""
-    if path.suffix == ".parquet":
-        table.to_parquet(path)
-    else:
-        table.to_csv(path, sep="," if path.suffix == ".csv" else "\t")
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -208,3 +201,71 @@ def make_sdata(pixels: np.ndarray, make_anndata: Callable) -> Callable[..., Any]
         )
 
     return make
+
+
+@pytest.fixture
+def write_format(
+    tmp_path: Path, source: Slide, pixels: np.ndarray, abundances: pd.DataFrame, request
+) -> Callable[[str], Path]:
+    """Write the slide in a format, such as ``"manifest of png"``; its path."""
+    ids = pd.Index(source.spot_ids, name="spot")
+    spots = pd.DataFrame(source.xy, columns=["x", "y"], index=ids)
+
+    def hdf5(image: np.ndarray) -> Path:
+        labels = pd.DataFrame(source.abundance, columns=source.cell_types, index=ids)
+        with h5py.File(tmp_path / "data.h5", "w") as file:
+            file["images/Train/P_1"] = image
+            file["spots/Train/P_1"] = spots.join(labels).to_records(index=False)
+        return tmp_path / "data.h5"
+
+    def manifest(image: str) -> Path:
+        spots.sample(frac=1, random_state=4).to_csv(tmp_path / "spots.csv")
+        abundances.to_csv(tmp_path / "weights.csv")
+        table = f"slide,image,spots,abundances\nP_1,{image},spots.csv,weights.csv\n"
+        (tmp_path / "slides.csv").write_text(table)
+        return tmp_path / "slides.csv"
+
+    def png() -> Path:
+        Image.fromarray(pixels).save(tmp_path / "he.png")
+        return manifest("he.png")
+
+    def tiff(name: str, **options: object) -> Path:
+        tifffile = pytest.importorskip("tifffile", reason="pip install 'histoboost[wsi]'")
+        if name.endswith(".svslide"):
+            pytest.importorskip("openslide", reason="pip install 'histoboost[wsi]'")
+        options = {"photometric": "rgb", "tile": (64, 64), "metadata": None, **options}
+        tifffile.imwrite(tmp_path / name, pixels, **options)
+        return manifest(name)
+
+    def ome_zarr(version: int) -> Path:
+        import zarr
+
+        root = zarr.open_group(tmp_path / "he.zarr", mode="w", zarr_format=version)
+        root.create_array("0", data=np.moveaxis(pixels, -1, 0), chunks=(1, 64, 64))
+        scales = {"axes": [{"name": axis} for axis in "cyx"], "datasets": [{"path": "0"}]}
+        attributes = {"multiscales": [scales]}
+        root.attrs.update({"ome": attributes} if version == 3 else attributes)
+        return manifest("he.zarr")
+
+    def stored(make: str, write: str, name: str) -> Path:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            getattr(request.getfixturevalue(make)(), write)(tmp_path / name)
+        return tmp_path / name
+
+    writers: dict[str, Callable[[], Path]] = {
+        "hdf5 of uint8": lambda: hdf5(pixels),
+        "hdf5 of float32": lambda: hdf5(pixels.astype("f4") / 255),
+        "spaceranger": lambda: request.getfixturevalue("write_outs")(),
+        "anndata in h5ad": lambda: stored("make_anndata", "write_h5ad", "adata.h5ad"),
+        "anndata in zarr": lambda: stored("make_anndata", "write_zarr", "adata.zarr"),
+        "spatialdata": lambda: stored("make_sdata", "write", "sdata.zarr"),
+        "manifest of png": png,
+        "manifest of tiff": lambda: tiff("he.tif", compression="zlib"),
+        "manifest of svs": lambda: tiff("he.svs", description="Aperio Image|MPP = 0.5"),
+        "manifest of openslide": lambda: tiff("he.svslide", compression="zlib"),
+        "manifest of ome-tiff": lambda: tiff("he.ome.tif", metadata={"axes": "YXS"}),
+        "manifest of ome-zarr 2": lambda: ome_zarr(2),
+        "manifest of ome-zarr 3": lambda: ome_zarr(3),
+    }
+    return lambda name: writers[name]()

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
-from pathlib import Path
 
-import h5py
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from PIL import Image
 
 from histoboost.featurize import patches
 from histoboost.featurize.backbones.base import Backbone
@@ -43,87 +38,6 @@ def embedded(slide: Slide, xy: np.ndarray, net: Backbone) -> np.ndarray:
     cut = patches.resize(cut, 64)
     with torch.inference_mode():
         return net.module(patches.normalise(cut, net.mean, net.std)).numpy()
-
-
-@pytest.fixture
-def write_format(
-    tmp_path: Path,
-    source: Slide,
-    pixels: np.ndarray,
-    abundances: pd.DataFrame,
-    write_outs: Callable,
-    make_anndata: Callable,
-    request: pytest.FixtureRequest,
-) -> Callable[[str], Path]:
-    """Write the slide in a format and return its path."""
-
-    def write_hdf5(path: Path, image: np.ndarray) -> Path:
-        spots = pd.DataFrame(source.xy, columns=["x", "y"])
-        spots = spots.join(pd.DataFrame(source.abundance, columns=source.cell_types))
-        with h5py.File(path, "w") as file:
-            file["images/Train/P_1"] = image
-            file["spots/Train/P_1"] = spots.to_records(index=False)
-        return path
-
-    def write_manifest(image: str) -> Path:
-        spots = pd.DataFrame({"spot": source.spot_ids, "x": source.xy[:, 0], "y": source.xy[:, 1]})
-        spots.sample(frac=1, random_state=4).to_csv(tmp_path / "spots.csv", index=False)
-        abundances.to_csv(tmp_path / "weights.csv")
-        table = "slide,image,spots,abundances\nP_1," + image + ",spots.csv,weights.csv\n"
-        (tmp_path / "slides.csv").write_text(table)
-        return tmp_path / "slides.csv"
-
-    def write_tiff(name: str, **options: object) -> Path:
-        tifffile = pytest.importorskip("tifffile", reason="pip install 'histoboost[wsi]'")
-        if name.endswith(".svslide"):
-            pytest.importorskip("openslide", reason="pip install 'histoboost[wsi]'")
-        options = {"photometric": "rgb", "tile": (64, 64), "metadata": None, **options}
-        tifffile.imwrite(tmp_path / name, pixels, **options)
-        return write_manifest(name)
-
-    def write_ome_zarr(version: int) -> Path:
-        import zarr
-
-        root = zarr.open_group(tmp_path / "he.zarr", mode="w", zarr_format=version)
-        root.create_array("0", data=np.moveaxis(pixels, -1, 0), chunks=(1, 64, 64))
-        scales = {"axes": [{"name": axis} for axis in "cyx"], "datasets": [{"path": "0"}]}
-        attributes = {"multiscales": [scales]}
-        root.attrs.update({"ome": attributes} if version == 3 else attributes)
-        return write_manifest("he.zarr")
-
-    def write_png() -> Path:
-        Image.fromarray(pixels).save(tmp_path / "he.png")
-        return write_manifest("he.png")
-
-    def write_anndata(name: str) -> Path:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            write = getattr(make_anndata(), "write_" + name.rpartition(".")[2])
-            write(tmp_path / name)
-        return tmp_path / name
-
-    def write_spatialdata() -> Path:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            request.getfixturevalue("make_sdata")().write(tmp_path / "sdata.zarr")
-        return tmp_path / "sdata.zarr"
-
-    writers: dict[str, Callable[[], Path]] = {
-        "hdf5 of uint8": lambda: write_hdf5(tmp_path / "u.h5", pixels),
-        "hdf5 of float32": lambda: write_hdf5(tmp_path / "f.h5", pixels.astype("f4") / 255),
-        "spaceranger": write_outs,
-        "anndata in h5ad": lambda: write_anndata("adata.h5ad"),
-        "anndata in zarr": lambda: write_anndata("adata.zarr"),
-        "spatialdata": write_spatialdata,
-        "manifest of png": write_png,
-        "manifest of tiff": lambda: write_tiff("he.tif", compression="zlib"),
-        "manifest of svs": lambda: write_tiff("he.svs", description="Aperio Image|MPP = 0.5"),
-        "manifest of openslide": lambda: write_tiff("he.svslide", compression="zlib"),
-        "manifest of ome-tiff": lambda: write_tiff("he.ome.tif", metadata={"axes": "YXS"}),
-        "manifest of ome-zarr 2": lambda: write_ome_zarr(2),
-        "manifest of ome-zarr 3": lambda: write_ome_zarr(3),
-    }
-    return lambda name: writers[name]()
 
 
 WRITTEN = [

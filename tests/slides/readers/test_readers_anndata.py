@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import shutil
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,11 +17,19 @@ from histoboost.slides.readers import open_dataset
 Make = Callable[..., anndata.AnnData]
 
 
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:anndata")  # zarr 2, repeated names
+
+
 def write(adata: anndata.AnnData, path: Path) -> Path:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # zarr 2 is what people have
-        adata.write_h5ad(path) if path.suffix == ".h5ad" else adata.write_zarr(path)
+    adata.write_h5ad(path) if path.suffix == ".h5ad" else adata.write_zarr(path)
     return path
+
+
+def clear_line(path: Path, message: str) -> None:
+    with pytest.raises(HistoboostError, match=message) as error:
+        open_dataset(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -50,13 +57,11 @@ def test_float_pixels_come_out_as_uint8(
 
 
 def test_without_abundances_the_slide_is_unlabelled(tmp_path: Path, make_anndata: Make):
-    path = write(make_anndata(labels="none"), tmp_path / "slide.h5ad")
-    (slide,) = open_dataset(path).slides
+    (slide,) = open_dataset(write(make_anndata(labels="none"), tmp_path / "slide.h5ad")).slides
     assert not slide.labelled
     assert slide.cell_types == ()
 
 
-@pytest.mark.filterwarnings("ignore:Observation names are not unique")
 def test_several_libraries_are_several_slides(tmp_path: Path, make_anndata: Make, same_slide):
     both = anndata.concat([make_anndata(), make_anndata()], keys=["P_1", "P_2"], label="library_id")
     spatial = make_anndata().uns["spatial"]["P_1"]
@@ -67,8 +72,7 @@ def test_several_libraries_are_several_slides(tmp_path: Path, make_anndata: Make
     for slide in slides:
         same_slide(slide)
     del both.obs["library_id"]
-    with pytest.raises(HistoboostError, match="add obs\\['library_id'\\]"):
-        open_dataset(write(both, tmp_path / "unclear.h5ad"))
+    clear_line(write(both, tmp_path / "unclear.h5ad"), r"add obs\['library_id'\]")
 
 
 def test_spots_without_any_abundance_are_counted_and_left_out(tmp_path: Path, make_anndata: Make):
@@ -84,8 +88,7 @@ def test_spots_without_any_abundance_are_counted_and_left_out(tmp_path: Path, ma
 def test_a_diameter_that_does_not_fit_the_lattice_gives_no_scale(
     tmp_path: Path, make_anndata: Make
 ):
-    adata = make_anndata()
-    adata.uns["spatial"]["P_1"]["scalefactors"]["spot_diameter_fullres"] = 1.0
+    adata = library(make_anndata(), "scalefactors", spot_diameter_fullres=1.0)
     (slide,) = open_dataset(write(adata, tmp_path / "slide.h5ad")).slides
     assert slide.um_per_px is None
 
@@ -95,17 +98,11 @@ def without(adata: anndata.AnnData, room: str, key: str) -> anndata.AnnData:
     return adata
 
 
-def scalefactor(adata: anndata.AnnData, value: float) -> anndata.AnnData:
-    adata.uns["spatial"]["P_1"]["scalefactors"]["tissue_hires_scalef"] = value
-    return adata
-
-
-def hires(adata: anndata.AnnData, image: np.ndarray | None) -> anndata.AnnData:
-    images = adata.uns["spatial"]["P_1"]["images"]
-    if image is None:
-        del images["hires"]
-    else:
-        images["hires"] = image
+def library(adata: anndata.AnnData, part: str, **changes: object) -> anndata.AnnData:
+    stored = adata.uns["spatial"]["P_1"][part]
+    stored |= changes
+    for key in [key for key, value in changes.items() if value is None]:
+        del stored[key]
     return adata
 
 
@@ -128,16 +125,21 @@ def repeated(adata: anndata.AnnData) -> anndata.AnnData:
 DAMAGES: list[tuple[str, Callable[[anndata.AnnData], anndata.AnnData]]] = [
     ("no coordinates; expected obsm", lambda adata: without(adata, "obsm", "spatial")),
     ("no image; expected uns", lambda adata: without(adata, "uns", "spatial")),
-    ("no hires image .there are: lowres", lambda adata: hires(adata, None)),
-    ("no positive tissue_hires_scalef", lambda adata: scalefactor(adata, 0.0)),
-    ("must be RGB|must be .H, W, 3.", lambda adata: hires(adata, np.zeros((9, 9), np.uint8))),
+    ("no hires image .there are: lowres", lambda adata: library(adata, "images", hires=None)),
+    (
+        "no positive tissue_hires_scalef",
+        lambda adata: library(adata, "scalefactors", tissue_hires_scalef=0.0),
+    ),
+    (
+        "must be .H, W, 3.",
+        lambda adata: library(adata, "images", hires=np.zeros((9, 9), np.uint8)),
+    ),
     ("may be in obsm of cell_types, niches", second_frame),
     ("column 'C2' has 1 empty values", gap),
     ("comes more than once", repeated),
 ]
 
 
-@pytest.mark.filterwarnings("ignore:Observation names are not unique")
 @pytest.mark.parametrize(
     ("suffix", "message", "damage"),
     [(".h5ad", *damage) for damage in DAMAGES] + [(".zarr", *damage) for damage in DAMAGES[2:5]],
@@ -145,24 +147,13 @@ DAMAGES: list[tuple[str, Callable[[anndata.AnnData], anndata.AnnData]]] = [
 def test_damage_is_one_clear_line(
     tmp_path: Path, make_anndata: Make, suffix: str, message: str, damage: Callable
 ):
-    path = write(damage(make_anndata()), tmp_path / f"slide{suffix}")
-    with pytest.raises(HistoboostError, match=message) as error:
-        open_dataset(path)
-    assert str(path) in str(error.value)
-    assert "\n" not in str(error.value)
+    clear_line(write(damage(make_anndata()), tmp_path / f"slide{suffix}"), message)
 
 
-def test_a_truncated_file_is_one_clear_line(tmp_path: Path, make_anndata: Make):
+def test_a_file_cut_off_or_a_store_that_lost_a_folder_is_one_clear_line(tmp_path, make_anndata):
     path = write(make_anndata(), tmp_path / "slide.h5ad")
     path.write_bytes(path.read_bytes()[:3000])
-    with pytest.raises(HistoboostError, match="write it again with anndata") as error:
-        open_dataset(path)
-    assert "\n" not in str(error.value)
-
-
-def test_a_store_that_lost_a_folder_is_one_clear_line(tmp_path: Path, make_anndata: Make):
+    clear_line(path, "write it again with anndata")
     path = write(make_anndata(), tmp_path / "slide.zarr")
     shutil.rmtree(path / "obs")
-    with pytest.raises(HistoboostError, match="write it again with anndata") as error:
-        open_dataset(path)
-    assert "\n" not in str(error.value)
+    clear_line(path, "write it again with anndata")

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
-import pandas as pd
 import pytest
-from PIL import Image
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError
@@ -19,64 +15,20 @@ from histoboost.slides.inspect import inspect
 from histoboost.slides.readers import open_dataset
 
 
-@pytest.fixture
-def written(
-    tmp_path, source, pixels, abundances, write_outs, make_anndata
-) -> Callable[[str], Path]:
-    """Write the phantom in a format; the path that is opened."""
-
-    def write(format: str) -> Path:
-        if format == "spaceranger":
-            return write_outs()
-        if format.startswith("anndata"):
-            path = tmp_path / f"slide.{format.partition(' in ')[2]}"
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                getattr(make_anndata(), f"write_{path.suffix[1:]}")(path)
-            return path
-        spots = pd.DataFrame(source.xy, columns=["x", "y"])
-        if format == "hdf5":
-            spots = spots.join(pd.DataFrame(source.abundance, columns=source.cell_types))
-            with h5py.File(tmp_path / "data.h5", "w") as file:
-                file["images/Train/P_1"] = pixels
-                file["spots/Train/P_1"] = spots.to_records(index=False)
-            return tmp_path / "data.h5"
-        Image.fromarray(pixels).save(tmp_path / "he.png")
-        spots.set_axis(pd.Index(source.spot_ids, name="spot"), axis=0).to_csv(
-            tmp_path / "spots.csv"
-        )
-        abundances.to_csv(tmp_path / "weights.csv")
-        (tmp_path / "slides.csv").write_text(
-            "slide,image,spots,abundances\nP_1,he.png,spots.csv,weights.csv\n"
-        )
-        return tmp_path / "slides.csv"
-
-    return write
-
-
 def read_all(path: Path) -> None:
     for slide in open_dataset(path).slides:
         for _ in bands(slide.image):
             pass
 
 
-def opened(path: Path) -> str:
-    """What opening a file and reading its pixels comes to, in words."""
-    try:
-        read_all(path)
-    except HistoboostError as error:
-        return str(error)
-    return "read"
-
-
-FORMATS = ["hdf5", "anndata in h5ad", "anndata in zarr", "spaceranger", "manifest"]
+FORMATS = ["hdf5 of uint8", "anndata in h5ad", "anndata in zarr", "spaceranger", "manifest of png"]
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("count", [15, pytest.param(800, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_damaged_file_is_read_or_refused_in_one_line(tmp_path, written, fuzz, format, count):
-    path = written(format)
+def test_a_damaged_file_is_read_or_refused_in_one_line(tmp_path, write_format, fuzz, format, count):
+    path = write_format(format)
     fuzz(tmp_path, count, lambda: read_all(path))
 
 
@@ -116,16 +68,17 @@ def test_dangling_and_cyclic_links_are_one_clear_line(tmp_path: Path, target: st
         file["images/Train/S"] = np.zeros((9, 9, 3), np.uint8)
         file.create_group("spots/Train")
         file["spots/Train/S"] = h5py.SoftLink(target)
-    said = opened(tmp_path / "data.h5")
-    assert said.startswith(str(tmp_path))
-    assert "\n" not in said
+    with pytest.raises(HistoboostError, match=f"^{tmp_path}.*$") as error:
+        read_all(tmp_path / "data.h5")
+    assert "\n" not in str(error.value)
 
 
 def test_deep_json_is_one_clear_line(write_outs):
     sample = write_outs()
     file = sample / "outs" / "spatial" / "scalefactors_json.json"
     file.write_text("[" * 200_000)
-    assert "is not valid JSON" in opened(sample)
+    with pytest.raises(HistoboostError, match="is not valid JSON"):
+        open_dataset(sample)
 
 
 def test_a_store_in_the_place_of_the_data_says_so(tmp_path: Path, source):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from PIL import Image
 
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.slides.readers import open_dataset
+from histoboost.slides.slide import Slide
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:anndata")
 
@@ -23,10 +23,14 @@ HEADER = "slide,image,spots,abundances\n"
 
 
 def write(adata: anndata.AnnData, folder: Path) -> Path:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        adata.write_h5ad(folder / "slide.h5ad")
+    adata.write_h5ad(folder / "slide.h5ad")
     return folder / "slide.h5ad"
+
+
+def in_pixels_of(source: Slide, slide: Slide) -> tuple[np.ndarray, np.ndarray]:
+    """Expected coordinates (full resolution) and abundances of a slide, in its order."""
+    order = [source.spot_ids.index(spot.removesuffix(f"-{slide.name}")) for spot in slide.spot_ids]
+    return source.xy[order] * 4, source.abundance[order]
 
 
 @pytest.fixture
@@ -58,11 +62,9 @@ def test_a_manifest_gives_each_sample_its_image(tmp_path, both, source, full, co
     write(both(column), tmp_path)
     rows = "A,full.png,slide.h5ad,\nB,full.png,slide.h5ad,\n"
     (tmp_path / "slides.csv").write_text(HEADER + rows)
-    slides = open_dataset(tmp_path / "slides.csv").slides
-    for slide in slides:
+    for slide in open_dataset(tmp_path / "slides.csv").slides:
         assert sorted(slide.spot_ids) == sorted(f"{spot}-{slide.name}" for spot in source.spot_ids)
-        order = [source.spot_ids.index(spot[:-2]) for spot in slide.spot_ids]
-        np.testing.assert_allclose(slide.xy, source.xy[order] * 4)
+        np.testing.assert_allclose(slide.xy, in_pixels_of(source, slide)[0])
     (tmp_path / "slides.csv").write_text(HEADER + "C,full.png,slide.h5ad,\n")
     with pytest.raises(HistoboostError, match="has several slides and none is called 'C'"):
         open_dataset(tmp_path / "slides.csv")
@@ -75,13 +77,6 @@ def test_a_stated_library_id_puts_all_spots_on_one_image(tmp_path, both, source)
     assert len(slide.xy) == 2 * len(source.xy)
 
 
-def test_an_id_of_another_name_is_that_of_the_only_image(tmp_path, make_anndata, same_slide):
-    adata = make_anndata()
-    adata.obs["library_id"] = "0"
-    (slide,) = open_dataset(write(adata, tmp_path)).slides
-    same_slide(slide)
-
-
 def test_library_ids_may_be_integers_but_none_may_be_missing(tmp_path, both):
     adata = both("batch")
     spatial = adata.uns["spatial"]["P_1"]
@@ -90,9 +85,9 @@ def test_library_ids_may_be_integers_but_none_may_be_missing(tmp_path, both):
     slides = open_dataset(write(adata, tmp_path)).slides
     assert [slide.name for slide in slides] == ["1", "2"]
     assert [{spot[-1] for spot in slide.spot_ids} for slide in slides] == [{"A"}, {"B"}]
-    adata.obs["library_id"] = adata.obs["library_id"].astype(str)
-    adata.obs.loc[adata.obs_names[3], "library_id"] = np.nan
     spot = adata.obs_names[3]
+    adata.obs["library_id"] = adata.obs["library_id"].astype(str)
+    adata.obs.loc[spot, "library_id"] = np.nan
     with pytest.raises(HistoboostError, match=rf"spot {spot} has no obs\['library_id'\]"):
         open_dataset(write(adata, tmp_path))
     adata.obs["library_id"] = ["1"] * 5 + ["3"] * (adata.n_obs - 5)
@@ -102,6 +97,10 @@ def test_library_ids_may_be_integers_but_none_may_be_missing(tmp_path, both):
 
 def library(adata: anndata.AnnData) -> dict:
     return adata.uns["spatial"]["P_1"]
+
+
+def an_id_of_another_name(adata: anndata.AnnData) -> None:
+    adata.obs["library_id"] = "0"  # there is one image only
 
 
 def is_single(adata: anndata.AnnData) -> None:
@@ -137,6 +136,7 @@ def sparse_abundances(adata: anndata.AnnData) -> None:
 @pytest.mark.parametrize(
     "change",
     [
+        an_id_of_another_name,
         is_single,
         hires_image,
         hest,
@@ -170,9 +170,9 @@ def test_the_message_of_a_missing_image_leads_to_a_manifest_that_works(
         open_dataset(write(adata, tmp_path))
     (tmp_path / "slides.csv").write_text("slide,image,spots\nP_1,full.png,slide.h5ad\n")
     (slide,) = open_dataset(tmp_path / "slides.csv").slides
-    order = [source.spot_ids.index(spot) for spot in slide.spot_ids]
-    np.testing.assert_allclose(slide.xy, source.xy[order] * 4)
-    np.testing.assert_allclose(slide.abundance, source.abundance[order], rtol=1e-6)
+    xy, abundance = in_pixels_of(source, slide)
+    np.testing.assert_allclose(slide.xy, xy)
+    np.testing.assert_allclose(slide.abundance, abundance, rtol=1e-6)
 
 
 def test_a_bare_array_that_a_manifest_names_has_no_cell_types(tmp_path, make_anndata):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import shutil
@@ -111,103 +112,79 @@ def test_cell2location_prefixes_and_r_tables_are_understood(
     same_slide(open_dataset(sample).slides[0])
 
 
-def positions(sample: Path, edit: Callable[[str], str]) -> None:
-    file = sample / "outs" / "spatial" / "tissue_positions.csv"
-    file.write_text(edit(file.read_text()))
+def table(edit: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[str], str]:
+    """An edit of the text of a table by one of its rows and columns."""
+    return lambda text: edit(pd.read_csv(io.StringIO(text), index_col=0)).to_csv()
 
 
-def scales(sample: Path, **changes: object) -> None:
-    file = sample / "outs" / "spatial" / "scalefactors_json.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+def scales(**changes: object) -> Callable[[str], str]:
+    return lambda text: json.dumps(json.loads(text) | changes)
 
 
-def truncate(file: Path, size: int) -> None:
-    file.write_bytes(file.read_bytes()[:size])
+POSITIONS, SCALES = "spatial/tissue_positions.csv", "spatial/scalefactors_json.json"
+IMAGE, ABUNDANCES = "spatial/tissue_hires_image.png", "abundances.csv"
 
-
-DAMAGES: list[tuple[str, Callable[[Path], object]]] = [
-    (
-        "no spot positions",
-        lambda sample: (sample / "outs" / "spatial" / "tissue_positions.csv").unlink(),
-    ),
-    (
-        "scalefactors_json.json: no such file",
-        lambda sample: (sample / "outs" / "spatial" / "scalefactors_json.json").unlink(),
-    ),
-    (
-        "not valid JSON",
-        lambda sample: truncate(sample / "outs" / "spatial" / "scalefactors_json.json", 30),
-    ),
-    ("no positive tissue_hires_scalef", lambda sample: scales(sample, tissue_hires_scalef=0)),
-    ("must hold one number per name", lambda sample: scales(sample, tissue_hires_scalef="0.1")),
+#: Message, file and the edit of its text; None deletes the file.
+DAMAGES: list[tuple[str, str, Callable[[str], str] | None]] = [
+    ("no spot positions", POSITIONS, None),
+    ("scalefactors_json.json: no such file", SCALES, None),
+    ("not valid JSON", SCALES, lambda text: text[:30]),
+    ("no positive tissue_hires_scalef", SCALES, scales(tissue_hires_scalef=0)),
+    ("must hold one number per name", SCALES, scales(tissue_hires_scalef="0.1")),
     (
         "no column 'pxl_col_in_fullres'",
-        lambda sample: positions(sample, lambda text: text.replace("pxl_col_in_fullres", "x")),
+        POSITIONS,
+        lambda text: text.replace("pxl_col_in_fullres", "x"),
     ),
     (
         "column 'pxl_col_in_fullres' has values that are missing",
-        lambda sample: positions(sample, lambda text: text[: text.rindex(",") + 1]),
+        POSITIONS,
+        lambda text: text[: text.rindex(",") + 1],
     ),
-    (
-        "comes more than once",
-        lambda sample: positions(sample, lambda text: text + text.splitlines()[1] + "\n"),
-    ),
-    (
-        "no spot lies on the tissue",
-        lambda sample: positions(sample, lambda text: text.replace("-1,1,", "-1,0,")),
-    ),
-    (
-        "no image; expected tissue_hires_image.png",
-        lambda sample: (sample / "outs" / "spatial" / "tissue_hires_image.png").unlink(),
-    ),
-    (
-        "keep one of them",
-        lambda sample: shutil.copy(
-            sample / "outs" / "abundances.csv", sample / "outs" / "abundances.tsv"
-        ),
-    ),
+    ("comes more than once", POSITIONS, lambda text: text + text.splitlines()[1] + "\n"),
+    ("no spot lies on the tissue", POSITIONS, lambda text: text.replace("-1,1,", "-1,0,")),
+    ("no image; expected tissue_hires_image.png", IMAGE, None),
     (
         "none of the .* ids is that of a spot; the table has 'x",
-        lambda sample: abundance(
-            sample, lambda table: table.set_axis(["x" + i for i in table.index])
-        ),
+        ABUNDANCES,
+        table(lambda found: found.set_axis(["x" + i for i in found.index])),
     ),
-    (
-        "column 'C2' is not numeric",
-        lambda sample: abundance(sample, lambda table: table.assign(C2="many")),
-    ),
+    ("column 'C2' is not numeric", ABUNDANCES, table(lambda found: found.assign(C2="many"))),
     (
         "column 'C2' has 1 empty values",
-        lambda sample: abundance(
-            sample, lambda table: table.assign(C2=[np.nan, *table["C2"].iloc[1:]])
-        ),
+        ABUNDANCES,
+        table(lambda found: found.assign(C2=[np.nan, *found["C2"].iloc[1:]])),
     ),
     (
         "comes more than once; give each spot one row",
-        lambda sample: abundance(sample, lambda table: pd.concat([table, table.iloc[:1]])),
+        ABUNDANCES,
+        table(lambda found: pd.concat([found, found.iloc[:1]])),
     ),
 ]
 
 
-def abundance(sample: Path, edit: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
-    file = sample / "outs" / "abundances.csv"
-    edit(pd.read_csv(file, index_col=0)).to_csv(file)
-
-
-@pytest.mark.parametrize(("message", "damage"), DAMAGES, ids=[text for text, _ in DAMAGES])
-def test_damage_is_one_clear_line(write_outs: Write, message: str, damage: Callable):
+@pytest.mark.parametrize(("message", "file", "edit"), DAMAGES)
+def test_damage_is_one_clear_line(write_outs: Write, message: str, file: str, edit):
     sample = write_outs()
-    damage(sample)
+    path = sample / "outs" / file
+    path.unlink() if edit is None else path.write_text(edit(path.read_text()))
     with pytest.raises(HistoboostError, match=message) as error:
         open_dataset(sample)
     assert str(sample) in str(error.value)
     assert "\n" not in str(error.value)
 
 
+def test_two_tables_of_abundances_are_refused(write_outs: Write):
+    outs = write_outs() / "outs"
+    shutil.copy(outs / "abundances.csv", outs / "abundances.tsv")
+    with pytest.raises(HistoboostError, match="keep one of them"):
+        open_dataset(outs)
+
+
 def test_a_truncated_image_says_so_when_its_pixels_are_read(write_outs: Write):
     sample = write_outs()
     file = sample / "outs" / "spatial" / "tissue_hires_image.png"
-    truncate(file, file.stat().st_size // 2)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     (slide,) = open_dataset(sample).slides
     with pytest.raises(HistoboostError, match="tissue_hires_image.png: cannot be read as an image"):
         slide.image.read_rows(0, slide.image.shape[0])
