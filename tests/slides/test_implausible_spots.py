@@ -22,51 +22,42 @@ def slide() -> Slide:
     return phantom_slide("S_1", seed=8000)
 
 
-def array_indices(slide: Slide) -> np.ndarray:
-    return np.round(slide.xy / 12.5)
-
-
-def of_a_smaller_image(slide: Slide) -> np.ndarray:
-    return slide.xy * 0.3
-
-
-def filled(slide: Slide) -> np.ndarray:
+def with_rows(slide: Slide, rows: slice, value: object) -> np.ndarray:
     xy = slide.xy.copy()
-    xy[10:15] = 0
+    xy[rows] = value
     return xy
 
 
-def two_at_one_place(slide: Slide) -> np.ndarray:
-    xy = slide.xy.copy()
-    xy[3] = xy[7]
-    return xy
+CASES = {
+    "array indices": (
+        lambda slide: np.round(slide.xy / 12.5),
+        ("corner", "all spots lie in the upper left corner"),
+    ),
+    "of a smaller image": (lambda s: s.xy * 0.3, ("corner", "pixels of a smaller image")),
+    "filled with 0": (
+        lambda s: with_rows(s, slice(10, 15), 0),
+        ("same-place", "5 of .* x = 0, y = 0; missing coordinates read as 0"),
+    ),
+    "two in one place": (
+        lambda s: with_rows(s, slice(3, 4), s.xy[7]),
+        ("same-place", "2 of .* spots share their position"),
+    ),
+    "a few pixels apart": (
+        lambda s: np.array(s.image.shape[::-1]) / 2 + s.xy * 0.1,
+        ("pitch", "the spots lie 2.5 px apart"),
+    ),
+}
 
 
-def a_few_pixels_apart(slide: Slide) -> np.ndarray:
-    return np.array(slide.image.shape[::-1]) / 2 + slide.xy * 0.1
-
-
-CASES = pytest.mark.parametrize(
-    ("make", "kind", "message"),
-    [
-        (array_indices, "corner", "all spots lie in the upper left corner"),
-        (of_a_smaller_image, "corner", "pixels of a smaller image"),
-        (filled, "same-place", "5 of .* x = 0, y = 0; missing coordinates read as 0"),
-        (two_at_one_place, "same-place", "2 of .* spots share their position"),
-        (a_few_pixels_apart, "pitch", "the spots lie 2.5 px apart"),
-    ],
-)
-
-
-@CASES
-def test_inspect_and_featurize_name_them(slide: Slide, make, kind: str, message: str):
+@pytest.mark.parametrize("case", CASES)
+def test_inspect_and_featurize_name_them(slide: Slide, case: str):
+    make, (kind, message) = CASES[case]
     bad = replace(slide, xy=make(slide))
     problems = inspect(Dataset(Path("x.h5"), [bad]))["problems"]
     assert [p["kind"] for p in problems if p["kind"] != "misaligned"] == [kind]
-    with pytest.warns(HistoboostWarning, match=f"slide S_1: .*{message}"):
-        alignment_of(bad, "none")
-    with pytest.warns(HistoboostWarning, match=f"slide S_1: .*{message}"):
-        alignment_of(bad, Alignment("S_1"))
+    for choice in ("none", Alignment("S_1")):
+        with pytest.warns(HistoboostWarning, match=f"slide S_1: .*{message}"):
+            alignment_of(bad, choice)
     if kind != "same-place":
         assert message in align(bad).reason or kind == "corner"
         assert not align(bad).changes
@@ -76,12 +67,7 @@ def test_spots_over_a_tiny_share_of_the_tissue_are_named():
     slide = phantom_slide("S_1", seed=1, spots=1000, pitch_px=10)
     centre = slide.xy.mean(axis=0)
     near = np.argsort(np.hypot(*(slide.xy - centre).T))[:22]
-    few = replace(
-        slide,
-        xy=slide.xy[near],
-        spot_ids=tuple(map(str, near)),
-        abundance=slide.abundance[near],
-    )
+    few = slide.only(np.isin(np.arange(len(slide.xy)), near))
     with pytest.warns(HistoboostWarning, match="cover only .* of the tissue"):
         alignment_of(few, "none")
     (problem,) = inspect(Dataset(Path("x.h5"), [few]))["problems"]

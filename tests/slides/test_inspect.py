@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +20,15 @@ from histoboost.spots import spot_pitch
 def slide(**changes: object) -> Slide:
     rng = np.random.default_rng(0)
     xy = np.array([[x, y] for y in range(10, 60, 10) for x in range(10, 90, 10)], float)
-    base = Slide(
-        name="S_1",
-        image=ArrayImage(rng.integers(0, 256, (60, 90, 3), np.uint8)),
-        xy=xy,
-        spot_ids=tuple(map(str, range(len(xy)))),
-        abundance=rng.random((len(xy), 2)).astype(np.float32),
-        cell_types=("C1", "C2"),
-        split="Train",
-    )
-    return replace(base, **changes)
+    fields = {
+        "name": "S_1",
+        "image": ArrayImage(rng.integers(0, 256, (60, 90, 3), np.uint8)),
+        "xy": xy,
+        "spot_ids": tuple(map(str, range(len(xy)))),
+        "abundance": rng.random((len(xy), 2)).astype(np.float32),
+        "cell_types": ("C1", "C2"),
+    }
+    return Slide(**{**fields, **changes})
 
 
 def dataset(*slides: Slide) -> Dataset:
@@ -42,10 +40,8 @@ def test_a_sound_slide_is_described_and_has_no_problems():
     assert found["problems"] == []
     assert found["cell_types"] == ["C1", "C2"]
     (only,) = found["slides"]
-    assert only["image_shape"] == [60, 90, 3]
-    assert only["spots"] == 40
-    assert only["labelled"] is True
-    assert only["pitch_px"] == 10.0
+    expected = {"image_shape": [60, 90, 3], "spots": 40, "labelled": True, "pitch_px": 10.0}
+    assert expected.items() <= only.items()
     json.dumps(found, allow_nan=False)
     check_slide(slide())
 
@@ -69,13 +65,11 @@ def moved(x: float, y: float) -> np.ndarray:
     ],
 )
 def test_spots_that_cannot_be_used_are_a_problem_and_refused(change, kind, message):
-    import re
-
     bad = slide(**change)
     (problem,) = [p for p in inspect(dataset(bad))["problems"] if p["kind"] == kind]
-    assert re.search(message, problem["message"])
-    with pytest.raises(HistoboostError, match=f"data.h5: slide S_1: .*{message}"):
+    with pytest.raises(HistoboostError, match=f"data.h5: slide S_1: .*{message}") as error:
         check_slide(bad, "data.h5: ")
+    assert problem["message"] in str(error.value)
 
 
 def test_odd_labels_are_reported_but_not_refused():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,23 @@ def image(plain: Slide, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("plain") / "section.png"
     Image.fromarray(plain.image.read_rows(0, plain.image.shape[0])).save(path)
     return path
+
+
+def draw(folder: Path, *rings: NDArray[np.float64]) -> Path:
+    """Write a polygon and its holes (K, 2) as GeoJSON."""
+    polygon = {"type": "Polygon", "coordinates": [ring.tolist() for ring in rings]}
+    (folder / "regions.geojson").write_text(json.dumps(polygon))
+    return folder / "regions.geojson"
+
+
+def with_cells(folder: Path, image: Path, table: str) -> Path:
+    """Write a manifest of an image with single cells."""
+    (folder / "cells.csv").write_text(table)
+    (folder / "cells.manifest.csv").write_text(f"slide,image,spots,cells\nA,{image},,cells.csv\n")
+    return folder / "cells.manifest.csv"
+
+
+SQUARE = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]])
 
 
 def test_inner_places_have_six_neighbours_at_the_pitch() -> None:
@@ -86,23 +104,12 @@ def test_a_drawn_region_restricts_the_lattice_and_its_hole_stays_empty(
     plain: Slide, tmp_path: Path
 ) -> None:
     height, width = plain.image.shape
-    half = [[0, 0], [width / 2, 0], [width / 2, height], [0, height], [0, 0]]
     x, y = width / 4, height / 2
-    hole = [
-        [x - 30, y - 30],
-        [x + 30, y - 30],
-        [x + 30, y + 30],
-        [x - 30, y + 30],
-        [x - 30, y - 30],
-    ]
-    path = tmp_path / "regions.geojson"
-    path.write_text(json.dumps({"type": "Polygon", "coordinates": [half, hole]}))
+    path = draw(tmp_path, SQUARE * [width / 2, height], [x - 30, y - 30] + 60 * SQUARE)
     [free], [drawn] = lay_lattice(plain, 25), lay_lattice(plain, 25, path)
     beside = free.xy[:, 0] < width / 2 - 10
     outside_hole = (np.abs(free.xy - [x, y]) > 45).any(axis=1)
-    expected = {
-        name for name, kept in zip(free.spot_ids, beside & outside_hole, strict=True) if kept
-    }
+    expected = set(compress(free.spot_ids, beside & outside_hole))
     assert expected <= set(drawn.spot_ids) <= set(free.spot_ids)
     assert (drawn.xy[:, 0] < width / 2 + 10).all()
     assert (np.abs(drawn.xy - [x, y]) > 25).any(axis=1).all()
@@ -111,44 +118,41 @@ def test_a_drawn_region_restricts_the_lattice_and_its_hole_stays_empty(
 
 
 @pytest.mark.parametrize(
-    ("pitch", "tissue", "message"),
+    ("pitch", "tissue", "um", "message"),
     [
-        ("wide", "auto", "--pitch: wide is not a length"),
-        (1, "auto", "puts spots 1 px apart"),
-        ("1um", "auto", "puts spots 0.25 px apart"),
-        (25, "no.geojson", "no.geojson is neither auto, all nor a file"),
+        ("100um", "auto", None, "micrometres per pixel are unknown"),
+        ("wide", "auto", 4.0, "--pitch: wide is not a length"),
+        (1, "auto", 4.0, "puts spots 1 px apart"),
+        ("1um", "auto", 4.0, "puts spots 0.25 px apart"),
+        (25, "no.geojson", 4.0, "no.geojson is neither auto, all nor a file"),
     ],
 )
-def test_a_slip_is_one_line(plain: Slide, pitch: str | int, tissue: str, message: str) -> None:
+def test_a_slip_is_one_line(plain: Slide, pitch, tissue: str, um, message: str) -> None:
     with pytest.raises(BadInput, match=message):
-        lay_lattice(plain, pitch, tissue)
+        lay_lattice(replace(plain, um_per_px=um), pitch, tissue)
 
 
 def test_regions_of_another_slide_are_asked_about(plain: Slide, tmp_path: Path) -> None:
-    path = tmp_path / "far.geojson"
-    far = [[9000, 9000], [9900, 9000], [9900, 9900], [9000, 9000]]
-    path.write_text(json.dumps({"type": "Polygon", "coordinates": [far]}))
-    with pytest.raises(BadInput, match=r"far.geojson: no region lies on slide .* drawn on it\?"):
-        lay_lattice(plain, 25, path)
+    far = draw(tmp_path, 9000 + 900 * SQUARE)
+    with pytest.raises(BadInput, match=rf"{far}: no region lies on slide .* drawn on it\?"):
+        lay_lattice(plain, 25, far)
 
 
 def test_regions_that_take_next_to_nothing_of_a_slide_are_named(
     plain: Slide, tmp_path: Path
 ) -> None:
-    path, slide = tmp_path / "drawn.geojson", replace(plain, name="s", um_per_px=0.05)
-    height, width = slide.image.shape
-    corners = np.array([[0.1, 0.1], [0.9, 0.1], [0.9, 0.9], [0.1, 0.9], [0.1, 0.1]])
+    slide = replace(plain, name="s", um_per_px=0.05)
+    pixels = (0.1 + 0.8 * SQUARE) * slide.image.shape[::-1]
 
     def heard(ring: NDArray[np.float64]) -> list[str]:
-        path.write_text(json.dumps({"type": "Polygon", "coordinates": [ring.tolist()]}))
+        path = draw(tmp_path, ring)
         with warnings_kept() as lines:
             check_on_slide(path, read_regions(path), slide)
         return lines
 
-    pixels = corners * [width, height]
     assert heard(pixels) == []
     [said] = heard(0.05 * pixels)  # as if in micrometres
-    assert said.startswith(f"{path}: its regions cover 0.16% of slide s")
+    assert said.startswith(f"{draw(tmp_path, pixels)}: its regions cover 0.16% of slide s")
     assert said.endswith("divide micrometres by 0.05")
 
 
@@ -165,11 +169,6 @@ def test_of_a_folder_of_images_is_said_what_else_might_be_meant(
         HistoboostWarning, match=r"plain images \(1\), without more, spots.csv; if you mean"
     ):
         open_dataset(tmp_path)
-
-
-def test_a_length_in_um_needs_a_known_scale(plain: Slide) -> None:
-    with pytest.raises(BadInput, match="micrometres per pixel are unknown"):
-        lay_lattice(replace(plain, um_per_px=None), "100um")
 
 
 def test_one_image_or_a_folder_of_them_are_slides_without_spots(image: Path) -> None:
@@ -194,12 +193,10 @@ def test_a_slide_without_spots_needs_a_pitch_and_one_with_spots_takes_none(
         lay_lattices(open_dataset(phantom_h5), "25px")
 
 
-def test_single_cells_of_a_manifest_are_counted_on_the_lattice(image: Path) -> None:
+def test_single_cells_of_a_manifest_are_counted_on_the_lattice(image: Path, tmp_path: Path) -> None:
     [bare] = lay_lattices(open_dataset(image), 25).slides
     cells = pd.DataFrame({"x": bare.xy[:5, 0], "y": bare.xy[:5, 1], "cell_type": list("abbca")})
-    cells.to_csv(image.parent / "cells.csv", index=False)
-    manifest = image.parent / "manifest.csv"
-    manifest.write_text("slide,image,spots,cells\nA,section.png,,cells.csv\n")
+    manifest = with_cells(tmp_path, image, cells.to_csv(index=False))
     [slide] = lay_lattices(open_dataset(manifest), 25).slides
     assert slide.cell_types == ("a", "b", "c")
     assert slide.abundance is not None
@@ -209,10 +206,8 @@ def test_single_cells_of_a_manifest_are_counted_on_the_lattice(image: Path) -> N
 
 
 def test_cells_without_a_type_are_counted_in_a_warning(image: Path, tmp_path: Path) -> None:
-    (tmp_path / "cells.csv").write_text("x,y,cell_type\n1,2,a\n3,4,\n5,6,\n")
-    (tmp_path / "manifest.csv").write_text(f"slide,image,spots,cells\nA,{image},,cells.csv\n")
     with pytest.warns(HistoboostWarning, match="2 of 3 cells have no cell_type"):
-        open_dataset(tmp_path / "manifest.csv")
+        open_dataset(with_cells(tmp_path, image, "x,y,cell_type\n1,2,a\n3,4,\n5,6,\n"))
 
 
 @pytest.mark.parametrize(
@@ -226,10 +221,8 @@ def test_cells_without_a_type_are_counted_in_a_warning(image: Path, tmp_path: Pa
 def test_a_table_of_cells_that_cannot_be_used_is_one_line(
     image: Path, tmp_path: Path, table: str, message: str
 ) -> None:
-    (tmp_path / "cells.csv").write_text(table)
-    (tmp_path / "manifest.csv").write_text(f"slide,image,spots,cells\nA,{image},,cells.csv\n")
     with pytest.raises(BadInput, match=message):
-        open_dataset(tmp_path / "manifest.csv")
+        open_dataset(with_cells(tmp_path, image, table))
 
 
 def test_featurize_embeds_a_plain_image(image: Path, tmp_path: Path) -> None:

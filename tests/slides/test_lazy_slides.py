@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import weakref
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -108,38 +107,27 @@ def test_a_slide_listed_twice_is_refused_unread(tmp_path, large):
         open_dataset(data)
 
 
-@pytest.mark.parametrize("options", [{"backbone": "none"}, {"backbone": "stain-texture"}])
-def test_a_large_source_is_stored_as_a_small_one(tmp_path, monkeypatch, options):
-    data, patch = manifest(tmp_path), {"patch": 8} if options["backbone"] != "none" else {}
+@pytest.mark.parametrize(
+    ("plain", "options"),
+    [
+        (False, {"backbone": "none"}),
+        (False, {"backbone": "stain-texture", "patch": 8}),
+        (True, {"backbone": "none", "pitch": 10, "tissue": "all"}),
+    ],
+)
+def test_a_large_source_is_stored_as_a_small_one(tmp_path, monkeypatch, plain, options):
+    data = manifest(tmp_path)
+    if plain:
+        for file in tmp_path.glob("*.csv"):
+            file.unlink()
+        data = tmp_path
     small, large = EmbeddingStore(tmp_path / "small"), EmbeddingStore(tmp_path / "large")
-    featurize(data, small, **options, **patch)
+    featurize(data, small, **options)
     monkeypatch.setattr(module, "MOST_SPOTS", HOLD)
-    done = featurize(data, large, **options, **patch)
+    done = featurize(data, large, **options)
     assert large.slides() == small.slides() == done.slides
     for name in small.slides():
         assert not small.spots(name).differences(large.spots(name))
         assert small.embeddings(name) == large.embeddings(name)
         for embedding in small.embeddings(name):
             np.testing.assert_array_equal(small.read(name, embedding), large.read(name, embedding))
-
-
-def test_plain_images_are_given_their_lattice_when_their_turn_comes(tmp_path, monkeypatch):
-    manifest(tmp_path)
-    options = {"backbone": "none", "pitch": 10, "tissue": "all"}
-    for file in tmp_path.glob("*.csv"):
-        file.unlink()
-    small, large = EmbeddingStore(tmp_path / "small"), EmbeddingStore(tmp_path / "large")
-    featurize(tmp_path, small, **options)
-    monkeypatch.setattr(module, "MOST_SPOTS", HOLD)
-    featurize(tmp_path, large, **options)
-    assert large.slides() == small.slides()
-    assert all(not small.spots(n).differences(large.spots(n)) for n in small.slides())
-
-
-def test_steps_are_taken_after_reading(tmp_path, large):
-    found = open_dataset(manifest(tmp_path)).each(lambda name: partial(renamed_group, name))
-    assert [slide.group for slide in found.slides] == found.names
-
-
-def renamed_group(name: str, slide: Slide) -> Slide:
-    return module.replace(slide, group=name)

@@ -42,12 +42,8 @@ def test_the_slide_comes_back(folder: Path, same_slide):
 def test_an_empty_cell_is_unknown_and_a_split_is_kept(folder: Path):
     header = "slide,image,spots,split\n"
     (slide,) = open_dataset(manifest(folder, "P_1,he.png,spots.csv,Test", header)).slides
-    assert (slide.group, slide.um_per_px, slide.labelled, slide.split) == (
-        None,
-        None,
-        False,
-        "Test",
-    )
+    assert (slide.group, slide.um_per_px, slide.split) == (None, None, "Test")
+    assert not slide.labelled
 
 
 def test_the_table_of_spots_may_hold_the_abundances(folder: Path, abundances, same_slide):

@@ -19,30 +19,21 @@ COMPOSED = "M\xfcller"
 DECOMPOSED = unicodedata.normalize("NFD", COMPOSED)
 
 
-def write_hdf5(path: Path, columns: list[str], slide: str = "S", rows: int = 4) -> Path:
-    table = np.zeros(rows, [(name, "f4") for name in columns])
-    for offset, name in enumerate(columns):
-        table[name] = np.arange(rows) + offset
-    with h5py.File(path, "w") as file:
-        file[f"images/Train/{slide}"] = np.zeros((20, 20, 3), np.uint8)
-        file[f"spots/Train/{slide}"] = table
-    return path
-
-
-def write_manifest(folder: Path, columns: list[str], slide: str = "S", rows: int = 4) -> Path:
-    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(folder / "he.png")
-    lines = [",".join(["spot", *columns])]
-    lines += [",".join([f"s{i}", *(str(i + k) for k in range(len(columns)))]) for i in range(rows)]
-    (folder / "spots.csv").write_text("\n".join(lines))
-    path = folder / "slides.csv"
-    path.write_text(f"slide,image,spots,abundances\n{slide},he.png,spots.csv,spots.csv\n")
-    return path
-
-
 def write(folder: Path, format: str, columns: list[str], slide: str = "S") -> Path:
+    """Write a slide of four spots, whose columns count up from 0, 1, 2, ..."""
+    values = np.add.outer(np.arange(4), np.arange(len(columns)))
     if format == "hdf5":
-        return write_hdf5(folder / "data.h5", columns, slide)
-    return write_manifest(folder, columns, slide)
+        with h5py.File(folder / "data.h5", "w") as file:
+            file[f"images/Train/{slide}"] = np.zeros((20, 20, 3), np.uint8)
+            types = [(name, "f4") for name in columns]
+            file[f"spots/Train/{slide}"] = np.array(list(map(tuple, values)), types)
+        return folder / "data.h5"
+    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(folder / "he.png")
+    rows = [["spot", *columns], *([f"s{i}", *row] for i, row in enumerate(values))]
+    (folder / "spots.csv").write_text("\n".join(",".join(map(str, row)) for row in rows))
+    text = f"slide,image,spots,abundances\n{slide},he.png,spots.csv,spots.csv\n"
+    (folder / "slides.csv").write_text(text)
+    return folder / "slides.csv"
 
 
 FORMATS = pytest.mark.parametrize("format", ["hdf5", "manifest"])
@@ -84,7 +75,7 @@ def test_a_slide_name_with_a_terminal_escape_is_refused(tmp_path, format):
 
 
 def test_a_spot_id_with_a_terminal_escape_is_refused(tmp_path):
-    path = write_manifest(tmp_path, ["x", "y", "A"])
+    path = write(tmp_path, "manifest", ["x", "y", "A"])
     (tmp_path / "spots.csv").write_text("spot,x,y,A\ns\x1b[2J,1,2,3\n")
     with pytest.raises(HistoboostError, match="has unprintable characters") as error:
         open_dataset(path)
@@ -134,7 +125,7 @@ def test_positions_that_pandas_saved_again_have_no_spot_of_column_numbers(
 
 @pytest.mark.parametrize("format", ["csv", "groups", "alignment"])
 def test_a_table_in_another_encoding_is_one_clear_line(tmp_path, format):
-    dataset = open_dataset(write_manifest(tmp_path, ["x", "y", "A"]))
+    dataset = open_dataset(write(tmp_path, "manifest", ["x", "y", "A"]))
     text = {"csv": "slide,spots\n", "groups": "slide,group\n", "alignment": "slide,dx,dy,scale\n"}
     (tmp_path / "t.csv").write_bytes((text[format] + "M\xfcller,1,0,1\n").encode("cp1252"))
     read = {

@@ -15,6 +15,7 @@ import pytest
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.slides.images.base import bands
 from histoboost.slides.readers import open_dataset
+from histoboost.slides.slide import Slide
 
 pytest.importorskip(
     "spatialdata", reason="pip install 'histoboost[spatialdata]'", exc_type=ImportError
@@ -24,11 +25,14 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 Build = Callable[..., Any]
 
 
+def slides_of(sdata: Any, folder: Path) -> list[Slide]:
+    sdata.write(folder / "slide.zarr")
+    return list(open_dataset(folder / "slide.zarr").slides)
+
+
 @pytest.mark.parametrize("pyramid", [False, True])
 def test_the_slide_comes_back(tmp_path: Path, make_sdata: Build, same_slide, pyramid: bool):
-    path = tmp_path / "slide.zarr"
-    make_sdata(pyramid).write(path)
-    (slide,) = open_dataset(path).slides
+    (slide,) = slides_of(make_sdata(pyramid), tmp_path)
     assert slide.name == "P_1"
     same_slide(slide)
     same_slide(pickle.loads(pickle.dumps(slide)))
@@ -43,8 +47,7 @@ def test_any_affine_transformation_between_spots_and_image_is_followed(
     turned = Affine([[0, -0.5, 7], [0.5, 0, 3], [0, 0, 1]], ("x", "y"), ("x", "y"))
     del sdata.images["P_1_lowres"]
     set_transformation(sdata.images["P_1_hires"], turned, "P_1")
-    sdata.write(tmp_path / "slide.zarr")
-    (slide,) = open_dataset(tmp_path / "slide.zarr").slides
+    (slide,) = slides_of(sdata, tmp_path)
     # Image (x, y) lies at (7 - y / 2, 3 + x / 2) of the system that holds the circles.
     full = source.xy[[source.spot_ids.index(spot) for spot in slide.spot_ids]] * 4
     np.testing.assert_allclose(slide.xy[:, 0], (full[:, 1] - 3) * 2)
@@ -54,8 +57,7 @@ def test_any_affine_transformation_between_spots_and_image_is_followed(
 def test_without_a_table_the_circles_are_spots_without_labels(tmp_path: Path, make_sdata: Build):
     sdata = make_sdata()
     del sdata.tables["table"]
-    sdata.write(tmp_path / "slide.zarr")
-    (slide,) = open_dataset(tmp_path / "slide.zarr").slides
+    (slide,) = slides_of(sdata, tmp_path)
     assert not slide.labelled
     assert "100" in slide.spot_ids
 
@@ -63,9 +65,8 @@ def test_without_a_table_the_circles_are_spots_without_labels(tmp_path: Path, ma
 def test_rows_without_a_circle_are_counted(tmp_path: Path, make_sdata: Build, source):
     sdata = make_sdata()
     sdata.shapes["P_1"] = sdata.shapes["P_1"].drop(index=[100, 101])
-    sdata.write(tmp_path / "slide.zarr")
     with pytest.warns(HistoboostWarning, match="2 of .* rows of the table belong to no shape"):
-        (slide,) = open_dataset(tmp_path / "slide.zarr").slides
+        (slide,) = slides_of(sdata, tmp_path)
     assert len(slide.xy) == len(source.xy) - 2
 
 
@@ -79,12 +80,12 @@ def no_common_instance(sdata: Any) -> None:
     sdata.shapes["P_1"].index = sdata.shapes["P_1"].index + 5000
 
 
-def polygons(sdata: Any) -> None:
+def polygons(sdata: Any, name: str = "P_1") -> None:
     from spatialdata.models import ShapesModel
 
     circles = sdata.shapes["P_1"]
     shapes = circles.set_geometry(circles.buffer(3)).drop(columns="radius")
-    sdata.shapes["P_1"] = ShapesModel.parse(shapes)
+    sdata.shapes[name] = ShapesModel.parse(shapes)
 
 
 def no_circles(sdata: Any) -> None:
@@ -105,9 +106,8 @@ def test_a_store_that_does_not_fit_together_is_one_clear_line(
 ):
     sdata = make_sdata()
     damage(sdata)
-    sdata.write(tmp_path / "slide.zarr")
     with pytest.raises(HistoboostError, match=message) as error:
-        open_dataset(tmp_path / "slide.zarr")
+        slides_of(sdata, tmp_path)
     assert "slide.zarr" in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -157,21 +157,16 @@ def test_of_two_samples_in_one_system_each_goes_on_the_image_of_its_name(
 ):
     one = rename(make_sdata(), "A", {"P_1_hires": "A_hires_image"})
     two = rename(make_sdata(True), "A_2", {"P_1_hires": "A_2_hires_image"})
-    put_together(one, two).write(tmp_path / "slide.zarr")
-    slides = open_dataset(tmp_path / "slide.zarr").slides
-    assert [slide.image.path.name for slide in slides] == [
-        "A_hires_image",
-        "A_2_hires_image",
-    ]
+    slides = slides_of(put_together(one, two), tmp_path)
+    assert [slide.image.path.name for slide in slides] == ["A_hires_image", "A_2_hires_image"]
     assert all(len(slide.xy) == len(source.xy) for slide in slides)
 
 
 def test_of_two_samples_in_one_system_no_image_is_guessed(tmp_path: Path, make_sdata: Build):
     one = rename(make_sdata(), "A", {"P_1_hires": "first"})
     two = rename(make_sdata(), "B", {"P_1_hires": "second"})
-    put_together(one, two).write(tmp_path / "slide.zarr")
     with pytest.raises(HistoboostError, match="image first may belong to A or to B"):
-        open_dataset(tmp_path / "slide.zarr")
+        slides_of(put_together(one, two), tmp_path)
     (tmp_path / "slides.csv").write_text(
         "slide,image,spots,abundances\nA,images/first,slide.zarr,tables/table_A\n"
         "B,images/second,slide.zarr,tables/table_B/obsm/cell_types\n"
@@ -181,24 +176,25 @@ def test_of_two_samples_in_one_system_no_image_is_guessed(tmp_path: Path, make_s
     assert {spot[-1] for spot in slides[1].spot_ids} == {"B"}
 
 
-def test_a_fluorescence_image_beside_the_stain_is_passed_over(
-    tmp_path: Path, make_sdata: Build, same_slide
-):
+def add_image(sdata: Any, name: str, pixels: np.ndarray, channels: list[str]) -> None:
+    """Add an image (c, y, x) in the place of the hires one."""
     from spatialdata.models import Image2DModel
     from spatialdata.transformations import get_transformation
 
+    options = {"transformations": get_transformation(sdata.images["P_1_hires"], get_all=True)}
+    sdata.images[name] = Image2DModel.parse(
+        pixels, dims=("c", "y", "x"), c_coords=channels, **options
+    )
+
+
+def test_a_fluorescence_image_beside_the_stain_is_passed_over(
+    tmp_path: Path, make_sdata: Build, same_slide
+):
     sdata = make_sdata()
     shape = sdata.images["P_1_hires"].shape[1:]
-    transformations = get_transformation(sdata.images["P_1_hires"], get_all=True)
     for names in (["DAPI"], ["DAPI", "CD3", "CD8"]):
-        sdata.images[f"P_1_{len(names)}"] = Image2DModel.parse(
-            np.zeros((len(names), *shape), np.uint8),
-            dims=("c", "y", "x"),
-            c_coords=names,
-            transformations=transformations,
-        )
-    sdata.write(tmp_path / "slide.zarr")
-    (slide,) = open_dataset(tmp_path / "slide.zarr").slides
+        add_image(sdata, f"P_1_{len(names)}", np.zeros((len(names), *shape), np.uint8), names)
+    (slide,) = slides_of(sdata, tmp_path)
     same_slide(slide)
     row = "P_1,images/P_1_3,slide.zarr\n"
     (tmp_path / "slides.csv").write_text("slide,image,spots\n" + row)
@@ -207,40 +203,27 @@ def test_a_fluorescence_image_beside_the_stain_is_passed_over(
 
 
 def test_channels_are_read_by_their_names(tmp_path: Path, make_sdata: Build, pixels, same_slide):
-    from spatialdata.models import Image2DModel
-    from spatialdata.transformations import get_transformation
-
     sdata = make_sdata()
-    transformations = get_transformation(sdata.images["P_1_hires"], get_all=True)
-    sdata.images["P_1_hires"] = Image2DModel.parse(
-        np.moveaxis(pixels[..., ::-1], -1, 0),
-        dims=("c", "y", "x"),
-        c_coords=["b", "g", "r"],
-        transformations=transformations,
-    )
-    sdata.write(tmp_path / "slide.zarr")
-    (slide,) = open_dataset(tmp_path / "slide.zarr").slides
+    add_image(sdata, "P_1_hires", np.moveaxis(pixels[..., ::-1], -1, 0), ["b", "g", "r"])
+    (slide,) = slides_of(sdata, tmp_path)
     same_slide(slide)
 
 
 def test_an_annotated_polygon_beside_the_circles_is_left_out_with_a_warning(
     tmp_path: Path, make_sdata: Build, same_slide
 ):
-    from spatialdata.models import ShapesModel, TableModel
+    from spatialdata.models import TableModel
 
     sdata = make_sdata()
-    circles = sdata.shapes["P_1"]
-    shapes = circles.set_geometry(circles.buffer(3)).drop(columns="radius")
-    sdata.shapes["regions"] = ShapesModel.parse(shapes)
+    polygons(sdata, "regions")
     table = sdata.tables["table"].copy()
     table.obs["region"] = pd.Categorical(["regions"] * len(table))
     del table.uns["spatialdata_attrs"]
     sdata.tables["other"] = TableModel.parse(
         table, region="regions", region_key="region", instance_key="instance"
     )
-    sdata.write(tmp_path / "slide.zarr")
     with pytest.warns(HistoboostWarning, match="regions is left out: its shapes are not circles"):
-        (slide,) = open_dataset(tmp_path / "slide.zarr").slides
+        (slide,) = slides_of(sdata, tmp_path)
     same_slide(slide)
 
 
@@ -249,9 +232,8 @@ def test_of_two_tables_on_one_element_the_option_chooses(tmp_path: Path, make_sd
     second = sdata.tables["table"].copy()
     second.obsm["cell_types"] = second.obsm["cell_types"] * 2
     sdata.tables["second"] = second
-    sdata.write(tmp_path / "slide.zarr")
     with pytest.raises(HistoboostError, match="tables second, table|tables table, second") as error:
-        open_dataset(tmp_path / "slide.zarr")
+        slides_of(sdata, tmp_path)
     assert "abundances = tables/" in str(error.value)
     (tmp_path / "slides.csv").write_text("slide,spots,abundances\nP_1,slide.zarr,tables/second\n")
     (slide,) = open_dataset(tmp_path / "slides.csv").slides

@@ -67,9 +67,8 @@ def test_a_folder_of_samples_is_read_in_one_bin_size(write_hd):
 def test_a_manifest_may_name_one_bin_size(write_hd, same_slide, tmp_path):
     write_hd("P_1")
     spots = "P_1/outs/binned_outputs/square_016um"
-    (tmp_path / "slides.csv").write_text(
-        f"slide,spots,abundances\nA,{spots},{spots}/abundances.csv\n"
-    )
+    row = f"A,{spots},{spots}/abundances.csv\n"
+    (tmp_path / "slides.csv").write_text("slide,spots,abundances\n" + row)
     (slide,) = open_dataset(tmp_path / "slides.csv").slides
     same_slide(slide)
     (tmp_path / "slides.csv").write_text("slide,spots\nA,P_1/outs\n")
