@@ -36,6 +36,7 @@ from histoboost.errors import BadInput
     "--patch",
     type=CommaList(),
     default=(),
+    show_default=False,
     metavar="SIDE[,SIDE...]",
     help="Side lengths of the patches in pixels or micrometres, such as 64,128 or 55um,110um.",
 )
