@@ -1,4 +1,4 @@
-"""Small tables and embeddings, and a way to store them."""
+"""Small spot tables and embeddings, and a store with one slide."""
 
 from __future__ import annotations
 
@@ -10,97 +10,90 @@ import pytest
 
 from histoboost.cache.store import EmbeddingStore, Recipe, SpotTable
 
-Fill = Callable[..., EmbeddingStore]
-
 
 @pytest.fixture(autouse=True)
 def no_sync(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """What a killed process has written survives without fsync; only power loss needs it."""
+    """Skip fsync, which matters for power loss but not for killed processes."""
     if "real_sync" not in request.fixturenames:
         monkeypatch.setattr("histoboost.cache.local.os.fsync", lambda descriptor: None)
 
 
 @pytest.fixture
 def real_sync() -> None:
-    """Ask for this in a test that watches fsync."""
-
-
-def _table(slide: str = "S_1", n: int = 2100, **changes) -> SpotTable:
-    rng = np.random.default_rng(0)
-    fields = {
-        "slide": slide,
-        "xy": rng.random((n, 2)) * 100,
-        "spot_ids": tuple(f"spot-{i}" for i in range(n)),
-        "abundance": rng.random((n, 4)).astype(np.float32),
-        "cell_types": ("a", "bü", "c/d", "e"),
-        "split": "Train",
-        "group": "patient 1",
-        "um_per_px": 4.4,
-        "image_shape": (100, 120),
-    }
-    return SpotTable(**{**fields, **changes})
-
-
-def _rows(n: int = 2100, d: int = 3, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal((n, d)).astype(np.float16)
-
-
-def _recipe(**changes) -> Recipe:
-    return Recipe({"backbone": "net", "patch_px": 64, **changes})
-
-
-def _put(
-    store: EmbeddingStore,
-    slide: str,
-    name: str,
-    data: np.ndarray | None = None,
-    recipe: Recipe | None = None,
-) -> int:
-    """Store an embedding as `featurize` does; returns the number of chunks it had to compute."""
-    data = _rows() if data is None else data
-    writer = store.writer(slide, name, recipe or _recipe(), *data.shape)
-    missing = writer.missing
-    for part in missing:
-        writer.write(part, data[part])
-    writer.publish()
-    return len(missing)
+    """Request this in tests of fsync."""
 
 
 @pytest.fixture(scope="session")
-def table():
+def table() -> Callable[..., SpotTable]:
     """Make a spot table: ``table(slide, n, **changes)``."""
-    return _table
+
+    def make(slide: str = "S_1", n: int = 2100, **changes) -> SpotTable:
+        rng = np.random.default_rng(0)
+        fields = {
+            "slide": slide,
+            "xy": rng.random((n, 2)) * 100,
+            "spot_ids": tuple(f"spot-{i}" for i in range(n)),
+            "abundance": rng.random((n, 4)).astype(np.float32),
+            "cell_types": ("a", "bü", "c/d", "e"),
+            "split": "Train",
+            "group": "patient 1",
+            "um_per_px": 4.4,
+            "image_shape": (100, 120),
+        }
+        return SpotTable(**{**fields, **changes})
+
+    return make
 
 
 @pytest.fixture(scope="session")
-def rows():
+def rows() -> Callable[..., np.ndarray]:
     """Make an embedding: ``rows(n, d, seed)``."""
-    return _rows
+
+    def make(n: int = 2100, d: int = 3, seed: int = 0) -> np.ndarray:
+        return np.random.default_rng(seed).standard_normal((n, d)).astype(np.float16)
+
+    return make
 
 
 @pytest.fixture(scope="session")
-def recipe():
+def recipe() -> Callable[..., Recipe]:
     """Make a recipe: ``recipe(**changes)``."""
-    return _recipe
+    return lambda **changes: Recipe({"backbone": "net", "patch_px": 64, **changes})
 
 
 @pytest.fixture(scope="session")
-def put():
-    """Store an embedding: ``put(store, slide, name, data, recipe)``."""
-    return _put
+def put(rows, recipe) -> Callable[..., int]:
+    """Store an embedding, ``put(store, slide, name, data, recipe)``; returns chunks computed."""
+
+    def run(store: EmbeddingStore, slide: str, name: str, data=None, own: Recipe | None = None):
+        data = rows() if data is None else data
+        writer = store.writer(slide, name, own or recipe(), *data.shape)
+        missing = len(writer.missing)
+        writer.write_all(data)
+        return missing
+
+    return run
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> EmbeddingStore:
+def store(tmp_path: Path, table) -> EmbeddingStore:
     """A store with the spots of slide S_1 and no embedding."""
     store = EmbeddingStore(tmp_path / "store")
-    store.write_spots(_table())
+    store.write_spots(table())
     return store
 
 
+@pytest.fixture
+def half_written(store, rows, recipe):
+    """Writer of net@64 on slide S_1 with one of three chunks staged."""
+    writer = store.writer("S_1", "net@64", recipe(), 2100, 3)
+    writer.write(slice(0, 1024), rows()[:1024])
+    return writer
+
+
 @pytest.fixture(scope="session")
-def files():
-    """Read a store's published files: ``files(location)``, path to bytes, staging left out."""
+def files() -> Callable[[str | Path], dict[str, bytes]]:
+    """Read the published files of a store: ``files(location)``."""
 
     def read(location: str | Path) -> dict[str, bytes]:
         top = Path(location)

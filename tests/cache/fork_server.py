@@ -1,13 +1,12 @@
-"""Runs writers in processes that the tests kill.
+"""Run writers in child processes for tests to kill.
 
-Importing torch takes seconds, so this process does it once and forks a child for every job. It
-reads one JSON request per line and answers with two lines: the pids of the children, then, once
-all have ended, their wait statuses (negative: the signal that ended them).
+Importing torch takes seconds, so this server does it once and forks a child per job. For each line
+with a JSON request it prints two lines: the pids of the children, then their exit statuses
+(negative: the signal).
 
 Request: ``{"job": "featurize" or "chunks", "arguments": {...}, "copies": n, "report": path,
-"die_at": n}``. Copy i writes what it did to ``<report>.<i>``: one line for each chunk that is
-durable, and at last the number of file-system operations below the store. A child with `die_at`
-kills itself before that operation.
+"die_at": n}``. Copy i logs to ``<report>.<i>``: one line per durable chunk, finally the number of
+file-system operations in the store. A child with `die_at` kills itself before that operation.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ OPERATIONS = {"open", "os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir
 
 
 def chunks(store: str) -> None:
-    """Two embeddings of two slides, 5 chunks each, through the store alone."""
+    """Write two embeddings of two slides, 5 chunks each, without featurize."""
     opened = EmbeddingStore(store)
     for slide in ("S_2", "S_1"):
         xy = np.arange(140, dtype=float).reshape(70, 2)
@@ -41,14 +40,11 @@ def chunks(store: str) -> None:
         for patch in (64, 128):
             data = np.random.default_rng(patch).standard_normal((70, 3)).astype(np.float16)
             recipe = Recipe({"patch_px": patch})
-            writer = opened.writer(slide, f"net@{patch}", recipe, *data.shape)
-            for part in writer.missing:
-                writer.write(part, data[part])
-            writer.publish()
+            opened.writer(slide, f"net@{patch}", recipe, *data.shape).write_all(data)
 
 
 def run(job: str, arguments: dict, report: str, die_at: int | None) -> None:
-    """One child."""
+    """Run a job in a child."""
     store, seen = arguments["store"], 0
 
     def count(event: str, args: tuple) -> None:
@@ -88,7 +84,7 @@ def child(request: dict, copy: int) -> int:
         return pid
     code = 1
     try:
-        os.fsync = lambda descriptor: None  # a killed process loses no page of the kernel's
+        os.fsync = lambda descriptor: None  # only power loss needs it
         errors = os.open(f"{request['report']}.{copy}.err", os.O_CREAT | os.O_WRONLY)
         os.dup2(errors, sys.stderr.fileno())
         warnings.simplefilter("ignore")
@@ -105,7 +101,7 @@ def child(request: dict, copy: int) -> int:
 
 def main() -> None:
     """Serve until standard input ends."""
-    import zarr  # noqa: F401  (so that no child imports it)
+    import zarr  # noqa: F401  (before forking)
 
     torch.set_num_threads(1)
     print("ready", flush=True)

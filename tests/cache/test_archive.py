@@ -1,7 +1,7 @@
-"""A store of every released format version is read on every run.
+"""Every version reads the stores of all released format versions.
 
-Each archive in ``data`` was written once, by the version that its name says, with `write`; a
-later version must read it as it is. Never write one anew: add the next.
+Each archive in ``data`` was written by `write` of the version in its name. Never rewrite one: add
+the next.
 """
 
 from __future__ import annotations
@@ -39,13 +39,11 @@ BARE = SpotTable("S_7", np.ones((1, 2)), ("0",))
 
 
 def write(location: Path) -> None:
-    """What the archives hold."""
+    """Write the content of the archives."""
     store = EmbeddingStore(location)
     for table in (LABELLED, BARE):
         store.write_spots(table)
-    writer = store.writer(LABELLED.slide, "net@64", RECIPE, *ROWS.shape)
-    writer.write(slice(0, 8), ROWS)
-    writer.publish()
+    store.writer(LABELLED.slide, "net@64", RECIPE, *ROWS.shape).write_all(ROWS)
 
 
 @pytest.fixture(params=ARCHIVES, ids=lambda path: path.stem)
@@ -79,19 +77,17 @@ def test_anndata_reads_an_archived_store(archived):
 
 def test_an_archived_store_can_be_written_on(archived):
     store = EmbeddingStore(archived.location)
-    writer = store.writer("S_7", "net@64", RECIPE, 1, 3)
-    writer.write(slice(0, 1), ROWS[:1])
-    assert writer.publish()
+    assert store.writer("S_7", "net@64", RECIPE, 1, 3).write_all(ROWS[:1])
     assert store.writer("Größe 1", "net@64", RECIPE, *ROWS.shape).published
 
 
 def canonical(document: dict) -> bytes:
-    """As docs/store.md has it."""
+    """Canonical JSON of docs/store.md."""
     return (json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def test_the_page_about_the_format_is_enough_to_read_a_store(archived):
-    """A reader of its own, made from docs/store.md."""
+def test_docs_store_md_suffices_to_read_a_store(archived):
+    """An independent reader, written from docs/store.md."""
     folder = Path(archived.location, "slides", "Größe 1", "obsm", "net@64")
     text = (folder / "zarr.json").read_bytes()
     document = json.loads(text)
@@ -119,7 +115,7 @@ def test_the_page_about_the_format_is_enough_to_read_a_store(archived):
 
 
 def test_this_version_writes_the_documents_of_its_archive(archived, tmp_path, files):
-    """A changed document needs a new format version, and a new archive."""
+    """Changed documents require a new format version and archive."""
     write(tmp_path / "new")
     old, new = files(archived.location), files(tmp_path / "new")
     embedding = [path for path in old if "net@64" in path]

@@ -1,4 +1,4 @@
-"""Garbage collection takes what the dead have left and nothing of the living."""
+"""Garbage collection removes staged files of dead processes, never of live ones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def staging(store: EmbeddingStore) -> list[str]:
 
 @pytest.fixture
 def holder(store):
-    """A process that writes an embedding and waits."""
+    """A process that stages a chunk of an embedding and waits."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, store.location], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -43,7 +43,7 @@ def holder(store):
     process.stdout.close()
 
 
-def test_what_a_live_process_owns_is_kept_whatever_its_age(store, holder):
+def test_staged_files_of_a_live_process_are_kept_at_any_age(store, holder):
     for path in Path(store.location, ".staging").rglob("*"):
         os.utime(path, (0, 0))
     found = store.gc(older_than_s=0)
@@ -51,20 +51,19 @@ def test_what_a_live_process_owns_is_kept_whatever_its_age(store, holder):
     assert len(staging(store)) == 1
 
 
-def test_what_a_killed_process_left_is_removed_however_young(store, holder):
+def test_staged_files_of_a_killed_process_block_nobody_and_are_removed_at_once(
+    store, holder, recipe
+):
     holder.send_signal(signal.SIGKILL)
     holder.wait()
+    writer = store.writer("S_1", "held@1", recipe(), 2100, 3)  # a different recipe
+    assert len(writer.missing) == 3
     found = store.gc()
-    assert (found.removed, found.kept) == (1, 0)
+    assert (found.removed, found.kept) == (1, 1)
     assert found.removed_bytes > 1024 * 3 * 2
+    del writer
+    store.gc()
     assert staging(store) == []
-
-
-def test_a_killed_process_never_blocks_the_next(store, holder, recipe):
-    holder.send_signal(signal.SIGKILL)
-    holder.wait()
-    writer = store.writer("S_1", "held@1", recipe(), 2100, 3)
-    assert len(writer.missing) == 3  # another recipe: nothing of the dead one is used
 
 
 def test_a_stopped_process_is_alive(store, holder):
@@ -73,28 +72,17 @@ def test_a_stopped_process_is_alive(store, holder):
     holder.send_signal(signal.SIGCONT)
 
 
-def test_an_own_writer_is_kept_and_can_go_on(store, recipe, rows):
-    writer = store.writer("S_1", "net@64", recipe(), 2100, 3)
-    writer.write(writer.missing[0], rows()[:1024])
+def test_a_writer_of_this_process_survives_gc(store, half_written, rows):
     assert store.gc(older_than_s=0).kept == 1
-    for part in writer.missing:
-        writer.write(part, rows()[part])
-    assert writer.publish()
+    assert half_written.write_all(rows())
     assert staging(store) == []
 
 
-def test_gc_leaves_published_embeddings_alone(store, put, files):
-    put(store, "S_1", "net@64")
-    before = files(store.location)
-    assert store.gc().removed == 0
-    assert files(store.location) == before
-
-
-def test_leftovers_of_a_published_embedding_go_when_it_is_asked_for_again(store, put, recipe):
+def test_leftovers_of_a_published_embedding_are_removed_by_its_next_writer(store, put, recipe):
     writer = store.writer("S_1", "net@64", recipe(), 2100, 3)
     other = Path(store.location, ".staging", staging(store)[0])
     (other / "built-x").mkdir()
-    put(store, "S_1", "net@64")  # publishes, and leaves the folder to the first writer
+    put(store, "S_1", "net@64")  # publishes; the first writer still holds the folder
     assert len(staging(store)) == 1
     del writer
     assert put(store, "S_1", "net@64") == 0

@@ -1,4 +1,4 @@
-"""Whatever breaks in a store is found, named, and repaired, and nothing else is touched."""
+"""Any damage to a store is found, named and repaired, and nothing else is changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SLIDES, NAMES = ["S_2", "S_1"], ["net@64", "net@128"]
 
 @pytest.fixture
 def featurize(table, rows, recipe, put):
-    """What the `featurize` command asks of a store; returns the units it wrote to."""
+    """Store all slides and embeddings like `featurize`; returns chunks computed per unit."""
 
     def run(store: EmbeddingStore) -> dict[tuple[str, str], int]:
         computed = {}
@@ -32,7 +32,7 @@ def featurize(table, rows, recipe, put):
 
 
 @pytest.fixture
-def whole(tmp_path, featurize) -> EmbeddingStore:
+def intact(tmp_path, featurize) -> EmbeddingStore:
     store = EmbeddingStore(tmp_path / "store")
     featurize(store)
     return store
@@ -102,92 +102,71 @@ def stamps(store: EmbeddingStore) -> dict[str, tuple[int, int]]:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_damage_at_random_places_is_found_and_repaired(whole, featurize, files, seed):
+def test_random_damage_is_found_and_repaired(intact, featurize, files, seed):
     rng = np.random.default_rng(seed)
-    pristine = files(whole.location)
+    pristine = files(intact.location)
     for _ in range(25):
         path = sorted(pristine)[rng.integers(len(pristine))]
         kind = KINDS[rng.integers(len(KINDS))]
         slide, name = unit_of(path)
-        before = stamps(whole)
-        kind(rng, Path(whole.location) / path)
+        before = stamps(intact)
+        kind(rng, Path(intact.location) / path)
 
-        found = EmbeddingStore(whole.location, mode="r").verify().damaged
+        found = EmbeddingStore(intact.location, mode="r").verify().damaged
         assert [(d.slide, d.embedding) for d in found] == [(slide, name)], (kind, path, found)
 
-        computed = featurize(EmbeddingStore(whole.location))
+        computed = featurize(EmbeddingStore(intact.location))
         assert set(computed) <= {(slide, name)}, (kind, path)
-        for foreign in Path(whole.location).rglob("leftover-*"):  # reported and left
+        for foreign in Path(intact.location).rglob("leftover-*"):  # reported and kept
             assert kind in (leave_a_file_beside, leave_an_empty_folder_beside)
             foreign.rmdir() if foreign.is_dir() else foreign.unlink()
-        assert files(whole.location) == pristine, (kind, path)
-        assert not whole.verify().damaged
+        assert files(intact.location) == pristine, (kind, path)
+        assert not intact.verify().damaged
 
-        after = stamps(whole)
+        after = stamps(intact)
         touched = {unit_of(p) for p in after if after[p] != before[p]}
         assert touched <= {(slide, name)}, (kind, path)
 
 
-def test_only_the_damaged_chunk_is_computed_again(whole, featurize):
-    Path(whole.location, "slides/S_1/obsm/net@64/c/1/0").unlink()
-    assert featurize(whole) == {("S_1", "net@64"): 1}
-
-
-def test_reading_a_damaged_chunk_is_an_error_that_names_it(whole):
-    Path(whole.location, "slides/S_1/obsm/net@64/c/1/0").unlink()
-    with pytest.raises(HistoboostError, match="S_1, embedding net@64: chunk 1 is missing"):
-        whole.read("S_1", "net@64")
-
-
 @pytest.mark.parametrize("kind", [flip_a_bit, truncate, delete, zero_a_page])
-def test_reading_never_gives_wrong_numbers(whole, rows, kind):
-    kind(np.random.default_rng(0), Path(whole.location, "slides/S_1/obsm/net@64/c/0/0"))
-    with pytest.raises(HistoboostError, match="chunk 0"):
-        whole.read("S_1", "net@64")
-    np.testing.assert_array_equal(whole.read("S_2", "net@64"), rows(N, D, 0))
+def test_reading_never_gives_wrong_numbers(intact, rows, kind):
+    kind(np.random.default_rng(0), Path(intact.location, "slides/S_1/obsm/net@64/c/0/0"))
+    with pytest.raises(HistoboostError, match="S_1, embedding net@64: chunk 0"):
+        intact.read("S_1", "net@64")
+    np.testing.assert_array_equal(intact.read("S_2", "net@64"), rows(N, D, 0))
 
 
 @pytest.mark.parametrize("kind", [flip_a_bit, truncate, delete, zero_a_page])
 @pytest.mark.parametrize("path", ["obsm/abundance/c/0/0", "obs/spot/c/0", "zarr.json"])
-def test_spot_tables_are_compared_with_their_digests_when_read(whole, kind, path):
-    kind(np.random.default_rng(0), Path(whole.location, "slides/S_1", path))
+def test_spot_tables_are_compared_with_their_digests_when_read(intact, kind, path):
+    kind(np.random.default_rng(0), Path(intact.location, "slides/S_1", path))
     with pytest.raises(HistoboostError, match="slide S_1: .*run the same featurize again"):
-        whole.spots("S_1")
+        intact.spots("S_1")
 
 
-def test_a_slide_with_damaged_metadata_is_never_left_out_silently(whole):
-    Path(whole.location, "slides/S_1/zarr.json").unlink()
-    with pytest.raises(HistoboostError, match="slide S_1: zarr.json is missing"):
-        whole.slides()
+@pytest.mark.parametrize("damaged", [["S_1"], ["S_2"], SLIDES])
+def test_slides_with_damaged_metadata_are_named_and_keep_their_order(intact, featurize, damaged):
+    for slide in damaged:
+        Path(intact.location, "slides", slide, "zarr.json").unlink()
+    with pytest.raises(HistoboostError, match="slide S_[12]: zarr.json is missing"):
+        intact.slides()
+    featurize(intact)
+    assert intact.slides() == SLIDES
 
 
-@pytest.mark.parametrize("path", ["slides/S_1/zarr.json", "slides/S_2/zarr.json"])
-def test_repaired_slides_keep_their_place(whole, featurize, path):
-    Path(whole.location, path).unlink()
-    featurize(whole)
-    assert whole.slides() == SLIDES
-
-
-def test_two_damaged_slides_keep_their_places(whole, featurize):
-    for slide in SLIDES:
-        Path(whole.location, "slides", slide, "zarr.json").write_bytes(b"{")
-    featurize(whole)
-    assert whole.slides() == SLIDES
-
-
-def test_a_folder_that_anndata_added_is_reported_as_foreign(whole):
+def test_a_folder_that_anndata_added_is_reported_as_foreign(intact):
     import anndata
     import zarr
 
-    group = zarr.open_group(Path(whole.location, "slides/S_1"), mode="r+")
+    group = zarr.open_group(Path(intact.location, "slides/S_1"), mode="r+")
     anndata.io.write_elem(group["obsm"], "X_umap", np.zeros((N, 2)))
-    (damage,) = whole.verify().damaged
+    (damage,) = intact.verify().damaged
     assert (damage.slide, damage.embedding) == ("S_1", "X_umap")
 
 
-def test_listing_works_in_a_damaged_store(whole):
-    Path(whole.location, "slides/S_1/zarr.json").unlink()
-    Path(whole.location, "slides/S_2/obsm/net@128/zarr.json").unlink()
-    rows = {row.name: row for row in whole.summary()}
+def test_listing_works_in_a_damaged_store(intact):
+    Path(intact.location, "slides/S_1/zarr.json").unlink()
+    Path(intact.location, "slides/S_2/obsm/net@128/zarr.json").unlink()
+    rows = {row.name: row for row in intact.summary()}
     assert rows["net@64"].lacking == ["S_1"]
     assert not rows["net@128"].complete

@@ -1,4 +1,4 @@
-"""Arrays made elsewhere are taken in whole, or refused by the name of their file."""
+"""Arrays of other programs are imported completely or refused by file name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The index of a large store says what its documents say, or nothing."""
+"""The index of a large store agrees with its documents, or is ignored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SLIDES = ["S_1", "S_2", "S_3"]
 
 
 @pytest.fixture(autouse=True)
-def every_store_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def index_small_stores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index, "LEAST_SLIDES", 1)
     monkeypatch.setattr(index, "SETTLED_NS", 0)
 
@@ -46,7 +46,7 @@ def index_of(store: EmbeddingStore) -> Path:
 
 
 def from_documents(store: EmbeddingStore) -> list:
-    """What a store lists that has no index."""
+    """List the store without its index."""
     index_of(store).unlink(missing_ok=True)
     return EmbeddingStore(store.location, mode="r").summary()
 
@@ -71,48 +71,44 @@ CHANGES: dict[str, Callable[[EmbeddingStore], object]] = {
     "another slide": lambda store: store.write_spots(table("S_4")),
     "a slide less": lambda store: store.remove(slide="S_2"),
     "other labels": relabel,
-    "a damaged slide": lambda store: cut(store, "slides/S_2/zarr.json"),
-    "a damaged embedding": lambda store: cut(store, "slides/S_2/obsm/net@1/zarr.json"),
-    "a missing document": lambda store: missing(store, "slides/S_2/obsm/net@1/zarr.json"),
+    "a damaged slide": lambda store: os.truncate(f"{store.location}/slides/S_2/zarr.json", 100),
+    "a damaged embedding": lambda store: os.truncate(document(store), 100),
+    "a missing document": lambda store: document(store).unlink(),
 }
 
 
-def cut(store: EmbeddingStore, path: str) -> None:
-    os.truncate(Path(store.location, path), 100)
-
-
-def missing(store: EmbeddingStore, path: str) -> None:
-    Path(store.location, path).unlink()
+def document(store: EmbeddingStore) -> Path:
+    return Path(store.location, "slides/S_2/obsm/net@1/zarr.json")
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_whatever_has_changed_since_is_listed_as_it_is(store, change):
+def test_changes_since_the_index_was_written_are_listed(store, change):
     change(store)
     found = EmbeddingStore(store.location, mode="r").summary()
     assert found == from_documents(store)
 
 
-def test_a_damaged_index_is_as_none(store):
+def test_a_damaged_index_is_ignored(store):
     expected, rng = from_documents(store), np.random.default_rng(0)
     store.summary()
-    whole = index_of(store).read_bytes()
+    intact = index_of(store).read_bytes()
     for _ in range(100):
-        spoilt = bytearray(whole)
-        spoilt[rng.integers(len(whole))] ^= 1 << int(rng.integers(8))
-        index_of(store).write_bytes(
-            spoilt[: rng.integers(len(whole))] if rng.random() < 0.2 else spoilt
-        )
+        damaged = bytearray(intact)
+        damaged[rng.integers(len(intact))] ^= 1 << int(rng.integers(8))
+        if rng.random() < 0.2:
+            del damaged[rng.integers(len(intact)) :]
+        index_of(store).write_bytes(damaged)
         assert EmbeddingStore(store.location, mode="r").summary() == expected
 
 
-def test_what_changed_just_now_is_not_believed(store, monkeypatch):
+def test_very_recent_changes_are_not_indexed(store, monkeypatch):
     index_of(store).unlink()
     monkeypatch.setattr(index, "SETTLED_NS", 3600 * 10**9)
     store.summary()
     assert not index_of(store).exists()
 
 
-def test_only_a_large_store_open_for_writing_is_given_an_index(store, monkeypatch):
+def test_only_large_stores_open_for_writing_get_an_index(store, monkeypatch):
     index_of(store).unlink()
     EmbeddingStore(store.location, mode="r").summary()
     assert not index_of(store).exists()
@@ -121,7 +117,7 @@ def test_only_a_large_store_open_for_writing_is_given_an_index(store, monkeypatc
     assert not index_of(store).exists()
 
 
-def test_a_store_that_cannot_be_written_is_listed_all_the_same(store, monkeypatch):
+def test_a_store_on_a_read_only_disk_is_listed(store, monkeypatch):
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
@@ -130,14 +126,14 @@ def test_a_store_that_cannot_be_written_is_listed_all_the_same(store, monkeypatc
     assert store.summary() == expected
 
 
-def test_gc_takes_the_index_away_and_verify_does_not_mind_it(store):
+def test_gc_removes_the_index_and_verify_accepts_it(store):
     assert not store.verify().damaged
     store.gc()
     assert not index_of(store).exists()
 
 
 def work(location: str, number: int) -> None:
-    """Add, list and remove: on a slide of its own, and on one that four processes share."""
+    """Add, list and remove embeddings on an own and a shared slide."""
     store = EmbeddingStore(location)
     for turn in range(6):
         own = f"T_{number}_{turn}"
@@ -151,14 +147,14 @@ def work(location: str, number: int) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_four_processes_that_write_and_list_leave_an_index_that_does_not_lie(store):
+def test_four_processes_that_write_and_list_leave_a_correct_index(store):
     start = multiprocessing.get_context("fork")
     workers = [start.Process(target=work, args=(store.location, n)) for n in range(4)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    assert [worker.exitcode for worker in workers] == [0] * 4
+        assert worker.exitcode == 0
     found = EmbeddingStore(store.location, mode="r").summary()
     assert found == from_documents(store)
     assert {row.name: len(row.slides) for row in found}["net@1"] == 3 + 4 * 3

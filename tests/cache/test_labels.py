@@ -1,4 +1,4 @@
-"""Corrected labels take the place of others; nothing is embedded again."""
+"""Corrected labels replace stored ones without embedding again."""
 
 from __future__ import annotations
 
@@ -22,33 +22,29 @@ OTHER = {
     "split": "test",
     "group": "patient 7",
 }
-#: A group that nobody tells stays, see below.
-NONE = {"abundance": None, "cell_types": (), "split": None}
+NONE = {"abundance": None, "cell_types": (), "split": None}  # the group stays
 
 
 @pytest.fixture
-def labelled(store: EmbeddingStore, rows, recipe, put) -> EmbeddingStore:
-    put(store, "S_1", "net@64", rows(), recipe())
+def labelled(store: EmbeddingStore, put) -> EmbeddingStore:
+    put(store, "S_1", "net@64")
     return store
 
 
-@pytest.mark.parametrize("labels", [OTHER, NONE, {**OTHER, "split": None}], ids=str)
-def test_a_relabelled_store_is_the_one_that_had_these_labels_from_the_start(
-    labelled, tmp_path, table, rows, recipe, put, files, labels
+@pytest.mark.parametrize("labels", [OTHER, NONE, {**OTHER, "split": None}])
+def test_a_relabelled_store_equals_one_written_with_these_labels(
+    labelled, tmp_path, table, put, files, labels
 ):
     assert list(labelled.relabel([table("S_1", **labels)])) == ["S_1"]
     fresh = EmbeddingStore(tmp_path / "fresh")
     fresh.write_spots(table("S_1", **labels))
-    put(fresh, "S_1", "net@64", rows(), recipe())
+    put(fresh, "S_1", "net@64")
     assert files(labelled.location) == files(fresh.location)
     assert not labelled.verify().damaged
+    assert labelled.relabel([table("S_1", **labels)]) == {}
 
 
-def test_the_same_labels_change_nothing(labelled, table):
-    assert labelled.relabel([table("S_1")]) == {}
-
-
-def test_what_has_changed_is_said(labelled, table):
+def test_changes_are_reported(labelled, table):
     changes = labelled.relabel([table("S_1", **{**OTHER, **NONE})])
     assert changes == {"S_1": ["abundance removed", "split removed", "group changed"]}
     changes = labelled.relabel([table("S_1", **OTHER)])
@@ -57,12 +53,12 @@ def test_what_has_changed_is_said(labelled, table):
     assert labelled.relabel([table("S_1", **renamed)]) == {"S_1": ["cell types changed"]}
 
 
-def test_a_group_stays_where_the_source_tells_none(labelled, table, rows, recipe, put):
+def test_the_stored_group_stays_if_the_source_has_none(labelled, table, put):
     labelled.relabel([table("S_1", group="patient 7")])
     ungrouped = table("S_1", group=None)
     assert labelled.relabel([ungrouped]) == {}
     labelled.write_spots(ungrouped)
-    assert put(labelled, "S_1", "net@64", rows(), recipe()) == 0
+    assert put(labelled, "S_1", "net@64") == 0
     assert labelled.spots("S_1").group == "patient 7"
 
 
@@ -83,7 +79,7 @@ def test_a_damaged_slide_in_a_group_is_not_repaired_without_it(labelled, table):
         ({"image_shape": (9, 9)}, "image_shape differs"),
     ],
 )
-def test_other_spots_are_refused_and_nothing_is_changed(
+def test_different_spots_are_refused_and_nothing_is_changed(
     labelled, table, files, tmp_path, changes, message
 ):
     labelled.write_spots(table("S_0", n=5))
@@ -93,24 +89,26 @@ def test_other_spots_are_refused_and_nothing_is_changed(
     assert files(labelled.location) == before
 
 
-def test_other_spots_are_refused_by_write_spots_naming_another_store(labelled, table):
-    with pytest.raises(HistoboostError, match="xy has shape .*; use another store"):
-        labelled.write_spots(table("S_1", n=2000))
-
-
 def test_a_slide_that_is_not_stored_is_refused(labelled, table):
     with pytest.raises(HistoboostError, match="no slide 'S_9'; available: S_1"):
         labelled.relabel([table("S_9")])
 
 
-def test_labels_that_differ_are_refused_by_write_spots_naming_the_command(labelled, table):
-    with pytest.raises(HistoboostError, match=r"group is .*; histoboost cache relabel .* DATA"):
-        labelled.write_spots(table("S_1", group="patient 7"))
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n": 2000}, "xy has shape .*; use another store"),
+        ({"group": "patient 7"}, "group is .*; histoboost cache relabel .* DATA"),
+    ],
+)
+def test_write_spots_refuses_a_different_table_with_the_remedy(labelled, table, changes, message):
+    with pytest.raises(HistoboostError, match=message):
+        labelled.write_spots(table("S_1", **changes))
 
 
-@pytest.mark.parametrize("labels", [OTHER, NONE], ids=str)
+@pytest.mark.parametrize("labels", [OTHER, NONE], ids=["other", "none"])
 def test_a_relabelling_killed_at_any_step_is_completed_by_the_same_call(
-    tmp_path, table, rows, recipe, put, files, monkeypatch, labels
+    tmp_path, table, files, monkeypatch, labels
 ):
     if labels["abundance"] is not None:
         labels = {**labels, "abundance": labels["abundance"][:50]}
@@ -127,7 +125,7 @@ def test_a_relabelling_killed_at_any_step_is_completed_by_the_same_call(
                 store.relabel([new])
             except KeyboardInterrupt:
                 assert killed
-        with contextlib.suppress(HistoboostError):  # damaged, and said so
+        with contextlib.suppress(HistoboostError):  # damaged
             seen = store.spots("S_1")
             assert not seen.differences(old) or not seen.differences(new)
         store.relabel([new])
@@ -139,11 +137,11 @@ def test_a_relabelling_killed_at_any_step_is_completed_by_the_same_call(
 
 
 def test_a_relabelling_cut_off_between_two_slides_is_known_and_mended(
-    labelled, table, put, rows, tmp_path, monkeypatch
+    labelled, table, put, tmp_path, monkeypatch
 ):
     for slide in ("S_2", "S_3"):
         labelled.write_spots(table(slide))
-        put(labelled, slide, "net@64", rows())
+        put(labelled, slide, "net@64")
     new = [table(slide, group="patient 7") for slide in ("S_1", "S_2", "S_3")]
     original = labels_module._write_labels
 
@@ -156,7 +154,7 @@ def test_a_relabelling_cut_off_between_two_slides_is_known_and_mended(
         patch.setattr(labels_module, "_write_labels", cut_off)
         with pytest.raises(KeyboardInterrupt):
             labelled.relabel(new)
-    labelled.gc(older_than_s=0)  # does not forget it
+    labelled.gc(older_than_s=0)  # keeps the note
     assert labelled.pending_labels() == ["S_2", "S_3"]
     for arguments in (["evaluate", labelled.location], ["train", labelled.location, "model"]):
         result = CliRunner().invoke(main, arguments)
@@ -166,7 +164,7 @@ def test_a_relabelling_cut_off_between_two_slides_is_known_and_mended(
     listed = CliRunner().invoke(main, ["cache", "list", labelled.location, "--json", str(found)])
     assert "Outdated labels: S_2, S_3." in listed.output
     assert json.loads(found.read_text())["old_labels"] == ["S_2", "S_3"]
-    assert labelled.relabel(new[1:2]) != {}  # another run that does a part of it
+    assert labelled.relabel(new[1:2]) != {}  # part of it by another run
     assert labelled.pending_labels() == ["S_3"]
     assert list(labelled.relabel(new)) == ["S_3"]
     assert labelled.pending_labels() == []
@@ -175,7 +173,7 @@ def test_a_relabelling_cut_off_between_two_slides_is_known_and_mended(
 
 
 def _kill_at(step: int, patch: pytest.MonkeyPatch) -> list[int]:
-    """Let the step-th change of a file end the run; the list is empty if there is no such step."""
+    """Interrupt the run at the given change of a file; empty unless that happened."""
     killed: list[int] = []
     done = 0
     for name in ("put", "remove_folder"):

@@ -1,4 +1,4 @@
-"""Whose a staging folder is, where the kernel cannot tell."""
+"""Ownership of staging folders with and without locks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HOUR = 3600.0
 
 @pytest.fixture
 def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file system that knows no locks, such as Lustre mounted without them."""
+    """A file system without locks, such as Lustre mounted without them."""
 
     def flock(descriptor: int, operation: int) -> None:
         raise OSError(errno.ENOSYS, "Function not implemented")
@@ -29,7 +29,7 @@ def last_changed(folder: Path, seconds_ago: float) -> None:
         os.utime(path, (stamp, stamp))
 
 
-def test_a_folder_that_a_process_holds_is_not_abandoned_however_old(tmp_path: Path) -> None:
+def test_a_folder_held_by_a_process_is_not_abandoned_at_any_age(tmp_path: Path) -> None:
     held = liveness.hold(tmp_path / "unit")
     last_changed(tmp_path / "unit", 2 * HOUR)
     assert liveness.abandoned(tmp_path / "unit", HOUR) is None
@@ -38,7 +38,7 @@ def test_a_folder_that_a_process_holds_is_not_abandoned_however_old(tmp_path: Pa
 
 
 @pytest.mark.parametrize(("seconds_ago", "claimed"), [(HOUR / 2, False), (2 * HOUR, True)])
-def test_without_locks_a_folder_is_held_until_it_has_not_changed_for_a_while(
+def test_without_locks_a_folder_counts_as_held_while_it_is_young(
     tmp_path: Path, without_locks: None, seconds_ago: float, claimed: bool
 ) -> None:
     liveness.hold(tmp_path / "unit").release()
@@ -50,7 +50,7 @@ def test_without_locks_a_folder_is_held_until_it_has_not_changed_for_a_while(
     assert (tmp_path / "unit").exists() != claimed
 
 
-def test_without_locks_nobody_deletes_what_another_may_hold(
+def test_without_locks_a_folder_that_others_may_hold_is_kept(
     tmp_path: Path, without_locks: None
 ) -> None:
     liveness.hold(tmp_path / "unit").drop()

@@ -1,4 +1,4 @@
-"""Any sequence of operations leaves the store as a plain dictionary says."""
+"""Any sequence of operations leaves the same content as in a plain dictionary."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Killed(BaseException):
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """The store beside a dictionary of what it must hold."""
+    """A store, and dictionaries of its expected content."""
 
     @initialize()
     def make(self):
@@ -61,7 +61,7 @@ class StoreMachine(RuleBasedStateMachine):
             shutil.rmtree(self.folder)
 
     def seed_of(self, name: str) -> int | None:
-        """The seed that all slides share under one name: an embedding has one recipe."""
+        """Seed of an embedding, the same on all slides, as in a recipe."""
         return next((seed for (_, other), seed in self.units.items() if other == name), None)
 
     @rule(slide=SLIDES)
@@ -85,15 +85,15 @@ class StoreMachine(RuleBasedStateMachine):
         if writer.published:
             assert writer.missing == []
             assert writer.publish() is False
-            self.staged.pop((slide, name, seed), None)  # what a dead process left there
+            self.staged.pop((slide, name, seed), None)  # leftovers of a dead process
             return
-        there = self.staged.get((slide, name, seed), 0)
-        assert len(writer.missing) == 2 - there
+        staged = self.staged.get((slide, name, seed), 0)
+        assert len(writer.missing) == 2 - staged
         for part in writer.missing[:chunks]:
             writer.write(part, rows(seed)[part])
-        there = min(2, there + chunks)
-        self.staged[slide, name, seed] = there
-        if publish and there == 2:
+        staged = min(2, staged + chunks)
+        self.staged[slide, name, seed] = staged
+        if publish and staged == 2:
             assert writer.publish() is True
             self.units[slide, name] = seed
             del self.staged[slide, name, seed]
@@ -109,7 +109,7 @@ class StoreMachine(RuleBasedStateMachine):
         nth=st.integers(0, 3),
     )
     def die_while_publishing(self, slide, name, call, nth):
-        """A process that ends without warning, in the middle of a publication."""
+        """Kill a process during publication."""
         if slide not in self.slides or self.seed_of(name) == 1 or (slide, name) in self.units:
             return
         writer = self.store.writer(slide, name, Recipe({"seed": 0}), N, D)
@@ -126,7 +126,7 @@ class StoreMachine(RuleBasedStateMachine):
         with pytest.MonkeyPatch.context() as patch:
             original = getattr(shutil.os, call)
             patch.setattr(f"histoboost.cache.local.os.{call}", dying)
-            # A dead process cleans nothing up.
+            # A dead process cleans up nothing.
             patch.setattr("histoboost.cache.local.shutil.rmtree", lambda *a, **k: None)
             with contextlib.suppress(Killed):
                 writer.publish()
@@ -149,10 +149,10 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.units)
     @rule(name=NAMES, slide=st.none() | SLIDES)
     def remove(self, name, slide):
-        hit = [s for s, n in self.units if n == name and slide in (None, s)]
-        if hit:
-            assert sorted(self.store.remove(name, slide)) == sorted(hit)
-            for each in hit:
+        affected = [s for s, n in self.units if n == name and slide in (None, s)]
+        if affected:
+            assert sorted(self.store.remove(name, slide)) == sorted(affected)
+            for each in affected:
                 del self.units[each, name]
         else:
             with pytest.raises(HistoboostError, match="no embedding|no slide"):
@@ -194,11 +194,9 @@ class StoreMachine(RuleBasedStateMachine):
         (damage,) = self.store.verify().damaged
         assert (damage.slide, damage.embedding) == (slide, name)
         writer = self.store.writer(slide, name, Recipe({"seed": seed}), N, D)
-        # Also where a dead process left it staged: the damaged file has both names.
+        # Even if a dead process left it staged: the damaged file has both names.
         assert [part.start for part in writer.missing] == [1024 * chunk]
-        for part in writer.missing:
-            writer.write(part, rows(seed)[part])
-        assert writer.publish()
+        assert writer.write_all(rows(seed))
         self.staged.pop((slide, name, seed), None)
 
     @rule()
@@ -211,18 +209,16 @@ class StoreMachine(RuleBasedStateMachine):
         self.store = EmbeddingStore(self.folder / "store")
 
     def holds_staged(self, slide: str, name: str) -> bool:
-        """Whether a staging folder says that it belongs to this embedding."""
-        own = (self.folder / "store/.staging").glob("unit-*/unit.json")
-        return any(
-            (label["slide"], label["embedding"]) == (slide, name)
-            for label in (json.loads(path.read_text()) for path in own)
-        )
+        """Whether this embedding has a staging folder."""
+        notes = (self.folder / "store/.staging").glob("unit-*/unit.json")
+        staged = [json.loads(path.read_text()) for path in notes]
+        return (slide, name) in [(note["slide"], note["embedding"]) for note in staged]
 
     def visible(self) -> set[tuple[str, str]]:
         return {(s, name) for s in self.store.slides() for name in self.store.embeddings(s)}
 
     @invariant()
-    def holds_what_the_dictionary_says(self):
+    def has_the_expected_content(self):
         if not hasattr(self, "folder"):
             return
         assert self.store.slides() == self.slides
@@ -231,17 +227,20 @@ class StoreMachine(RuleBasedStateMachine):
         assert listed == set(self.units)
 
     @invariant()
-    def is_whole(self):
+    def is_intact(self):
         if hasattr(self, "folder") and self.slides:
             found = self.store.verify()
             assert not found.damaged
             assert found.checked == len(self.slides) + len(self.units)
 
 
-def run(examples: int, steps: int) -> None:
+@pytest.mark.parametrize(
+    ("examples", "steps"), [(12, 25), pytest.param(300, 60, marks=pytest.mark.soak)]
+)
+def test_any_sequence_of_operations_leaves_the_expected_content(examples: int, steps: int):
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")
-        patch.setattr(index, "LEAST_SLIDES", 0)  # so that this small store has an index, too
+        patch.setattr(index, "LEAST_SLIDES", 0)  # index this small store, too
         patch.setattr(index, "SETTLED_NS", 0)
         run_state_machine_as_test(
             StoreMachine,
@@ -252,12 +251,3 @@ def run(examples: int, steps: int) -> None:
                 suppress_health_check=list(HealthCheck),
             ),
         )
-
-
-def test_any_sequence_of_operations_leaves_what_a_dictionary_would_hold():
-    run(examples=12, steps=25)
-
-
-@pytest.mark.soak
-def test_many_sequences_of_operations_leave_what_a_dictionary_would_hold():
-    run(examples=300, steps=60)

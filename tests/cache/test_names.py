@@ -1,4 +1,4 @@
-"""Names that could leave the store, or never be asked for again, are refused."""
+"""Names that could escape the store or never be addressed are refused."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_bad_names_are_refused_for_slides_and_embeddings(name):
 
 
 @pytest.mark.parametrize("name", ["a+b", "a:ring1", "net@*", "a?", "a[1]", "a,b", "coords"])
-def test_embedding_names_leave_the_feature_set_expression_its_characters(name):
+def test_embedding_names_exclude_operators_of_feature_sets(name):
     with pytest.raises(HistoboostError):
         check_embedding_name(name)
     check_slide_name(name)

@@ -1,4 +1,4 @@
-"""A run that was cut off between two slides leaves word of those that never came."""
+"""A run interrupted between two slides leaves a note of the missing ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cut_off(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EmbeddingStore:
-    """A store whose run ended before the third of four slides."""
+    """A store whose run was interrupted before the third of four slides."""
     write_spots = EmbeddingStore.write_spots
 
     def two_only(store: EmbeddingStore, table, order=None):
@@ -37,16 +37,14 @@ def cut_off(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Embe
     return EmbeddingStore(tmp_path / "store")
 
 
-def test_slides_that_never_came_are_known(cut_off: EmbeddingStore) -> None:
+def test_missing_slides_are_listed(cut_off: EmbeddingStore) -> None:
     assert cut_off.slides() == ["S_1", "S_2"]
     assert cut_off.pending_slides() == ["S_3", "S_4"]
     listed = CliRunner().invoke(main, ["cache", "list", cut_off.location])
     assert "Missing slides: S_3, S_4." in listed.stdout
 
 
-def test_who_takes_all_slides_is_warned_that_some_are_still_to_come(
-    cut_off: EmbeddingStore,
-) -> None:
+def test_using_all_slides_warns_of_missing_ones(cut_off: EmbeddingStore) -> None:
     with pytest.warns(HistoboostWarning, match="S_3, S_4 not there yet"):
         assert [table.slide for table in labelled_slides(cut_off)] == ["S_1", "S_2"]
     with (
@@ -56,25 +54,25 @@ def test_who_takes_all_slides_is_warned_that_some_are_still_to_come(
         unlabelled_slides(cut_off)
 
 
-def test_who_names_slides_is_not_warned(
+def test_using_named_slides_does_not_warn(
     cut_off: EmbeddingStore, recwarn: pytest.WarningsRecorder
 ) -> None:
     assert [t.slide for t in labelled_slides(cut_off, ["S_1", "S_2"])] == ["S_1", "S_2"]
     assert not recwarn.list
 
 
-def test_the_same_run_again_leaves_no_word(cut_off: EmbeddingStore, data: Path) -> None:
+def test_repeating_the_run_removes_the_note(cut_off: EmbeddingStore, data: Path) -> None:
     featurize(data, cut_off, backbone="stain-texture", patch=[16])
     assert cut_off.pending_slides() == []
     assert not Path(cut_off.location, ".staging").exists()
 
 
-def test_gc_forgets_a_run_that_is_not_wanted_any_more(cut_off: EmbeddingStore) -> None:
+def test_gc_removes_the_note(cut_off: EmbeddingStore) -> None:
     cut_off.gc()
     assert cut_off.pending_slides() == []
 
 
-def test_a_run_that_another_goes_on_with_keeps_its_word(cut_off: EmbeddingStore) -> None:
+def test_gc_keeps_the_note_of_a_live_run(cut_off: EmbeddingStore) -> None:
     with cut_off.expecting(["S_3", "S_4"]):
         cut_off.gc()
         assert cut_off.pending_slides() == ["S_3", "S_4"]

@@ -1,11 +1,10 @@
-"""What another process does between two steps of this one."""
+"""Another process acts between two steps of this one."""
 
 from __future__ import annotations
 
 import threading
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from histoboost.cache import liveness
@@ -16,24 +15,24 @@ from histoboost.digests import digest_bytes
 
 
 @pytest.mark.parametrize("step", ["read", "children"])
-def test_a_store_that_another_process_makes_meanwhile_is_a_store(
+def test_a_store_that_another_process_is_creating_is_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     original = getattr(LocalBackend, step)
 
     def make_then_look(place: LocalBackend, key: str) -> object:
         monkeypatch.undo()
-        place.put(ROOT_DOCUMENT, store_documents()[ROOT_DOCUMENT])  # the first thing it does
+        place.put(ROOT_DOCUMENT, store_documents()[ROOT_DOCUMENT])
         return original(place, key)
 
     monkeypatch.setattr(LocalBackend, step, make_then_look)
     assert EmbeddingStore(tmp_path / "store").slides() == []
 
 
-def test_a_staged_chunk_is_linked_although_another_process_stages_the_same_again(
+def test_a_staged_chunk_is_linked_while_another_process_stages_it_again(
     tmp_path: Path,
 ) -> None:
-    # Linux refuses to link a file in the very moment in which a rename replaces it.
+    # Linux refuses to link a file while a rename replaces it.
     place, data, done = LocalBackend(tmp_path), b"rows" * 100, threading.Event()
     held = place.hold("unit")
     (tmp_path / "slides").mkdir()
@@ -56,7 +55,7 @@ def test_a_staged_chunk_is_linked_although_another_process_stages_the_same_again
         held.drop()
 
 
-def test_who_claims_a_staging_folder_while_its_last_owner_deletes_it_gets_an_empty_one(
+def test_a_staging_folder_claimed_while_its_owner_deletes_it_is_empty(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, claimed = tmp_path / "unit", []
@@ -66,7 +65,7 @@ def test_who_claims_a_staging_folder_while_its_last_owner_deletes_it_gets_an_emp
     rmtree = liveness.shutil.rmtree
 
     def claim_then_delete(path: Path, **options: object) -> None:
-        (path / "lock").unlink()  # its files go one by one
+        (path / "lock").unlink()
         claimed.append(liveness.hold(folder))
         assert [entry.name for entry in folder.iterdir()] == ["lock"]
         rmtree(path, **options)
@@ -77,17 +76,10 @@ def test_who_claims_a_staging_folder_while_its_last_owner_deletes_it_gets_an_emp
     assert liveness.abandoned(folder, 0) is None
 
 
-def test_a_writer_that_finds_its_embedding_published_by_another_leaves_nothing_staged(
-    store: EmbeddingStore, rows, recipe, table
+def test_a_writer_whose_embedding_another_publishes_leaves_nothing_staged(
+    store: EmbeddingStore, half_written, put
 ) -> None:
-    store.write_spots(table())
-    data = rows()
-    slow = store.writer("S_1", "net@64", recipe(), *data.shape)
-    quick = store.writer("S_1", "net@64", recipe(), *data.shape)
-    for part in quick.missing:
-        quick.write(part, data[part])
-    assert quick.publish()
-    assert slow.published
-    assert slow.missing == []
+    put(store, "S_1", "net@64")
+    assert half_written.published
+    assert half_written.missing == []
     assert not Path(store.location, ".staging").exists()
-    np.testing.assert_array_equal(store.read("S_1", "net@64"), data)

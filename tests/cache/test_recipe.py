@@ -41,7 +41,7 @@ def test_each_field_changes_the_identity_and_is_named(field):
     assert difference.startswith(f"{field}: ") or difference == DIGESTS[field]
 
 
-def test_what_differs_is_said_in_words_where_it_is_a_digest():
+def test_differences_of_digests_are_explained_in_words():
     old = Recipe({"slide_pixels": "ab12", "spots": "cd34", "weights": "ef56", "views": 1})
     new = Recipe({"slide_pixels": "12ab", "spots": "34cd", "weights": "56ef", "views": 8})
     assert old.differences(new) == [
@@ -53,7 +53,7 @@ def test_what_differs_is_said_in_words_where_it_is_a_digest():
 
 
 @pytest.mark.parametrize("field", FIELDS)
-def test_an_absent_field_is_another_recipe(field):
+def test_a_missing_field_is_a_difference(field):
     less = Recipe({k: v for k, v in FIELDS.items() if k != field})
     assert less != Recipe(FIELDS)
     assert Recipe(FIELDS).differences(less)[0].endswith("not absent")
@@ -68,30 +68,30 @@ def test_lists_and_tuples_are_the_same():
 
 
 @pytest.mark.parametrize(("a", "b"), [(1, 1.0), (1, True), (0, False), (0, None), ("1", 1)])
-def test_values_that_python_takes_for_equal_are_not(a, b):
+def test_values_of_different_types_differ(a, b):
     assert Recipe({"x": a}) != Recipe({"x": b})
     assert Recipe({"x": a}).differences(Recipe({"x": b}))
 
 
-def test_models_compare_all_but_what_belongs_to_the_slide():
+def test_models_ignore_the_fields_of_the_slide():
     other = {**FIELDS, "slide_pixels": "q", "spots": "t", "alignment": [1.0, 0.0, 1.0]}
     assert Recipe(FIELDS).without_slide() == Recipe(other).without_slide()
     assert Recipe(FIELDS).without_slide() != Recipe({**FIELDS, "views": 8}).without_slide()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), b"bytes", {1, 2}, object()])
-def test_what_json_cannot_say_is_refused(value):
+def test_values_that_are_not_json_are_refused(value):
     with pytest.raises(HistoboostError, match="must be JSON values"):
         Recipe({"x": value})
 
 
-# A busy machine is no reason to fail.
+# Busy machines are slow.
 unhurried = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
 
 
 @unhurried
 @given(st.dictionaries(st.text(), JSON, max_size=4))
-def test_a_recipe_survives_the_way_through_json(fields):
+def test_a_recipe_round_trips_through_json(fields):
     recipe = Recipe(fields)
     assert Recipe(recipe.fields) == recipe
     assert Recipe(recipe.fields).digest == recipe.digest

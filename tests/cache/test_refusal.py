@@ -1,4 +1,4 @@
-"""What the system refuses is one line, and the store stays as it was."""
+"""Errors of the system are one line, and the store stays unchanged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CODES = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
 
 
 def refuse_from(monkeypatch, code: int, budget: int) -> None:
-    """Let writing fail once `budget` bytes are used up, as on a full disk."""
+    """Fail writes beyond `budget` bytes, as on a full disk."""
     original, left = local._write, budget
 
     def write(path: Path, data: bytes) -> None:
@@ -40,9 +40,7 @@ def refuse_from(monkeypatch, code: int, budget: int) -> None:
 
 @pytest.mark.parametrize("code", CODES, ids=errno.errorcode.get)
 @pytest.mark.parametrize("budget", [0, 5000, 9000, 13000])
-def test_a_refused_write_is_one_line_and_the_next_run_goes_on(
-    store, rows, put, files, code, budget
-):
+def test_a_failed_write_is_one_line_and_the_next_run_resumes(store, rows, put, files, code, budget):
     put(store, "S_1", "other@64", rows(seed=1))
     before = files(store.location)
     with pytest.MonkeyPatch.context() as patch:
@@ -59,7 +57,7 @@ def test_a_refused_write_is_one_line_and_the_next_run_goes_on(
 
 
 @pytest.mark.parametrize("budget", [0, 100, 2000, 30000, 60000])
-def test_a_full_disk_while_spots_are_written_leaves_nothing_half(tmp_path, table, budget):
+def test_a_full_disk_during_writing_of_spots_leaves_no_partial_slide(tmp_path, table, budget):
     store = EmbeddingStore(tmp_path / "store")
     with pytest.MonkeyPatch.context() as patch:
         refuse_from(patch, errno.ENOSPC, budget)
@@ -88,7 +86,7 @@ except Exception as error:
 
 @pytest.fixture
 def public(store):
-    """A copy of the store that nobody may write to, where every user can read it."""
+    """A read-only copy of the store that every user can read."""
     folder = Path(tempfile.mkdtemp(prefix="histoboost-test-", dir="/tmp"))
     shutil.copytree(store.location, folder / "store")
     paths = [folder, *folder.rglob("*")]
@@ -103,7 +101,7 @@ def public(store):
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX permissions")
 def test_a_store_without_write_permission_is_read_and_refuses_in_one_line(request, store, put):
     put(store, "S_1", "net@64")
-    public = request.getfixturevalue("public")  # a copy of what is stored by now
+    public = request.getfixturevalue("public")  # a copy of the current content
     result = subprocess.run(
         [sys.executable, "-c", WRITE, str(public)], capture_output=True, text=True
     )
@@ -126,13 +124,13 @@ time.sleep(600)
 """
 
 
-def test_ctrl_c_keeps_what_is_done(store, tmp_path, rows, put):
+def test_ctrl_c_keeps_finished_chunks(store, tmp_path, rows, put):
     np.save(tmp_path / "rows.npy", rows())
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED, store.location, str(tmp_path / "rows.npy")],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        # What a shell starts in the background ignores SIGINT, and so would its children.
+        # Background jobs of a shell, and their children, ignore SIGINT.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout.readline() == b"ready\n"
@@ -151,11 +149,6 @@ def test_a_newer_version_is_refused(store):
             EmbeddingStore(store.location, mode=mode)
 
 
-def _write_and_read(store, put, table):
-    store.write_spots(table())
-    put(store, "S_1", "net@64")
-
-
 @pytest.mark.parametrize("part", ["slides/S_1", "slides/S_1/obsm/net@64"])
 def test_a_newer_slide_or_embedding_is_refused_and_not_repaired(store, put, table, part):
     put(store, "S_1", "net@64")
@@ -165,8 +158,9 @@ def test_a_newer_slide_or_embedding_is_refused_and_not_repaired(store, put, tabl
     del document["attributes"]["histoboost"]["digest"]
     newer = seal(document)
     path.write_bytes(newer)
-    with pytest.raises(HistoboostError, match="format version 2"):
-        _write_and_read(store, put, table)
+    with pytest.raises(HistoboostError, match="format version 2"):  # noqa: PT012
+        store.write_spots(table())
+        put(store, "S_1", "net@64")
     assert path.read_bytes() == newer
 
 
@@ -176,7 +170,7 @@ def test_a_file_is_no_store(tmp_path):
         EmbeddingStore(tmp_path / "file")
 
 
-def test_a_store_opened_for_reading_writes_nothing(store, table, recipe, files):
+def test_a_store_opened_read_only_writes_nothing(store, table, recipe, files):
     before = files(store.location)
     reading = EmbeddingStore(store.location, mode="r")
     for call in (

@@ -1,4 +1,4 @@
-"""A spot table that cannot be right is refused before anything of it is stored."""
+"""Spot tables are validated, and stored like AnnData."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_faulty_spot_table_names_slide_and_fault(
     assert str(refused.value) == f"slide S_9: {fault}; correct the source"
 
 
-def test_a_table_is_the_files_that_anndata_writes(table):
+def test_a_table_is_encoded_like_by_anndata(table):
     own = table(lattice={"kind": "hexagonal", "pitch_px": 3.5, "places": 5})
     adata = anndata.AnnData(
         obs=pd.DataFrame(index=pd.Index(own.spot_ids, dtype=object, name="spot")),
@@ -58,21 +58,36 @@ def test_a_table_is_the_files_that_anndata_writes(table):
     assert encode_table(own) == {key: value.to_bytes() for key, value in written.items()}
 
 
-def test_a_table_comes_back_as_it_was_written(table):
-    for changes in ({}, {"abundance": None, "cell_types": ()}, {"lattice": {"places": 5}}):
-        own = table(**changes)
-        assert not decode_table(own.slide, encode_table(own)).differences(own)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"abundance": None, "cell_types": ()},
+        {"split": None},
+        {"split": ""},
+        {"group": None},
+        {"um_per_px": None},
+        {"image_shape": None},
+        {"n": 1},
+        {"group": None, "split": None, "um_per_px": None, "image_shape": None},
+        {"lattice": {"places": 5}},
+    ],
+    ids=str,
+)
+def test_a_table_round_trips(table, changes):
+    own = table(**changes)
+    assert not decode_table(own.slide, encode_table(own)).differences(own)
 
 
 @pytest.mark.parametrize(
-    ("other", "said"),
+    ("other", "message"),
     [
         ({"pitch_px": 4.0}, "its lattice's pitch in px is 3.5 in the store, 4.0 in the data"),
         ({"tissue": "all"}, "its lattice's tissue is auto in the store, all in the data"),
         ({"copies": 4}, "its lattice's copies (--finer) is 1 in the store, 4 in the data"),
     ],
 )
-def test_of_another_lattice_is_said_how_it_was_laid(table, other, said):
+def test_different_lattice_settings_are_named(table, other, message):
     lattice = {"kind": "hexagonal", "pitch_px": 3.5, "tissue": "auto", "places": 5}
-    stored, asked = table(n=9, lattice=lattice), table(n=5, lattice={**lattice, **other})
-    assert stored.differences(asked) == [said]
+    stored, new = table(n=9, lattice=lattice), table(n=5, lattice={**lattice, **other})
+    assert stored.differences(new) == [message]

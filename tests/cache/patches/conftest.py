@@ -1,4 +1,4 @@
-"""A slide whose spots have patches around them that others embedded."""
+"""A slide for patches that other programs embedded."""
 
 from __future__ import annotations
 

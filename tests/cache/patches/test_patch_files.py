@@ -1,4 +1,4 @@
-"""TRIDENT's and HEST's files of embeddings: each spot gets the patch around it, or none does."""
+"""Embeddings of TRIDENT and HEST are matched to spots, or refused."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def shuffled(*arrays: np.ndarray) -> list[np.ndarray]:
     [
         (SIDE / 2, {"side": SIDE}),
         (SIDE / 2, {"src": SIDE}),
-        (SIDE / 2, {}),  # corners all equally far from the spots
-        (0.0, {}),  # the spots' centres themselves
+        (SIDE / 2, {}),  # corners at one offset from the spots
+        (0.0, {}),  # spot centres
     ],
 )
 def test_patches_are_matched_by_coordinates_in_any_order(
@@ -61,14 +61,16 @@ def test_patches_are_matched_by_coordinates_in_any_order(
     assert store.import_arrays("uni", folder) == []
 
 
-def test_barcodes_beat_coordinates(tmp_path: Path, store: EmbeddingStore, table, features):
+def test_barcodes_take_precedence_over_coordinates(
+    tmp_path: Path, store: EmbeddingStore, table, features
+):
     barcodes, rows = shuffled(np.array(table.spot_ids, dtype="S"), features)
     folder = write(tmp_path, np.zeros((N, 2)), rows, barcode=barcodes[:, None])
     store.import_arrays("uni", folder)
     np.testing.assert_array_equal(store.read("S_1", "uni"), features.astype(np.float16))
 
 
-def test_patches_off_the_spots_are_counted_and_ignored(
+def test_patches_without_a_spot_are_counted_and_ignored(
     tmp_path: Path, store: EmbeddingStore, table, features
 ):
     coords = np.vstack([table.xy - SIDE / 2, [[900, 900], [0, 700]]])
@@ -129,7 +131,7 @@ def test_what_cannot_be_matched_is_one_clear_line(
 
 
 @pytest.mark.parametrize("side", [SIDE, None])
-def test_a_spot_alone_gets_no_patch_from_elsewhere(tmp_path: Path, features, side: int | None):
+def test_a_single_spot_gets_no_distant_patch(tmp_path: Path, features, side: int | None):
     store = EmbeddingStore(tmp_path / "alone.zarr")
     store.write_spots(SpotTable(slide="S_1", xy=np.array([[50.0, 50.0]]), spot_ids=("BC0-1",)))
     near = np.array([[50 - SIDE / 2] * 2] if side else [[50.0, 50.0]])
@@ -140,12 +142,3 @@ def test_a_spot_alone_gets_no_patch_from_elsewhere(tmp_path: Path, features, sid
     with pytest.warns(HistoboostWarning, match="6 of 7 patches match no spot"):
         store.import_arrays("uni", folder)
     np.testing.assert_array_equal(store.read("S_1", "uni"), features[6:7].astype(np.float16))
-
-
-def test_two_files_for_one_slide_are_refused(
-    tmp_path: Path, store: EmbeddingStore, table, features
-):
-    folder = write(tmp_path, table.xy, features)
-    np.save(folder / "S_1.npy", features)
-    with pytest.raises(HistoboostError, match="second file of slide S_1, see S_1.h5; keep one"):
-        store.import_arrays("uni", folder)
