@@ -91,9 +91,7 @@ def test_a_fluorescence_image_is_refused_in_a_line() -> None:
 
 
 @pytest.mark.parametrize("part", [("images.base.BAND_BYTES", 60_000), ("tissue.STRIP", 3)])
-def test_the_grid_does_not_depend_on_what_is_looked_at_together(
-    slide: Slide, monkeypatch: pytest.MonkeyPatch, part: tuple[str, int]
-) -> None:
+def test_the_grid_does_not_depend_on_what_is_looked_at_together(slide, monkeypatch, part):
     image = ArrayImage(_pixels(slide))
     whole = read_grid(image, 3 * PITCH)
     monkeypatch.setattr(f"histoboost.slides.{part[0]}", part[1])

@@ -139,9 +139,14 @@ def test_premultiplied_colours_are_not_multiplied_again(tmp_path: Path):
 
 def test_floats_beyond_1_by_rounding_are_read_and_0_to_255_are_refused(tmp_path: Path):
     rounded = RGB.astype(np.float64) / 255 * 1.0000002
-    np.testing.assert_array_equal(hdf5(tmp_path, rounded).read_rows(0, 48), RGB)
-    with pytest.raises(HistoboostError, match="range from 0 to 255"):
-        hdf5(tmp_path, RGB.astype(np.float32)).read_rows(0, 48)
+    for dtype in (np.float16, np.float32, np.float64):
+        image = hdf5(tmp_path, rounded.astype(dtype))
+        assert image.source_dtype == np.dtype(dtype).name
+        np.testing.assert_array_equal(image.read_rows(0, 48), RGB)
+    for value in (-0.1, 1.5, 255.0, np.nan):
+        rounded[3, 4, 1] = value
+        with pytest.raises(HistoboostError, match="must lie in 0..1 but range from"):
+            hdf5(tmp_path, rounded).read_rows(0, 48)
 
 
 def png_of_16_bits(path: Path) -> Path:
@@ -181,9 +186,8 @@ REFUSED: dict[str, Callable[[Path], Path]] = {
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_is_no_8_bit_rgb_is_refused_by_name(tmp_path: Path, kind: str):
     path = REFUSED[kind](tmp_path / "he")
-    with pytest.raises(HistoboostError, match=f"{path}: .*{kind}.*8-bit RGB") as error:
+    with pytest.raises(HistoboostError, match=f"{path}: .*{kind}.*8-bit RGB"):
         open_image(path)
-    assert "\n" not in str(error.value)
 
 
 def turned(path: Path, orientation: int, compression: str = "jpeg") -> None:

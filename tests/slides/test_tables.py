@@ -99,10 +99,8 @@ def test_a_parquet_file_without_ids_is_refused(tmp_path):
 )
 def test_a_table_in_doubt_is_refused_in_one_line(tmp_path, text, encoding, message):
     path = write(tmp_path, text, encoding=encoding)
-    with pytest.raises(HistoboostError, match=message) as error:
+    with pytest.raises(HistoboostError, match=f"{path}: .*({message})"):
         read_abundances(path)
-    assert str(path) in str(error.value)
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])

@@ -46,9 +46,7 @@ def abundances(source: Slide) -> pd.DataFrame:
 
 
 @pytest.fixture
-def write_outs(
-    tmp_path: Path, source: Slide, pixels: np.ndarray, abundances: pd.DataFrame
-) -> Callable[..., Path]:
+def write_outs(tmp_path, source, pixels, abundances) -> Callable[..., Path]:
     """Write a Space Ranger sample folder; one spot more lies off the tissue."""
 
     def write(
@@ -116,12 +114,10 @@ def same_slide(source: Slide) -> Callable[[Slide], None]:
 
 
 @pytest.fixture
-def make_anndata(
-    source: Slide, pixels: np.ndarray, abundances: pd.DataFrame
-) -> Callable[..., anndata.AnnData]:
+def make_anndata(source, pixels, abundances) -> Callable[..., anndata.AnnData]:
     """The phantom as squidpy's reader lays out a Visium slide, one spot more off the tissue."""
 
-    def make(labels: str = "obsm", float_pixels: bool = False) -> anndata.AnnData:
+    def make(labels: str = "obsm") -> anndata.AnnData:
         order = np.random.default_rng(5).permutation(len(source.xy))
         ids = [*(source.spot_ids[i] for i in order), "OFF-1"]
         obs = pd.DataFrame({"in_tissue": [1] * len(order) + [0]}, index=ids)
@@ -139,10 +135,9 @@ def make_anndata(
         elif labels == "obs":
             adata.obs[table.columns] = table
             adata.uns["mod"] = {"factor_names": np.array(table.columns, dtype=str)}
-        image = pixels.astype(np.float32) / 255 if float_pixels else pixels
         adata.uns["spatial"] = {
             "P_1": {
-                "images": {"hires": image, "lowres": image[::4, ::4]},
+                "images": {"hires": pixels, "lowres": pixels[::4, ::4]},
                 "scalefactors": {
                     "tissue_hires_scalef": HIRES,
                     "tissue_lowres_scalef": HIRES / 4,
@@ -204,9 +199,7 @@ def make_sdata(pixels: np.ndarray, make_anndata: Callable) -> Callable[..., Any]
 
 
 @pytest.fixture
-def write_format(
-    tmp_path: Path, source: Slide, pixels: np.ndarray, abundances: pd.DataFrame, request
-) -> Callable[[str], Path]:
+def write_format(tmp_path, source, pixels, abundances, request) -> Callable[[str], Path]:
     """Write the slide in a format, such as ``"manifest of png"``; its path."""
     ids = pd.Index(source.spot_ids, name="spot")
     spots = pd.DataFrame(source.xy, columns=["x", "y"], index=ids)

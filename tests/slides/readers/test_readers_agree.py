@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
@@ -54,9 +52,7 @@ def test_every_format_is_covered():
 
 
 @pytest.mark.parametrize("name", WRITTEN)
-def test_the_same_slide_gives_the_same_embeddings(
-    source: Slide, expected: np.ndarray, net: Backbone, write_format: Callable, name: str
-):
+def test_the_same_slide_gives_the_same_embeddings(source, expected, net, write_format, name):
     (slide,) = open_dataset(write_format(name)).slides
     ids = source.spot_ids if name.startswith("hdf5") else slide.spot_ids  # HDF5 knows no ids
     row = {spot: index for index, spot in enumerate(ids)}

@@ -26,34 +26,20 @@ def write(adata: anndata.AnnData, path: Path) -> Path:
 
 
 def clear_line(path: Path, message: str) -> None:
-    with pytest.raises(HistoboostError, match=message) as error:
+    with pytest.raises(HistoboostError, match=f"{path}: .*{message}"):
         open_dataset(path)
-    assert str(path) in str(error.value)
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("suffix", "labels"),
     [(".h5ad", "obsm"), (".h5ad", "cell2location"), (".h5ad", "obs"), (".zarr", "obsm")],
 )
-def test_every_layout_gives_the_slide_back(
-    tmp_path: Path, make_anndata: Make, same_slide: Callable, suffix: str, labels: str
-):
+def test_every_layout_gives_the_slide_back(tmp_path, make_anndata, same_slide, suffix, labels):
     path = write(make_anndata(labels), tmp_path / f"slide{suffix}")
     (slide,) = open_dataset(path).slides
     assert slide.name == "P_1"
     same_slide(slide)
     same_slide(pickle.loads(pickle.dumps(slide)))
-
-
-@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
-def test_float_pixels_come_out_as_uint8(
-    tmp_path: Path, make_anndata: Make, same_slide: Callable, suffix: str
-):
-    path = write(make_anndata(float_pixels=True), tmp_path / f"slide{suffix}")
-    (slide,) = open_dataset(path).slides
-    assert slide.image.source_dtype == "float32"
-    same_slide(slide)
 
 
 def test_without_abundances_the_slide_is_unlabelled(tmp_path: Path, make_anndata: Make):
@@ -85,9 +71,7 @@ def test_spots_without_any_abundance_are_counted_and_left_out(tmp_path: Path, ma
     assert np.isfinite(slide.abundance).all()
 
 
-def test_a_diameter_that_does_not_fit_the_lattice_gives_no_scale(
-    tmp_path: Path, make_anndata: Make
-):
+def test_a_diameter_that_does_not_fit_the_lattice_gives_no_scale(tmp_path, make_anndata):
     adata = library(make_anndata(), "scalefactors", spot_diameter_fullres=1.0)
     (slide,) = open_dataset(write(adata, tmp_path / "slide.h5ad")).slides
     assert slide.um_per_px is None
@@ -144,9 +128,7 @@ DAMAGES: list[tuple[str, Callable[[anndata.AnnData], anndata.AnnData]]] = [
     ("suffix", "message", "damage"),
     [(".h5ad", *damage) for damage in DAMAGES] + [(".zarr", *damage) for damage in DAMAGES[2:5]],
 )
-def test_damage_is_one_clear_line(
-    tmp_path: Path, make_anndata: Make, suffix: str, message: str, damage: Callable
-):
+def test_damage_is_one_clear_line(tmp_path, make_anndata, suffix, message, damage):
     clear_line(write(damage(make_anndata()), tmp_path / f"slide{suffix}"), message)
 
 

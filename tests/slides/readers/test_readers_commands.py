@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 from click.testing import CliRunner, Result
 
@@ -16,9 +13,7 @@ def run(*args: object) -> Result:
     return CliRunner().invoke(main, [str(arg) for arg in args])
 
 
-def test_a_space_ranger_folder_goes_in_with_patches_in_micrometres(
-    tmp_path: Path, write_outs: Callable, source
-):
+def test_a_space_ranger_folder_goes_in_with_patches_in_micrometres(tmp_path, write_outs, source):
     pytest.importorskip("torchstain", reason="pip install 'histoboost[stain]'")
     sample = write_outs()
     store = tmp_path / "store.zarr"
@@ -43,9 +38,7 @@ def test_a_space_ranger_folder_goes_in_with_patches_in_micrometres(
         (["--backbone", "no_such_module:net"], "No module named 'no_such_module'"),
     ],
 )
-def test_a_mistake_is_one_line_and_no_store(
-    tmp_path: Path, write_outs: Callable, more: list[str], message: str
-):
+def test_a_mistake_is_one_line_and_no_store(tmp_path, write_outs, more, message):
     if "timm:resnet_18" in more:
         pytest.importorskip("timm", reason="pip install 'histoboost[timm]'")
     path = write_outs()

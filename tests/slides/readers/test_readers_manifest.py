@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from histoboost.errors import HistoboostError, HistoboostWarning
+from histoboost.errors import HistoboostError
 from histoboost.slides.readers import open_dataset
 
 HEADER = "slide,image,spots,abundances,group,um_per_px\n"
@@ -59,13 +59,6 @@ def test_ids_that_look_like_numbers_stay_text(folder: Path):
     (slide,) = open_dataset(manifest(folder, "P_1,he.png,spots.csv,w.csv,,")).slides
     assert slide.spot_ids == ("007", "010")
     assert slide.abundance.tolist() == [[1.0], [2.0]]
-
-
-def test_spots_without_abundances_are_counted(folder: Path, abundances):
-    abundances.iloc[4:].to_csv(folder / "weights.tsv", sep="\t")
-    with pytest.warns(HistoboostWarning, match="4 of .* spots have no abundances"):
-        (slide,) = open_dataset(folder / "slides.csv").slides
-    assert len(slide.xy) == len(abundances) - 4
 
 
 def test_spots_may_be_space_rangers(folder: Path, write_outs, abundances, pixels, same_slide):
@@ -126,10 +119,8 @@ def test_a_wrong_row_is_one_clear_line(folder: Path, row: str, message: str):
     (folder / "other.csv").write_text("spot,A\nzzz,1\n")
     (folder / "text.png").write_text("no picture")
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(folder / "grey.png")
-    with pytest.raises(HistoboostError, match=message) as error:
+    with pytest.raises(HistoboostError, match=f"^{folder / 'slides.csv'}: slide P_1: .*{message}"):
         open_dataset(manifest(folder, row))
-    assert str(error.value).startswith(f"{folder / 'slides.csv'}: slide P_1: ")
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

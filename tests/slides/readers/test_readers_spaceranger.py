@@ -24,9 +24,7 @@ Write = Callable[..., Path]
     "variant", ["tissue_positions.csv", "tissue_positions_list.csv", "tissue_positions.parquet"]
 )
 @pytest.mark.parametrize("table", ["abundances.csv", "abundances.tsv", "abundances.parquet"])
-def test_every_variant_gives_the_slide_back(
-    write_outs: Write, same_slide: Callable, variant: str, table: str
-):
+def test_every_variant_gives_the_slide_back(write_outs, same_slide, variant, table):
     if "parquet" in variant + table:
         pytest.importorskip("pyarrow")
     (slide,) = open_dataset(write_outs(variant, table=table)).slides
@@ -59,16 +57,12 @@ def test_positions_are_row_and_column_and_off_tissue_spots_are_left_out(write_ou
 
 
 @pytest.mark.parametrize("diameter_um", [65.0, 55.0])
-def test_the_distance_of_spots_tells_what_the_diameter_spans(
-    write_outs: Write, source, diameter_um: float
-):
+def test_the_distance_of_spots_tells_what_the_diameter_spans(write_outs, source, diameter_um):
     (slide,) = open_dataset(write_outs(diameter_um=diameter_um)).slides
     assert slide.um_per_px == pytest.approx(source.um_per_px, rel=1e-6)
 
 
-def test_a_full_resolution_image_is_preferred_and_lies_under_the_spots(
-    write_outs: Write, source, pixels: np.ndarray
-):
+def test_a_full_resolution_image_is_preferred_and_lies_under_the_spots(write_outs, source, pixels):
     sample = write_outs()
     full = np.kron(pixels, np.ones((4, 4, 1), np.uint8))
     Image.fromarray(full).save(sample / "outs" / "spatial" / "tissue_fullres_image.png")
@@ -95,9 +89,7 @@ def test_abundances_are_joined_by_barcode_and_what_does_not_match_is_counted(
     np.testing.assert_allclose(slide.abundance, source.abundance[3:], rtol=1e-6)
 
 
-def test_cell2location_prefixes_and_r_tables_are_understood(
-    write_outs: Write, same_slide: Callable, abundances: pd.DataFrame
-):
+def test_cell2location_prefixes_and_r_tables_are_understood(write_outs, same_slide, abundances):
     sample = write_outs(table=None)
     file = sample / "outs" / "abundances.tsv"
     abundances.add_prefix("q05cell_abundance_w_sf_").to_csv(file, sep="\t")
@@ -168,10 +160,8 @@ def test_damage_is_one_clear_line(write_outs: Write, message: str, file: str, ed
     sample = write_outs()
     path = sample / "outs" / file
     path.unlink() if edit is None else path.write_text(edit(path.read_text()))
-    with pytest.raises(HistoboostError, match=message) as error:
+    with pytest.raises(HistoboostError, match=f"{sample}.*{message}"):
         open_dataset(sample)
-    assert str(sample) in str(error.value)
-    assert "\n" not in str(error.value)
 
 
 def test_two_tables_of_abundances_are_refused(write_outs: Write):

@@ -106,10 +106,8 @@ def test_a_store_that_does_not_fit_together_is_one_clear_line(
 ):
     sdata = make_sdata()
     damage(sdata)
-    with pytest.raises(HistoboostError, match=message) as error:
+    with pytest.raises(HistoboostError, match=f"slide.zarr: .*{message}"):
         slides_of(sdata, tmp_path)
-    assert "slide.zarr" in str(error.value)
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -120,10 +118,8 @@ def test_a_store_that_lost_a_part_is_one_clear_line(tmp_path: Path, make_sdata: 
     make_sdata().write(path)
     (part,) = path.glob(lost)
     shutil.rmtree(part) if part.is_dir() else part.unlink()
-    with pytest.raises(HistoboostError) as error:
+    with pytest.raises(HistoboostError, match=str(path)):
         open_dataset(path)
-    assert str(path) in str(error.value)
-    assert "\n" not in str(error.value)
 
 
 def rename(sdata: Any, name: str, images: dict[str, str]) -> Any:
@@ -187,9 +183,7 @@ def add_image(sdata: Any, name: str, pixels: np.ndarray, channels: list[str]) ->
     )
 
 
-def test_a_fluorescence_image_beside_the_stain_is_passed_over(
-    tmp_path: Path, make_sdata: Build, same_slide
-):
+def test_a_fluorescence_image_beside_the_stain_is_passed_over(tmp_path, make_sdata, same_slide):
     sdata = make_sdata()
     shape = sdata.images["P_1_hires"].shape[1:]
     for names in (["DAPI"], ["DAPI", "CD3", "CD8"]):
@@ -242,9 +236,7 @@ def test_of_two_tables_on_one_element_the_option_chooses(tmp_path: Path, make_sd
 
 
 @pytest.mark.parametrize("count", [15, pytest.param(500, marks=pytest.mark.soak)])
-def test_a_damaged_store_is_read_or_refused_in_one_line(
-    tmp_path: Path, make_sdata: Build, fuzz: Callable, count: int
-):
+def test_a_damaged_store_is_read_or_refused_in_one_line(tmp_path, make_sdata, fuzz, count):
     path = tmp_path / "slide.zarr"
     make_sdata().write(path)
     fuzz(path, count, lambda: [list(bands(slide.image)) for slide in open_dataset(path).slides])
