@@ -82,7 +82,7 @@ def pieces(table: SpotTable) -> Iterator[tuple[str, Rows]]:
 
 def score(predicted: NDArray[np.float64], table: SpotTable, predictor: Predictor) -> list[float]:
     """Per-spot and per-type Spearman."""
-    found = scores_of([predicted], [Truth.of(table)], predictor.target)[0]
+    found = scores_of([predicted], [Truth.from_spots(table)], predictor.target)[0]
     return [found["spot_spearman"], found["type_spearman"]]
 
 

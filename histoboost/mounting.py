@@ -149,7 +149,7 @@ class Mounting:
             for arguments in self._todo:
                 featurize(Dataset(Path("mounting"), ways), store, device=device, **arguments)
             tables = [store.spots(way.name) for way in ways]
-            found = [self._novelty.of_slide(store, table)[1] for table in tables]
+            found = [self._novelty.by_view(store, table)[1] for table in tables]
         starts = range(0, len(found), len(WAYS))
         return {
             name: np.stack(found[at : at + len(WAYS)])

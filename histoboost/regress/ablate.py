@@ -1,4 +1,4 @@
-"""Does this feature set help? Several of them, scored on the same folds and compared in pairs."""
+"""Ablation: feature sets scored on the same folds and compared with the first."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from histoboost.regress.slides import labelled_slides, open_store
 if TYPE_CHECKING:
     from distributed import Client
 
-#: Folds below which an interval says little, and is said to.
+#: Number of folds below which intervals are flagged as uncertain.
 FEW_FOLDS = 10
-#: Terms up to which each is left out by itself.
+#: Number of terms up to which leave-one-out drops single terms.
 ONE_BY_ONE = 12
 _PARTS = re.compile(r"(?P<backbone>.+)@(?P<patch>\d+(?:\.\d+)?um|\d+)(?:\.(?P<layer>.+))?")
 
@@ -43,9 +43,9 @@ class Difference:
     mean : float
         Mean over folds.
     interval : tuple of two floats, or None
-        95 % by the corrected resampled t over folds; None with one fold.
+        95 % interval by the corrected resampled t; None with one fold.
     folds : tuple of float
-        The difference of each.
+        Difference of each fold.
     """
 
     mean: float
@@ -60,16 +60,16 @@ class Ablation:
     Attributes
     ----------
     rows : tuple of CrossValidation
-        In the order given; the first is what the others are compared with.
+        In the order given; the first is the reference.
     left_out : dict
-        Number of a row that leaves several terms out of the first to what they share.
+        Index of a row that leaves out several terms to what they have in common.
     """
 
     rows: tuple[CrossValidation, ...]
     left_out: dict[int, str] = field(default_factory=dict)
 
     def difference(self, row: int, score: str) -> Difference:
-        """`score` of a row less that of the first, fold by fold (seeds averaged)."""
+        """Difference in `score` between a row and the first, by fold (averaged over seeds)."""
         values, reference = (self.rows[each].by_fold(score) for each in (row, 0))
         slides = len(self.rows[0].spots)
         held_out = {fold.held_out for fold in self.rows[0].folds}
@@ -78,18 +78,15 @@ class Ablation:
 
     @property
     def caution(self) -> str:
-        """A plain word on what so many folds can tell."""
+        """How to read differences over so many folds."""
         folds = len(self.rows[0].by_fold(SCORES[0]))
         if folds < 2:
             return "One fold: a single difference, and no interval."
-        few = (
-            f"Only {folds} folds: take a difference seriously where every fold agrees on its sign. "
-            if folds < FEW_FOLDS
-            else ""
-        )
+        few = f"Only {folds} folds: trust a difference only if all folds agree on its sign. "
         return (
-            f"{few}95 % intervals over {folds} folds, widened because folds share training slides "
-            "(corrected resampled t): they speak of slides like these, not of other laboratories."
+            f"{few if folds < FEW_FOLDS else ''}95 % intervals over {folds} folds, widened because "
+            "folds share training slides (corrected resampled t); they hold for slides like these, "
+            "not for other laboratories."
         )
 
     def to_frame(self) -> pd.DataFrame:
@@ -116,8 +113,8 @@ class Ablation:
         return {"rows": rows, "caution": self.caution}
 
     def __repr__(self) -> str:
-        lines = [f"<Ablation: {len(self.rows)} feature sets, the first is compared with>"]
-        return "\n  ".join(lines + [repr(row) for row in self.rows])
+        title = f"<Ablation: {len(self.rows)} feature sets, compared with the first>"
+        return "\n  ".join([title, *map(repr, self.rows)])
 
 
 def paired_difference(
@@ -125,11 +122,9 @@ def paired_difference(
 ) -> Difference:
     """Mean of ``values - reference`` and its 95 % interval by the corrected resampled t.
 
-    The variance of the mean is taken as ``(1 / folds + overlap)`` times that of the differences:
-    models of different folds share training slides, so their differences are correlated, and
-    Student's t alone is too narrow. `overlap` is held-out slides over training slides; 0 gives
-    Student's paired t (Nadeau and Bengio, Inference for the generalization error. Machine Learning
-    52, 239-281, 2003).
+    The variance of the mean is ``(1 / folds + overlap)`` times that of the differences, because
+    models of different folds share training slides; `overlap` is held-out over training slides, and
+    0 gives Student's paired t (Nadeau and Bengio, Machine Learning 52, 239-281, 2003).
     """
     differences = np.asarray(values) - np.asarray(reference)
     mean, n = float(differences.mean()), len(differences)
@@ -168,7 +163,7 @@ def ablate(
     seeds, slides, held_out, jobs, client
         As for `cross_validate`.
     cache : FoldCache, optional
-        Where results are kept, so that an interrupted ablation resumes.
+        Stores results, so that an interrupted ablation resumes.
     setups : sequence of Setup, optional
         Further rows that differ in more than their features.
     **more
@@ -191,8 +186,8 @@ def ablate(
         )
     opened = open_store(store)
     spots = labelled_slides(opened, slides)
-    with warnings_kept():  # said again when it is the row's turn
-        # A slip in the last feature set shows before the first one is computed.
+    with warnings_kept():  # each row warns again when it is scored
+        # Errors in the last feature set are raised before the first one is computed.
         layouts = [describe(opened, spots, row.features) for row in rows]
     left_out = {}
     if leave_one_out:
@@ -208,26 +203,13 @@ def ablate(
         rows[len(specs) : len(specs)] = [
             replace(rows[0], features="+".join(map(str, stay))) for stay in without.values()
         ]
-    return Ablation(
-        tuple(
-            run_folds(
-                opened,
-                row,
-                spots,
-                seeds=seeds,
-                held_out=held_out,
-                jobs=jobs,
-                cache=cache,
-                client=client,
-            )
-            for row in rows
-        ),
-        left_out,
-    )
+    common: dict[str, Any] = {"seeds": seeds, "held_out": held_out, "jobs": jobs}
+    common |= {"cache": cache, "client": client}
+    return Ablation(tuple(run_folds(opened, row, spots, **common) for row in rows), left_out)
 
 
 def _without(terms: Sequence[Term]) -> dict[str, list[Term]]:
-    """What can be left out, to the terms that stay."""
+    """Map what can be left out to the remaining terms."""
     if len(terms) <= ONE_BY_ONE:
         kinds = [{"term": str(term)} for term in terms]
     else:
@@ -244,7 +226,7 @@ def _without(terms: Sequence[Term]) -> dict[str, list[Term]]:
 
 
 def _kinds(term: Term) -> dict[str, str]:
-    """Backbone, patch size, layer and neighbourhood of a term; the term where it has none."""
+    """Backbone, patch size, layer and neighbourhood of a term, or the term itself."""
     parts = _PARTS.fullmatch(term.name)
     if parts is None:
         return {"term": str(term)}

@@ -1,4 +1,4 @@
-"""The five scores of predictions for held-out slides, and of what needs no image."""
+"""The five scores of held-out predictions, and baselines that need no image."""
 
 from __future__ import annotations
 
@@ -28,18 +28,15 @@ from histoboost.regress.units import to_units
 from histoboost.spots import SpotTable
 
 Array = NDArray[np.float64]
-#: Correlations and errors of a prediction; of the last two less is better.
+#: Scores of a prediction; lower is better for the last two.
 SCORES = ("spot_spearman", "type_spearman", "type_pearson", "share_rmse", "share_jsd")
 CONSTANTS = ("mean", "mean-rank")
-#: Spots of a slide below which its scores are said to tell little.
+#: Number of spots of a slide below which its scores are flagged as uncertain.
 FEW_SPOTS = 10
 
 
 class Truth(NamedTuple):
-    """What predictions of a held-out slide are scored against, ranked once for all of them.
-
-    Spots without any abundance have no `shares` and count for the order alone.
-    """
+    """Truth of a held-out slide: centred ranks, and shares of spots with any abundance."""
 
     by_spot: Array
     by_type: Array
@@ -48,8 +45,8 @@ class Truth(NamedTuple):
     cell_types: tuple[str, ...]
 
     @classmethod
-    def of(cls, table: SpotTable) -> Truth:
-        """That of a labelled slide."""
+    def from_spots(cls, table: SpotTable) -> Truth:
+        """Truth of a labelled slide."""
         true = abundance_of(table).astype(np.float64)
         with_any = np.maximum(true, 0).sum(axis=1) > 0
         by_spot, by_type = (
@@ -62,10 +59,9 @@ class Truth(NamedTuple):
 def five_scores(
     predicted: Sequence[Array], shares: Sequence[Array], held_out: Sequence[Truth]
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-    """The scores of `SCORES`, and the correlations of every cell type.
+    """Scores by name, and correlations by cell type, of predictions slide by slide.
 
-    `predicted` (N, T), whose order counts, or (1, T), the same for all spots, and predicted
-    `shares` (N, T) come slide by slide.
+    `predicted` are (N, T), or (1, T) if constant, in any unit, `shares` (N, T).
     """
     spots, by_type = (
         [
@@ -96,7 +92,7 @@ def five_scores(
 def scores_of(
     predictions: Sequence[Array], held_out: Sequence[Truth], target: Target
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-    """`five_scores` of predictions (N, `target.width(T)`), as `target` has them."""
+    """`five_scores` of predictions (N, `target.width(T)`) of `target`."""
     merged = [to_units(one, "none", target) for one in predictions]
     shares = [to_units(one, "share", target) for one in predictions]
     return five_scores(merged, shares, held_out)
@@ -105,44 +101,38 @@ def scores_of(
 def slide_scores(
     predicted: Array, table: SpotTable, cell_types: Sequence[str], target: Target
 ) -> dict[str, float] | None:
-    """The scores of `SCORES` of one slide; None without labels, or with those of other types.
-
-    `predicted` (N, width) are as `target` has them; `cell_types` are those of the model.
-    """
+    """Scores of one slide; None if it is not labelled with the `cell_types` of the model."""
     if table.abundance is None or set(table.cell_types) != set(cell_types):
         return None
     warn_of_few_spots([table])
     order = [table.cell_types.index(name) for name in cell_types]
     truth = replace(table, abundance=table.abundance[:, order], cell_types=tuple(cell_types))
-    return scores_of([predicted], [Truth.of(truth)], target)[0]
+    return scores_of([predicted], [Truth.from_spots(truth)], target)[0]
 
 
 def warn_of_few_spots(scored: Sequence[SpotTable]) -> None:
-    """Name the slides of which so few spots are scored that the scores tell little."""
+    """Warn about slides with too few spots for their scores to be meaningful."""
     few = [f"{table.slide} ({len(table)})" for table in scored if len(table) < FEW_SPOTS]
     if few:
         warn(
-            f"slides of fewer than {FEW_SPOTS} spots: {', '.join(few)}; their scores are chance, "
-            "above all those per type, and count in means like any other slide's"
+            f"slides of fewer than {FEW_SPOTS} spots: {', '.join(few)}; their scores, above all "
+            "per type, are mostly chance, but count in means like those of other slides"
         )
 
 
 def baselines(
     training: Sequence[SpotTable], held_out: Sequence[SpotTable], setup: Setup
 ) -> dict[str, dict[str, float]]:
-    """The five scores of what needs no image: constant profiles, and position alone.
-
-    `setup` says how slides are weighted and held out in inner folds.
-    """
+    """Scores of baselines that need no image: constant profiles, and position alone."""
     known = [abundance_of(table) for table in training]
     together = np.concatenate(known, dtype=np.float64)
     weights = np.concatenate(spot_weights([len(part) for part in known], setup.balance))
     with_any = weights * (np.maximum(together, 0).sum(axis=1) > 0)  # others have no shares
-    found, truths = {}, [Truth.of(table) for table in held_out]
+    found, truths = {}, [Truth.from_spots(table) for table in held_out]
     for name in CONSTANTS:
         target = fit_target(target_of(name, ""), together)
         profile = np.average(target.forward(together), axis=0, weights=weights)
-        if name == "mean":  # the constant of least squared error of shares is their mean
+        if name == "mean":  # the mean share minimises the squared error of shares
             counted = with_any if with_any.any() else weights
             share = np.average(to_shares(together), axis=0, weights=counted)
         else:

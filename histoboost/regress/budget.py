@@ -1,67 +1,57 @@
-"""How many processes and threads this run may use."""
+"""Numbers of processes and threads."""
 
 from __future__ import annotations
 
 import multiprocessing
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import joblib
 from threadpoolctl import ThreadpoolController
 
-from histoboost.errors import HistoboostWarning
+from histoboost.errors import warn
 
 
 def processes(tasks: int, jobs: int | None = None) -> int:
-    """How many processes of one thread to run side by side for equal tasks, `jobs` at most.
+    """Number of parallel single-threaded processes for equal tasks, at most `jobs`.
 
-    Growing small trees with several threads waits at barriers more than it gains, and many times
-    as long where another program wants the cores. One process where this one cannot fork.
+    Multithreaded growing of small trees is slower: threads mostly wait at barriers. One process if
+    this one cannot fork.
     """
     cores = allowed_cores("jobs", jobs)
     return max(1, min(cores, tasks)) if can_fork() else 1
 
 
 def allowed_cores(option: str, wanted: int | None) -> int:
-    """How many cores to use: as many as wanted (None: all), never more than this process may use.
-
-    Cores that affinity or a cgroup withholds do not count; what runs beyond them only waits.
-    `option` is what the warning calls the wish, such as ``"jobs"``.
-    """
-    most = int(joblib.cpu_count())
-    if wanted is not None and wanted > most:
-        warnings.warn(
-            f"{option}: {wanted} requested, but this process may use {most} cores; using {most}",
-            HistoboostWarning,
-            stacklevel=4,
+    """Number of cores to use, see `cores`; warn if `option` requests more than are available."""
+    available = int(joblib.cpu_count())
+    if wanted is not None and wanted > available:
+        warn(
+            f"{option}: {wanted} requested, but this process may use {available} cores; using "
+            f"{available}"
         )
     return cores(wanted)
 
 
 def cores(wanted: int | None) -> int:
-    """`allowed_cores` without a word."""
-    most = int(joblib.cpu_count())
-    return most if wanted is None else max(1, min(wanted, most))
+    """Number of cores to use: as many as wanted (None: all) and available (affinity, cgroup)."""
+    available = int(joblib.cpu_count())
+    return available if wanted is None else max(1, min(wanted, available))
 
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Keep matrix products to one thread, so that the number of cores changes no digit.
-
-    BLAS libraries add up in another order with another number of threads, and they count the cores
-    of the machine, not those that a container may use.
-    """
+    """Limit BLAS to one thread: the order of its sums, and so the last digits, depend on it."""
     with ThreadpoolController().limit(limits=1, user_api="blas"):
         yield
 
 
 def can_fork() -> bool:
-    """Whether worker processes may be forked, so that they share the binned data.
+    """Whether worker processes can be forked, to share the binned data.
 
-    macOS offers fork, but its system libraries do not survive it; a daemonic process (a worker
-    of a pool) may not have children.
+    System libraries of macOS do not survive a fork; a daemonic process (a pool worker) may not have
+    children.
     """
     if sys.platform == "darwin" or "fork" not in multiprocessing.get_all_start_methods():
         return False

@@ -1,7 +1,7 @@
 """The model bundle: a directory with `model.json`, text models and arrays; nothing pickled.
 
-Every file is listed in `model.json` with its SHA-256, so that a file that is cut short or changed
-is noticed before it is parsed. Names of files come from this code, never from a bundle's content.
+`model.json` lists every file with its SHA-256, so damage is detected before parsing. File names are
+built by this code, never taken from the content of a bundle.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from histoboost.errors import BadInput
 from histoboost.io import plain_errors, read_array, sync, sync_folder, write_text, write_whole
 from histoboost.regress.heads.base import Arrays, Files
 
-#: Since 2, `model.json` has a digest of its own, and the name of a file ends in its digest.
+#: Since 2, `model.json` has its own digest, and file names end in their digests.
 FORMAT = 2
 INDEX = "model.json"
-#: Longest `model.json` that is read, in bytes.
+#: Maximum size of `model.json` in bytes.
 MAX_JSON = 50_000_000
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,80}\.(txt|npy)")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -37,12 +37,11 @@ _ADDRESSED = re.compile(r"[a-z0-9][a-z0-9_-]{0,80}-[0-9a-f]{64}\.(txt|npy)")
 
 
 def write_bundle(folder: Path, content: Files) -> None:
-    """Write a bundle; at every moment `folder` holds the old one or the new one.
+    """Write a bundle so that `folder` always holds either the old or the new one.
 
-    A file's name holds its digest, so that the files of two bundles can lie side by side, and
-    `model.json`, replaced last and in one step, says which are meant. Only then do the files of the
-    older bundle go; whatever else lies in the folder stays. Where `folder` is a symbolic link, the
-    link stays too.
+    File names contain digests, so files of both bundles coexist until `model.json` is replaced
+    atomically; then those of the old one are deleted. Other files, and a symbolic link as `folder`,
+    stay.
     """
     check_target(folder)
     shown, folder = folder, Path(os.path.realpath(folder))
@@ -70,7 +69,7 @@ def _write_new(folder: Path, files: Mapping[str, bytes]) -> None:
         for name, data in files.items():
             (staging / name).write_bytes(data)
         sync(staging)
-        staging.chmod(0o755)  # mkdtemp's own is for the owner only
+        staging.chmod(0o755)  # mkdtemp restricts it to the owner
         os.replace(staging, folder)
         sync_folder(folder.parent)
     finally:
@@ -88,7 +87,7 @@ def _replace(folder: Path, files: Mapping[str, bytes], index: str) -> None:
         for name in set(added) - set(before):
             (folder / name).unlink(missing_ok=True)
         raise
-    # Those of a save that was killed are in no index, but no other file is called so.
+    # Files of a killed save are in no index, but recognised by their names.
     left = [path.name for path in folder.iterdir() if _ADDRESSED.fullmatch(path.name)]
     for name in {*before, *left} - set(files):
         (folder / name).unlink(missing_ok=True)
@@ -99,7 +98,7 @@ def _write_bytes(data: bytes, path: Path) -> None:
 
 
 def _file_name(name: str, digest: object, version: int) -> str:
-    """What the file that a bundle lists as `name` is called in its folder."""
+    """File name in the folder of the file that a bundle lists as `name`."""
     if version == 1:
         return name
     stem, _, suffix = name.rpartition(".")
@@ -107,7 +106,7 @@ def _file_name(name: str, digest: object, version: int) -> str:
 
 
 def _names(document: Mapping[str, Any]) -> list[str]:
-    """Names, in its folder, of the files that a bundle lists; none for what no bundle has."""
+    """File names in the folder of all valid entries of a bundle."""
     listed, version = document.get("files"), document["histoboost_model"]
     if not isinstance(listed, dict):
         return []
@@ -120,14 +119,9 @@ def _is_entry(name: str, digest: object) -> bool:
 
 
 def check_target(folder: Path) -> bool:
-    """Say now rather than after the training that a bundle cannot be written to `folder`.
+    """Refuse, before training, a `folder` that a bundle cannot be written to.
 
-    Returns whether there is one, which it would replace.
-
-    Raises
-    ------
-    HistoboostError
-        If it is a file or a directory that is not a bundle, or its parent does not exist.
+    Returns whether it holds a bundle, to be replaced.
     """
     folder = Path(os.path.realpath(folder))
     if folder.exists() and not folder.is_dir():
@@ -147,16 +141,13 @@ def check_target(folder: Path) -> bool:
 
 
 def digest_of(document: Mapping[str, Any]) -> str:
-    """SHA-256 of a `model.json` apart from its own digest."""
+    """SHA-256 of a `model.json` without its own digest."""
     others = {key: value for key, value in document.items() if key != "digest"}
     return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
 
 
 def read_bundle(folder: Path) -> Files:
-    """JSON fields, texts and arrays of a bundle, every file checked against its digest.
-
-    A bundle that is replaced meanwhile is read anew, so that all is of one bundle.
-    """
+    """Read a bundle, checking every file against its digest; start over if it is replaced."""
     while True:
         index = _read_index(folder)
         try:
@@ -169,7 +160,7 @@ def read_bundle(folder: Path) -> Files:
 def _read_files(folder: Path, document: dict[str, Any]) -> Files:
     path, setup = folder / INDEX, document.get("setup")
     if document["histoboost_model"] > 1 and document.get("digest") != digest_of(document):
-        raise BadInput(f"{path}: was changed since it was written; train the model again")
+        raise BadInput(f"{path}: has changed since it was written; train the model again")
     if isinstance(setup, dict) and setup.get("model") == "blend":
         raise BadInput(f"{path}: model blend was removed in 0.2.0; train it again as another")
     listed = document.get("files")
@@ -187,7 +178,7 @@ def _read_files(folder: Path, document: dict[str, Any]) -> Files:
         path = folder / _file_name(name, digest, document["histoboost_model"])
         try:
             data = None if path.is_symlink() or not path.is_file() else path.read_bytes()
-        except FileNotFoundError:  # a newer bundle has come meanwhile
+        except FileNotFoundError:  # replaced by a newer bundle
             data = None
         if data is None:
             raise BadInput(f"{path}: is missing; copy the whole model directory again")
@@ -204,7 +195,7 @@ def _read_files(folder: Path, document: dict[str, Any]) -> Files:
 def _load_array(path: Path, data: bytes) -> NDArray[Any]:
     array = read_array(io.BytesIO(data), path, "train it again")
     if array.dtype.kind != "f" or not np.isfinite(array).all():
-        raise BadInput(f"{path}: holds other than finite numbers; train it again")
+        raise BadInput(f"{path}: contains values other than finite numbers; train it again")
     return array
 
 

@@ -1,4 +1,4 @@
-"""Does a store suit a trained model? The same embeddings, made the same way."""
+"""Check that a store has the embeddings of a trained model, made the same way."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ Recipes = Mapping[str, Mapping[str, Any]]
 def check_alike(
     recipes: Recipes, store: EmbeddingStore, slides: Sequence[str]
 ) -> dict[str, dict[str, Mapping[str, Any]]]:
-    """Refuse slides that lack an embedding of a model, or have it made otherwise than in training.
+    """Return the recipes of a model's embeddings by slide.
 
-    Returns the recipes of these embeddings, slide by slide. What lacks is named with the command
-    that makes it, where it is known.
+    Refuse slides that lack one, naming the command that makes it, or have it made differently.
     """
     made, lacking = {}, {}
     for slide in slides:
@@ -47,16 +46,15 @@ def check_alike(
             different = recipe.differences(found[name].without_slide())
             if different:
                 raise BadInput(
-                    f"embedding {name}: that of slide {slide} differs from the one that the model "
-                    f"was trained on ({'; '.join(different)}); featurize these slides as the "
-                    "training slides were"
+                    f"embedding {name}: made differently on slide {slide} than on the training "
+                    f"slides ({'; '.join(different)}); featurize it in the same way"
                 )
     return {slide: {name: each.fields for name, each in of.items()} for slide, of in made.items()}
 
 
 def trained_on(slides: Sequence[str], training: Sequence[str]) -> list[str]:
-    """Which slides a model was trained on, in a line: what it says of them is no test of it."""
-    # `map --finer` lays several copies of one slide, named by `slides.lattice.copy_names`.
+    """Warnings (none or one) about slides that the model was trained on."""
+    # `map --finer` makes copies of a slide, named by `slides.lattice.copy_names`.
     whole = dict.fromkeys(re.sub(r"\.\d+of\d+$", "", slide) for slide in slides)
     known = [slide for slide in dict.fromkeys([*slides, *whole]) if slide in training]
     many = "slides" if len(known) > 1 else "a slide"
@@ -68,7 +66,7 @@ def trained_on(slides: Sequence[str], training: Sequence[str]) -> list[str]:
 
 
 def featurize_commands(location: str, missing: Recipes) -> list[str]:
-    """Commands that make these embeddings in a store; empty where a recipe does not tell."""
+    """Commands that make these embeddings in a store; empty if a recipe does not say."""
     commands: dict[tuple[str, ...], tuple[list[str], list[str]]] = {}
     for name, fields in missing.items():
         if fields.get("source") == "import":
@@ -94,7 +92,7 @@ def featurize_commands(location: str, missing: Recipes) -> list[str]:
 
 
 def _options(making: Making, *, tuned: bool) -> tuple[str, ...]:
-    """What was given beside backbone and side, where it is not the default."""
+    """Further options of featurize that are not the default."""
     found: list[str] = []
     for option, value, default in (
         ("--stain", making.stain, "none"),

@@ -93,7 +93,7 @@ def run_folds(
     client: Client | None = None,
     description: str | None = None,
 ) -> CrossValidation:
-    """`cross_validate` of a setup on labelled slides, with results kept in `cache` if given."""
+    """`cross_validate` a setup on labelled slides; results are loaded from and kept in `cache`."""
     if seeds < 1:
         raise BadInput(f"seeds {seeds}: must be 1 or more")
     start = time.perf_counter()
@@ -113,7 +113,7 @@ def run_folds(
     if missing and client is not None:
         todo = [work[at] for at in missing]
         done = folds_on_cluster(client, store, layout, todo, description)
-    elif missing:  # features are not even read where every fold was kept
+    elif missing:  # else no features are read
         matrix = features_for(store, layout, setup)
         loaded = time.perf_counter() - start
         done = _folds_here(matrix, [work[at] for at in missing], jobs, description)

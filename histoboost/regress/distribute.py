@@ -1,13 +1,9 @@
-"""Stage 2 on a Dask cluster: a unit of work is a fold with a seed, or one training.
-
-The code is the same as on one machine, and so are the results.
-"""
+"""Stage 2 on a Dask cluster, with the same results: one unit per fold and seed, or training."""
 
 from __future__ import annotations
 
 import logging
 import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,7 +11,7 @@ from typing import TYPE_CHECKING
 from histoboost.cache.on_worker import shared_location, store_on_worker
 from histoboost.cache.store import EmbeddingStore
 from histoboost.cluster import run_units, worker_name, worker_threads
-from histoboost.errors import BadInput, HistoboostWarning, pass_on, warnings_kept
+from histoboost.errors import BadInput, pass_on, warn, warnings_kept
 from histoboost.regress.budget import can_fork
 from histoboost.regress.features import FeatureMatrix, Features
 from histoboost.regress.fitting import Predictor, features_for, fit_predictor, reads_rows
@@ -27,19 +23,15 @@ from histoboost.regress.setup import Setup
 if TYPE_CHECKING:
     from distributed import Client
 
-# Shown in the log of the worker, which Dask has set up for the names below "distributed".
+# Dask shows loggers below "distributed" in the log of the worker.
 _log = logging.getLogger("distributed.histoboost")
-# Threads of one worker share the matrix; they would only take cores from each other.
+# Threads of one worker share the matrix and would compete for its cores.
 _one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a worker has to read: slides of a store, in the order that folds count them in.
-
-    `digest` is that of the caller's layout: a store that has changed since is read again, or
-    refused.
-    """
+    """Slides of a store in the caller's order, and the digest of the caller's layout."""
 
     location: str
     slides: tuple[str, ...]
@@ -50,7 +42,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Unit:
-    """Train on the training slides of `fold`; score the held-out ones where there are some."""
+    """Train on the training slides of `fold`, and score any held-out ones."""
 
     source: Source
     fold: Fold
@@ -64,14 +56,7 @@ def folds_on_cluster(
     work: Sequence[tuple[Fold, Setup]],
     description: str,
 ) -> Iterator[tuple[int, FoldResult]]:
-    """Score folds on the workers of `client`.
-
-    Yields
-    ------
-    place : int
-        Index into `work`, in the order in which the folds are done.
-    FoldResult
-    """
+    """Score folds on the workers of `client`; yield indices into `work` and results when done."""
     # Folds with the most training slides take longest.
     order = sorted(range(len(work)), key=lambda at: -len(work[at][0].training))
     units = [(Unit(source_of(store, layout, work[at][1]), *work[at]),) for at in order]
@@ -99,14 +84,13 @@ def fit_on_cluster(
 
 
 def source_of(store: EmbeddingStore, layout: Layout, setup: Setup) -> Source:
-    """What workers read to have the matrix of `layout`."""
-    return Source(
-        shared_location(store), layout.slides, layout.features, setup.standardize, layout.digest
-    )
+    """Describe the matrix of `layout` for workers."""
+    location, standardize = shared_location(store), setup.standardize
+    return Source(location, layout.slides, layout.features, standardize, layout.digest)
 
 
 def score_unit(unit: Unit) -> tuple[FoldResult, tuple[str, ...]]:
-    """Scores of a fold and the warnings on the way; what a worker runs."""
+    """Score a fold on a worker; return the result and warnings."""
     with _one_at_a_time, warnings_kept() as heard:
         _log.info("fold that holds out %s, seed %d", unit.fold.held_out, unit.setup.seed)
         result = run_fold(_held.matrix(unit), unit.fold, unit.setup, _threads())
@@ -114,7 +98,7 @@ def score_unit(unit: Unit) -> tuple[FoldResult, tuple[str, ...]]:
 
 
 def train_unit(unit: Unit) -> tuple[Predictor, tuple[str, ...]]:
-    """A trained model and the warnings on the way; what a worker runs."""
+    """Train a model on a worker; return it and warnings."""
     with _one_at_a_time, warnings_kept() as heard:
         matrix = _held.matrix(unit)
         predictor = fit_predictor(matrix, unit.fold.training, unit.setup, _threads())
@@ -122,23 +106,14 @@ def train_unit(unit: Unit) -> tuple[Predictor, tuple[str, ...]]:
 
 
 class _Held:
-    """The matrix that a worker keeps between units.
-
-    The old is let go before the new is made: a worker need not have memory for both.
-    """
+    """The matrix that a worker keeps between units, freed before the next one is read."""
 
     def __init__(self) -> None:
         self._source: Source | None = None
         self._matrix: Features | None = None
 
     def matrix(self, unit: Unit) -> Features:
-        """The features of a unit, read when they are needed where they are too many to be held.
-
-        Raises
-        ------
-        HistoboostError
-            If the worker sees no store, or another than the caller does.
-        """
+        """Features of a unit; refuse a store with other content than the caller's."""
         source, held = unit.source, self._matrix
         if (
             held is not None
@@ -167,11 +142,9 @@ _held = _Held()
 def _threads() -> int:
     threads = worker_threads()
     if threads > 1 and not can_fork():
-        warnings.warn(
+        warn(
             f"workers of {threads} threads train on one core each, because Dask's nanny does not "
             "let them start processes; set DASK_DISTRIBUTED__WORKER__DAEMON=False where workers "
-            "are started",
-            HistoboostWarning,
-            stacklevel=2,
+            "are started"
         )
     return threads

@@ -1,4 +1,4 @@
-"""The feature-set expression: what it means, and which embeddings it names."""
+"""Parse feature-set expressions and resolve them to embeddings."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from fnmatch import fnmatchcase
 
 from histoboost.errors import BadInput
 
-#: What is used where no expression is given, see `_default`.
+#: The default expression, see `_default`.
 DEFAULT_FEATURES = "default"
-#: The areas of `default`, in percent of the slide's spots.
+#: Areas of `default`, in percent of the slide's spots.
 DEFAULT_AREAS = (1, 10, 90)
 COORDS = "coords"
 _AROUND = re.compile(r"(?P<name>.+):(?:ring(?P<rings>[1-9]\d?)|area(?P<area>[1-9]\d?|100))")
@@ -23,10 +23,9 @@ _FORBIDDEN = set(":,()")
 class Term:
     """One term of a feature-set expression.
 
-    `name` is a name or shell glob of an embedding, or ``"coords"``. `rings` is 0 for the spot
-    itself, K for the mean over the spots at graph distance 1..K; `area` K for the mean over the
-    disc about it that is K % of the slide. A ``pca`` term has no name, and reduces `inner`, all
-    columns together, to `components`, which is 0 for others.
+    `name` is a name or shell glob of an embedding, or ``"coords"``; with `rings` K, averaged over
+    the spots at graph distance 1..K, with `area` K, over a disc around the spot of K % of the
+    slide. A ``pca`` term has no name and reduces the columns of `inner` to `components`.
     """
 
     name: str
@@ -37,7 +36,7 @@ class Term:
 
     @property
     def plain(self) -> tuple[Term, ...]:
-        """The term itself, or those that a ``pca`` term reduces."""
+        """The term itself, or the inner ones of a ``pca`` term."""
         return self.inner or (self,)
 
     def __str__(self) -> str:
@@ -47,23 +46,16 @@ class Term:
 
     @property
     def around(self) -> str:
-        """``"ring3"``, ``"area10"``, or nothing for the spot itself."""
+        """``"ring3"``, ``"area10"``, or empty for the spot itself."""
         return f"ring{self.rings}" if self.rings else f"area{self.area}" if self.area else ""
 
 
 def parse_features(spec: str) -> tuple[Term, ...]:
-    """Parse a feature-set expression.
+    """Parse a feature-set expression ``TERM+TERM+...``.
 
-    It is ``TERM+TERM+...`` where a term is an embedding name or shell glob, the same with
-    ``:ringK`` or ``:areaK``, ``coords``, ``pca:K(TERM+...)``, or ``default``.
+    A term is an embedding name or shell glob, optionally with ``:ringK`` or ``:areaK``, or
+    ``coords``, ``pca:K(TERM+...)`` or ``default``.
 
-    Raises
-    ------
-    HistoboostError
-        If the expression is empty or a term is malformed.
-
-    Examples
-    --------
     >>> [str(term) for term in parse_features("resnet50@64 + pca:32(resnet50@*:ring1) + coords")]
     ['resnet50@64', 'pca:32(resnet50@*:ring1)', 'coords']
     """
@@ -71,7 +63,7 @@ def parse_features(spec: str) -> tuple[Term, ...]:
 
 
 def _parse(text: str, spec: str) -> tuple[Term, ...]:
-    """Terms between the plus signs that lie outside all parentheses."""
+    """Parse the terms between plus signs outside parentheses."""
     parts, depth = [""], 0
     for character in text:
         depth += {"(": 1, ")": -1}.get(character, 0)
@@ -111,17 +103,8 @@ def _parse_term(text: str, spec: str) -> Term:
 
 
 def resolve(terms: Sequence[Term], known: Sequence[str], where: str) -> tuple[Term, ...]:
-    """Replace globs by the embeddings they match; each (embedding, rings) enters once.
+    """Replace globs by the `known` embeddings of store `where`, without duplicates.
 
-    `known` are the embeddings that every slide in question has, `where` is their store.
-
-    Raises
-    ------
-    HistoboostError
-        If a name or glob matches nothing; the message lists what there is.
-
-    Examples
-    --------
     >>> terms = parse_features("resnet18@*+resnet18@64")
     >>> [str(term) for term in resolve(terms, ["resnet18@64", "resnet18@128"], "store")]
     ['resnet18@64', 'resnet18@128']
@@ -140,11 +123,11 @@ def resolve(terms: Sequence[Term], known: Sequence[str], where: str) -> tuple[Te
 
 
 def _default(names: Sequence[str]) -> list[Term]:
-    """Every embedding, and its means over a hundredth, a tenth and nearly all of the slide.
+    """All embeddings, with their means over `DEFAULT_AREAS`.
 
-    What lies about a spot tells much of its tissue, at several distances that grow with the
-    section. How much a layer varies within the patch (``.std``) serves the spot alone: its means
-    follow stain and scanner, and cost more on new patients than they give elsewhere.
+    The surroundings of a spot, at several scales, are informative of its tissue. Standard
+    deviations within the patch (``.std``) are used without means, which reflect stain and scanner
+    and lose more on new patients than they gain elsewhere.
     """
     around = [Term(name, area=area) for area in DEFAULT_AREAS for name in names]
     return [*map(Term, names), *(term for term in around if not term.name.endswith(".std"))]
@@ -164,7 +147,7 @@ def _matches(term: Term, known: Sequence[str], where: str) -> list[str]:
 
 
 def _natural(names: Sequence[str]) -> list[str]:
-    """Sorted with numbers by value, so that @64 comes before @128."""
+    """Sort with numbers by value, so that @64 comes before @128."""
     return sorted(
         names, key=lambda name: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", name)]
     )

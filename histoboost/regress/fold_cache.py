@@ -1,9 +1,8 @@
-"""Results of folds kept on disk, so that an interrupted ablation resumes.
+"""Fold results kept on disk, so that an interrupted ablation resumes.
 
-A result is found again by the digest of everything that determines it: features, recipes of the
-embeddings, spots and labels, folds, setup, seed, and the code itself. Whatever changes one of them
-changes the name, so nothing stale is ever found and nothing needs to be locked: two runs that
-write the same result write the same numbers.
+The key of a result is the digest of everything that determines it: features, recipes of the
+embeddings, spots and labels, folds, setup, seed and code. So no result is stale, and no lock is
+needed: two runs with the same key write the same numbers.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from histoboost.regress.setup import Setup
 
 
 def default_folder() -> Path:
-    """Where results are kept: `$XDG_CACHE_HOME/histoboost/folds`, by default in `~/.cache`."""
+    """Default folder of results: `$XDG_CACHE_HOME/histoboost/folds`, `~/.cache` by default."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     try:
         return base.expanduser() / "histoboost" / "folds"
@@ -38,7 +37,7 @@ def default_folder() -> Path:
 
 
 class FoldCache:
-    """Fold results by digest, one small JSON file each, in a folder made if missing."""
+    """Fold results by digest, one JSON file each, in a folder created if missing."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -52,18 +51,18 @@ class FoldCache:
             raise BadInput(f"{folder}: cannot be written to; choose another with --keep")
 
     def find(self, key: str) -> FoldResult | None:
-        """The result kept under `key`; None where there is none, or it is not as it was written."""
+        """The result of `key`; None if missing or changed since it was written."""
         try:
             kept = json.loads((self.folder / f"{key}.json").read_text(encoding="utf-8"))
             values = kept["result"]
             if kept["digest"] != _digest([key, values]):
-                return None  # computed again, and written over
+                return None
             return FoldResult(**{**values, "held_out": tuple(values["held_out"])}, predictions={})
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def keep(self, key: str, result: FoldResult) -> None:
-        """Write `result` without its predictions; the file appears whole or not at all."""
+        """Write `result` without its predictions, atomically."""
         values = {f.name: getattr(result, f.name) for f in fields(result)}
         del values["predictions"]
         text = json.dumps({"result": values, "digest": _digest([key, values])})
@@ -94,7 +93,7 @@ def _digest(document: Any) -> str:
 
 @cache
 def _code_digest() -> str:
-    """Of this room's source files and the libraries that do the arithmetic."""
+    """Digest of the source of this package and the versions of numerical libraries."""
     import lightgbm
     import scipy
 

@@ -1,11 +1,11 @@
-"""Intervals from the residuals of slides that were held out.
+"""Prediction intervals from the residuals of held-out slides.
 
-A spot's interval is the prediction plus and minus a quantile, type by type, of the absolute errors
-on held-out slides. Slides (or groups) are the unit, for the spots of one slide err together: each
-counts the same, and the level of the quantile is the one at which intervals from the others hold
-the promised share of a slide, on average over the slides that were held out in turn (as jackknife+
-and CV+ do for single observations: Barber et al. 2021; for groups: Lee, Barber and Willett 2023).
-Single slides lie above and below; `evaluate` reports what each fold held.
+The interval of a spot is its prediction plus and minus a quantile, per cell type, of the absolute
+errors on held-out slides. The errors within a slide are correlated, so slides (or groups) are the
+unit: all have equal weight, and the level of the quantile is the one at which intervals from the
+other slides have the nominal coverage, on average over slides held out in turn (as in jackknife+
+and CV+, Barber et al. 2021; for groups, Lee, Barber and Willett 2023). Coverage of single slides
+varies; `evaluate` reports that of each fold.
 """
 
 from __future__ import annotations
@@ -28,12 +28,10 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Residuals:
-    """Held-out predictions beside the truth, one entry per slide.
+    """Held-out predictions (n, width) of the target and true abundances (n, T), by slide.
 
-    `predicted` (n, width) are as the target has them, each by a model that did not see the slide,
-    `true` (n, T) abundances. Slides with the same number in `groups` were held out together. It is
-    None in models of 0.1.0, which did not know and whose intervals stay what they were: quantiles
-    in which every spot counts alike.
+    Slides with equal `groups` were held out together; None in models of 0.1.0, whose intervals are
+    quantiles over all spots.
     """
 
     predicted: tuple[Array, ...]
@@ -41,23 +39,22 @@ class Residuals:
     groups: tuple[int, ...] | None
 
     def half_width(self, level: float, units: str, target: Target) -> Array:
-        """Half the width (T,) of the interval that holds a share `level` of a new slide's spots.
+        """Half-width (T,) of the interval that covers a share `level` of a new slide's spots.
 
-        For `units` see `to_units`; `target` is what the model learned. Warned of is where so few
-        slides (or groups) were held out that no interval could guarantee the level for the next
-        one, or where even the largest errors of the others do not reach it.
+        Warn if there are too few slides (or groups) to guarantee the level, or if the largest
+        errors do not reach it.
         """
         _warn_of_few(len(group_members(self.groups or range(len(self.true)))), level)
         half, reached = self._half_width(level, units, target)
         if not reached:
             warn(
-                f"interval {level:g}: held-out slides differ so much that the largest error on all "
-                "others does not reach it; that error is taken"
+                f"interval {level:g}: held-out slides differ so much that the largest error on the "
+                "others does not reach it; that error is used"
             )
         return half
 
     def _half_width(self, level: float, units: str, target: Target) -> tuple[Array, bool]:
-        """The same without a word, and whether held-out slides held the level."""
+        """Half-width without warnings, and whether the level is reached."""
         if not 0.0 < level < 1.0:
             raise BadInput(f"interval {level}: must lie between 0 and 1, such as 0.9")
         errors = [
@@ -68,8 +65,7 @@ class Residuals:
         rank = math.ceil((n + 1) * level)
         if rank > n:
             raise BadInput(
-                f"interval {level}: {n} held-out spots are too few; ask for "
-                f"{n / (n + 1):.3f} or less"
+                f"interval {level}: {n} held-out spots are too few; use {n / (n + 1):.3f} or less"
             )
         if self.groups is None:
             return np.partition(np.concatenate(errors), rank - 1, axis=0)[rank - 1], True
@@ -78,11 +74,7 @@ class Residuals:
         return _quantile(groups, used), used < 1.0
 
     def limits(self, units: str, target: Target) -> tuple[float, float]:
-        """Smallest and largest value that the truth can have in these units.
-
-        Abundances have no limits by themselves (enrichment scores may be negative); where no
-        training spot has a negative one, 0 is the smallest.
-        """
+        """Smallest and largest possible value in these units; abundances may be negative."""
         low, high = UNITS[units]
         labels = units == "abundance" or (units == "none" and target.name == "raw")
         if labels and all((part >= 0).all() for part in self.true):
@@ -92,14 +84,14 @@ class Residuals:
     def bounds(
         self, values: Array, level: float, units: str, target: Target
     ) -> tuple[Array, Array]:
-        """Lower and upper bounds (N, T) around predictions in these units; see `half_width`."""
+        """Lower and upper bounds (N, T) of predictions; see `half_width`."""
         half = self.half_width(level, units, target)
         limits = self.limits(units, target)
         return np.clip(values - half, *limits), np.clip(values + half, *limits)
 
     @classmethod
-    def joined(cls, parts: Sequence[Residuals]) -> Residuals:
-        """Those of several folds in one; what a fold held out is a group."""
+    def concatenate(cls, parts: Sequence[Residuals]) -> Residuals:
+        """Concatenate folds; each is a group."""
         return cls(
             tuple(p for part in parts for p in part.predicted),
             tuple(t for part in parts for t in part.true),
@@ -107,7 +99,7 @@ class Residuals:
         )
 
     def to_files(self) -> dict[str, NDArray[Any]]:
-        """Arrays for the bundle."""
+        """Arrays of the bundle."""
         arrays: dict[str, NDArray[Any]] = {
             "heldout_predicted": np.concatenate(self.predicted).astype(np.float32),
             "heldout_true": np.concatenate(self.true).astype(np.float32),
@@ -121,7 +113,7 @@ class Residuals:
     def from_files(
         cls, arrays: Mapping[str, NDArray[Any]], n_types: int, width: int
     ) -> Residuals | None:
-        """Inverse of `to_files`, None where there are none; KeyError or ValueError if broken."""
+        """Inverse of `to_files`; None if absent, KeyError or ValueError if inconsistent."""
         if "heldout_sizes" not in arrays:
             return None
         predicted, true = arrays["heldout_predicted"], arrays["heldout_true"]
@@ -131,13 +123,11 @@ class Residuals:
         groups = arrays.get("heldout_groups")
         if groups is not None and groups.shape != ends.shape:
             raise ValueError("held-out predictions do not fit their groups")
-        slides = (
+        predicted_by_slide, true_by_slide = (
             tuple(np.split(values.astype(np.float64), ends[:-1])) for values in (predicted, true)
         )
-        predicted_of, true_of = slides
-        return cls(
-            predicted_of, true_of, None if groups is None else tuple(int(group) for group in groups)
-        )
+        numbers = None if groups is None else tuple(int(group) for group in groups)
+        return cls(predicted_by_slide, true_by_slide, numbers)
 
 
 def _truth(abundance: Array, units: str, target: Target) -> Array:
@@ -146,17 +136,17 @@ def _truth(abundance: Array, units: str, target: Target) -> Array:
 
 
 def _warn_of_few(groups: int, level: float) -> None:
-    """Say where no interval could guarantee the level for the next slide."""
+    """Warn if no interval could guarantee the level for the next slide."""
     enough = math.ceil(level / (1.0 - level) - 1e-9) if 0.0 < level < 1.0 else 0
     if groups < enough:
         warn(
-            f"interval {level:g}: held-out slides (or groups) are {groups}, and {enough} are "
-            "needed to vouch for the next one; this level held on average over those there are"
+            f"interval {level:g}: there are {groups} held-out slides (or groups), and {enough} are "
+            "needed to guarantee it for the next one; coverage is calibrated on average over these"
         )
 
 
 def _quantile(groups: Sequence[Array], level: float) -> Array:
-    """Smallest errors (T,) that a share `level` of every type's lie at or below, groups alike."""
+    """Quantiles (T,) of errors, with equal weight for each group."""
     errors = np.concatenate(groups)
     weights = np.concatenate([np.full(len(g), 1 / (len(g) * len(groups))) for g in groups])
     order = np.argsort(errors, axis=0)
@@ -166,10 +156,10 @@ def _quantile(groups: Sequence[Array], level: float) -> Array:
 
 
 def _level_that_holds(groups: Sequence[Array], level: float) -> float:
-    """Level at which quantiles of all other groups hold a share `level`, on average over groups.
+    """Level at which quantiles of the other groups cover a share `level`, on average over groups.
 
-    A spot is held by the quantile of the others as soon as its level exceeds the share of their
-    errors that lie below the spot's own: the level wanted is a quantile of these shares.
+    A quantile of the others covers a spot once its level exceeds the share of their errors below
+    the spot's own; the result is a quantile of these shares.
     """
     below = [np.zeros_like(group) for group in groups]
     for type_ in range(groups[0].shape[1]):
@@ -184,22 +174,15 @@ def _level_that_holds(groups: Sequence[Array], level: float) -> float:
 
 
 def coverage(folds: Sequence[Residuals], level: float, units: str, target: Target) -> list[float]:
-    """Share of the spots and types of each fold that its interval holds.
+    """Share of the spots and types of each fold that intervals from the other folds cover.
 
-    A fold's interval comes from the residuals of the other folds, whose models did see its
-    slides: the residuals themselves are honest, their width is that of slightly better models.
-
-    Parameters
-    ----------
-    folds : sequence of Residuals
-        Held-out predictions, fold by fold; two or more.
-    level, units, target
-        See `Residuals.half_width`.
+    The models of the other folds were trained on the slides of this one, so the intervals are
+    slightly narrow.
     """
     _warn_of_few(len(folds), level)
     found = []
     for index, fold in enumerate(folds):
-        others = Residuals.joined([other for at, other in enumerate(folds) if at != index])
+        others = Residuals.concatenate([other for at, other in enumerate(folds) if at != index])
         half, _ = others._half_width(level, units, target)
         held = [
             np.abs(to_units(p, units, target) - _truth(t, units, target)) <= half

@@ -1,9 +1,8 @@
-"""The joint target: the order, the map and the share of every cell type, learned in one fit.
+"""The joint target: order, map and share of every cell type, learned in one fit.
 
-The order (which types a spot holds more of) and the map (where on the slide a type is) are
-different questions: ranks within the spot lose rare types, ranks over the slide lose the order.
-Both are learned at once and merged into one prediction that keeps the order exactly and the map as
-far as the order allows.
+The order (which types a spot has more of) and the map (where on the slide a type is) differ: ranks
+within the spot lose rare types, ranks over the slide lose the order. Both are learned at once and
+merged into one prediction that keeps the order exactly and the map as far as the order allows.
 """
 
 from __future__ import annotations
@@ -16,20 +15,20 @@ from scipy.stats import rankdata
 
 Array = NDArray[np.float64]
 
-#: Spots below which a slide has no map to speak of, and the order is used alone.
+#: Number of spots of a slide below which only the order is used.
 FEW_SPOTS = 3
-#: Spots with less than this share of the mean total count as having that much.
+#: Smallest total of a spot, relative to the mean.
 LEAST_TOTAL = 0.01
-#: Predictions that differ by no more are the same.
+#: Largest difference between predictions that count as equal.
 ROUNDING = 1e-6
-#: Values that are brought into order at once.
+#: Values merged at once.
 POOLED = 1 << 20
 
 
 class Ranks(NamedTuple):
-    """Ranks of the abundances of a slide, 1 to T within each spot and 1 to N within each type.
+    """Ranks of a slide's abundances, 1 to T within each spot and 1 to N within each type.
 
-    Ties have their average rank. float32 holds them exactly, up to 8 million spots.
+    Ties have their average rank. float32 is exact up to 8 million spots.
     """
 
     by_spot: NDArray[np.floating[Any]]
@@ -43,11 +42,11 @@ class Ranks(NamedTuple):
 
 
 class Joint(NamedTuple):
-    """The parts of the joint target, or of a prediction of it, for the N spots of one slide.
+    """Parts of the joint target, or of its prediction, for the N spots of one slide.
 
-    `order` (N, T) is the rank of the type within the spot, `map` (N, T) that of the spot within the
-    slide, type by type, 0 to 1 each; `share` (N, T) is abundance over the spot's sum, 0 in a spot
-    without any; `total` (N, 1) the logarithm of the spot's sum over the mean of the training spots.
+    `order` (N, T): rank of the type within the spot; `map` (N, T): rank of the spot within the
+    slide, by type, both 0 to 1; `share` (N, T): abundance over the spot's sum (0 without any);
+    `total` (N, 1): logarithm of the spot's sum over the mean of the training spots.
     """
 
     order: Array
@@ -56,12 +55,12 @@ class Joint(NamedTuple):
     total: Array
 
     def columns(self) -> Array:
-        """All parts side by side, (N, 3 T + 1)."""
+        """Concatenate all parts, (N, 3 T + 1)."""
         return np.concatenate(self, axis=1)
 
 
 def joint_parts(width: int) -> list[slice]:
-    """Where the four parts lie among the `width` columns of `Joint.columns`."""
+    """Slices of the four parts in the `width` columns of `Joint.columns`."""
     types = (width - 1) // 3
     return [*(slice(at * types, (at + 1) * types) for at in range(3)), slice(width - 1, width)]
 
@@ -72,7 +71,7 @@ def split(columns: Array) -> Joint:
 
 
 def to_joint(abundance: Array, mean_total: float, ranks: Ranks | None = None) -> Joint:
-    """The joint target of one slide's abundances (N, T), whose ranks may be known."""
+    """Joint target of one slide's abundances (N, T), with their ranks if known."""
     by_spot, by_type = ranks or Ranks.from_abundance(abundance)
     spots, types = abundance.shape
     positive = np.maximum(abundance, 0.0)
@@ -86,7 +85,7 @@ def to_joint(abundance: Array, mean_total: float, ranks: Ranks | None = None) ->
 
 
 def to_shares(values: Array) -> Array:
-    """Values (N, T) over the sum of their spot; negative ones count as 0, a spot of 0s as equal."""
+    """Divide values (N, T), negative ones as 0, by the spot's sum; equal shares if it is 0."""
     positive = np.maximum(values, 0.0)
     sums = positive.sum(axis=1, keepdims=True)
     alike = np.full_like(positive, 1.0 / max(values.shape[1], 1))
@@ -94,11 +93,11 @@ def to_shares(values: Array) -> Array:
 
 
 def merge(predicted: Joint) -> Array:
-    """One prediction (N, T) with the order within every spot that follows the map of each type.
+    """Merge order and map into one prediction (N, T).
 
-    The map of a type, standardised over the slide, is spread about the type's mean order; within
-    every spot these values are brought into the order by isotonic regression (the nearest values,
-    in the sense of least squares, that have it). A thousandth of the order settles ties.
+    The map of each type is standardised over the slide and centred on the type's mean order; within
+    each spot, these values are fitted to the order by isotonic regression. A thousandth of the
+    order breaks ties.
     """
     order, on_map = predicted.order, predicted.map
     if len(order) < FEW_SPOTS:
@@ -106,23 +105,22 @@ def merge(predicted: Joint) -> Array:
     centred = on_map - on_map.mean(axis=0)
     varies = np.ptp(on_map, axis=0) > ROUNDING
     standard = np.divide(centred, on_map.std(axis=0), out=np.zeros_like(centred), where=varies)
-    wanted = order.mean(axis=0) + 2.0 * order.std(axis=0).mean() * standard
+    values = order.mean(axis=0) + 2.0 * order.std(axis=0).mean() * standard
     rows = range(0, len(order), max(1, POOLED // order.shape[1]))
-    merged = [_in_order(wanted[at : at + rows.step], order[at : at + rows.step]) for at in rows]
+    merged = [_isotonic(values[at : at + rows.step], order[at : at + rows.step]) for at in rows]
     return np.concatenate(merged) + 1e-3 * order
 
 
-def _in_order(wanted: Array, order: Array) -> Array:
-    """The values (N, T) nearest to `wanted` that have each spot's order; what is tied stays tied.
+def _isotonic(values: Array, order: Array) -> Array:
+    """Isotonic regression (N, T) of `values` on each spot's `order`; ties stay tied.
 
-    Isotonic regression of all spots at once: whatever falls where the order rises is pooled with
-    its neighbour, until nothing does.
+    All spots at once: adjacent values that decrease are pooled until none do.
     """
     spots, types = order.shape
     sorting = np.argsort(order, axis=1)
     level = np.take_along_axis(order, sorting, axis=1)
-    sums = np.take_along_axis(wanted, sorting, axis=1).ravel()
-    new = np.ones((spots, types), bool)  # first of what is pooled
+    sums = np.take_along_axis(values, sorting, axis=1).ravel()
+    new = np.ones((spots, types), bool)  # first of each pool
     new[:, 1:] = level[:, 1:] > level[:, :-1]
     starts = np.flatnonzero(new)
     counts, pooled = np.diff(starts, append=spots * types), np.add.reduceat(sums, starts)

@@ -1,12 +1,11 @@
-"""What would flatter a score: networks tuned on the held-out slide, other slides of its patient."""
+"""Leakage into held-out scores: backbones tuned on held-out slides, and slides of one patient."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from histoboost.errors import HistoboostWarning
+from histoboost.errors import warn
 from histoboost.regress.folds import Fold
 
 if TYPE_CHECKING:
@@ -21,11 +20,12 @@ def warn_of_leakage(
     folds: Sequence[Fold],
     remedy: str = "--group-by auto holds them out together",
 ) -> None:
-    """Warn of all that makes the scores of these folds look better than they are.
+    """Warn about leakage that makes the scores of these folds too high.
 
-    `remedy` says what to do about slides of one group that are held out singly.
+    `remedy` says how to hold out slides of one group together.
     """
-    warn_of_shared_groups(layout.spots, folds, remedy)
+    if all(fold.group is None for fold in folds):
+        _warn_of_shared_groups(layout.spots, remedy)
     held_out = [layout.slides[slide] for fold in folds for slide in fold.held_out]
     warn_of_tuning(store, layout.recipes, held_out)
 
@@ -33,20 +33,16 @@ def warn_of_leakage(
 def warn_of_tuning(
     store: EmbeddingStore, embeddings: Iterable[str], held_out: Iterable[str]
 ) -> None:
-    """Warn where a held-out slide was among those that a backbone of `embeddings` was tuned on.
+    """Warn if the backbone of an embedding was tuned on a held-out slide.
 
-    Weights that `finetune` wrote name those slides, and the recipes of their embeddings repeat it.
-    A slide is the same where its pixels or its spots are, whatever its name.
+    Slides are recognised by their pixels or spots in the recipe, whatever their names.
     """
     slides = list(held_out)
     for name in embeddings:
-        known = [slide for slide in slides if _tuned_on(store, slide, name)]
-        if known:
-            warnings.warn(
+        if known := [slide for slide in slides if _tuned_on(store, slide, name)]:
+            warn(
                 f"embedding {name}: its backbone was tuned on {', '.join(known)}, held out here: "
-                "scores there are too good; hold those slides out from finetune as well",
-                HistoboostWarning,
-                stacklevel=2,
+                "scores there are too high; hold those slides out from finetune as well"
             )
 
 
@@ -59,28 +55,17 @@ def _tuned_on(store: EmbeddingStore, slide: str, embedding: str) -> bool:
     )
 
 
-def warn_of_shared_groups(
-    spots: Sequence[SpotTable],
-    folds: Sequence[Fold],
-    remedy: str = "--group-by auto holds them out together",
-) -> None:
-    """Say which slides are of one patient or animal but held out singly: one helps the other.
-
-    The line ends in `remedy`.
-    """
+def _warn_of_shared_groups(spots: Sequence[SpotTable], remedy: str) -> None:
+    """Warn about slides of one patient or animal that are held out singly."""
     members: dict[str, list[str]] = {}
     for table in spots:
         if table.group is not None:
             members.setdefault(table.group, []).append(table.slide)
-    if any(fold.group is not None for fold in folds):
-        return
     for group, slides in members.items():
         if len(slides) == len(spots):
-            remedy = "all are, so no score tells of another patient or animal"
+            remedy = "all slides are, so scores do not apply to other patients or animals"
         if len(slides) > 1:
-            warnings.warn(
+            warn(
                 f"slides {', '.join(slides)} are of one group, {group}, but are held out one by "
-                f"one; {remedy}",
-                HistoboostWarning,
-                stacklevel=3,
+                f"one; {remedy}"
             )

@@ -1,8 +1,8 @@
-"""LightGBM's text format, checked before its parser sees it.
+"""Validate LightGBM's text format before parsing.
 
-The parser of LightGBM trusts its input: most edits of a text end the process or hang it, and who
-edits a model can compute its digests anew. So only what LightGBM itself could have written passes:
-these fields, so many numbers, written so that Python and LightGBM read the same.
+LightGBM's parser trusts its input: most edits of a text crash or hang the process, and whoever
+edits a model can recompute its digests. So only what LightGBM itself could have written is
+accepted, with numbers that Python and LightGBM read alike.
 """
 
 from __future__ import annotations
@@ -30,10 +30,9 @@ _TREE |= {"leaf_value", "leaf_weight", "leaf_count"}
 
 
 def checked_trees(text: str, name: str) -> str:
-    """The part of a model's text that holds the trees, which is all that predictions need.
+    """The trees of a model's text, all that predictions need; refuse invalid ones, by `name`.
 
-    `text` is a model of one target and plain regression, as LightGBM wrote it; `name` is for the
-    error, where it is cut short or no sound set of trees.
+    `text` must be a model of one target and plain regression.
     """
     head, end, _ = text.partition(_END)
     if not end or not head.startswith("tree\n"):
@@ -59,7 +58,7 @@ def _check(head: str) -> None:
             raise ValueError(f"{key} does not list {features} features")
     if not all(map(_INFO.fullmatch, header["feature_infos"].split(" "))):
         raise ValueError("feature_infos are not ranges")
-    # Each tree is followed by two blank lines, of which `split` and `partition` took one away.
+    # Two blank lines follow each tree; `split` and `partition` removed one.
     sizes = [len(f"Tree={tree}\n".encode()) for tree in trees]
     if header["tree_sizes"] != " ".join(map(str, sizes)):
         raise ValueError("tree_sizes are not those of its trees")
@@ -94,7 +93,7 @@ def _check_tree(tree: dict[str, str], features: int) -> None:
     _numbers(tree["leaf_value"], leaves)
     _numbers(tree["shrinkage"], 1)
     for key, kind_of in (("leaf_weight", _REAL_LIST), ("leaf_count", _INTEGER_LIST)):
-        # Of a tree without a split either may be left out, as where a target is constant.
+        # A tree without splits, as for a constant target, may lack either.
         _numbers(tree[key], leaves if nodes or tree[key] else 0, kind_of)
     if any(not 0 <= feature < features for feature in split):
         raise ValueError("a tree splits on a feature that does not exist")

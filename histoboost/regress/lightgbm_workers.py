@@ -1,9 +1,9 @@
-"""The workers that train one LightGBM model per target on one binned dataset.
+"""Worker processes that train one LightGBM model per target on one binned dataset.
 
 Binning a few thousand dense columns costs as much as growing hundreds of small trees, so it is
-done once and each target only sets its label. Workers are forked after the binning: they share the
-binned pages with their parent and copy only what `set_label` writes. Threads could not share them,
-because LightGBM's objective keeps a pointer to the dataset's one label array.
+done once, and each target only sets its label. Workers are forked after binning: they share the
+binned pages with their parent and copy only what `set_label` writes. Threads cannot share them,
+because LightGBM's objective keeps a pointer to the dataset's only label array.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from histoboost.errors import HistoboostError
 if TYPE_CHECKING:
     import lightgbm as lgb
 
-#: Linux: the signal that a process gets when its parent dies.
+#: Linux: sets the signal that a process receives when its parent dies.
 PR_SET_PDEATHSIG = 1
 
 Blocks = Sequence[NDArray[np.float32]]
@@ -35,12 +35,11 @@ Blocks = Sequence[NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Task:
-    """What the workers share; nothing in it is pickled where they are forked.
+    """Data that workers share by forking, without pickling.
 
-    `data` are the binned features of the training spots, with weights, `targets` (N, T), and
-    `params` LightGBM's parameters without seed and threads; there is one of `seeds` for each
-    target. `stop_on`, binned features and targets (M, T) of held-out spots, decides when to stop:
-    after `patience` of at most `rounds` rounds without improvement there.
+    `data` are binned features with weights, `targets` (N, T); `params` lack seed and threads, and
+    there is one of `seeds` per target. Training stops early after `patience` rounds without
+    improvement on `stop_on`, binned features and targets (M, T) of held-out spots.
     """
 
     data: lgb.Dataset
@@ -59,7 +58,7 @@ def bin_features(
     weight: NDArray[np.float64] | None = None,
     reference: lgb.Dataset | None = None,
 ) -> lgb.Dataset:
-    """Bin the rows of `blocks`, which LightGBM reads in place; `reference` lends its bins."""
+    """Bin the rows of `blocks`, without copying them, with the bins of `reference` if given."""
     import lightgbm as lgb
 
     data = lgb.Dataset(
@@ -74,9 +73,9 @@ def bin_features(
 
 
 def train_one(task: Task, index: int) -> str:
-    """The model of target `index` in LightGBM's text format, which keeps every number exactly.
+    """Train the model of target `index`; return LightGBM's text format, which is exact.
 
-    It equals that of ``lightgbm.train`` on a dataset of its own, to the last bit.
+    It equals ``lightgbm.train`` on a separate dataset to the last bit.
     """
     import lightgbm as lgb
 
@@ -98,16 +97,16 @@ _task: Task | None = None
 
 
 def _begin_worker() -> None:
-    """Make a forked worker safe: one thread, and no life beyond its parent's.
+    """Limit a forked worker to one thread and the lifetime of its parent.
 
-    The OpenMP threads of the parent do not survive the fork, and a parallel region that waits for
-    them hangs. `num_threads` does not reach `set_label`, hence LightGBM's global limit.
+    The parent's OpenMP threads do not survive the fork, and a parallel region would wait for them
+    forever. `num_threads` does not apply to `set_label`, hence LightGBM's global limit.
     """
     import lightgbm as lgb
 
     library: Any = lgb.basic
     library._LIB.LGBM_SetMaxThreads(ctypes.c_int(1))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers, in one piece
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -118,13 +117,7 @@ def _worker(index: int) -> str:
 
 
 def train_all(task: Task, processes: int) -> list[str]:
-    """Train the models of all targets, so many side by side.
-
-    Raises
-    ------
-    HistoboostError
-        If a worker was killed from outside.
-    """
+    """Train the models of all targets in parallel processes."""
     global _task
     targets = range(task.targets.shape[1])
     if processes == 1 or len(targets) == 1:
@@ -132,7 +125,7 @@ def train_all(task: Task, processes: int) -> list[str]:
     fork = multiprocessing.get_context("fork")
     _task = task
     try:
-        # Python warns of forking beside other threads; the workers touch nothing of theirs.
+        # Python warns about forking with other threads; the workers do not touch them.
         with (
             warnings.catch_warnings(action="ignore", category=DeprecationWarning),
             ProcessPoolExecutor(processes, fork, _begin_worker) as pool,

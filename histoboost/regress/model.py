@@ -1,4 +1,4 @@
-"""A trained model: fit it on a store's labelled slides, save it, predict with it."""
+"""`CompositionRegressor`: train, predict, save and load a model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
-    """Cell-type composition of spots from their cached embeddings.
+    """Predict the cell-type composition of spots from stored embeddings.
 
     Parameters
     ----------
@@ -43,38 +43,41 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
     target : str
         ``"joint"``, ``"rank"``, ``"log"``, ``"raw"`` or ``"share"``.
     group_by : str
-        What is held out together: ``"auto"``, ``"slide"`` or ``"group"``.
+        Unit held out by folds and inner folds: ``"slide"``, ``"group"`` (patient), or ``"auto"``,
+        the group wherever known.
     standardize : str
-        ``"slide"``: embeddings to mean 0 and variance 1 within each slide; ``"none"``.
+        ``"slide"``: embeddings to mean 0 and variance 1 within each slide, clipped at 3;
+        ``"training"``: to mean 0 and variance 1 over all training spots; ``"none"``.
     balance : str
-        ``"slide"``: every training slide counts the same; ``"none"``: every spot.
+        ``"slide"``: equal weight for every training slide; ``"none"``: for every spot.
     smooth : float
-        Share of a spot's prediction that is taken from the mean of its neighbours', 0 to 1.
+        Fraction of each prediction taken from the mean of the neighbouring spots, 0 to 1.
     seed : int
-        Decides everything random.
+        Random seed.
     options : mapping, optional
-        LightGBM's parameters that differ from the defaults.
+        LightGBM parameters that differ from the defaults; for ridge ``alpha``, the penalty.
     trees : sequence of str, optional
-        Cell types that `stack` grows trees for; all by default.
+        Cell types that `stack` grows trees for, all by default; kernel ridge alone predicts the
+        others.
 
     Attributes
     ----------
     setup_ : Setup
-        The parameters, with the globs of the features resolved.
+        Parameters, with globs in the features resolved.
     cell_types_ : tuple of str
-        Names of the types that are predicted.
+        Names of the cell types.
     training_slides_ : tuple of str
-        Names of the slides.
+        Names of the training slides.
     recipes_ : dict
         Embedding name to the slide-independent fields of its recipe.
     predictor_ : Predictor
-        What was learned.
+        The fitted model.
     residuals_ : Residuals or None
-        Held-out predictions, where intervals were requested.
+        Held-out predictions, if intervals were requested.
     guard_ : Guard
-        What tells slides and spots that are unlike those of training.
+        Checks whether slides and spots are unlike those of training.
     um_per_px_, pitch_px_, pitch_um_ : float or None
-        Resolution and spot pitch of the training slides, medians; None where not known.
+        Median resolution and spot pitch of the training slides; None if unknown.
 
     Examples
     --------
@@ -127,20 +130,14 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
         jobs : int, optional
             Cores to use at most.
         intervals : bool
-            Also train once with each slide (or group) held out, and keep those predictions: what
-            `predict` needs to give intervals.
+            Also cross-validate, so that `predict` can give intervals.
         client : distributed.Client, optional
             Train on a worker of this Dask cluster.
-
-        Returns
-        -------
-        CompositionRegressor
-            This object.
 
         Raises
         ------
         HistoboostError
-            If a parameter is not one of those listed, or the store lacks what is named.
+            If a parameter is invalid, or a slide or embedding is missing in the store.
         """
         setup = Setup(**{**self.get_params(), "options": dict(self.options or {})})
         opened = open_store(store)
@@ -151,10 +148,10 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
         if intervals:
             title = "predict held-out slides, for intervals"
             folds = run_folds(opened, setup, spots, jobs=jobs, client=client, description=title)
-            residuals = Residuals.joined(folds.residuals())
+            residuals = Residuals.concatenate(folds.residuals())
         if client is None:
-            matrix = features_for(opened, layout, setup)
-            self.predictor_ = fit_predictor(matrix, range(len(spots)), setup, jobs)
+            features = features_for(opened, layout, setup)
+            self.predictor_ = fit_predictor(features, range(len(spots)), setup, jobs)
         else:
             self.predictor_ = fit_on_cluster(client, opened, layout, setup)
         self.setup_ = setup
@@ -178,14 +175,15 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         store : EmbeddingStore or path
-            Must hold the embeddings that the model was trained on, made the same way.
+            Must have the embeddings that the model was trained on, made the same way.
         slides : str or sequence of str, optional
-            All without labels by default.
+            All unlabelled ones by default.
         units : str
-            ``"rank"``, ``"rank-slide"``, ``"share"``, ``"softmax"``, ``"minmax"``,
-            ``"abundance"`` or ``"none"``; see `to_units`.
+            ``"rank"`` within each spot, ``"rank-slide"`` of each type over the slide, ``"share"``
+            (sums to 1), ``"softmax"``, ``"minmax"``, ``"abundance"`` as in the labels, or
+            ``"none"``, as predicted.
         interval : float, optional
-            Share of spots that the bounds are to hold, such as 0.9, type by type.
+            Level of prediction intervals for each cell type, such as 0.9.
 
         Returns
         -------
@@ -195,8 +193,8 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         HistoboostError
-            If the store lacks an embedding, or has it made otherwise; if intervals are
-            asked of a model trained without.
+            If an embedding is missing or was made differently; if the model was trained without
+            intervals.
         """
         predictor, opened = self._trained(), open_store(store)
         residuals = self.residuals_
@@ -206,19 +204,19 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
         made = check_alike(self.recipes_, opened, names)
         pass_on(trained_on(names, self.training_slides_))
         found = []
-        for slide in names:  # features depend on no other slide
+        for slide in names:
             with warnings_kept() as heard:
                 table = opened.spots(slide)
                 check_scale(self.guard_.scale, table, self.setup_.features, made[slide])
                 layout = describe(opened, [table], self.setup_.features)
                 matrix = features_for(opened, layout, self.setup_)
-                said = predict_slide(
+                predicted = predict_slide(
                     predictor, self.setup_, self.cell_types_, matrix, units, interval, residuals
                 )
-                said = self.guard_.judge(said, opened, made[slide])
+                predicted = self.guard_.judge(predicted, opened, made[slide])
             pass_on(heard)
             heard += trained_on([slide], self.training_slides_)
-            found.append(replace(said, warnings=tuple(heard)))
+            found.append(replace(predicted, warnings=tuple(heard)))
         return Predictions(found)
 
     @property
@@ -237,19 +235,16 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
         return self.guard_.scale.pitch_um
 
     def importances(self) -> dict[str, float]:
-        """Share of each term of the features in the model; empty where the model cannot tell.
-
-        A `pca` term counts as a whole.
-        """
+        """Share of each term of the features in the model; empty if undefined for the model."""
         return self._trained().importances(self.setup_.features)
 
     def save(self, folder: str | Path) -> None:
-        """Write the bundle: `model.json`, LightGBM's text models and plain arrays.
+        """Write the model as a folder of JSON, LightGBM texts and plain arrays.
 
         Raises
         ------
         HistoboostError
-            If `folder` exists and is not a bundle.
+            If `folder` exists and is not a model.
         """
         trained = self._trained()
         files = self.guard_.add_to(trained.to_files())
@@ -266,12 +261,12 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
 
     @classmethod
     def load(cls, folder: str | Path) -> CompositionRegressor:
-        """Read what `save` wrote.
+        """Read a model written by `save`.
 
         Raises
         ------
         HistoboostError
-            If it is not a bundle, or damaged.
+            If it is not a model, or damaged.
         """
         folder = Path(folder)
         try:

@@ -1,4 +1,4 @@
-"""Many-target LightGBM: features binned once, one model per target."""
+"""Multi-target LightGBM: features binned once, one model per target."""
 
 from __future__ import annotations
 
@@ -20,50 +20,49 @@ from histoboost.regress.lightgbm_workers import Blocks, Task, bin_features, trai
 if TYPE_CHECKING:
     import lightgbm as lgb
 
-#: Rows that the bin borders are found from. More cost time and 12 bytes per value and change
-#: nothing at 31 bins.
+#: Rows that bin borders are estimated from; at 31 bins, more only cost time and memory.
 BINNING_ROWS = 2000
 
 
 class MultiTargetLGBM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """One LightGBM regressor per target, on features that are binned once.
 
-    The defaults suit thousands of dense features and few thousand rows: small trees, few bins,
-    and a few features for each tree.
+    The defaults suit thousands of dense features and a few thousand rows: small trees, few bins,
+    and few features per tree.
 
     Parameters
     ----------
     n_estimators : int
         Boosting rounds.
     learning_rate : float
-        Share of each tree that is added.
+        Shrinkage of each tree.
     num_leaves : int
-        Leaves of a tree.
+        Maximum number of leaves of a tree.
     max_bin : int
-        Bins of a feature.
+        Maximum number of bins of a feature.
     feature_fraction : float
-        Share of the features that a tree may use; never fewer than 32 of them.
+        Fraction of features per tree, at least 32 of them.
     min_child_samples : int
-        Rows in a leaf, at least.
+        Minimum number of rows in a leaf.
     reg_lambda : float
         L2 penalty on leaf values.
     bagging_fraction : float
-        Share of the rows that each tree is grown on.
+        Fraction of rows per tree.
     extra_trees : bool
-        Try one random threshold per feature instead of all.
+        Use one random threshold per feature.
     n_jobs : int, optional
-        Processes side by side; as many as cores may be used by default.
+        Number of parallel processes; all available cores by default.
     random_state : int
         Seed.
 
     Attributes
     ----------
     texts_ : list of str
-        The models, in LightGBM's text format.
+        Models in LightGBM's text format.
     rounds_ : ndarray of shape (T,), int
-        Trees of each model.
+        Number of trees of each model.
     feature_importances_ : ndarray of shape (F,), float64
-        Total gain of every feature over all models, scaled to sum 1 (0 where nothing was split).
+        Total gain of each feature over all models, scaled to sum 1 (0 without splits).
 
     Examples
     --------
@@ -104,7 +103,7 @@ class MultiTargetLGBM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
 
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> MultiTargetLGBM:
-        """Train one model for every column of `y`.
+        """Train one model per column of `y`.
 
         Parameters
         ----------
@@ -113,12 +112,7 @@ class MultiTargetLGBM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         y : array-like of shape (N,) or (N, T)
             Targets.
         sample_weight : array-like of shape (N,), optional
-            Weight of every row.
-
-        Returns
-        -------
-        MultiTargetLGBM
-            This estimator.
+            Weight of each row.
         """
         X, y = validate_data(
             self, X, y, multi_output=True, y_numeric=True, dtype=np.float32, order="C"
@@ -142,11 +136,10 @@ class MultiTargetLGBM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         stop_on: tuple[Blocks, NDArray[np.float64]] | None = None,
         patience: int = 0,
     ) -> MultiTargetLGBM:
-        """`fit` on rows that lie in several arrays (n, F), float32, which are not copied together.
+        """`fit` on the rows of several arrays (n, F), float32, without concatenating them.
 
-        `targets` (N, T) and `weight` (N,) are of all rows of all blocks. With `stop_on`, held-out
-        rows and their targets, a model stops when its error there has not fallen for `patience`
-        rounds.
+        With `stop_on`, held-out rows and targets, a model stops after `patience` rounds without
+        improvement there.
         """
         cores = allowed_cores("jobs", self.n_jobs)
         params = self.lightgbm_params(blocks[0].shape[1])
@@ -161,8 +154,8 @@ class MultiTargetLGBM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return self._take(train_all(task, processes(targets.shape[1], cores)))
 
     def lightgbm_params(self, n_features: int) -> dict[str, Any]:
-        """The parameters that `lightgbm.train` gets, apart from seed and threads."""
-        enough = min(1.0, 32 / n_features)  # a tree of 2 % of 18 features would have one to use
+        """Parameters of `lightgbm.train`, except seed and threads."""
+        enough = min(1.0, 32 / n_features)  # 2 % of 18 features would be none
         return {
             "objective": "regression",
             "metric": "l2",
@@ -176,9 +169,9 @@ class MultiTargetLGBM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             "bagging_freq": int(self.bagging_fraction < 1),
             "extra_trees": self.extra_trees,
             "bin_construct_sample_cnt": BINNING_ROWS,
-            # Dense features bundle into nothing, and finding that out takes longer than binning.
+            # Dense features cannot be bundled, and the attempt takes longer than binning.
             "enable_bundle": False,
-            # A tree looks at few features, and by column only these are touched.
+            # By column, only the few features of a tree are read.
             "force_col_wise": True,
             "deterministic": True,
             "verbosity": -1,
@@ -202,7 +195,7 @@ class MultiTargetLGBM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return predicted[:, 0] if self._flat else predicted
 
     def predict_rows(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        """`predict` without checks: (N, F) float32 to (N, T)."""
+        """`predict` (N, T) from features (N, F), float32, without validation."""
         if X.shape[1] != self.n_features_in_:
             raise ValueError(f"{X.shape[1]} features, but models of {self.n_features_in_}")
 
@@ -215,20 +208,14 @@ class MultiTargetLGBM(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def feature_importances_(self) -> NDArray[np.float64]:
-        """Total gain of every feature over all models, scaled to sum 1."""
+        """Total gain of each feature over all models, scaled to sum 1."""
         check_is_fitted(self, "texts_")
         gain = np.sum([each.feature_importance("gain") for each in self._boosters], axis=0)
         return np.asarray(gain / total if (total := gain.sum()) > 0 else gain)
 
     @classmethod
     def from_texts(cls, texts: Sequence[str]) -> MultiTargetLGBM:
-        """A model from LightGBM's text format; it predicts but keeps no training parameters.
-
-        Raises
-        ------
-        HistoboostError
-            If a text is cut short, is not LightGBM's, or differs from the others in its features.
-        """
+        """Load models from LightGBM's text format, for prediction only; refuse invalid texts."""
         trees = [checked_trees(text, f"model {index}") for index, text in enumerate(texts)]
         model = cls()._take(trees)
         model.texts_ = list(texts)

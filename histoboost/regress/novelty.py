@@ -1,10 +1,10 @@
-"""How far spots are from all that a model was trained on.
+"""Novelty: distance of spots from the training spots.
 
-Two views of the embeddings, because each misses what the other sees: as they are, where another
-stain, focus or scanner shows, and standardised within the slide, where another tissue shows. Each
-is reduced to its leading principal axes and the distance from what they span, and a spot's
-distance is the mean of those to its nearest training spots: out-of-distribution detection by
-nearest neighbours (Sun et al. 2022) with the distance from the subspace beside it.
+There are two complementary views of the embeddings: raw, which shows another stain, focus or
+scanner, and standardised within the slide, which shows another tissue. Each is reduced to its
+leading principal axes and the distance from their span; the distance of a spot is its mean distance
+to the nearest training spots there (out-of-distribution detection by nearest neighbours, Sun et al.
+2022, extended by the distance from the subspace).
 """
 
 from __future__ import annotations
@@ -29,32 +29,26 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-#: Training spots that are kept, of all slides together.
+#: Number of training spots kept.
 KEPT = 2000
-#: Distance that counts as 1, at least: copies of one slide are no distance from each other.
+#: Smallest unit of distance: copies of one slide have distance 0.
 SMALLEST = 1e-6
 #: Share of a held-out slide's spots that is not novel.
 QUANTILE = 0.95
-#: Share of novel spots above which a slide as a whole is unlike the training slides.
+#: Share of novel spots above which a slide is unlike the training slides.
 UNLIKE = 0.5
-#: The two views: embeddings as they are, and standardised within the slide.
-LOOKS = ("raw", "slide")
-#: Arrays of a view that the bundle keeps.
+#: Names of the views in the bundle: raw, and standardised within the slide.
+VIEWS = ("raw", "slide")
+#: Arrays of a view in the bundle.
 PARTS = ("mean", "scale", "axes", "spots")
 
 
 @dataclass(frozen=True, eq=False)
 class Novelty:
-    """What a model keeps of its training spots, to tell what is unlike them.
+    """Training spots in two views, raw and standardised, as a reference for novelty.
 
-    Attributes
-    ----------
-    widths : dict
-        Embedding name to its number of columns.
-    views : tuple of View
-        Of embeddings as they are, and standardised within the slide.
-    far : float
-        What the larger of the two distances is divided by.
+    `widths` are the numbers of columns by embedding; the larger of both distances is divided by
+    `far`.
     """
 
     widths: dict[str, int]
@@ -64,20 +58,10 @@ class Novelty:
     def judge(self, store: EmbeddingStore, table: SpotTable) -> tuple[Array, bool]:
         """Novelty (N,) of a slide's spots, and whether the slide is unlike the training slides.
 
-        Parameters
-        ----------
-        store : EmbeddingStore
-            Where the slide's embeddings are.
-        table : SpotTable
-            The slide.
-
-        Warns
-        -----
-        HistoboostWarning
-            If the slide is unlike the training slides.
+        Warn if it is.
         """
-        own, standardised = self.of_slide(store, table)
-        novelty = np.maximum(own, standardised)
+        raw, standardised = self.by_view(store, table)
+        novelty = np.maximum(raw, standardised)
         share = float(np.mean(novelty > 1))
         unlike = share > UNLIKE
         if unlike:
@@ -89,22 +73,21 @@ class Novelty:
             )
         return novelty, unlike
 
-    def of_slide(self, store: EmbeddingStore, table: SpotTable) -> tuple[Array, Array]:
-        """Novelty in both views (N,)."""
+    def by_view(self, store: EmbeddingStore, table: SpotTable) -> tuple[Array, Array]:
+        """Novelty (N,) of a slide's spots in both views."""
         slide, found = _features(store, table, self.widths, "slide"), []
+        both = (slide.unscaled_pieces(), slide.pieces())
         with one_blas_thread():
-            for view, look in zip(
-                self.views, (slide.unscaled_pieces(), slide.pieces()), strict=True
-            ):
-                places = (view.place(_split(part, self.widths)) for _, part in look)
-                apart = [distance(place, view.spots) for place in places]
-                found.append(np.concatenate(apart) / view.far / self.far)
+            for view, pieces in zip(self.views, both, strict=True):
+                projected = (view.project(_split(part, self.widths)) for _, part in pieces)
+                distances = [distance(spots, view.spots) for spots in projected]
+                found.append(np.concatenate(distances) / view.far / self.far)
         return found[0], found[1]
 
     def to_files(self) -> tuple[dict[str, int], dict[str, NDArray[Any]]]:
-        """Widths for the document and arrays for the bundle."""
+        """Widths and arrays of the bundle."""
         arrays: dict[str, NDArray[Any]] = {"novelty-far": np.array([self.far])}
-        for name, view in zip(LOOKS, self.views, strict=True):
+        for name, view in zip(VIEWS, self.views, strict=True):
             arrays |= {f"novelty-{name}-{part}": getattr(view, part) for part in PARTS}
             arrays[f"novelty-{name}-far"] = np.array([view.far])
         return self.widths, arrays
@@ -113,12 +96,12 @@ class Novelty:
     def from_files(
         cls, widths: Mapping[str, int] | None, arrays: Mapping[str, NDArray[Any]]
     ) -> Novelty | None:
-        """Inverse of `to_files`, None where there is none; KeyError or ValueError if broken."""
+        """Inverse of `to_files`; None without `widths`, KeyError or ValueError if inconsistent."""
         if widths is None:
             return None
         widths = {str(name): int(width) for name, width in widths.items()}
         count, views = sum(widths.values()), []
-        for name in LOOKS:
+        for name in VIEWS:
             found = [arrays[f"novelty-{name}-{part}"] for part in PARTS]
             mean, scale, axes, spots = found
             shapes = [(count,), (count,), (count, spots.shape[1] - 1), spots.shape]
@@ -134,28 +117,17 @@ class Novelty:
 def fit_novelty(
     store: EmbeddingStore, spots: Sequence[SpotTable], names: Sequence[str], seed: int
 ) -> Novelty | None:
-    """Keep what tells novel spots; None where nothing does.
+    """Fit novelty on embeddings `names` of the training slides; None with fewer than two slides.
 
-    Each training slide is held out in turn, and the median over slides of the `QUANTILE` of its
-    spots' distances from all others counts as 1: one odd slide among them loosens nothing.
-
-    Parameters
-    ----------
-    store : EmbeddingStore
-        Where the embeddings are.
-    spots : sequence of SpotTable
-        Training slides; of one alone nothing can be learned.
-    names : sequence of str
-        Embeddings that the model uses.
-    seed : int
-        Draws the spots that are kept.
+    The unit of distance is the median over slides, held out in turn, of the `QUANTILE` of their
+    spots' distances to the others, so a single odd slide does not change it.
     """
     spots = [table for table in spots if len(table) >= NEAREST]
     if len(spots) < 2 or not names:
         return None
     each = max(NEAREST, KEPT // len(spots))
     widths = {name: store.width(spots[0].slide, name) for name in names}
-    kept: dict[str, list[Parts]] = {name: [] for name in LOOKS}
+    kept: dict[str, list[Parts]] = {name: [] for name in VIEWS}
     within = np.zeros(sum(widths.values()))
     for table in spots:
         rows = np.random.default_rng(seed).permutation(len(table))[:each]
@@ -173,27 +145,27 @@ def fit_novelty(
     with one_blas_thread():
         for slides, variance in zip(kept.values(), (within / len(spots), None), strict=True):
             view = fit_view(slides, variance, seed)
-            apart = _held_out(view.spots, owner)
-            views.append(replace(view, far=_far(apart, owner)))
-            found.append(apart / views[-1].far)
+            distances = _held_out(view.spots, owner)
+            views.append(replace(view, far=_far(distances, owner)))
+            found.append(distances / views[-1].far)
     return Novelty(widths, (views[0], views[1]), _far(np.maximum(*found), owner))
 
 
 def _held_out(spots: Matrix, owner: NDArray[np.int64]) -> Array:
-    """`distance` of every spot to those of other slides."""
+    """`distance` of each spot to those of other slides."""
     slides = [owner == slide for slide in np.unique(owner)]
     return np.concatenate([distance(spots[own], spots[~own]) for own in slides])
 
 
-def _far(apart: Array, owner: NDArray[np.int64]) -> float:
-    each = [np.quantile(apart[owner == slide], QUANTILE) for slide in np.unique(owner)]
+def _far(distances: Array, owner: NDArray[np.int64]) -> float:
+    each = [np.quantile(distances[owner == slide], QUANTILE) for slide in np.unique(owner)]
     return max(float(np.median(each)), SMALLEST)
 
 
 def _features(
     store: EmbeddingStore, table: SpotTable, widths: Mapping[str, int], standardize: str
 ) -> SlideFeatures:
-    """The embeddings of a slide side by side."""
+    """Concatenated embeddings of a slide."""
     ends = np.cumsum(list(widths.values())).tolist()
     columns = [
         Columns(Term(name), stop - width, stop)
@@ -203,5 +175,5 @@ def _features(
 
 
 def _split(values: Matrix, widths: Mapping[str, int]) -> Parts:
-    """Columns by embedding."""
+    """Split columns by embedding."""
     return np.split(values, np.cumsum(list(widths.values()))[:-1], axis=1)

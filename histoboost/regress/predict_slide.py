@@ -1,4 +1,4 @@
-"""What a trained model says of one slide."""
+"""Predict one slide with a trained model."""
 
 from __future__ import annotations
 
@@ -25,24 +25,7 @@ def predict_slide(
     interval: float | None = None,
     residuals: Residuals | None = None,
 ) -> Prediction:
-    """Predict the one slide of a matrix.
-
-    Parameters
-    ----------
-    predictor, setup, cell_types
-        The model.
-    matrix : FeatureMatrix or StoredFeatures
-        Its features; a slide's depend on no other's.
-    units, interval
-        See `CompositionRegressor.predict`.
-    residuals : Residuals, optional
-        Where `interval` comes from.
-
-    Raises
-    ------
-    HistoboostError
-        If a prediction is not finite.
-    """
+    """Predict the single slide of a matrix; see `CompositionRegressor.predict`."""
     [table] = matrix.layout.spots
     raw = predictor.predict_slide(matrix, 0)
     if setup.model not in CONSTANTS:

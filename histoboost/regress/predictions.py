@@ -1,4 +1,4 @@
-"""What a model says of slides."""
+"""Predictions of slides."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
-    """What a model says of one slide.
+    """Predictions of one slide.
 
     Attributes
     ----------
@@ -25,23 +25,23 @@ class Prediction:
     cell_types : tuple of str
         T names.
     values : ndarray of shape (N, T)
-        In `units`, spots in the order of `spots`.
+        Predictions, in the order of `spots`.
     units : str
-        See `histoboost.regress.units.to_units`.
+        Units of `values`, see `CompositionRegressor.predict`.
     low, high : ndarray of shape (N, T), or None
-        Bounds of the interval, where one was requested.
+        Bounds of the interval, if requested.
     scores : dict or None
-        The five scores, where the slide is labelled with the same cell types.
+        The five scores, if the slide is labelled with the same cell types.
     novelty : ndarray of shape (N,), or None
-        How far each spot is from the training spots: above 1, farther than all but 5 % of the
-        spots of a held-out training slide. None where the model cannot tell.
+        Distance of each spot to the training spots; above 1 it is farther than 95 % of the spots of
+        a held-out training slide. None if the model cannot judge it.
     unlike : bool
         Whether the slide as a whole is unlike the training slides.
     turn : str or None
-        How its patches were turned before they were embedded, such as ``"90-mirrored"``, because
-        it lies otherwise than the training slides; coordinates stay those of the slide as given.
+        How its patches were turned before embedding, such as ``"90-mirrored"``, because it is
+        mounted differently from the training slides; coordinates are not changed.
     warnings : tuple of str
-        What was warned of on this slide.
+        Warnings about this slide.
     """
 
     spots: SpotTable
@@ -63,13 +63,13 @@ class Prediction:
 
     @property
     def novel_share(self) -> float | None:
-        """Share of the spots whose novelty is above 1; None where the model cannot tell."""
+        """Share of spots with novelty above 1; None if unknown."""
         return None if self.novelty is None else float(np.mean(self.novelty > 1))
 
     def to_frame(self) -> pd.DataFrame:
         """One row per spot: slide, spot, x, y (pixels), and a column for each cell type.
 
-        Bounds follow as ``<type>_lower`` and ``<type>_upper``, then ``novelty`` where it is known.
+        Bounds follow as ``<type>_lower`` and ``<type>_upper``, then ``novelty`` if known.
         """
         table = self.spots
         where = {"slide": table.slide, "spot": table.spot_ids, "x": table.xy[:, 0]}
@@ -92,7 +92,7 @@ class Prediction:
 
 
 class Predictions(tuple[Prediction, ...]):
-    """What a model says of some slides, one `Prediction` for each."""
+    """Predictions of several slides, one `Prediction` each."""
 
     __slots__ = ()
 
@@ -100,7 +100,7 @@ class Predictions(tuple[Prediction, ...]):
         return super().__new__(cls, predictions)
 
     def to_frame(self) -> pd.DataFrame:
-        """`Prediction.to_frame` of all slides, one below the other."""
+        """Concatenate `Prediction.to_frame` of all slides."""
         return pd.concat([each.to_frame() for each in self], ignore_index=True)
 
     def __repr__(self) -> str:

@@ -1,11 +1,7 @@
-"""What is fitted before a head, on the training slides only.
-
-Columns are standardised where that is asked for; `pca:K(...)` terms are replaced by components.
-"""
+"""Preprocessing fitted on the training slides: standardisation and principal components."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,18 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 
-from histoboost.errors import HistoboostWarning
+from histoboost.errors import warn
 from histoboost.regress.expression import COORDS
 from histoboost.regress.heads.blocks import Block as BlockOfSlide
 from histoboost.regress.heads.blocks import rows_of
 from histoboost.regress.layout import Block
 
-#: Block power iterations, and extra directions kept meanwhile (Halko, Martinsson, Tropp 2011).
+#: Block power iterations and oversampling (Halko, Martinsson, Tropp 2011).
 ITERATIONS = 6
 EXTRA = 16
-#: Rows that are brought to float64 at once.
+#: Rows converted to float64 at once.
 CHUNK = 4096
-#: Standard deviation, as a share of the mean, below which a column counts as constant.
+#: Standard deviation relative to the mean below which a column counts as constant.
 CONSTANT = 1e-6
 
 Matrix = NDArray[np.float32]
@@ -33,10 +29,9 @@ Matrix = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Columns `start` to `stop` of the matrix: as they are, standardised, or K components of them.
+    """Columns `start` to `stop` of the matrix: unchanged, standardised, or reduced to K components.
 
-    `mean` and `sd` have the shape (stop - start,) and `axes` (stop - start, K); None where nothing
-    is done. Components of standardised columns have the standard deviations in their axes.
+    `mean` and `sd` are (stop - start,), `axes` (stop - start, K), divided by `sd` if standardised.
     """
 
     start: int
@@ -46,7 +41,7 @@ class Part:
     sd: Matrix | None = None
 
     def apply(self, values: Matrix) -> Matrix:
-        """(n, F) to (n, width of this part)."""
+        """Transform features (n, F) to (n, width)."""
         part = values[:, self.start : self.stop]
         if self.mean is None:
             return part
@@ -56,18 +51,18 @@ class Part:
 
     @property
     def width(self) -> int:
-        """Number of columns that come out."""
+        """Number of columns after the transform."""
         return self.stop - self.start if self.axes is None else self.axes.shape[1]
 
 
 @dataclass(frozen=True)
 class Reduction:
-    """What is done to the assembled features before a head sees them."""
+    """Preprocessing of all columns."""
 
     parts: tuple[Part, ...]
 
     def apply(self, values: BlockOfSlide) -> BlockOfSlide:
-        """(n, F) to (n, G); the features themselves where nothing is done."""
+        """Transform features (n, F) to (n, G)."""
         if not self.changes:
             return values
         whole = rows_of(values)
@@ -75,16 +70,16 @@ class Reduction:
 
     @property
     def changes(self) -> bool:
-        """Whether anything is done."""
+        """Whether any column is transformed."""
         return any(part.mean is not None for part in self.parts)
 
     def scale(self) -> Matrix:
-        """One over the square root of the width of every column's part (G,): parts count alike."""
+        """Scale (G,) that weights parts equally: one over the square root of their width."""
         widths = [np.full(part.width, part.stop - part.start, np.float32) for part in self.parts]
         return np.asarray(1 / np.sqrt(np.concatenate(widths)), dtype=np.float32)
 
     def to_files(self) -> tuple[list[list[int]], dict[str, NDArray[Any]]]:
-        """Start, stop and components of every part, and the fitted arrays by name."""
+        """Start, stop and components of each part, and its arrays."""
         spans, arrays = [], {}
         for index, part in enumerate(self.parts):
             components = 0
@@ -102,7 +97,7 @@ class Reduction:
     def from_files(
         cls, spans: Sequence[Sequence[int]], arrays: Mapping[str, NDArray[Any]]
     ) -> Reduction:
-        """Inverse of `to_files`; a KeyError or ValueError where something is off."""
+        """Inverse of `to_files`; KeyError or ValueError if inconsistent."""
         parts = []
         for index, (start, stop, components) in enumerate(spans):
             if not components:
@@ -121,23 +116,9 @@ class Reduction:
 def fit_reduction(
     layout: Sequence[Block], blocks: Sequence[BlockOfSlide], seed: int, standardize: bool = False
 ) -> Reduction:
-    """Fit what is done to the columns on the rows (n, F) of the training slides.
+    """Fit the preprocessing of a layout on the rows (n, F) of the training slides.
 
-    Parameters
-    ----------
-    layout : sequence of Block
-        Which columns belong to which term.
-    blocks : sequence of ndarray of shape (n, F), float32
-        Training slides.
-    seed : int
-        Starts the search for components.
-    standardize : bool
-        Bring all columns but coordinates to mean 0 and variance 1, before components are taken.
-
-    Warns
-    -----
-    HistoboostWarning
-        If the spots have fewer components than requested.
+    `standardize` all columns but coordinates before taking components.
     """
     parts = []
     for block in layout:
@@ -152,18 +133,16 @@ def fit_reduction(
             continue
         mean, axes = principal_axes(own, components, seed, standardize)
         if axes.shape[1] < components:
-            warnings.warn(
-                f"pca:{components}: {sum(map(len, own))} training spots have {axes.shape[1]} "
-                "components, so many are used",
-                HistoboostWarning,
-                stacklevel=3,
+            warn(
+                f"pca:{components}: {sum(map(len, own))} training spots have only {axes.shape[1]} "
+                "components, which are used"
             )
         parts.append(Part(start, stop, mean, axes))
     return Reduction(tuple(parts))
 
 
 def moments(blocks: Sequence[Matrix]) -> tuple[Matrix, Matrix]:
-    """Mean and standard deviation (F,) of the columns; 1 for constant columns."""
+    """Mean and standard deviation (F,) of columns; the latter is 1 for constant ones."""
     n = sum(map(len, blocks))
     mean = np.sum([b.sum(0, dtype=np.float64) for b in blocks], axis=0) / n
     squares = sum(np.square(rows - mean).sum(axis=0) for rows in _in_float64(blocks))
@@ -175,24 +154,12 @@ def moments(blocks: Sequence[Matrix]) -> tuple[Matrix, Matrix]:
 def principal_axes(
     blocks: Sequence[Matrix], count: int, seed: int, standardize: bool = False
 ) -> tuple[Matrix, Matrix]:
-    """Mean (F,) and leading principal axes (F, count) of the rows of `blocks`.
+    """Mean (F,) and at most `count` leading principal axes (F, count) of the rows of `blocks`.
 
-    Fewer than `count` where there are fewer rows or columns. Rows are centred on the fly, so that
-    no copy of the data is made: scikit-learn's PCA copies all rows into one matrix (17 times the
-    memory at 7,700 rows of 1,280, and one to four times the time). Exact where the scatter matrix
-    costs less than the search for a few of its axes.
-
-    Parameters
-    ----------
-    blocks : sequence of ndarray of shape (n, F), float32
-        Training slides.
-    count : int
-        Components wanted.
-    seed : int
-        Starts the search.
-    standardize : bool
-        Take the components of columns divided by their standard deviation; the axes returned are
-        divided by it once more, so that they apply to columns that are not.
+    Exact if the scatter matrix is cheaper than the randomised search. Rows are centred on the fly:
+    scikit-learn's PCA copies all rows into one matrix (17 times the memory at 7,700 rows of 1,280,
+    and one to four times the time). With `standardize`, components are those of columns divided by
+    their standard deviation, but the axes apply to undivided columns.
     """
     n, f = sum(map(len, blocks)), blocks[0].shape[1]
     mean, sd = moments(blocks)
@@ -227,7 +194,7 @@ def _orthogonal(basis: Matrix) -> Matrix:
 
 
 def _covariance_times(blocks: Sequence[Matrix], mean: Matrix, sd: Matrix, basis: Matrix) -> Matrix:
-    """Scatter matrix of the standardised rows times `basis`, without forming it."""
+    """Multiply `basis` by the scatter matrix of the standardised rows, without forming it."""
     basis = basis / sd[:, None]
     shift = mean @ basis
     out = np.zeros_like(basis)

@@ -1,4 +1,4 @@
-"""Scores of held-out slides, fold by fold and over all folds, beside the constant baselines."""
+"""Scores of held-out slides, by fold and over all folds, with baselines."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class FoldResult:
     type_spearman : float
         Mean over cell types within each held-out slide, then over slides.
     type_pearson : float
-        The same of the Pearson correlations of shares.
+        Likewise for Pearson correlations of shares.
     share_rmse, share_jsd : float
         Root mean square error and mean Jensen-Shannon divergence (bits) of the shares of all
         held-out spots with any abundance.
@@ -54,10 +54,9 @@ class FoldResult:
     types : dict
         Cell type to ``{"spearman", "pearson"}``, means over held-out slides.
     predictions : dict
-        Slide name to predictions as the target has them; empty where the fold was kept from an
-        earlier run.
+        Slide name to predictions of the target; empty if the fold was loaded from an earlier run.
     group : str or None
-        Name of the group that was held out, where slides were held out by group.
+        Name of the held-out group, if slides were held out by group.
     """
 
     held_out: tuple[str, ...]
@@ -77,7 +76,7 @@ class FoldResult:
 
     @property
     def name(self) -> str:
-        """What was held out, for people: the slides, after the group that they are."""
+        """Held-out slides, with their group, as text."""
         slides = ", ".join(self.held_out)
         return slides if self.group is None else f"{self.group} ({slides})"
 
@@ -100,42 +99,31 @@ class FoldResult:
 
 
 class Described(Protocol):
-    """What a `CrossValidation` has to know of a model."""
+    """Parameters of a model, as `Setup` has them."""
 
     @property
-    def features(self) -> str:
-        """What it looks at."""
-        ...
-
+    def features(self) -> str: ...
     @property
-    def model(self) -> str:
-        """Its name."""
-        ...
-
+    def model(self) -> str: ...
     @property
-    def target(self) -> str:
-        """What it learns."""
-        ...
-
-    def to_json(self) -> dict[str, Any]:
-        """The same and more, as plain values."""
-        ...
+    def target(self) -> str: ...
+    def to_json(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CrossValidation:
-    """Folds and what they say.
+    """Scores of a cross-validation.
 
     Attributes
     ----------
     setup : Described
-        A `Setup` with globs in its features resolved, or an end-to-end model's.
+        Parameters of the model, with globs in the features resolved.
     folds : tuple of FoldResult
-        One for every held-out group and seed.
+        One per held-out slide (or group) and seed.
     load_seconds : float
         Wall time of reading.
     seeds : tuple of int
-        The seeds.
+        Random seeds.
     spots : tuple of SpotTable
         The slides; empty for an end-to-end model.
     """
@@ -147,22 +135,22 @@ class CrossValidation:
     spots: tuple[SpotTable, ...] = ()
 
     def by_fold(self, score: str) -> Array:
-        """`score` of every held-out group, averaged over seeds."""
+        """`score` of each held-out slide (or group), averaged over seeds."""
         values: dict[tuple[str, ...], list[float]] = {}
         for fold in self.folds:
             values.setdefault(fold.held_out, []).append(getattr(fold, score))
         return np.array([np.mean(each) for each in values.values()])
 
     def mean(self, score: str) -> float:
-        """Mean of `score` over the held-out groups."""
+        """Mean of `score` over held-out slides (or groups)."""
         return float(self.by_fold(score).mean())
 
     def baseline(self, name: str, score: str = "spot_spearman") -> float:
-        """Score of a baseline, mean over folds."""
+        """Mean score of a baseline over folds."""
         return float(np.mean([fold.baselines[name][score] for fold in self.folds]))
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per fold: what was held out, seed, spots, scores, baselines, seconds."""
+        """One row per fold: held-out slides, seed, spots, scores, baselines and seconds."""
         rows = [fold.to_json() for fold in self.folds]
         for row in rows:
             row["held_out"] = ", ".join(row["held_out"])
@@ -193,7 +181,7 @@ class CrossValidation:
         return result
 
     def residuals(self) -> list[Residuals]:
-        """Held-out predictions of the first seed beside the truth, fold by fold."""
+        """Held-out predictions of the first seed and the truth, by fold."""
         true = {table.slide: np.asarray(table.abundance, np.float64) for table in self.spots}
         return [
             Residuals(
@@ -206,14 +194,14 @@ class CrossValidation:
         ]
 
     def coverage(self, level: float, units: str = "rank") -> dict[str, Any]:
-        """Share of spots and types that intervals of `level` hold, by fold and on average.
+        """Coverage of prediction intervals: share of spots and types, by fold and mean.
 
         Parameters
         ----------
         level : float
-            Share that the intervals are to hold.
+            Nominal coverage of the intervals.
         units : str
-            See `to_units`.
+            Units of the predictions, as for `CompositionRegressor.predict`.
         """
         folds = self.residuals()
         if len(folds) < 2:
@@ -224,7 +212,7 @@ class CrossValidation:
         return {"folds": shares, "mean": float(np.mean(shares))}
 
     def _seed_spread(self, score: str) -> float:
-        """Standard deviation over seeds of the mean over folds."""
+        """Standard deviation over seeds of the mean score over folds."""
         means = [
             np.mean([getattr(fold, score) for fold in self.folds if fold.seed == seed])
             for seed in self.seeds
@@ -240,7 +228,7 @@ class CrossValidation:
 
 
 def run_fold(matrix: Features, fold: Fold, setup: Setup, jobs: int | None = None) -> FoldResult:
-    """Train on a fold's training slides and score its held-out ones."""
+    """Train on the training slides of a fold and score the held-out ones."""
     start = time.perf_counter()
     predictor = fit_predictor(matrix, fold.training, setup, jobs)
     return score_fold(matrix, fold, setup, predictor, time.perf_counter() - start)
@@ -249,7 +237,7 @@ def run_fold(matrix: Features, fold: Fold, setup: Setup, jobs: int | None = None
 def score_fold(
     matrix: Features, fold: Fold, setup: Setup, predictor: Predictor, fit_seconds: float
 ) -> FoldResult:
-    """Score a model that was trained on a fold's training slides on its held-out ones."""
+    """Score a trained model on the held-out slides of a fold."""
     start, layout = time.perf_counter(), matrix.layout
     held_out = [layout.spots[slide] for slide in fold.held_out]
     predictions = {
@@ -284,11 +272,8 @@ def score_predictions(
     baselines: dict[str, dict[str, float]],
     group: str | None = None,
 ) -> FoldResult:
-    """Score predictions of held-out slides, as `target` has them, whatever made them.
-
-    For the other arguments see `FoldResult`.
-    """
-    truths = [Truth.of(table) for table in held_out]
+    """Score predictions of the target for held-out slides; see `FoldResult`."""
+    truths = [Truth.from_spots(table) for table in held_out]
     scores, types = scores_of(list(predictions.values()), truths, target)
     return FoldResult(
         held_out=tuple(predictions),

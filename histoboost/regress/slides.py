@@ -1,30 +1,29 @@
-"""The slides of a store that a command works on."""
+"""Select slides of a store."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.errors import BadInput, HistoboostWarning, warn
+from histoboost.errors import BadInput, warn
 from histoboost.spots import SpotTable, check_cell_types
 
 
 def open_store(store: EmbeddingStore | str | Path) -> EmbeddingStore:
-    """A store to read from, given itself or its location."""
+    """Open a store for reading, unless it is open."""
     return store if isinstance(store, EmbeddingStore) else EmbeddingStore(store, mode="r")
 
 
 def slide_names(slides: str | Sequence[str] | None) -> list[str] | None:
-    """Names without duplicates, given one or several; None for all."""
+    """Slide names without duplicates, from one or several; None for all."""
     if slides is None:
         return None
     return list(dict.fromkeys([slides] if isinstance(slides, str) else slides))
 
 
 def stored_names(store: EmbeddingStore, slides: str | Sequence[str]) -> list[str]:
-    """Names without duplicates, each of a slide of the store; another is refused."""
+    """Slide names without duplicates, all in the store."""
     names = slide_names(slides) or []
     for name in names:
         if name not in store:
@@ -34,17 +33,14 @@ def stored_names(store: EmbeddingStore, slides: str | Sequence[str]) -> list[str
 
 
 def named_slides(store: EmbeddingStore, slides: str | Sequence[str]) -> list[SpotTable]:
-    """The slides with these names, each of which must be there."""
+    """Spot tables of the slides with these names."""
     return [store.spots(name) for name in stored_names(store, slides)]
 
 
 def labelled_slides(
     store: EmbeddingStore, slides: str | Sequence[str] | None = None
 ) -> list[SpotTable]:
-    """The labelled slides with these names, or all labelled slides of the store.
-
-    Warned of is where slides are still to come, or there is one cell type only.
-    """
+    """Labelled slides with these names, or all; warn if slides are pending or there is one type."""
     if slides is None:
         labelled = [store.spots(name) for name in _all_slides(store, labelled=True)]
     else:
@@ -55,8 +51,8 @@ def labelled_slides(
     names = [table.slide for table in labelled]
     if old := [slide for slide in store.pending_labels() if slides is None or slide in names]:
         raise BadInput(
-            f"{store.location}: {', '.join(old)} have their old labels, others new ones: a "
-            "histoboost cache relabel was cut off; run the same again"
+            f"{store.location}: {', '.join(old)} have old labels, other slides new ones, because "
+            "histoboost cache relabel was interrupted; run it again"
         )
     if not labelled:
         raise BadInput(f"{store.location}: no labelled slide; featurize slides with labels")
@@ -64,15 +60,15 @@ def labelled_slides(
     check_cell_types(labelled, store.location, remedy)
     if len(labelled[0].cell_types) == 1:
         warn(
-            f"{store.location}: one cell type, {labelled[0].cell_types[0]}: its share is 1 and its "
-            "rank 1 in every spot, so that only its map (--units rank-slide, scores per type) and, "
-            "with --target raw or log, its abundance can be learned"
+            f"{store.location}: one cell type, {labelled[0].cell_types[0]}: its share and rank are "
+            "1 in every spot, so only its map (--units rank-slide, scores per type) and, with "
+            "--target raw or log, its abundance can be learned"
         )
     return labelled
 
 
 def unlabelled_slides(store: EmbeddingStore) -> list[str]:
-    """Names of the slides without abundances, of which there must be one; no table is read."""
+    """Names of the slides without abundances, without reading a table."""
     unlabelled = _all_slides(store, labelled=False)
     if not unlabelled:
         raise BadInput(f"{store.location}: all slides are labelled; choose slides with --slides")
@@ -82,10 +78,8 @@ def unlabelled_slides(store: EmbeddingStore) -> list[str]:
 def _all_slides(store: EmbeddingStore, *, labelled: bool) -> list[str]:
     pending = store.pending_slides()
     if pending:
-        warnings.warn(
-            f"{store.location}: {', '.join(pending)} not there yet, the featurize run that was to "
-            "store them has not finished; run it again, or forget it with histoboost cache gc",
-            HistoboostWarning,
-            stacklevel=4,
+        warn(
+            f"{store.location}: {', '.join(pending)} not there yet, because featurize has not "
+            "finished; run it again, or discard its part with histoboost cache gc"
         )
     return store.slides(labelled)

@@ -1,4 +1,4 @@
-"""Rows of one slide's stored embedding, as they are and averaged over neighbourhoods."""
+"""Read rows of one slide's embedding, and averages over neighbourhoods."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 class StoredRows:
-    """An embedding (N, D) of one slide, of which no more is read than is needed.
+    """An embedding (N, D) of one slide, read in pieces as needed.
 
-    `means` says what each of several terms averages over; None: the embedding itself.
+    Each of `means` is the averaging operator of one term; None: the embedding itself.
     """
 
     def __init__(
@@ -37,9 +37,9 @@ class StoredRows:
         self._cells = [None if m is None or m.pool is None else self._pooled(m.pool) for m in means]
 
     def write(self, rows: Rows, parts: Sequence[Matrix], more: bool) -> None:
-        """Write each term in some rows (m,), ascending, into its part (m, D).
+        """Write rows (m,), ascending, of each term into its part (m, D).
 
-        What was read is kept for the next rows if there are `more`.
+        If `more` rows follow, the pieces read are cached for them.
         """
         spreads = [None if mean is None else mean.spread[rows] for mean in self._means]
         seen = [rows if spread is None else spread.indices for spread in spreads]

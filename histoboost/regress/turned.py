@@ -1,4 +1,4 @@
-"""What a model of upright slides says of held-out ones that are mounted another way."""
+"""Cross-validation with held-out slides that are turned."""
 
 from __future__ import annotations
 
@@ -31,26 +31,7 @@ def cross_validate_turned(
     held_out: str | Sequence[str] | None = None,
     jobs: int | None = None,
 ) -> CrossValidation:
-    """Train on the slides of one store, score the held-out ones as another has them.
-
-    Parameters
-    ----------
-    store : EmbeddingStore
-        Where the training slides are.
-    turned : EmbeddingStore
-        The same slides, embedded with ``featurize --turned``.
-    setup : Setup
-        What to learn and how.
-    spots : sequence of SpotTable
-        Labelled slides of `store`.
-    held_out, jobs
-        See `histoboost.regress.crossval.cross_validate`.
-
-    Raises
-    ------
-    HistoboostError
-        If `turned` lacks a slide or an embedding, or has other spots or other embeddings.
-    """
+    """Train on slides of `store`; score held-out ones from `turned`, see ``featurize --turned``."""
     layout = describe(store, spots, setup.features)
     setup = replace(setup, features=layout.features)
     folds = make_folds(spots, setup.group_by, held_out)

@@ -159,7 +159,7 @@ def test_a_relabelling_cut_off_between_two_slides_is_known_and_mended(
     for arguments in (["evaluate", labelled.location], ["train", labelled.location, "model"]):
         result = CliRunner().invoke(main, arguments)
         assert result.exit_code == 2
-        assert "S_2, S_3 have their old labels" in result.stderr
+        assert "S_2, S_3 have old labels" in result.stderr
     found = tmp_path / "found.json"
     listed = CliRunner().invoke(main, ["cache", "list", labelled.location, "--json", str(found)])
     assert "Outdated labels: S_2, S_3." in listed.output

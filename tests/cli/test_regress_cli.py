@@ -191,5 +191,5 @@ def test_one_cell_type_and_slides_of_few_spots_are_named(
     store = make_store(tmp_path, "a", {"S_1": 12, "S_2": 3})
     model = [tmp_path / "model"] if command == "train" else []
     warned = " ".join(succeeds(command, store, *model, "--model", "ridge").stderr.split())
-    assert "one cell type, a: its share is 1" in warned
+    assert "one cell type, a: its share and rank are 1" in warned
     assert ("slides of fewer than 10 spots: S_2 (3)" in warned) == (command == "evaluate")

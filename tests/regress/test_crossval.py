@@ -182,7 +182,7 @@ def test_slides_of_one_patient_that_are_held_out_singly_are_named(store: Embeddi
     options = {"features": "net@32", "model": "mean"}
     with pytest.warns(HistoboostWarning, match="slides A, B are of one group, p1"):
         cross_validate(store, **options, group_by="slide")
-    with pytest.warns(HistoboostWarning, match="no score tells of another patient"):
+    with pytest.warns(HistoboostWarning, match="scores do not apply to other patients"):
         cross_validate(store, **options, slides=["A", "B"])
     with warnings.catch_warnings():
         warnings.simplefilter("error", HistoboostWarning)

@@ -28,7 +28,7 @@ def phantom(slides: int, seed: int, sizes: tuple[int, int] = (20, 120)) -> list[
 
 
 def held(known: list[Residuals], new: Residuals, level: float) -> float:
-    half = Residuals.joined(known).half_width(level, "none", TARGET)
+    half = Residuals.concatenate(known).half_width(level, "none", TARGET)
     return float(np.mean(np.abs(new.predicted[0] - new.true[0]) <= half))
 
 
@@ -55,7 +55,7 @@ def test_a_slide_counts_the_same_however_many_spots_it_has() -> None:
     one, two, three = phantom(3, 1, (60, 61))
     many = Residuals((np.tile(one.predicted[0], (7, 1)),), (np.tile(one.true[0], (7, 1)),), (0,))
     few = [
-        Residuals.joined(each).half_width(0.8, "none", TARGET)
+        Residuals.concatenate(each).half_width(0.8, "none", TARGET)
         for each in ([one, two, three], [many, two, three])
     ]
     np.testing.assert_allclose(*few)
@@ -67,33 +67,33 @@ def test_slides_that_were_held_out_together_are_one() -> None:
     together = Residuals(one.predicted + two.predicted, one.true + two.true, (0, 0))
     as_one = Residuals(*((np.concatenate(p),) for p in (together.predicted, together.true)), (0,))
     widths = [
-        Residuals.joined([each, three]).half_width(0.8, "none", TARGET)
+        Residuals.concatenate([each, three]).half_width(0.8, "none", TARGET)
         for each in (together, as_one)
     ]
     np.testing.assert_array_equal(*widths)
 
 
 def test_too_few_slides_for_a_level_are_said_in_one_line_and_enough_are_not() -> None:
-    with pytest.warns(HistoboostWarning, match="are 3, and 9 are needed") as heard:
-        Residuals.joined(phantom(3, 3)).half_width(0.9, "none", TARGET)
+    with pytest.warns(HistoboostWarning, match="there are 3 held-out .*and 9 are needed") as heard:
+        Residuals.concatenate(phantom(3, 3)).half_width(0.9, "none", TARGET)
     assert len([w for w in heard if "interval" in str(w.message)]) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        Residuals.joined(phantom(9, 3)).half_width(0.9, "none", TARGET)
-        Residuals.joined(phantom(3, 3)).half_width(0.75, "none", TARGET)
+        Residuals.concatenate(phantom(9, 3)).half_width(0.9, "none", TARGET)
+        Residuals.concatenate(phantom(3, 3)).half_width(0.75, "none", TARGET)
 
 
 def test_slides_that_differ_beyond_all_bounds_are_said() -> None:
     small, large = phantom(2, 4)
     far = Residuals((large.predicted[0] + 1e3,), large.true, (0,))
     with pytest.warns(HistoboostWarning, match="largest error"):
-        half = Residuals.joined([small, far]).half_width(0.8, "none", TARGET)
+        half = Residuals.concatenate([small, far]).half_width(0.8, "none", TARGET)
     assert (half >= 990).all()
 
 
 @pytest.mark.parametrize("grouped", [True, False], ids=["with groups", "as 0.1.0 wrote them"])
 def test_residuals_survive_their_files(grouped: bool) -> None:
-    joined = Residuals.joined(phantom(3, 6))
+    joined = Residuals.concatenate(phantom(3, 6))
     arrays = joined.to_files()
     if not grouped:
         del arrays["heldout_groups"]

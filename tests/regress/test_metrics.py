@@ -100,7 +100,9 @@ def test_a_slide_without_any_abundance_is_scored_without_a_warning() -> None:
     table = SpotTable("S", np.eye(3)[:, :2], ("0", "1", "2"), np.zeros((3, 2)), ("a", "b"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        scores, types = five_scores([np.eye(3)[:, :2]], [np.full((3, 2), 0.5)], [Truth.of(table)])
+        scores, types = five_scores(
+            [np.eye(3)[:, :2]], [np.full((3, 2), 0.5)], [Truth.from_spots(table)]
+        )
     assert scores["spot_spearman"] == scores["type_pearson"] == 0
     assert types["a"] == {"spearman": 0.0, "pearson": 0.0}
 
@@ -112,7 +114,7 @@ def test_spots_without_any_abundance_count_for_the_order_alone() -> None:
         "S", xy, tuple("0123456789"), np.concatenate([true, np.zeros((1, 6))]), tuple("abcdef")
     )
     guess = np.concatenate([predicted, predicted[:1]])
-    scores, _ = five_scores([guess], [guess], [Truth.of(table)])
+    scores, _ = five_scores([guess], [guess], [Truth.from_spots(table)])
     assert scores["share_rmse"] == pytest.approx(share_rmse(predicted, true), rel=1e-6)
     assert scores["share_jsd"] == pytest.approx(share_jsd(predicted, true), rel=1e-6)
     assert scores["type_pearson"] == pytest.approx(pearson(predicted, true).mean(), rel=1e-6)

@@ -280,7 +280,7 @@ def test_an_edited_model_json_is_refused_and_can_be_trained_over(
     edited = json.loads(text)
     edited["target"]["profile"][0] += 1
     (bundle / "model.json").write_text(json.dumps(edited))
-    with pytest.raises(HistoboostError, match="was changed since it was written; train"):
+    with pytest.raises(HistoboostError, match="has changed since it was written; train"):
         CompositionRegressor.load(bundle)
     trained(store).save(bundle)
     assert (bundle / "model.json").read_text() == text

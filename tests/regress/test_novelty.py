@@ -38,7 +38,7 @@ def many(make_store: Callable[..., EmbeddingStore]) -> EmbeddingStore:
 
 def novelty_of(judge: Novelty, store: EmbeddingStore, slide: str) -> np.ndarray:
     """Of the spots of a slide."""
-    return np.maximum(*judge.of_slide(store, store.spots(slide)))
+    return np.maximum(*judge.by_view(store, store.spots(slide)))
 
 
 def model_of(store: EmbeddingStore, **more: object) -> CompositionRegressor:

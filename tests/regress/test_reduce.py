@@ -15,7 +15,7 @@ def test_fewer_training_spots_than_components_are_said() -> None:
     inner = Term("net@32")
     block = Block(Term("", components=15, inner=(inner,)), (Columns(inner, 0, 20),))
     rows = np.random.default_rng(0).normal(size=(8, 20)).astype(np.float32)
-    with pytest.warns(HistoboostWarning, match="pca:15: 8 training spots have 7 components"):
+    with pytest.warns(HistoboostWarning, match="pca:15: 8 training spots have only 7 components"):
         assert fit_reduction([block], [rows], seed=0).parts[0].width == 7
 
 
