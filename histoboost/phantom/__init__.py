@@ -1,4 +1,4 @@
-"""Synthetic H&E slides with known composition: the data of the demo and of the tests."""
+"""Synthetic H&E slides with known cell-type composition, for the demo and the tests."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from histoboost.phantom.tissue import Cells, Tissue, grow_tissue, scatter_cells
 from histoboost.slides.images.array import ArrayImage
 from histoboost.slides.slide import Slide
 
-#: Distance between the centres of two Visium spots, and the spots' diameter.
+#: Spot pitch and spot diameter of Visium.
 PITCH_UM = 100.0
 SPOT_UM = 55.0
 
-#: Columns of the phantoms' abundances, one per kind of cell.
+#: Cell types of the phantoms, one per kind of cell.
 CELL_TYPES = tuple(f"C{i + 1}" for i in range(len(KINDS)))
 
-#: Share of the image that tissue covers, about.
+#: Approximate fraction of the image covered by tissue.
 TISSUE_SHARE = 0.5
 
 
 def phantom_slide(
     name: str = "S_1", *, seed: int = 0, spots: int = 80, pitch_px: float = 25.0
 ) -> Slide:
-    """One labelled slide of made-up tissue; seeds differ in tissue, stain and light.
+    """Simulate one labelled slide; tissue, stain and light depend on the seed.
 
-    Cells of 14 types lie in smooth niches. An abundance is what the cells under and near the spot
-    contribute, times a capture rate of the spot and noise: raw, positive and heavy-tailed. The
-    image is (H, W) uint8 in memory. About `spots` spots lie under tissue, in no order, on a
-    hexagonal lattice of `pitch_px` pixels, which are 100 um.
+    Cells of 14 types are distributed in smooth niches. The abundance of a type is the contribution
+    of the cells under and near the spot, times the capture rate of the spot and noise: raw,
+    positive and heavy-tailed. The image is (H, W, 3) uint8. About `spots` spots are under tissue,
+    in random order, on a hexagonal lattice with a pitch of `pitch_px` pixels, or 100 um.
     """
     if spots < 10 or pitch_px < 8:
         raise BadInput(
-            f"phantom of {spots} spots, {pitch_px:g} px apart: too small; "
-            "ask for at least 10 spots and a pitch of at least 8 px"
+            f"phantom of {spots} spots with a pitch of {pitch_px:g} px: too small; "
+            "use at least 10 spots and a pitch of at least 8 px"
         )
     rng = np.random.default_rng(seed)
     area = spots * pitch_px**2 * np.sqrt(3) / 2 / TISSUE_SHARE
@@ -70,16 +70,16 @@ def write_phantom(
     pitch_px: float = 25.0,
     dtype: str = "float32",
 ) -> Path:
-    """Write phantom slides to `path` in the layout of the challenge's HDF5, over what is there.
+    """Write phantom slides in the HDF5 layout of the challenge, replacing an existing file.
 
-    First `slides` labelled ones, ``images/Train/S_1`` and on, then the others, ``images/Test/...``;
-    for `spots` and `pitch_px` see `phantom_slide`. Files of different seeds share no slide. Pixels
-    are of type ``"float32"`` (0..1, as in the challenge) or ``"uint8"``.
+    The labelled slides are ``images/Train/S_1`` and so on, followed by the unlabelled ones in
+    ``images/Test``. See `phantom_slide` for `spots` and `pitch_px`. No slide occurs with two seeds.
+    Pixels are ``"float32"`` (0..1, as in the challenge) or ``"uint8"``.
     """
     import h5py
 
     if dtype not in ("float32", "uint8"):
-        raise BadInput(f"phantom pixels of type {dtype!r}: give 'float32' or 'uint8'")
+        raise BadInput(f"phantom pixels of type {dtype!r}: use 'float32' or 'uint8'")
     with h5py.File(path, "w") as file:
         for index in range(slides + unlabelled):
             name = f"S_{index + 1}"
@@ -113,7 +113,7 @@ def _table(slide: Slide, labelled: bool) -> NDArray[np.void]:
 def _spots_under_tissue(
     tissue: Tissue, pitch: float, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Sites of a hexagonal lattice that lie on tissue, in grid units (x, y) and random order."""
+    """Sites (x, y) of a hexagonal lattice on tissue, in grid units and random order."""
     height, width = tissue.inside.shape
     rows = np.arange(rng.uniform(0.3, 1) * pitch, height - pitch / 3, pitch * np.sqrt(3) / 2)
     columns = np.arange(rng.uniform(0.3, 1) * pitch, width - pitch / 3, pitch)
@@ -129,7 +129,7 @@ def _spots_under_tissue(
 def _abundance(
     tissue: Tissue, cells: Cells, xy: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """What the cells under every spot contribute, blurred a little beyond its rim, with noise."""
+    """Sum the contributions of the cells under each spot and just outside it, with noise."""
     from scipy.spatial import cKDTree
 
     radius = SPOT_UM / 2 / tissue.um

@@ -1,7 +1,7 @@
-"""The cell types of a phantom, and the niches in which they live.
+"""Cell types of a phantom and their niches.
 
-Sizes, stain and densities are chosen for a plausible look and for a signal that an image shows;
-they are not measurements of any tissue.
+Sizes, stain and densities are chosen to look plausible and to be visible in the image; they are not
+measurements of any tissue.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class CellKind:
-    """How the cells of one type look and lie.
+    """Appearance and arrangement of the cells of one type.
 
     Attributes
     ----------
     name : str
-        What the type imitates. In the file it is called ``C1``, ``C2``, ...
+        The cell type that is imitated; ``C1``, ``C2``, ... in the file.
     diameter_um : float
         Mean diameter of the nucleus.
     elongation : float
-        Long over short axis of the nucleus.
+        Ratio of the long to the short axis of the nucleus.
     haematoxylin, eosin, pigment : float
-        Optical density of the nucleus in haematoxylin, of the cell around it in eosin, and of a
-        brown pigment in it.
+        Optical density of haematoxylin in the nucleus, and of eosin and a brown pigment in the
+        cell.
     arrangement : str
         ``"scattered"``, ``"clustered"``, ``"strands"`` (along the fibres), ``"duct"``
         (around a lumen), ``"vessel"`` (around a vessel), ``"blood"`` (inside a vessel) or
         ``"septa"`` (between fat vacuoles).
     transcripts : float
-        Abundance that one cell under a spot contributes.
+        Contribution of one cell under a spot to the abundance.
     """
 
     name: str
@@ -62,10 +62,10 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Niche:
-    """A kind of tissue.
+    """A type of tissue.
 
-    `eosin` is the optical density between the cells, which fibres modulate by `fibres` (0 to 1);
-    `cells` per 10,000 square micrometres by the name of the kind; `fat` is full of empty vacuoles.
+    `eosin` is the optical density between cells, modulated by `fibres` (0 to 1); `cells` is the
+    number of cells of each kind per 10,000 square micrometres; `fat` has empty vacuoles.
     """
 
     eosin: float

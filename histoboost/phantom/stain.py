@@ -1,4 +1,4 @@
-"""Cells and matrix -> an H&E image, by the law of Beer and Lambert."""
+"""Render cells and matrix as an H&E image by the Beer-Lambert law."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter, zoom
 from histoboost.phantom.cells import KINDS, NICHES
 from histoboost.phantom.tissue import Cells, Field, Tissue, smooth_noise
 
-#: Optical density in red, green and blue of haematoxylin and eosin: Ruifrok and Johnston,
+#: Optical densities of haematoxylin and eosin in red, green and blue: Ruifrok and Johnston,
 #: "Quantification of histochemical staining by color deconvolution", 2001.
 HAEMATOXYLIN = (0.65, 0.70, 0.29)
 EOSIN = (0.07, 0.99, 0.11)
@@ -29,13 +29,13 @@ def stain(
     tissue : Tissue
         Fields on a grid of cells `step` pixels wide.
     cells : Cells
-        Their centres are on the same grid.
+        Cells with centres on the same grid.
     shape : tuple of int
         Height and width of the image in pixels.
     step : int
         Pixels per cell of the grid.
     rng : Generator
-        Draws the slide's own stain, strength, light and noise.
+        Draws stain, strength, light and noise of the slide.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def stain(
     )
     eosin = _enlarge(matrix * (1 - 0.93 * tissue.empty), shape, step) + around
     eosin *= inside * np.exp(0.12 * smooth_noise(shape, 1.2, rng))
-    # Slides differ in stain, strength and thickness, and so do places on one slide.
+    # Stain, strength and thickness vary between slides and within a slide.
     thickness = np.exp(0.08 * smooth_noise(shape, shape[0] / 5, rng)).astype(np.float32)
     strength = np.exp(rng.normal(0, 0.13, 2)).astype(np.float32)
     density = np.zeros((*shape, 3), np.float32)
@@ -77,7 +77,7 @@ def _enlarge(field: Field, shape: tuple[int, int], step: int) -> Field:
 def _stamp(
     cells: Cells, shape: tuple[int, int], step: int, um_per_px: float
 ) -> tuple[Field, Field, Field]:
-    """Optical density of haematoxylin, eosin and pigment that the cells add."""
+    """Optical density of haematoxylin, eosin and pigment of the cells."""
     diameter, elongation, blue, pink, brown = (
         np.array([getattr(kind, name) for kind in KINDS], np.float32)[cells.kind]
         for name in ("diameter_um", "elongation", "haematoxylin", "eosin", "pigment")
@@ -85,7 +85,7 @@ def _stamp(
     radius = cells.size * diameter / 2 / um_per_px
     long, short = radius * np.sqrt(elongation), radius / np.sqrt(elongation)
     layers = np.zeros((3, shape[0] * shape[1]), np.float32)
-    # Windows of one size at a time, so that small nuclei do not pay for long ones.
+    # One window size at a time, so that small nuclei do not need the windows of long ones.
     reach = np.ceil(np.maximum(long, 1.4 * radius) + 1).astype(np.intp)
     for size in np.unique(reach):
         chosen = np.nonzero(reach == size)[0]
@@ -102,11 +102,11 @@ def _stamp(
         nucleus = np.clip((1 - distance) / soft + 0.5, 0, 1)
         body = np.clip((1.4 - distance) / soft + 0.5, 0, 1)
         hit = (row >= 0) & (row < shape[0]) & (column >= 0) & (column < shape[1])
-        place = (row * shape[1] + column)[hit]
+        pixel = (row * shape[1] + column)[hit]
         parts = (blue[chosen, None, None] * nucleus, pink[chosen, None, None] * body)
         for layer, part in zip(layers, (*parts, brown[chosen, None, None] * body), strict=True):
-            layer += np.bincount(place, part[hit], minlength=layer.size).astype(np.float32)
-    # Overlapping nuclei do not add up for ever.
+            layer += np.bincount(pixel, part[hit], minlength=layer.size).astype(np.float32)
+    # The density of overlapping nuclei saturates.
     layers = 1.8 * np.tanh(layers / 1.8)
     nuclei, around, pigment = (layer.reshape(shape) for layer in layers)
     return nuclei, around, pigment

@@ -1,4 +1,4 @@
-"""Where a phantom's tissue, niches and cells lie: smooth random fields on a coarse grid."""
+"""Tissue, niches and cells of a phantom, from smooth random fields on a coarse grid."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Field = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Tissue:
-    """The fields that make a slide, each of shape (H / step, W / step).
+    """Fields that define a slide, each of shape (H / step, W / step).
 
     Attributes
     ----------
@@ -26,7 +26,7 @@ class Tissue:
     inside : ndarray
         1 in the tissue, 0 on glass, soft in between.
     niches : ndarray of shape (K, h, w)
-        Share of every niche; they sum to 1.
+        Share of each niche; sums to 1.
     fibres : ndarray
         Stripes in -1..1 along the fibres.
     angle : ndarray
@@ -34,7 +34,7 @@ class Tissue:
     empty : ndarray
         1 where there is a lumen or a fat vacuole.
     duct, vessel : ndarray
-        Smooth noise of unit variance; ducts and vessels run along its level sets.
+        Smooth noise of unit variance; ducts and vessels follow its level sets.
     septa : ndarray
         1 on the walls between fat vacuoles, 0 inside them and outside fat.
     """
@@ -54,8 +54,8 @@ class Tissue:
 class Cells:
     """The C cells of a slide.
 
-    Centres `xy`, (C, 2) in cells of the grid; of shape (C,) the index into `KINDS`, the direction
-    of the nucleus in radians, and the factor on the kind's diameter.
+    `xy` (C, 2) are the centres in grid units; of shape (C,) are the index into `KINDS`, the angle
+    of the nucleus in radians, and the size relative to the diameter of the kind.
     """
 
     xy: Field
@@ -77,13 +77,13 @@ def smooth_noise(shape: tuple[int, int], sigma: float, rng: np.random.Generator)
 
 
 def grow_tissue(shape: tuple[int, int], um: float, rng: np.random.Generator) -> Tissue:
-    """Random tissue on a grid of `shape` cells, each `um` micrometres wide."""
+    """Draw random tissue on a grid of `shape` cells, each `um` micrometres wide."""
     niches = _niches(shape, um, rng)
     phase = _fibre_phase(shape, um, rng)
     slope_y, slope_x = np.gradient(phase)
     fat = sum(niches[k] for k, niche in enumerate(NICHES) if niche.fat)
     wall = _vacuole_walls(shape, um, np.asarray(fat), rng)
-    # Bands along the level sets of a smooth field close up around lumens, as ducts and vessels do.
+    # Bands along level sets of a smooth field enclose lumens, as ducts and vessels do.
     duct = smooth_noise(shape, 22 / um, rng)
     vessel = smooth_noise(shape, 26 / um, rng)
     lumen = _above(duct, 1.15, 0.15) * np.clip(3 * niches[1] - 1, 0, 1)
@@ -102,22 +102,22 @@ def grow_tissue(shape: tuple[int, int], um: float, rng: np.random.Generator) -> 
 
 
 def scatter_cells(tissue: Tissue, rng: np.random.Generator) -> Cells:
-    """Draw the cells of every kind: a Poisson process whose intensity the fields give."""
+    """Draw the cells of each kind from a Poisson process with an intensity given by the fields."""
     per_cell = tissue.um**2 / 1e4
-    places, kinds = [], []
+    centres, kinds = [], []
     for index, kind in enumerate(KINDS):
         density = np.zeros_like(tissue.inside)
         for niche, share in zip(NICHES, tissue.niches, strict=True):
             if kind.name in niche.cells:
                 density += niche.cells[kind.name] * share
         density *= _arrangement(kind.arrangement, tissue, rng) * per_cell * (tissue.inside > 0.5)
-        heap = np.cumsum(density, dtype=np.float64)
-        n = rng.poisson(heap[-1])
-        cell = np.searchsorted(heap, rng.random(n) * heap[-1], side="right")
-        row, column = np.divmod(np.minimum(cell, heap.size - 1), density.shape[1])
-        places.append(np.stack([column, row], axis=1) + rng.random((n, 2)))
+        cumulative = np.cumsum(density, dtype=np.float64)
+        n = rng.poisson(cumulative[-1])
+        cell = np.searchsorted(cumulative, rng.random(n) * cumulative[-1], side="right")
+        row, column = np.divmod(np.minimum(cell, cumulative.size - 1), density.shape[1])
+        centres.append(np.stack([column, row], axis=1) + rng.random((n, 2)))
         kinds.append(np.full(n, index))
-    xy = np.concatenate(places).astype(np.float32)
+    xy = np.concatenate(centres).astype(np.float32)
     column, row = np.floor(xy).astype(np.intp).T
     n = len(xy)
     return Cells(
@@ -134,7 +134,7 @@ def _above(values: Field, threshold: float, width: float) -> Field:
 
 
 def _outline(shape: tuple[int, int], um: float, rng: np.random.Generator) -> Field:
-    """A ragged blob amid glass, with a few holes torn into it."""
+    """A ragged blob of tissue on glass, with a few tears."""
     y, x = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in shape), indexing="ij")
     turn = rng.uniform(0, np.pi)
     u, v = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
@@ -154,7 +154,7 @@ def _niches(shape: tuple[int, int], um: float, rng: np.random.Generator) -> Fiel
 
 
 def _fibre_phase(shape: tuple[int, int], um: float, rng: np.random.Generator) -> Field:
-    """Number of fibres passed on the way to each place; its contours are the fibres."""
+    """Phase of the fibre pattern, in fibres; its contours are the fibres."""
     y, x = np.meshgrid(*(np.arange(n, dtype=np.float32) for n in shape), indexing="ij")
     turn = rng.uniform(0, np.pi)
     straight = (x * np.cos(turn) + y * np.sin(turn)) * um / 24
@@ -179,7 +179,7 @@ def _vacuole_walls(
 
 
 def _arrangement(name: str, tissue: Tissue, rng: np.random.Generator) -> Field:
-    """Factor on a kind's density, about 1 on average."""
+    """Relative density of a kind of cell, about 1 on average."""
     shape = tissue.inside.shape
     solid = 1 - tissue.empty
     if name == "clustered":

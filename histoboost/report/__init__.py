@@ -1,4 +1,4 @@
-"""Pages and figures for people; `from histoboost.report import report` is the function."""
+"""Web pages on data and models; `from histoboost.report import report` is the function."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learning curves: would more boosting rounds, or more slides, help?"""
+"""Learning curves: would more boosting rounds or more training slides help?"""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from histoboost.regress.multi_target_lgbm import MultiTargetLGBM
     from histoboost.regress.setup import Setup
 
-#: Shares of the boosting rounds, and of the training slides, that are scored.
+#: Fractions of the boosting rounds and of the training slides to score.
 ROUND_SHARES = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
 SLIDE_SHARES = (0.34, 0.67)
 
 
 def held_out_score(matrix: FeatureMatrix, fold: Fold, predictor: Predictor) -> float:
-    """Per-spot Spearman over all held-out spots of a fold."""
+    """Mean per-spot Spearman over all held-out spots of a fold."""
     scores = [
         spearman(
             to_units(predictor.predict_slide(matrix, slide), "none", predictor.target),
@@ -43,21 +43,21 @@ def held_out_score(matrix: FeatureMatrix, fold: Fold, predictor: Predictor) -> f
 def fit(
     matrix: FeatureMatrix, slides: Sequence[int], setup: Setup, jobs: int | None, where: str
 ) -> Predictor:
-    """Train on these slides; `where` begins the warnings that come of it."""
-    with warnings_kept() as heard:
+    """Train on these slides, with `where` in front of any warnings."""
+    with warnings_kept() as warned:
         predictor = fit_predictor(matrix, slides, setup, jobs)
-    pass_on(f"{where}: {line}" for line in heard)
+    pass_on(f"{where}: {line}" for line in warned)
     return predictor
 
 
 def round_counts(rounds: Sequence[int]) -> list[int]:
-    """The numbers of rounds to score, the last of them all rounds; empty without rounds."""
+    """Numbers of rounds to score, up to all rounds; empty without rounds."""
     most = max(rounds, default=0)
     return sorted({max(1, round(most * share)) for share in ROUND_SHARES}) if most else []
 
 
-def boosted(fitted: Fitted) -> MultiTargetLGBM | None:
-    """The boosted trees of a model; None where it has none."""
+def boosted_trees(fitted: Fitted) -> MultiTargetLGBM | None:
+    """Boosted trees of a model, or None if it has none."""
     if isinstance(fitted, FittedLightGBM):
         return fitted.trees
     return fitted.forests[0].trees if isinstance(fitted, FittedStack) and fitted.forests else None
@@ -66,35 +66,35 @@ def boosted(fitted: Fitted) -> MultiTargetLGBM | None:
 def by_rounds(
     matrix: FeatureMatrix, fold: Fold, predictor: Predictor, counts: Sequence[int]
 ) -> list[float]:
-    """Score with the first trees of every boosted model on the slides that `fold` holds out.
+    """Score the held-out slides with only the first trees, one score for each of the `counts`.
 
-    One score for each of the `counts` of trees; `predictor`, trained on the fold, must have trees.
+    `predictor` is trained on the fold and must have trees.
     """
     import lightgbm as lgb
 
     from histoboost.regress.multi_target_lgbm import MultiTargetLGBM
 
     fitted = predictor.fitted
-    whole = boosted(fitted)
-    assert whole is not None
-    trees = [lgb.Booster(model_str=text) for text in whole.texts_]
+    all_trees = boosted_trees(fitted)
+    assert all_trees is not None
+    boosters = [lgb.Booster(model_str=text) for text in all_trees.texts_]
     scores = []
     for count in counts:
-        texts = [each.model_to_string(num_iteration=count) for each in trees]
-        first = MultiTargetLGBM.from_texts(texts)
-        shorter: Fitted
+        texts = [booster.model_to_string(num_iteration=count) for booster in boosters]
+        first_trees = MultiTargetLGBM.from_texts(texts)
+        truncated: Fitted
         if isinstance(fitted, FittedStack):
             forest, *others = fitted.forests
-            shorter = replace(fitted, forests=(replace(forest, trees=first), *others))
+            truncated = replace(fitted, forests=(replace(forest, trees=first_trees), *others))
         else:
-            shorter = FittedLightGBM(first)
-        scores.append(held_out_score(matrix, fold, replace(predictor, fitted=shorter)))
+            truncated = FittedLightGBM(first_trees)
+        scores.append(held_out_score(matrix, fold, replace(predictor, fitted=truncated)))
     return scores
 
 
 def slide_counts(training: int, setup: Setup) -> list[int]:
-    """The numbers of training slides to score, fewer than all of them."""
-    # One of them says when to stop, or what the trees correct.
+    """Numbers of training slides to score, fewer than all of them."""
+    # One training slide is set aside for early stopping, or by stack to fit the trees.
     least = 2 if "early_stopping" in setup.options or setup.model == "stack" else 1
     counts = {max(least, round(training * share)) for share in SLIDE_SHARES}
     return sorted(count for count in counts if count < training)
@@ -103,7 +103,7 @@ def slide_counts(training: int, setup: Setup) -> list[int]:
 def with_slides(
     matrix: FeatureMatrix, fold: Fold, setup: Setup, count: int, jobs: int | None
 ) -> float:
-    """Score when only `count` of the training slides are used, chosen by the setup's seed."""
+    """Score after training on only `count` of the training slides, drawn with the setup's seed."""
     rng = np.random.default_rng([setup.seed, count, *fold.held_out])
     chosen = sorted(int(i) for i in rng.permutation(fold.training)[:count])
     predictor = fit(matrix, chosen, setup, jobs, f"learning curve, {count} training slides")

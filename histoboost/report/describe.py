@@ -1,4 +1,4 @@
-"""What a trained model is: what it predicts, what it was trained on, how it is used."""
+"""Describe a trained model: what it predicts, what it was trained on and how to use it."""
 
 from __future__ import annotations
 
@@ -24,24 +24,23 @@ def describe_model(folder: str | Path) -> dict[str, Any]:
     Parameters
     ----------
     folder : str or Path
-        The model.
+        Folder of the model.
 
     Returns
     -------
     dict
         ``{"model", "target", "features", "settings", "cell_types", "training_slides", "recipes",
         "units", "intervals", "um_per_px", "pitch_px", "pitch_um", "novelty", "mounting",
-        "scores", "importances", "use"}``: `recipes` maps the embeddings that a slide must have to
-        how they are made; resolution and pitch are medians over the training slides, None where
-        unknown; `novelty` says whether it judges how far spots are from those of training,
-        `mounting` whether it tells how they lay; `scores` are per-spot and per-type Spearman on
-        held-out slides, or None where the model does not hold them (``train --intervals`` keeps
-        them); `use` are the commands that predict another slide.
+        "scores", "importances", "use"}``. `recipes` maps each embedding that a slide needs to its
+        recipe. Resolution and pitch are medians over the training slides, None if unknown.
+        `novelty` and `mounting` tell whether the model estimates novelty and recognises the
+        orientation of slides. `scores` are per-spot and per-type Spearman on held-out slides, or
+        None unless trained with ``--intervals``. `use` lists the commands to predict another slide.
 
     Raises
     ------
     HistoboostError
-        If it is not a model, or is damaged.
+        If the folder is not a model or is damaged.
     """
     return _end_to_end(Path(folder)) if is_ensemble(folder) else _regressor(Path(folder))
 
@@ -52,12 +51,12 @@ def _regressor(folder: Path) -> dict[str, Any]:
     options = setup.pop("options")
     if "trees" in setup:
         setup["trees"] = model.setup_.without_trees(model.cell_types_) or "all"
-    known = model.residuals_
+    residuals = model.residuals_
     scores = None
-    if known is not None:
+    if residuals is not None:
         target = model.predictor_.target
-        merged = [to_units(part, "none", target) for part in known.predicted]
-        pairs = list(zip(merged, known.true, strict=True))
+        predicted = [to_units(part, "none", target) for part in residuals.predicted]
+        pairs = list(zip(predicted, residuals.true, strict=True))
         scores = {
             "spot_spearman": float(np.mean([spot_spearman(*pair) for pair in pairs])),
             "type_spearman": float(np.mean([type_spearman(*pair) for pair in pairs])),
@@ -72,7 +71,7 @@ def _regressor(folder: Path) -> dict[str, Any]:
         "training_slides": list(model.training_slides_),
         "recipes": model.recipes_,
         "units": list(UNITS),
-        "intervals": known is not None,
+        "intervals": residuals is not None,
         "um_per_px": model.um_per_px_,
         "pitch_px": model.pitch_px_,
         "pitch_um": model.pitch_um_,
@@ -87,8 +86,7 @@ def _regressor(folder: Path) -> dict[str, Any]:
 def _end_to_end(folder: Path) -> dict[str, Any]:
     from histoboost.finetune.ensemble import Ensemble
 
-    named = _networks(folder)
-    model = Ensemble.load(folder, named)
+    model = Ensemble.load(folder, _backbones(folder))
     settings = model.settings.to_json()
     return {
         "model": "end-to-end",
@@ -111,10 +109,10 @@ def _end_to_end(folder: Path) -> dict[str, Any]:
     }
 
 
-def _networks(folder: Path) -> list[str]:
-    """Networks that the folder names; none of them is imported or fetched to describe it."""
+def _backbones(folder: Path) -> list[str]:
+    """Backbones that the folder names; describing the model neither imports nor downloads them."""
     try:
         settings = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))["settings"]
         return [str(name) for name in settings["backbones"]]
     except (ValueError, KeyError, TypeError):
-        return []  # `Ensemble.load` says what is wrong
+        return []  # `Ensemble.load` reports the problem

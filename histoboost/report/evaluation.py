@@ -1,4 +1,4 @@
-"""Cross-validation that keeps what a report needs: predictions, importances, learning curves."""
+"""Cross-validate a model for a report: predictions, importances and learning curves."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What cross-validation says about a model's settings.
+    """Results of a cross-validation.
 
-    `results` and `targets` have one entry for every fold: scores with predictions, and what these
-    are in units of. `ways` is: way to divide the features -> group -> ``{"gain", "permutation",
-    "spread"}``. `rounds` and `sizes` are numbers of rounds, or of training slides, and for every
-    fold the scores there.
+    `results` and `targets` have one entry per fold: scores with predictions, and their target.
+    `importances` maps grouping -> group of features -> ``{"gain", "permutation", "spread"}``.
+    `rounds` and `sizes` are the learning curves: numbers of boosting rounds or training slides, and
+    their scores in each fold.
     """
 
     matrix: FeatureMatrix
     results: list[FoldResult]
     targets: list[Target]
-    ways: dict[str, dict[str, dict[str, float | None]]]
+    importances: dict[str, dict[str, dict[str, float | None]]]
     rounds: tuple[list[int], list[list[float]]] | None
     sizes: tuple[list[int], list[list[float]]] | None
 
@@ -48,12 +48,13 @@ class Evaluation:
 def evaluate(
     store: EmbeddingStore, slides: Sequence[str], setup: Setup, jobs: int | None = None
 ) -> Evaluation:
-    """Cross-validate `setup` on labelled `slides`, of two groups or more; look into the models."""
+    """Cross-validate `setup` on labelled `slides`, of at least two groups."""
     layout = describe(store, named_slides(store, slides), setup.features)
     folds = make_folds(layout.spots, setup.group_by)
     warn_of_leakage(store, layout, folds, "train with --group-by auto to hold them out together")
     matrix = assemble(store, layout, setup.standardize)
-    sizes = curves.slide_counts(min(len(fold.training) for fold in folds), setup)
+    training_slides = min(len(fold.training) for fold in folds)
+    sizes = curves.slide_counts(training_slides, setup)
     predictors, results, size_scores = [], [], []
     with progress("cross-validating", len(folds) * (1 + len(sizes)), "models") as advance:
         for fold in folds:
@@ -67,17 +68,16 @@ def evaluate(
                 advance(1)
             size_scores.append([*scores, result.spot_spearman])
     with progress("computing importances", len(folds), "models") as advance:
-        ways = _importances(matrix, folds, predictors, setup.seed)
+        importances = _importances(matrix, folds, predictors, setup.seed)
         rounds = _rounds(matrix, folds, predictors)
         advance(len(folds))
-    all_slides = min(len(fold.training) for fold in folds)
     return Evaluation(
         matrix=matrix,
         results=results,
         targets=[predictor.target for predictor in predictors],
-        ways=ways,
+        importances=importances,
         rounds=rounds,
-        sizes=([*sizes, all_slides], size_scores) if sizes else None,
+        sizes=([*sizes, training_slides], size_scores) if sizes else None,
     )
 
 
@@ -94,42 +94,32 @@ def _fit_and_score(
 def _importances(
     matrix: FeatureMatrix, folds: Sequence[Fold], predictors: Sequence[Predictor], seed: int
 ) -> dict[str, dict[str, dict[str, float | None]]]:
-    """Gain and loss by permutation, mean over folds; the spread is that of the mean."""
-    ways = column_groups(matrix.layout.columns)
+    """Average gain and permutation loss over folds; the spread is the loss's standard error."""
     gains = [gain(predictor) for predictor in predictors]
-    lost: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
-    for fold, predictor in zip(folds, predictors, strict=True):
-        for way, groups in ways.items():
-            lost[way].append(_lost_in_fold(matrix, fold, predictor, groups, seed))
-    return {
-        way: {
-            group: _summary(gains, columns, [each[group] for each in lost[way]])
-            for group, columns in groups.items()
-        }
-        for way, groups in ways.items()
-    }
+    found: dict[str, dict[str, dict[str, float | None]]] = {}
+    for grouping, groups in column_groups(matrix.layout.columns).items():
+        pairs = zip(folds, predictors, strict=True)
+        losses = [_fold_losses(matrix, *pair, groups, seed) for pair in pairs]
+        found[grouping] = {}
+        for group, columns in groups.items():
+            shares = [float(share[columns].sum()) for share in gains if share is not None]
+            lost = [each[group] for each in losses]
+            found[grouping][group] = {
+                "gain": float(np.mean(shares)) if len(shares) == len(gains) else None,
+                "permutation": float(np.mean(lost)),
+                "spread": float(np.std(lost) / np.sqrt(max(1, len(lost) - 1))),
+            }
+    return found
 
 
-def _summary(
-    gains: Sequence[NDArray[np.float64] | None], columns: NDArray[np.intp], lost: Sequence[float]
-) -> dict[str, float | None]:
-    """Of a group of features: its gain, what its permutation loses, and the standard error."""
-    shares = [float(share[columns].sum()) for share in gains if share is not None]
-    return {
-        "gain": float(np.mean(shares)) if len(shares) == len(gains) else None,
-        "permutation": float(np.mean(lost)),
-        "spread": float(np.std(lost) / np.sqrt(max(1, len(lost) - 1))),
-    }
-
-
-def _lost_in_fold(
+def _fold_losses(
     matrix: FeatureMatrix,
     fold: Fold,
     predictor: Predictor,
     groups: dict[str, NDArray[np.intp]],
     seed: int,
 ) -> dict[str, float]:
-    """Loss by permutation, mean over the held-out spots of a fold."""
+    """Average permutation losses over the held-out spots of a fold."""
     total: dict[str, float] = dict.fromkeys(groups, 0.0)
     spots = sum(len(matrix.block(slide)) for slide in fold.held_out)
     for slide in fold.held_out:
@@ -150,9 +140,9 @@ def _lost_in_fold(
 def _rounds(
     matrix: FeatureMatrix, folds: Sequence[Fold], predictors: Sequence[Predictor]
 ) -> tuple[list[int], list[list[float]]] | None:
-    models = [model for p in predictors if (model := curves.boosted(p.fitted)) is not None]
+    models = [trees for p in predictors if (trees := curves.boosted_trees(p.fitted)) is not None]
     if len(models) < len(predictors):
         return None
-    counts = curves.round_counts([int(model.rounds_.max()) for model in models])
+    counts = curves.round_counts([int(trees.rounds_.max()) for trees in models])
     pairs = zip(folds, predictors, strict=True)
     return counts, [curves.by_rounds(matrix, fold, p, counts) for fold, p in pairs]

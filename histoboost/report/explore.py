@@ -1,4 +1,4 @@
-"""`histoboost explore`: look at the data before believing it."""
+"""`histoboost explore`: an interactive page of slides, cell types and embeddings."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from histoboost.spots import SpotTable
 
 
 def explore(data: str | Path, output: str | Path, format: str | None = None) -> Path:
-    """Write a page that shows the slides, their cell types and their embeddings.
+    """Write an interactive page of the slides, their cell types and their embeddings.
 
     Parameters
     ----------
     data : str or Path
-        Any dataset that `open_dataset` reads, or an embedding store.
+        A data set that `open_dataset` reads, or an embedding store.
     output : str or Path
-        The HTML file.
+        HTML file to write.
     format : str, optional
-        Format of a dataset, for `open_dataset`; by default `data` tells.
+        Format of the data set; recognised from the path by default.
 
     Returns
     -------
     Path
-        The page.
+        The HTML file.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def explore(data: str | Path, output: str | Path, format: str | None = None) -> 
 
 
 def _statistics(labelled: Sequence[SpotTable]) -> dict[str, Any]:
-    """Per slide and type: five quantiles, median, sparsity, zeros, Moran's I, mean rank."""
+    """Summarise each type on each slide: quantiles, sparsity, zeros, Moran's I, mean rank."""
     from histoboost.regress.neighbors import spot_graph
 
     each = [spots.abundance for spots in labelled if spots.abundance is not None]
@@ -83,7 +83,7 @@ def _statistics(labelled: Sequence[SpotTable]) -> dict[str, Any]:
 
 
 def _correlation(labelled: Sequence[SpotTable]) -> dict[str, Any]:
-    """Mean over slides, so that differences between slides play no part."""
+    """Average correlations over slides, which excludes differences between slides."""
     each = [statistics.spearman_matrix(s.abundance) for s in labelled if s.abundance is not None]
     known = np.isfinite(each).sum(axis=0)
     with np.errstate(invalid="ignore"):

@@ -1,4 +1,4 @@
-"""What a model relies on: features summed by embedding, patch size and neighbourhood."""
+"""Feature importances, summed by embedding, layer, patch size and neighbourhood."""
 
 from __future__ import annotations
 
@@ -19,25 +19,21 @@ Groups = dict[str, NDArray[np.intp]]
 
 
 def column_groups(columns: Iterable[Columns]) -> dict[str, Groups]:
-    """Ways to divide the columns of a feature matrix: name of the way -> group -> columns.
+    """Group the columns of a feature matrix: grouping -> group -> columns.
 
-    ``"feature"`` always; ``"embedding"``, ``"layer"``, ``"patch size"`` and ``"neighbourhood"``
-    where they divide the columns into fewer groups than the features do, but more than one.
+    The groupings are ``"feature"`` and, if they have fewer groups but more than one,
+    ``"embedding"``, ``"layer"``, ``"patch size"`` and ``"neighbourhood"``.
     """
-    ways: dict[str, dict[str, list[NDArray[np.intp]]]] = {}
+    found: dict[str, Groups] = {}
     for part in columns:
-        rows = np.arange(part.start, part.stop)
-        for way, group in _labels(part.term).items():
-            ways.setdefault(way, {}).setdefault(group, []).append(rows)
-    joined = {
-        way: {group: np.concatenate(parts) for group, parts in groups.items()}
-        for way, groups in ways.items()
-    }
-    features = joined["feature"]
+        own = np.arange(part.start, part.stop)
+        for grouping, group in _labels(part.term).items():
+            groups = found.setdefault(grouping, {})
+            groups[group] = np.concatenate([groups[group], own]) if group in groups else own
     return {
-        way: groups
-        for way, groups in joined.items()
-        if way == "feature" or 1 < len(groups) < len(features)
+        grouping: groups
+        for grouping, groups in found.items()
+        if grouping == "feature" or 1 < len(groups) < len(found["feature"])
     }
 
 
@@ -62,29 +58,27 @@ def permutation(
     groups: Mapping[str, NDArray[np.intp]],
     seed: int = 0,
 ) -> dict[str, float]:
-    """Per-spot Spearman that is lost when a group of features is shuffled between spots.
+    """Loss of per-spot Spearman when a group of features is shuffled between spots.
 
-    All columns of a group are shuffled together, so that they stay what they were to each other and
-    only lose the spot that they belong to; the order is the same for all groups. `predict` takes
-    `features` (N, F), of the spots of one slide that the model never saw, to (N, T), which is
-    compared with the abundances `truth`. A loss is negative where the model does better without the
-    group.
+    All columns of a group are permuted together, and all groups by the same permutation.
+    `predict` maps `features` (N, F) of one held-out slide to predictions (N, T), which are compared
+    with the abundances `truth`. A loss is negative if the model does better without the group.
     """
     order = np.random.default_rng(seed).permutation(len(features))
-    whole = spot_spearman(predict(features), truth)
-    lost = {}
+    baseline = spot_spearman(predict(features), truth)
+    losses = {}
     shuffled = features.copy()
     for name, columns in groups.items():
         shuffled[:, columns] = features[np.ix_(order, columns)]
-        lost[name] = whole - spot_spearman(predict(shuffled), truth)
+        losses[name] = baseline - spot_spearman(predict(shuffled), truth)
         shuffled[:, columns] = features[:, columns]
-    return lost
+    return losses
 
 
 def gain(predictor: Predictor) -> NDArray[np.float64] | None:
-    """Share of every assembled feature (F,) in what the model built on; None if it cannot tell.
+    """Share of each feature (F,) in the importance of the model; None if the model has none.
 
-    The importance of a principal component falls to the features by their squared loadings,
+    The importance of a principal component is distributed over features by their squared loadings,
     which sum to 1.
     """
     reduced = predictor.fitted.importance()

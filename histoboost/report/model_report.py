@@ -1,4 +1,4 @@
-"""`histoboost report`: what a trained model can do, and where it fails."""
+"""`histoboost report`: an interactive page of what a model predicts and where it fails."""
 
 from __future__ import annotations
 
@@ -10,62 +10,66 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import BadInput, pass_on, warn, warnings_kept
 from histoboost.io import check_output
 from histoboost.outputs.encode import floats, numbers
+from histoboost.regress.heads import find_model
+from histoboost.regress.joint import to_shares
+from histoboost.regress.metrics import spearman
+from histoboost.regress.model import CompositionRegressor
+from histoboost.regress.novelty import fit_novelty
+from histoboost.regress.scores import CrossValidation
+from histoboost.regress.units import to_units
+from histoboost.report.evaluation import Evaluation, evaluate
 from histoboost.report.page import SUFFIXES, VERSION, write_page
+from histoboost.report.provenance import provenance, recipes
 from histoboost.report.slides import slide_payload
 
 if TYPE_CHECKING:
-    from histoboost.cache.store import EmbeddingStore
     from histoboost.regress.layout import Layout
-    from histoboost.regress.model import CompositionRegressor
     from histoboost.regress.setup import Setup
-    from histoboost.report.evaluation import Evaluation
 
-#: Cell types that the page has maps and scores of, at most: it must stay one that a browser opens.
+#: Maximum number of cell types with maps and scores, so that browsers can open the page.
 MAPPED = 100
 
-#: Novelty of a slide's spots (N,), and whether the slide is unlike those of training.
-Judged = tuple[NDArray[np.float64], bool]
+#: Novelty of the spots of a slide (N,), and whether the slide is unlike the training slides.
+Novelty = tuple[NDArray[np.float64], bool]
+#: Predictions for a slide (N, T): in units "none", and as abundances.
+Predicted = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 def report(
     store: str | Path, model: str | Path, output: str | Path, *, jobs: int | None = None
 ) -> Path:
-    """Cross-validate a model's settings and write what comes out as a page.
+    """Cross-validate the settings of a model and write an interactive page.
 
-    The slides that the model was trained on are held out in turn (with their group, if the model
-    groups slides) and predicted by models that were trained on the others with the same settings.
-    All other slides of the store are predicted by the model itself.
+    Each training slide (or group of slides) is held out in turn and predicted by a model trained on
+    the others with the same settings. All other slides in the store are predicted by the model
+    itself.
 
     Parameters
     ----------
     store : str or Path
-        The embedding store.
+        Embedding store.
     model : str or Path
         Folder of a trained model.
     output : str or Path
-        The HTML file.
+        HTML file to write.
     jobs : int, optional
-        Cores to use at most.
+        Maximum number of cores to use.
 
     Returns
     -------
     Path
-        The page.
+        The HTML file.
 
     Raises
     ------
     HistoboostError
-        If the store lacks what the model was trained on, the model was trained on one slide (or
-        group) only, or `output` cannot be written.
+        If the store lacks slides or embeddings of the model, the model was trained on only one
+        slide or group, or `output` cannot be written.
     """
-    from histoboost.cache.store import EmbeddingStore
-    from histoboost.regress.model import CompositionRegressor
-    from histoboost.report.evaluation import evaluate
-    from histoboost.report.provenance import provenance, recipes
-
     check_output(Path(output), SUFFIXES)
     regressor = CompositionRegressor.load(model)
     if len(regressor.training_slides_) < 2:
@@ -74,27 +78,27 @@ def report(
             "at least two training slides"
         )
     opened = EmbeddingStore(store, mode="r")
-    with warnings_kept() as heard:
-        # Says early if the store does not fit the model.
-        rest, novelty = _predict_rest(opened, regressor)
+    with warnings_kept() as warned:
+        # First, because it fails early if the store does not fit the model.
+        predicted, novelty = _predict_other_slides(opened, regressor)
         evaluation = evaluate(opened, regressor.training_slides_, regressor.setup_, jobs)
         if regressor.guard_.novelty is not None:
             novelty |= _held_out_novelty(opened, evaluation, regressor.setup_.seed)
-        shown, types = _shown(evaluation.matrix.layout), regressor.cell_types_
+        shown, types = _most_abundant(evaluation.matrix.layout), regressor.cell_types_
         if len(shown) < len(types):
             warn(
-                f"{len(types):,} cell types: maps, ranks and scores by type are of the "
-                f"{len(shown)} most abundant, all other scores of all"
+                f"{len(types):,} cell types: maps, ranks and scores by type are shown only for the "
+                f"{len(shown)} most abundant; all other scores include all types"
             )
-    pass_on(heard)
+    pass_on(warned)
     command = shlex.join(["histoboost", "report", str(store), str(model), "-o", str(output)])
     page = {
         "title": f"{Path(model).name} on {Path(store).name}",
         "source": f"{regressor.setup_.model} on {regressor.setup_.features}",
         "made": f"histoboost {VERSION}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "warnings": heard,
-        "types": [types[at] for at in shown],
-        "slides": _slides(opened, evaluation, rest, novelty, shown),
+        "warnings": warned,
+        "types": [types[i] for i in shown],
+        "slides": _slides(opened, evaluation, predicted, novelty, shown),
         **_scores(evaluation, regressor.setup_, shown),
         "importance": _importance(evaluation, regressor.setup_.model),
         "curves": {
@@ -107,13 +111,10 @@ def report(
     return write_page(output, title=str(page["title"]), kind="report", data=page)
 
 
-def _predict_rest(
+def _predict_other_slides(
     store: EmbeddingStore, model: CompositionRegressor
-) -> tuple[dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]], dict[str, Judged]]:
-    """Predictions and abundances of slides not used for training that have the embeddings.
-
-    Their novelty beside them, where the model can tell.
-    """
+) -> tuple[dict[str, Predicted], dict[str, Novelty]]:
+    """Predict the slides that have the embeddings but were not used for training."""
     needed = set(model.recipes_)
     names = [
         name
@@ -122,45 +123,40 @@ def _predict_rest(
     ]
     if not names:
         return {}, {}
-    found, amounts = (model.predict(store, names, units=units) for units in ("none", "abundance"))
-    pairs = zip(found, amounts, strict=True)
-    judged = {one.slide: (one.novelty, one.unlike) for one in found if one.novelty is not None}
-    return {one.slide: (one.values, amount.values) for one, amount in pairs}, judged
+    raw, amounts = (model.predict(store, names, units=units) for units in ("none", "abundance"))
+    pairs = zip(raw, amounts, strict=True)
+    novelty = {each.slide: (each.novelty, each.unlike) for each in raw if each.novelty is not None}
+    return {each.slide: (each.values, amount.values) for each, amount in pairs}, novelty
 
 
 def _held_out_novelty(
     store: EmbeddingStore, evaluation: Evaluation, seed: int
-) -> dict[str, Judged]:
-    """Novelty of every training slide, told by the slides that its fold trains on."""
-    from histoboost.regress.novelty import fit_novelty
-
+) -> dict[str, Novelty]:
+    """Novelty of each training slide relative to the training slides of its fold."""
     layout = evaluation.matrix.layout
-    judged = {}
+    found = {}
     for result in evaluation.results:
         training = [table for table in layout.spots if table.slide not in result.held_out]
         novelty = fit_novelty(store, training, tuple(layout.recipes), seed)
         for slide in result.held_out:
             if novelty is not None:
-                judged[slide] = novelty.judge(store, layout.spots[layout.slides.index(slide)])
-    return judged
+                found[slide] = novelty.judge(store, layout.spots[layout.slides.index(slide)])
+    return found
 
 
 def _slides(
     store: EmbeddingStore,
     evaluation: Evaluation,
-    rest: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]],
-    novelty: dict[str, Judged],
+    other_slides: dict[str, Predicted],
+    novelty: dict[str, Novelty],
     shown: NDArray[np.int64],
 ) -> list[dict[str, Any]]:
-    from histoboost.regress.metrics import spearman
-    from histoboost.regress.units import to_units
-
-    found = dict(rest)
-    left_out: dict[str, tuple[str, ...]] = {}
+    found = dict(other_slides)
+    held_out: dict[str, tuple[str, ...]] = {}
     for result, target in zip(evaluation.results, evaluation.targets, strict=True):
         for slide, values in result.predictions.items():
             found[slide] = to_units(values, "none", target), to_units(values, "abundance", target)
-            left_out[slide] = result.held_out
+            held_out[slide] = result.held_out
     slides = []
     for name in store.slides():
         if name not in found:
@@ -176,7 +172,7 @@ def _slides(
                 "predicted": floats(predicted.T[shown]),
                 "score": score,
                 "amount": floats(amount.T[shown]),
-                "held_out": left_out.get(name),
+                "held_out": held_out.get(name),
                 "novelty": floats(novelty[name][0]) if name in novelty else None,
                 "unlike": name in novelty and novelty[name][1],
             }
@@ -184,20 +180,14 @@ def _slides(
     return slides
 
 
-def _shown(layout: Layout) -> NDArray[np.int64]:
-    """The cell types that the page shows one by one, `MAPPED` at most: of the largest shares."""
-    from histoboost.regress.joint import to_shares
-
-    known = [layout.abundance(slide).astype(np.float64) for slide in range(len(layout.spots))]
-    mean = np.mean([to_shares(abundance).mean(axis=0) for abundance in known], axis=0)
+def _most_abundant(layout: Layout) -> NDArray[np.int64]:
+    """Choose the `MAPPED` cell types with the largest mean share."""
+    abundances = [layout.abundance(slide).astype(np.float64) for slide in range(len(layout.spots))]
+    mean = np.mean([to_shares(abundance).mean(axis=0) for abundance in abundances], axis=0)
     return np.sort(np.argsort(-mean, kind="stable")[:MAPPED])
 
 
 def _scores(evaluation: Evaluation, setup: Setup, shown: NDArray[np.int64]) -> dict[str, Any]:
-    from histoboost.regress.metrics import spearman
-    from histoboost.regress.scores import CrossValidation
-    from histoboost.regress.units import to_units
-
     layout = evaluation.matrix.layout
     scores = CrossValidation(setup, tuple(evaluation.results), 0.0, (setup.seed,))
     found = scores.to_json()
@@ -223,14 +213,13 @@ def _scores(evaluation: Evaluation, setup: Setup, shown: NDArray[np.int64]) -> d
 
 
 def _importance(evaluation: Evaluation, model: str) -> dict[str, Any]:
-    from histoboost.regress.heads import find_model
-
+    head = find_model(model)
     return {
-        "gain_name": f"Share of {find_model(model).importance or 'the fit'}",
-        "gain_means": find_model(model).meaning or None,
-        "ways": {
-            way: [{"name": name, **values} for name, values in groups.items()]
-            for way, groups in evaluation.ways.items()
+        "gain_name": f"Share of {head.importance or 'the fit'}",
+        "gain_means": head.meaning or None,
+        "groupings": {
+            grouping: [{"name": name, **values} for name, values in groups.items()]
+            for grouping, groups in evaluation.importances.items()
         },
     }
 

@@ -1,4 +1,4 @@
-"""Pages of `explore` and `report`: one HTML file that needs nothing else, now or later."""
+"""Write the self-contained pages of `explore` and `report`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from histoboost.io import check_output, write_text
+from histoboost.io import write_text
 from histoboost.outputs.html import VERSION, html_page
 
 __all__ = ["SUFFIXES", "VERSION", "write_page"]
@@ -15,15 +15,14 @@ SUFFIXES = (".html", ".htm")
 
 
 def write_page(path: str | Path, *, title: str, kind: str, data: dict[str, Any]) -> Path:
-    """Write a self-contained page, in one step: one that is open elsewhere is never half there.
+    """Write a self-contained page atomically.
 
-    `kind`, ``"explore"`` or ``"report"``, is the page in ``assets`` to fill, and `data` what its
-    script draws: JSON without NaN.
+    `kind`, ``"explore"`` or ``"report"``, selects the page in ``assets``; `data`, JSON without NaN,
+    is what its script draws.
     """
-    path = Path(path)
-    check_output(path, SUFFIXES)
     from plotly.offline import get_plotlyjs
 
+    path = Path(path)
     scripts = [_asset(name) for name in ("common.js", "map.js", f"{kind}.js")]
     text = html_page(
         title, _asset(f"{kind}.html"), data, [get_plotlyjs(), "\n".join(scripts)], True

@@ -1,4 +1,4 @@
-"""Embeddings in two dimensions: PCA, and t-SNE on top of it."""
+"""Project embeddings to two dimensions by PCA and t-SNE."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: t-SNE of more spots takes minutes, and a page that shows more dots shows no more.
+#: t-SNE of more spots takes minutes, and more dots show no more.
 MAX_SPOTS = 3000
 
-#: Components that t-SNE starts from, as its authors do: noise out, neighbours kept.
+#: Principal components given to t-SNE, as its authors recommend.
 COMPONENTS = 50
 
 
 def sample(sizes: list[int], limit: int = MAX_SPOTS) -> list[NDArray[np.intp]]:
-    """Rows to show of every slide, in order, at most `limit` in all; slides keep their share."""
+    """Sample rows of all slides in proportion to their sizes, at most about `limit` in all."""
     rng = np.random.default_rng(0)
     share = min(1.0, limit / max(1, sum(sizes)))
     return [np.sort(rng.choice(n, int(n * share) or min(n, 1), replace=False)) for n in sizes]
 
 
 def project(embedding: NDArray[np.floating[Any]]) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
-    """Views of an embedding (N, D), (N, 2) each, and the variance shares of two components.
+    """Project an embedding (N, D) to (N, 2); also return the variance explained by two components.
 
-    Every column is standardised first; constant columns drop out. t-SNE needs 10 spots at least.
+    Columns are standardised first, without constant ones. t-SNE needs at least 10 spots.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE

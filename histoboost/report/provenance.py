@@ -1,4 +1,4 @@
-"""Where a report's numbers come from: versions, settings, recipes and digests."""
+"""Provenance of a report: versions, settings, recipes and digests."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from histoboost.regress.layout import Layout
     from histoboost.regress.model import CompositionRegressor
 
-#: Libraries whose version may change the numbers.
+#: Libraries whose versions may affect the results.
 LIBRARIES = ("lightgbm", "numpy", "scikit-learn", "scipy", "zarr", "anndata", "torch")
 
 
 def versions() -> str:
-    """One line of names and versions."""
+    """List names and versions in one line."""
     found = [f"Python {platform.python_version()}"]
     for name in LIBRARIES:
         try:
@@ -33,10 +33,9 @@ def versions() -> str:
 def provenance(
     store: str, folder: Path, model: CompositionRegressor, command: str
 ) -> list[tuple[str, str]]:
-    """Name and value of everything that led to the report.
+    """List the origin of a report as names and values.
 
-    The digest of the model is that of its ``model.json``, which lists the digests of its other
-    files.
+    The digest of the model is that of ``model.json``, which has the digests of its other files.
     """
     setup = model.setup_
     digest = hashlib.sha256((folder / "model.json").read_bytes()).hexdigest()
@@ -65,7 +64,7 @@ def provenance(
 
 
 def recipes(layout: Layout) -> list[dict[str, Any]]:
-    """For every embedding its fields, and the digest of its recipe on every slide."""
+    """List the recipe of each embedding, with its digest on each slide."""
     found = []
     for name, fields in layout.recipes.items():
         rows = [[key, json.dumps(value)] for key, value in fields.items()]

@@ -1,4 +1,4 @@
-"""Where the exploration page takes its slides from: a dataset, or a store."""
+"""Slides to explore, from a data set or an embedding store."""
 
 from __future__ import annotations
 
@@ -17,30 +17,27 @@ if TYPE_CHECKING:
     from histoboost.slides.slide import Slide
     from histoboost.spots import SpotTable
 
-#: Long side of the picture behind a map, in pixels.
+#: Long side of the image behind a map, in pixels.
 PICTURE_PX = 1000
 
 
 @dataclass(frozen=True)
 class Source:
-    """Slides to explore: those of a dataset with what `inspect` found, or those of a store.
-
-    Spots that cannot be drawn are left out, and each has a small picture where its slide has one.
-    """
+    """Slides to explore, without spots that cannot be drawn; `problems` are those of `inspect`."""
 
     slides: list[SpotTable]
     problems: list[dict[str, Any]] = field(default_factory=list)
     store: EmbeddingStore | None = None
 
     def embedding_names(self) -> list[str]:
-        """Names of all embeddings, `net@64` before `net@128`."""
+        """Names of all embeddings, sorted, with `net@64` before `net@128`."""
         if self.store is None:
             return []
         names = {name for spots in self.slides for name in self.store.embeddings(spots.slide)}
         return sorted(names, key=lambda name: (name.rsplit("@", 1)[0], len(name), name))
 
     def embedding(self, name: str) -> list[tuple[str, NDArray[np.float16]]]:
-        """Slide and (N, D) matrix, for the slides that have this embedding."""
+        """Read this embedding, (N, D), of all slides that have it."""
         if self.store is None:
             return []
         return [
@@ -51,8 +48,8 @@ class Source:
 
 
 def open_source(path: str | Path, format: str | None = None) -> Source:
-    """Open a dataset, or a store where no format of a dataset is given."""
-    # Datasets are files and folders.
+    """Open a store or, if it is none or `format` is given, a data set."""
+    # Only stores can be URLs.
     if format is None and ("://" in str(path) or is_local_store(Path(path))):
         return _from_store(path)
     return _from_dataset(path, format)
@@ -77,28 +74,23 @@ def _from_dataset(path: str | Path, format: str | None) -> Source:
     slides = []
     with progress("Reading slides", len(dataset.slides), "slides") as advance:
         for slide in dataset.slides:
-            keep = _usable(slide.xy, slide.abundance)
-            if keep.any():
-                slides.append(_spots_of(slide, keep))
+            # `inspect` lists the spots whose numbers are not finite.
+            values = slide.xy if slide.abundance is None else np.hstack([slide.xy, slide.abundance])
+            finite = np.isfinite(values).all(axis=1)
+            if finite.any():
+                slides.append(_spot_table(slide.only(finite)))
             advance(1)
     if not slides:
         raise BadInput(f"{path}: no usable spots; see histoboost inspect {path}")
     return Source(slides, inspect(dataset)["problems"])
 
 
-def _spots_of(slide: Slide, keep: NDArray[np.bool_]) -> SpotTable:
-    """The spots to `keep`, and a picture of the slide if its pixels can be read."""
+def _spot_table(slide: Slide) -> SpotTable:
+    """Spots of a slide, with a thumbnail if its pixels can be read."""
     from histoboost.slides.thumbnail import thumbnail
 
-    kept = slide.only(keep)
     try:
-        return kept.spot_table(thumbnail(slide.image, PICTURE_PX))
+        return slide.spot_table(thumbnail(slide.image, PICTURE_PX))
     except HistoboostError:
-        # `inspect` says what is wrong, at the top of the page.
-        return kept.spot_table()
-
-
-def _usable(xy: NDArray[np.float64], abundance: NDArray[np.float32] | None) -> NDArray[np.bool_]:
-    """Spots whose numbers are finite: the others cannot be drawn, and `inspect` lists them."""
-    numbers = xy if abundance is None else np.hstack([xy, abundance])
-    return np.asarray(np.isfinite(numbers).all(axis=1))
+        # `inspect` reports the problem, at the top of the page.
+        return slide.spot_table()

@@ -1,4 +1,4 @@
-"""What the exploration page says about cell types, computed once in Python."""
+"""Statistics of cell types for the exploration page."""
 
 from __future__ import annotations
 
@@ -13,42 +13,38 @@ from scipy.stats import rankdata
 
 Matrix = NDArray[np.floating[Any]]
 
-#: A type that makes up less than this share of a spot's total is next to nothing there: what
-#: deconvolution finds below is mostly noise, and hardly ever exactly 0.
+#: Shares of a spot below this count as absent: deconvolution returns noise there, rarely exactly 0.
 LITTLE = 0.01
 
-#: The five numbers of a box: whiskers at 5 % and 95 %, quartiles, median.
+#: Quantiles of a box plot: whiskers, quartiles and median.
 BOX = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def boxes(abundance: Matrix) -> Matrix:
-    """The `BOX` quantiles of every type, (T, 5)."""
+    """`BOX` quantiles of each type, (T, 5)."""
     return np.asarray(np.quantile(abundance.astype(float), BOX, axis=0).T)
 
 
 def sparsity(abundance: Matrix) -> Matrix:
-    """Share of the spots in which each type makes up less than `LITTLE` of the total, (T,)."""
+    """Fraction of spots in which the share of each type is below `LITTLE`, (T,)."""
     total = abundance.sum(axis=1, keepdims=True, dtype=float)
     return np.asarray((abundance < LITTLE * total).mean(axis=0) + (total <= 0).mean())
 
 
 def mean_ranks(abundance: Matrix) -> Matrix:
-    """Mean over spots of each type's rank within the spot, (T,).
-
-    Ranks are in (0, 1], 1 = the most abundant type, as `predict --units rank` writes them.
-    """
+    """Mean rank of each type within the spot, (T,); 1 = most abundant, as `--units rank`."""
     return np.asarray(rankdata(abundance, axis=1).mean(axis=0) / abundance.shape[1])
 
 
 def moran(abundance: Matrix, graph: csr_array) -> Matrix:
-    """Moran's I of every type over a spot graph, (T,); NaN where a type is constant.
+    """Moran's I of each type over a spot graph, (T,); NaN for constant types.
 
-    With deviations z of the abundances (N, T) from the mean and weights w of the graph (N, N),
-    whose diagonal is zero: ``I = (N / sum(w)) * sum_ij(w_ij z_i z_j) / sum_i(z_i ** 2)`` (Moran
+    ``I = (N / sum(w)) * sum_ij(w_ij z_i z_j) / sum_i(z_i ** 2)``, with deviations z of the
+    abundances (N, T) from the mean and weights w of the graph, (N, N) with zero diagonal (Moran
     1950).
     """
     z = abundance.astype(float) - abundance.mean(axis=0, dtype=float)
-    # Deviations of a constant column are rounding errors, not zeros.
+    # Deviations of a constant column are rounding errors, not exact zeros.
     spread = (z**2).sum(axis=0)
     constant = np.ptp(abundance, axis=0) == 0
     weight = graph.sum()
@@ -65,7 +61,7 @@ def spearman_matrix(abundance: Matrix) -> Matrix:
 
 
 def similar_first(correlation: Matrix) -> list[int]:
-    """An order of the types in which correlated ones are neighbours (average linkage)."""
+    """Order types so that correlated ones are neighbours (average linkage)."""
     if len(correlation) < 3:
         return list(range(len(correlation)))
     distance = 1 - np.nan_to_num(correlation, nan=0.0)

@@ -1,4 +1,4 @@
-"""A small store and model to report on, and one headless Chromium for all pages."""
+"""A small store and model to report on, and a headless Chromium."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-#: Seconds; only a limit, nothing waits that long on a machine that is alive.
+#: Seconds before a test gives up waiting.
 PATIENCE = 90
 
 
 class Page:
-    """A page that is open in the browser, and what happened while it was."""
+    """A page open in the browser."""
 
     def __init__(self, driver: Any) -> None:
         self.driver = driver
@@ -44,14 +44,14 @@ class Page:
         return str(self.js("return document.querySelector(arguments[0]).textContent", css))
 
     def select(self, element_id: str, label: str) -> None:
-        """Choose an entry of a select, as a user does."""
+        """Choose an entry of a select."""
         from selenium.webdriver.common.by import By
         from selenium.webdriver.support.ui import Select
 
         Select(self.driver.find_element(By.ID, element_id)).select_by_visible_text(label)
 
     def hover(self, plot: str, spot: int, expect: str) -> str:
-        """Move the pointer onto a spot of a map until the label says `expect`; all of it."""
+        """Hover over a spot of a map until its label contains `expect`; return the label."""
         from selenium.webdriver.common.actions.action_builder import ActionBuilder
 
         where = """
@@ -65,7 +65,7 @@ class Page:
 
         def label() -> str:
             x, y = self.js(where, plot, spot)
-            for nudge in (3, 0):  # a pointer that is there already has to move to be noticed
+            for nudge in (3, 0):  # only a moving pointer is noticed
                 actions = ActionBuilder(self.driver, duration=50)
                 actions.pointer_action.move_to_location(round(x) + nudge, round(y))
                 actions.perform()
@@ -75,12 +75,12 @@ class Page:
         return str(self.until(label))
 
     def errors(self) -> list[str]:
-        """What the console complained about since the page was opened."""
+        """Errors in the console since the page was opened."""
         entries = self.driver.get_log("browser")
         return [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
 
     def requests(self) -> list[str]:
-        """Addresses that were asked for since the page was opened, besides the file itself."""
+        """URLs requested since the page was opened, except the file itself."""
         events = [json.loads(e["message"])["message"] for e in self.driver.get_log("performance")]
         urls = [
             e["params"]["request"]["url"]
@@ -92,7 +92,7 @@ class Page:
 
 @pytest.fixture(scope="session")
 def page_data() -> Callable[[Path], dict[str, Any]]:
-    """What the script of a page is given."""
+    """Read the data that the script of a page draws."""
 
     def page_data(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
@@ -117,7 +117,7 @@ def store_path(tmp_path_factory: pytest.TempPathFactory, phantom_h5: Path) -> Pa
 
 @pytest.fixture(scope="session")
 def model_path(tmp_path_factory: pytest.TempPathFactory, store_path: Path) -> Path:
-    """A small LightGBM model of S_1 and S_2; S_3 is labelled but was not trained on."""
+    """A small LightGBM model trained on S_1 and S_2, but not on S_3, which is labelled, too."""
     from histoboost.cache.store import EmbeddingStore
     from histoboost.regress.model import CompositionRegressor
 

@@ -1,4 +1,4 @@
-"""Where learning curves are evaluated."""
+"""Learning curves."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ def test_rounds_double_up_to_all_of_them():
     assert round_counts([3]) == [1, 2, 3]
 
 
-def test_a_third_and_two_thirds_of_the_slides_are_tried():
+def test_a_third_and_two_thirds_of_the_slides_are_scored():
     assert slide_counts(6, RIDGE) == [2, 4]
     assert slide_counts(2, RIDGE) == [1]
     assert slide_counts(1, RIDGE) == []
 
 
-def test_a_model_that_holds_out_a_training_slide_gets_two_at_least():
+def test_a_model_that_sets_aside_a_training_slide_gets_at_least_two():
     for setup in (Setup(model="lightgbm", options={"early_stopping": 20}), Setup(model="stack")):
         assert slide_counts(2, setup) == []
         assert slide_counts(4, setup) == [2, 3]
 
 
 @pytest.mark.parametrize("model", ["lightgbm", "stack"])
-def test_all_rounds_score_like_the_model_itself(store_path, model):
+def test_all_rounds_score_as_the_model_itself(store_path, model):
     store = EmbeddingStore(store_path, mode="r")
     setup = Setup("stain-texture@16", model, options={"n_estimators": 12})
     spots = [store.spots(name) for name in ("S_1", "S_2", "S_3")]

@@ -1,4 +1,4 @@
-"""What the exploration page is given to draw."""
+"""Data of the exploration page."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_command_names_the_page_and_a_wrong_path_is_one_line(tmp_path, phant
     assert wrong.stderr.strip().endswith("no such file; check the path")
 
 
-def test_a_page_is_not_written_into_a_file_of_another_kind(tmp_path, phantom_h5):
+def test_a_page_needs_an_html_suffix(tmp_path, phantom_h5):
     page = tmp_path / "x.txt"
     out = CliRunner().invoke(main, ["explore", str(phantom_h5), "-o", str(page)])
     assert out.exit_code == 2
@@ -68,14 +68,14 @@ def test_a_page_is_not_written_into_a_file_of_another_kind(tmp_path, phantom_h5)
     assert not page.exists()
 
 
-def test_a_sample_keeps_every_slide_and_its_share():
+def test_a_sample_is_proportional_to_the_slides():
     rows = sample([2000, 1000, 3], limit=300)
     assert [len(r) for r in rows] == [199, 99, 1]
     assert all(len(set(r)) == len(r) for r in rows)
     assert [len(r) for r in sample([20, 10], limit=300)] == [20, 10]
 
 
-def test_pca_finds_the_plane_that_holds_the_spots():
+def test_pca_finds_the_plane_of_the_spots():
     rng = np.random.default_rng(0)
     plane = rng.normal(size=(80, 2)) @ rng.normal(size=(2, 6))
     embedding = np.column_stack([plane, np.ones(80)]).astype(np.float16)
@@ -84,6 +84,6 @@ def test_pca_finds_the_plane_that_holds_the_spots():
     assert views["PCA"].shape == views["t-SNE"].shape == (80, 2)
 
 
-def test_a_handful_of_spots_is_projected_without_tsne():
+def test_few_spots_are_projected_without_tsne():
     views, _ = project(np.random.default_rng(0).normal(size=(5, 4)))
     assert list(views) == ["PCA"]

@@ -31,7 +31,7 @@ def test_hovering_shows_the_spot_and_the_value_of_the_chosen_type(explored, phan
     assert f"spot {slide.spot_ids[5]}" in explored.text("#readout")
 
 
-def test_the_keyboard_walks_over_the_spots(explored):
+def test_arrow_keys_move_between_spots(explored):
     from selenium.webdriver.common.keys import Keys
 
     def step() -> str:
@@ -49,24 +49,24 @@ def test_a_slide_without_labels_shows_its_spots(explored):
     explored.select("slide", "S_1")
 
 
-def test_a_small_map_of_the_gallery_chooses_its_type(explored):
+def test_clicking_a_small_map_selects_its_type(explored):
     explored.select("slide", "S_1")
     explored.js("document.querySelectorAll('#gallery button')[3].click()")
     explored.until(lambda: explored.text("#map-title") == "S_1: C4")
     assert explored.js("return document.getElementById('type').value") == "3"
 
 
-def test_a_type_that_is_little_in_many_spots_is_not_called_absent(explored):
+def test_a_type_of_low_share_is_not_called_absent(explored):
     explored.select("slide", "S_1")
     explored.select("type", "C3")
     explored.until(lambda: explored.text("#map-title") == "S_1: C3")
-    explored.until(lambda: "below 1 % of the spot in" in explored.text("#facts"))
+    explored.until(lambda: "share below 1 % in" in explored.text("#facts"))
     assert "absent" not in explored.text("#facts")
     explored.select("measure", "Sparsity")
-    explored.until(lambda: "less than 1 % of the spot's total" in explored.text("#measure-hint"))
+    explored.until(lambda: "share of the type is below 1 %" in explored.text("#measure-hint"))
 
 
-def test_no_button_offers_to_send_the_data_away(explored):
+def test_no_button_uploads_the_data(explored):
     buttons = explored.js(
         "return [...document.querySelectorAll('.modebar-btn')].map(b => b.dataset.title)"
     )

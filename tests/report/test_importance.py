@@ -14,21 +14,21 @@ def columns(*terms: Term, width: int = 2) -> list[Columns]:
     return [Columns(term, i * width, (i + 1) * width) for i, term in enumerate(terms)]
 
 
-def test_columns_are_divided_by_feature_embedding_size_and_neighbourhood():
-    ways = column_groups(
+def test_columns_are_grouped_by_feature_embedding_size_and_neighbourhood():
+    groupings = column_groups(
         columns(Term("a@64"), Term("a@64", 1), Term("b@128"), Term("b@128", 1), Term("coords"))
     )
-    assert {way: list(groups) for way, groups in ways.items()} == {
+    assert {name: list(groups) for name, groups in groupings.items()} == {
         "feature": ["a@64", "a@64:ring1", "b@128", "b@128:ring1", "coords"],
         "embedding": ["a", "b", "coords"],
         "patch size": ["64 px", "128 px", "coords"],
         "neighbourhood": ["the spot itself", "ring 1"],
     }
-    for groups in ways.values():
+    for groups in groupings.values():
         assert np.array_equal(np.sort(np.concatenate(list(groups.values()))), np.arange(10))
 
 
-def test_a_way_that_says_nothing_new_is_left_out():
+def test_a_redundant_grouping_is_left_out():
     assert list(column_groups(columns(Term("a@64"), Term("b@128")))) == ["feature"]
 
 
@@ -40,7 +40,7 @@ def problem():
     return features, truth
 
 
-def test_only_the_group_that_the_model_uses_costs_score_when_shuffled(problem):
+def test_only_a_group_that_the_model_uses_loses_score_when_shuffled(problem):
     features, truth = problem
     groups = {"used": np.arange(4), "unused": np.arange(4, 6)}
     lost = permutation(lambda x: x[:, :4], features, truth, groups)
@@ -48,7 +48,7 @@ def test_only_the_group_that_the_model_uses_costs_score_when_shuffled(problem):
     assert lost["used"] > 0.8
 
 
-def test_shuffling_leaves_the_features_as_they_were(problem):
+def test_shuffling_does_not_change_the_features(problem):
     features, truth = problem
     before = features.copy()
     permutation(lambda x: x[:, :4], features, truth, {"a": np.arange(2), "b": np.arange(2, 6)})

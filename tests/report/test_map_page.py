@@ -18,7 +18,7 @@ TYPES = ("T cell", NASTY, "<img src=x onerror=alert(1)>")
 
 @pytest.fixture(scope="module")
 def predictions() -> list[Prediction]:
-    """Two slides, one with a picture and a scale, one unlike the training slides."""
+    """Two slides: one with an image and a scale, one unlike the training slides."""
     rng = np.random.default_rng(0)
     row, column = np.divmod(np.arange(120), 12)
     xy = 20 * (2 + np.stack([column + (row % 2) / 2, row * np.sqrt(0.75)], axis=1))
@@ -50,7 +50,7 @@ def opened(written: Path, page):
 
 
 def colour_at(opened, k: int) -> list[int]:
-    """What is painted in the middle of a spot."""
+    """Colour at the centre of a spot."""
     opened.js(
         "window.done = false; requestAnimationFrame(() => setTimeout(() => window.done = true))"
     )
@@ -88,7 +88,7 @@ def test_names_are_shown_as_text(opened):
 
 
 @pytest.mark.browser
-def test_the_values_of_a_spot_are_told(opened, predictions):
+def test_the_values_of_a_spot_are_printed(opened, predictions):
     opened.select("show", "T cell")
     opened.js("point(arguments[0])", 17)
     said = opened.text("#readout")
@@ -103,10 +103,7 @@ def test_the_values_of_a_spot_are_told(opened, predictions):
 def test_a_spot_is_painted_in_the_colour_of_its_dominant_type(opened, predictions, close: bool):
     opened.select("show", "Dominant cell type")
     opaque(opened, "opacity", 100)
-    if close:
-        opened.js("zoom(4)")
-    else:
-        opened.js("zoom(0.3)")
+    opened.js("zoom(arguments[0])", 4 if close else 0.3)
     colours = opened.js("return DATA.colours")
     for k in (53, 54, 65):
         expected = colours[predictions[0].values[k].argmax()]
@@ -137,7 +134,7 @@ def test_the_scale_bar_follows_the_zoom(opened):
 
 
 @pytest.mark.browser
-def test_the_keyboard_walks_over_the_spots(opened):
+def test_arrow_keys_move_between_spots(opened):
     from selenium.webdriver.common.keys import Keys
 
     canvas = opened.js("return $('map')")
@@ -149,7 +146,7 @@ def test_the_keyboard_walks_over_the_spots(opened):
 
 
 @pytest.mark.browser
-def test_each_slide_shows_what_is_known_of_it(opened):
+def test_each_slide_shows_its_warnings_scale_and_novelty(opened):
     assert opened.js("return $('problems').hidden")
     opened.select("show", "Novelty")
     opened.select("slide", "S <b>2")

@@ -1,4 +1,4 @@
-"""What the report of a model is given to draw, against the functions that it stands for."""
+"""Data of the report page, compared with the functions that compute them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_scores_are_those_of_cross_validation(data, store_path, model_path):
 
 
 @pytest.mark.filterwarnings("ignore::histoboost.errors.HistoboostWarning")
-def test_novelty_is_that_of_predict_where_a_slide_was_not_trained_on(data, store_path, model_path):
+def test_novelty_of_other_slides_is_that_of_predict(data, store_path, model_path):
     for said in CompositionRegressor.load(model_path).predict(store_path, ["S_3", "S_4"]):
         entry = slide(data, said.slide)
         found = matrix(entry["novelty"], entry["n"])[:, 0]
@@ -72,10 +72,10 @@ def test_novelty_is_that_of_predict_where_a_slide_was_not_trained_on(data, store
         assert entry["unlike"] == said.unlike
 
 
-def test_novelty_of_a_training_slide_is_told_by_the_others_or_not_at_all(
+def test_novelty_of_a_training_slide_is_relative_to_the_others(
     tmp_path, store_path, model_path, page_data, data
 ):
-    assert slide(data, "S_1")["novelty"] is None  # one slide is left, by which nothing is told
+    assert slide(data, "S_1")["novelty"] is None  # only one training slide is left
     setup = CompositionRegressor.load(model_path).get_params()
     model = CompositionRegressor(**{**setup, "features": "*"}).fit(store_path)
     model.save(tmp_path / "m")
@@ -91,7 +91,7 @@ def test_novelty_of_a_training_slide_is_told_by_the_others_or_not_at_all(
     assert entry["unlike"] == unlike
 
 
-def test_a_slide_of_the_training_is_predicted_by_a_model_that_never_saw_it(data):
+def test_a_training_slide_is_predicted_by_a_model_trained_without_it(data):
     for name in ("S_1", "S_2"):
         entry = slide(data, name)
         assert entry["held_out"] == [name]
@@ -124,8 +124,8 @@ def test_scores_per_type_are_means_over_held_out_slides(data):
 
 
 def test_importances_are_summed_by_feature_size_and_neighbourhood(data):
-    ways = data["importance"]["ways"]
-    assert {way: [group["name"] for group in groups] for way, groups in ways.items()} == {
+    groupings = data["importance"]["groupings"]
+    assert {name: [group["name"] for group in groups] for name, groups in groupings.items()} == {
         "feature": [
             "stain-texture@16",
             "stain-texture@32",
@@ -139,7 +139,7 @@ def test_importances_are_summed_by_feature_size_and_neighbourhood(data):
         "patch size": ["16 px", "32 px", "coords"],
         "neighbourhood": ["the spot itself", "ring 1", "ring 2"],
     }
-    for groups in ways.values():
+    for groups in groupings.values():
         assert sum(group["gain"] for group in groups) == pytest.approx(1)
 
 
@@ -186,7 +186,7 @@ def test_bad_input_is_one_line_before_any_work(
 
 @pytest.fixture(scope="module")
 def one_patient(tmp_path_factory, store_path) -> EmbeddingStore:
-    """The store again, S_1 and S_2 of one patient."""
+    """A copy of the store, with S_1 and S_2 from one patient."""
     path = tmp_path_factory.mktemp("groups") / "store.zarr"
     shutil.copytree(store_path, path)
     store = EmbeddingStore(path)
@@ -196,14 +196,14 @@ def one_patient(tmp_path_factory, store_path) -> EmbeddingStore:
 
 
 def written(store: EmbeddingStore, folder: Path, **setup: str) -> Path:
-    """A report on a small model of this store."""
+    """Report on a small model of this store."""
     model = CompositionRegressor("stain-texture@16", "ridge", **setup)
     model.fit(store, ["S_1", "S_2", "S_3"]).save(folder / "model")
     report(store.location, folder / "model", folder / "report.html", jobs=1)
     return folder / "report.html"
 
 
-def test_slides_of_one_group_that_are_held_out_singly_are_named_on_the_page_and_to_the_caller(
+def test_slides_of_one_group_in_different_folds_are_named_on_the_page_and_to_the_caller(
     tmp_path, one_patient, page_data
 ):
     with pytest.warns(HistoboostWarning, match="slides S_1, S_2 are of one group, patient 1"):
@@ -211,7 +211,7 @@ def test_slides_of_one_group_that_are_held_out_singly_are_named_on_the_page_and_
     assert line.endswith("train with --group-by auto to hold them out together")
 
 
-def test_groups_that_are_held_out_whole_raise_no_alarm(tmp_path, one_patient, page_data):
+def test_groups_held_out_together_raise_no_warning(tmp_path, one_patient, page_data):
     assert page_data(written(one_patient, tmp_path, group_by="group"))["warnings"] == []
 
 
@@ -231,7 +231,7 @@ def test_a_model_of_one_slide_cannot_be_reported_on(tmp_path, store_path):
         report(store_path, tmp_path / "model", tmp_path / "report.html")
 
 
-def test_of_very_many_cell_types_the_most_abundant_are_shown_and_all_are_scored(
+def test_of_many_cell_types_only_the_most_abundant_are_shown_but_all_are_scored(
     tmp_path, store_path, model_path, page_data, data, monkeypatch
 ):
     monkeypatch.setattr(model_report, "MAPPED", 3)
@@ -241,10 +241,13 @@ def test_of_very_many_cell_types_the_most_abundant_are_shown_and_all_are_scored(
         [to_shares(store.spots(name).abundance).mean(axis=0) for name in ("S_1", "S_2")], axis=0
     )
     shown = np.sort(np.argsort(-share)[:3])
-    assert some["types"] == [data["types"][at] for at in shown]
-    assert some["type_scores"] == [data["type_scores"][at] for at in shown]
+    assert some["types"] == [data["types"][i] for i in shown]
+    assert some["type_scores"] == [data["type_scores"][i] for i in shown]
     assert some["scores"]["mean"] == data["scores"]["mean"]
-    assert any("maps, ranks and scores by type are of the 3" in line for line in some["warnings"])
+    assert any(
+        "maps, ranks and scores by type are shown only for the 3" in line
+        for line in some["warnings"]
+    )
     for one, whole in zip(some["slides"], data["slides"], strict=True):
         assert one["score"] == whole["score"]
         for part in ("truth", "predicted", "amount"):

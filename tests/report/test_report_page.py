@@ -39,7 +39,7 @@ def test_hovering_shows_truth_and_prediction_on_both_maps(reported, store_path):
     assert f"spot {spots.spot_ids[4]}" in reported.text("#readout")
 
 
-def test_the_rank_on_the_map_is_that_of_the_truth(reported, store_path):
+def test_ranks_on_the_map_are_those_of_the_truth(reported, store_path):
     truth = EmbeddingStore(store_path, mode="r").spots("S_1").abundance
     reported.select("slide", "S_1")
     reported.select("type", "C2")
@@ -74,9 +74,9 @@ def test_the_table_of_folds_shows_five_scores_of_the_model_and_of_three_baseline
             assert float(cell.replace("\u2212", "-")) == pytest.approx(values[score], abs=6e-4)
 
 
-def test_the_verdict_names_what_baselines_do_as_well_and_which(reported):
+def test_the_verdict_names_slides_on_which_a_baseline_is_as_good(reported):
     folds, said = reported.js("return DATA.scores.folds"), reported.text("#verdict")
-    constants, position = "a constant profile does as well", "position alone does as well"
+    constants, position = "a constant profile is as good", "position alone is as good"
     named: list[str] = []
     for phrase, names in ((constants, ("mean", "mean-rank")), (position, ("coords",))):
         behind = [
@@ -86,10 +86,10 @@ def test_the_verdict_names_what_baselines_do_as_well_and_which(reported):
             and fold["name"] not in named
         ]
         named += behind
-        assert (f"On {'; '.join(behind)} {phrase}" in said) == bool(behind)
+        assert (f"On {'; '.join(behind)}, {phrase}" in said) == bool(behind)
 
 
-def test_good_news_and_bad_news_have_colours_of_their_own(reported):
+def test_good_and_bad_verdicts_have_different_colours(reported):
     colours = [
         reported.js(
             "const note = document.getElementById('verdict');"
@@ -109,12 +109,12 @@ def test_a_slide_without_labels_shows_its_prediction(reported):
     assert "truth" not in label
 
 
-def test_novelty_is_a_map_beside_the_slide(reported):
+def test_novelty_is_shown_as_a_map(reported):
     reported.select("slide", "S_4 (no labels)")
     reported.select("type", "novelty of every spot")
     reported.until(lambda: "S_4: novelty of every spot" in reported.text("#maps-title"))
     assert "novelty" in reported.hover("predicted", 3, expect="spot 3")
-    assert "held-out training slide" in reported.text("#novelty-hint")
+    assert "held-out training slides" in reported.text("#novelty-hint")
 
 
 def test_a_worst_spot_can_be_shown_on_the_map(reported):
@@ -126,7 +126,7 @@ def test_a_worst_spot_can_be_shown_on_the_map(reported):
     assert len(ring) == 1
 
 
-def test_both_themes_draw_every_plot_in_readable_ink(reported):
+def test_plots_are_readable_in_both_themes(reported):
     for theme, ink in (("dark", "#ece8f2"), ("light", "#221c2b")):
         features = [{"name": "prefers-color-scheme", "value": theme}]
         reported.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
@@ -156,7 +156,7 @@ def test_nothing_was_requested_and_the_console_stayed_silent(reported):
     assert reported.errors() == []
 
 
-def test_the_text_says_of_this_model_what_its_shares_mean(reported, store_path, tmp_path):
+def test_the_text_explains_the_importances_of_this_model(reported, store_path, tmp_path):
     assert "what splits on them gained" in reported.text("#importance-section .hint")
     model = CompositionRegressor("stain-texture@*", "kernel")
     model.fit(EmbeddingStore(store_path, mode="r"), ["S_1", "S_2"], jobs=1).save(tmp_path / "m")
@@ -168,7 +168,7 @@ def test_the_text_says_of_this_model_what_its_shares_mean(reported, store_path, 
     assert "trees" not in text
 
 
-def test_what_was_warned_of_is_said_on_the_page(reported, store_path, tmp_path):
+def test_warnings_are_shown_on_the_page(reported, store_path, tmp_path):
     assert reported.js("return document.getElementById('warnings').hidden")
     model = CompositionRegressor("stain-texture@16", "stack", options={"n_estimators": 4})
     model.fit(EmbeddingStore(store_path, mode="r"), ["S_1", "S_2"], jobs=1).save(tmp_path / "m")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from histoboost.cache.recipe import Recipe
-from histoboost.cache.store import EmbeddingStore, SpotTable
+from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError
 from histoboost.report.source import open_source
 from histoboost.slides.readers import open_dataset
@@ -17,27 +17,15 @@ from histoboost.slides.thumbnail import thumbnail
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory, phantom_h5: Path) -> EmbeddingStore:
+    """The phantom slides, S_2 without an image and with embeddings of S_1 and S_3 only."""
     store = EmbeddingStore(tmp_path_factory.mktemp("store") / "store.zarr")
     for slide in open_dataset(phantom_h5).slides:
-        store.write_spots(
-            SpotTable(
-                slide=slide.name,
-                xy=slide.xy,
-                spot_ids=slide.spot_ids,
-                abundance=slide.abundance,
-                cell_types=slide.cell_types,
-                split=slide.split,
-                image_shape=slide.image.shape,
-                thumbnail=thumbnail(slide.image) if slide.name != "S_2" else None,
-            )
-        )
-    rng = np.random.default_rng(0)
-    for slide_name in ("S_1", "S_3"):
-        n = len(store.spots(slide_name))
-        writer = store.writer(slide_name, "net@64", Recipe({"backbone": "net"}), n, 8)
-        for rows in writer.missing:
-            writer.write(rows, rng.normal(size=(rows.stop - rows.start, 8)).astype(np.float16))
-        writer.publish()
+        image = thumbnail(slide.image) if slide.name != "S_2" else None
+        store.write_spots(slide.spot_table(image))
+    for name in ("S_1", "S_3"):
+        n = len(store.spots(name))
+        values = np.zeros((n, 8), np.float16)
+        store.writer(name, "net@64", Recipe({"backbone": "net"}), n, 8).write_all(values)
     return store
 
 
@@ -58,22 +46,22 @@ def test_embeddings_are_listed_with_the_slides_that_have_them(store):
     assert [name for name, _ in source.embedding("net@64")] == ["S_1", "S_3"]
 
 
-def test_a_slide_without_picture_is_shown_without(store):
+def test_a_slide_without_image_has_none(store):
     pictures = {spots.slide: spots.thumbnail for spots in open_source(store.location).slides}
     assert pictures["S_2"] is None
     assert pictures["S_1"].dtype == np.uint8
 
 
-def test_a_store_under_the_format_of_a_dataset_is_refused(store):
+def test_a_store_is_refused_if_a_format_is_given(store):
     with pytest.raises(HistoboostError):
         open_source(store.location, "hdf5")
 
 
-def test_an_address_is_taken_for_a_store_whatever_its_scheme():
+def test_a_url_is_a_store_whatever_its_scheme():
     with pytest.raises(HistoboostError, match="unknown scheme 'ftp'; use s3, gs, az"):
         open_source("ftp://bucket/store.zarr")
 
 
-def test_a_folder_that_is_no_store_and_no_dataset_is_one_clear_line(tmp_path):
+def test_a_folder_that_is_neither_store_nor_data_set_is_refused(tmp_path):
     with pytest.raises(HistoboostError, match="in none of the formats"):
         open_source(tmp_path)

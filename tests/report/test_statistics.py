@@ -1,4 +1,4 @@
-"""The exploration page's numbers, against plain loops."""
+"""Statistics of the exploration page, compared with plain references."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_mean_rank_one_is_the_most_abundant_type(abundance):
     assert ranks.sum() == pytest.approx((1 + 2 + 3 + 4) / 4)
 
 
-def test_ranks_run_in_the_direction_of_what_predict_writes(abundance):
+def test_mean_ranks_are_those_that_predict_writes(abundance):
     written = to_units(abundance, "rank", fit_target("raw", abundance))
     assert statistics.mean_ranks(abundance) == pytest.approx(written.mean(axis=0))
 
@@ -69,7 +69,7 @@ def test_correlation_is_spearmans(abundance):
     np.testing.assert_allclose(statistics.spearman_matrix(abundance), expected, atol=1e-12)
 
 
-def test_similar_types_become_neighbours_and_unknown_correlations_do_no_harm():
+def test_similar_types_are_neighbours_despite_unknown_correlations():
     correlation = np.array([[1, 0, 0.9, np.nan], [0, 1, 0, 0], [0.9, 0, 1, 0], [np.nan, 0, 0, 1]])
     order = statistics.similar_first(correlation)
     assert sorted(order) == [0, 1, 2, 3]

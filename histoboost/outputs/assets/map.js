@@ -1,6 +1,6 @@
 "use strict";
-// A map of one slide on a canvas. Every spot is painted once into a bitmap; moving and zooming only
-// move that bitmap, so that 100,000 spots are as quick as 100. Close by, the tiles are drawn as such.
+// A map of one slide on a canvas. Spots are painted into a bitmap once; panning and zooming only
+// transform it, so 100,000 spots are as fast as 100. Zoomed in, tiles are drawn as polygons.
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
@@ -10,7 +10,7 @@ const pen = canvas.getContext("2d");
 const layer = document.createElement("canvas").getContext("2d");
 
 const LONGEST = 2048; // side of the bitmap in pixels
-const CLOSE = 16; // pixels from spot to spot from which on tiles are drawn as polygons
+const CLOSE = 16; // screen pixels per spot pitch from which tiles are drawn as polygons
 const VIRIDIS = ["#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962", "#addc30", "#fde725"];
 // Grey up to 1, the middle, then orange to red.
 const NOVELTY = ["#f4f4f4", "#c7c7c7", "#9a9a9a", "#f6a54c", "#b8540f", "#7a0403"];
@@ -31,7 +31,7 @@ function ramp(anchors) {
 const RAMP = ramp(VIRIDIS);
 const NOVEL = [...ramp(NOVELTY.slice(0, 3)).filter((_, i) => i % 2), ...ramp(NOVELTY.slice(3)).filter((_, i) => i % 2)];
 
-/** A slide, decoded once: coordinates, numbers, which pixel of the bitmap is whose, and a grid to find spots. */
+/** A slide, decoded once: coordinates, values, the spot of each bitmap pixel, and a grid to find spots. */
 const decoded = new Map();
 function slide() {
   if (!decoded.has(view.slide)) decoded.set(view.slide, decode(DATA.slides[view.slide]));
@@ -82,7 +82,7 @@ function decode(raw) {
   return { ...raw, x, y, value, novelty, box, dominant, nearest, image, ...paint(raw, x, y, box) };
 }
 
-/** Which spot each pixel of the bitmap belongs to: tiles are convex, so a row of one is a span. */
+/** Find the spot of each bitmap pixel; tiles are convex, so a row of a tile is one span. */
 function paint(raw, x, y, box) {
   const side = Math.max((box.right - box.left) / LONGEST, (box.bottom - box.top) / LONGEST, raw.pitch / 12);
   const columns = Math.ceil((box.right - box.left) / side);
@@ -113,7 +113,7 @@ function paint(raw, x, y, box) {
   return { owner, bitmap, side };
 }
 
-/** The colour of every spot for what is shown. */
+/** A function from spot to colour for the selected quantity. */
 function shades() {
   const s = slide();
   if (view.show === "dominant") return (k) => DATA.colours[s.dominant[k]];
@@ -179,9 +179,9 @@ function paintAll() {
   scaleBar(s);
 }
 
-/** The tiles in sight on a layer of their own, so that where they overlap they are no more opaque. */
+/** Draw visible tiles on a separate layer, so that overlaps are not more opaque. */
 function tiles(s, wide, tall) {
-  layer.canvas.width = canvas.width; // empties it, too
+  layer.canvas.width = canvas.width; // also clears it
   layer.canvas.height = canvas.height;
   layer.setTransform(pen.getTransform());
   const shade = shades();
@@ -220,7 +220,7 @@ function whole() {
   draw();
 }
 
-/** Zoom by a factor around a place of the canvas, its middle by default. */
+/** Zoom by a factor around a point of the canvas, its centre by default. */
 function zoom(factor, a = canvas.clientWidth / 2, b = canvas.clientHeight / 2) {
   const { box, pitch } = slide();
   const least = 0.2 * Math.min(canvas.clientWidth / (box.right - box.left), canvas.clientHeight / (box.bottom - box.top));
@@ -263,7 +263,7 @@ function legend() {
   const label = kind === "novelty" ? (v) => v.toFixed(1) : number;
   const parts = [1, 0.75, 0.5, 0.25, 0].map((f) => node("span", "", (f === 1 ? "≥ " : "") + label(low + f * (high - low))));
   const bar = node("div", "ramp", strip, node("div", "ticks", ...parts));
-  const hint = kind === "novelty" ? "Distance from the training spots. Above 1: farther than all but 5 % of held-out training spots are."
+  const hint = kind === "novelty" ? "Distance from the training spots; above 1 for 5 % of the spots of held-out training slides."
     : DATA.units;
   $("legend").replaceChildren(node("p", "hint", hint), bar);
 }
@@ -275,7 +275,7 @@ function node(tag, kind, ...children) {
   return made;
 }
 
-/** Say what is predicted at a spot: as text, never as markup. */
+/** Print the predictions at a spot, as text, never as markup. */
 function point(k) {
   if (k === view.at) return;
   view.at = k;
@@ -369,7 +369,7 @@ canvas.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
-/** From the marked spot to the next one in a direction; from none to the middle of the map. */
+/** Move from the marked spot to the next one in a direction; without one, to the centre of the map. */
 function step(across, down) {
   const s = slide();
   const [x, y] = view.at === null ? [(s.box.left + s.box.right) / 2, (s.box.top + s.box.bottom) / 2] : [s.x[view.at], s.y[view.at]];

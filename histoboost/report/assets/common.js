@@ -1,5 +1,5 @@
 "use strict";
-// What both pages share: the data, the colours of the theme, controls, and one base layout.
+// Shared by both pages: data, theme colours, controls and the base layout of plots.
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
@@ -7,7 +7,7 @@ const css = (name) => getComputedStyle(document.documentElement).getPropertyValu
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const narrow = () => window.innerWidth < 760;
 
-// Okabe and Ito's colours, legible with every common colour blindness, then softer ones.
+// The colour-blind safe palette of Okabe and Ito, then softer colours.
 const COLOURS = ["#1a7fc1", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8a900",
   "#8d6cc9", "#7f5539", "#4d908e", "#f2849e", "#3f6b2a"];
 const OTHER = "#9a93a6";
@@ -17,7 +17,7 @@ function floats(text) {
   return new Float32Array(bytes.buffer);
 }
 
-/** A matrix stored column after column: `column(i)` is a view of n numbers. */
+/** A column-major matrix: `column(i)` is a view of n numbers. */
 function matrix(text, n) {
   if (!text) return null;
   const all = floats(text);
@@ -55,7 +55,7 @@ function table(target, head, rows, textColumns = []) {
       ...row.cells.map((cell, i) => element("td", { class: kind(i) }, cell))))))));
 }
 
-/** Fill a box with what is wrong, line by line, each a list of what `append` takes; hide it where nothing is. */
+/** List problems in a box, one per line, each an array of arguments of `append`; hide it without problems. */
 function problems(box, lines, name) {
   box.hidden = !lines.length;
   box.querySelector("h2").textContent = `${lines.length} ${name}${lines.length === 1 ? "" : "s"}`;
@@ -93,7 +93,7 @@ function layout(extra) {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", colorway: COLOURS,
     font: { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: css("--ink") },
     margin: { l: 8, r: 8, t: 8, b: 8 }, hovermode: "closest", showlegend: false,
-    // A finger that drags over a plot means to scroll the page.
+    // On a touch screen, dragging scrolls the page.
     dragmode: window.matchMedia("(pointer: coarse)").matches ? false : "zoom",
     modebar: { orientation: "h", bgcolor: "rgba(0,0,0,0)", color: css("--soft"), activecolor: css("--accent") },
     hoverlabel: { bgcolor: css("--card"), bordercolor: css("--accent"), align: "left",
@@ -103,7 +103,7 @@ function layout(extra) {
 }
 
 const CONFIG = { responsive: true, displayModeBar: false, plotlyServerURL: "" };
-// Named one by one: plotly's own choice includes a button that uploads the data to its makers.
+// Listed explicitly: plotly's default buttons include one that uploads the data to plotly.
 const ZOOMABLE = { ...CONFIG, displaylogo: false, displayModeBar: true,
   modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]] };
 
@@ -113,7 +113,7 @@ function plot(id, traces, extra, config = CONFIG) {
 
 const colourbar = (title) => ({ thickness: 10, outlinewidth: 0, len: 0.9, ticks: "",
   title: { text: title, side: "right", font: { size: 12, color: css("--soft") } } });
-// Diverging, with the card's own colour in the middle, so that "nothing" recedes in both themes.
+// Diverging, with the background colour in the middle, so that zero recedes in both themes.
 const diverging = () => [[0, "#2a6fbb"], [0.5, dark.matches ? "#2b2635" : "#f4f1f7"], [1, "#c9417f"]];
 
 const figures = [];
@@ -125,7 +125,7 @@ function figure(draw) {
 async function drawAll() {
   for (const draw of figures) {
     await draw();
-    // Let the browser paint what is there before the next plot is drawn.
+    // Let the browser paint before the next plot is drawn.
     await new Promise((resolve) => setTimeout(resolve));
   }
   document.documentElement.dataset.ready = "true";

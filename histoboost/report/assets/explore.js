@@ -8,7 +8,7 @@ function abundance(i) {
 }
 const state = { slide: labelled[0] ?? 0, type: labelled.length ? "0" : "spots", picture: 0.65, all: false,
   boxes: "all", measure: "median", embedding: 0, projection: null, colour: "slide" };
-/** The share of a spot's total below which a type counts for its sparsity, in words. */
+/** The share of a spot below which a type counts as absent for its sparsity, in percent. */
 const LITTLE = DATA.statistics ? `${100 * DATA.statistics.little} %` : "";
 const coloured = () => state.type !== "spots" && abundance(state.slide);
 
@@ -22,7 +22,7 @@ function dominant(i) {
   }
   return best;
 }
-/** Colours of the types that are dominant most often, over all labelled slides; the rest share one. */
+/** The ten types that are most often dominant, over all labelled slides; the others share a colour. */
 const leaders = (() => {
   const times = new Float64Array(TYPES.length);
   for (const i of labelled) for (const t of dominant(i)) times[t] += 1 / DATA.slides[i].n;
@@ -59,7 +59,7 @@ const drawSlide = figure(() => {
   let title = `${slide.name}: ${count(slide.n)} spots`;
   if (coloured() && state.type === "dominant") {
     view.colours = Array.from(dominant(i), typeColour);
-    title = `${slide.name}: the most abundant type of every spot`;
+    title = `${slide.name}: most abundant type of each spot`;
   } else if (coloured()) {
     view.values = abundance(i).column(+state.type);
     view.range = rangeOf(view.values);
@@ -82,7 +82,7 @@ const drawAside = figure(() => {
   const names = labelled.map((i) => DATA.slides[i].name);
   if (state.type === "spots" || state.type === "dominant") {
     $("aside-title").textContent = "Most abundant type";
-    $("aside-hint").textContent = "Share of the spots in which each type is the most abundant one.";
+    $("aside-hint").textContent = "Fraction of spots in which each type is the most abundant.";
     const shares = labelled.map((i) => {
       const sum = new Float64Array(TYPES.length);
       for (const t of dominant(i)) sum[t] += 1 / DATA.slides[i].n;
@@ -105,14 +105,14 @@ const drawAside = figure(() => {
   const box = boxTrace(names, labelled.map((_, j) => s.boxes[j][t]),
     labelled.map((i) => i === state.slide ? css("--pink") : css("--accent")));
   const j = labelled.indexOf(state.slide);
-  $("facts").replaceChildren(...(j < 0 ? [] : [["median", format(s.median[j][t])], [`below ${LITTLE} of the spot in`, `${format(100 * s.sparsity[j][t], 2)} % of spots`],
+  $("facts").replaceChildren(...(j < 0 ? [] : [["median", format(s.median[j][t])], [`share below ${LITTLE} in`, `${format(100 * s.sparsity[j][t], 2)} % of spots`],
     ["Moran's I", format(s.moran[j][t], 2)], ["mean rank (1 = highest)", format(s.rank[j][t])]]
     .flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)])));
   return plot("aside", box, { height: 90 + 40 * names.length, bargap: 0.4,
     xaxis: { type: "log", title: { text: "abundance" }, ...decades(labelled.map((_, k) => s.boxes[k][t])) }, yaxis: { autorange: "reversed", showgrid: false } });
 });
 
-/** Ticks of a logarithmic axis: whole powers of ten, and 2 and 5 where those would be few. */
+/** Ticks of a logarithmic axis: powers of ten, and also 2 and 5 if those would be few. */
 function decades(quantiles) {
   const high = Math.max(...quantiles.map((box) => box[4]));
   const low = Math.min(...quantiles.map((box) => Math.max(FLOOR, box[0])));
@@ -124,7 +124,7 @@ function decades(quantiles) {
   return { tickvals: ticks, ticktext: ticks.map(String) };
 }
 const FLOOR = 1e-6;
-/** Boxes from five quantiles each; a logarithmic axis cannot show zero, so it is clipped there. */
+/** Box plots from five quantiles each, clipped at FLOOR, because a logarithmic axis cannot show zero. */
 function boxTrace(names, quantiles, colours) {
   const at = (q) => quantiles.map((box) => Math.max(FLOOR, box[q]));
   const colour = (k) => Array.isArray(colours) ? colours[k] : colours;
@@ -165,10 +165,10 @@ const drawBoxes = figure(() => {
 
 const MEASURES = {
   median: ["Median abundance", "Median over the spots of a slide.", ".3g"],
-  sparsity: ["Sparsity", `Share of a slide's spots in which the type makes up less than ${LITTLE} of the spot's total.`, ".0%"],
-  zeros: ["Zeros", "Share of a slide's spots in which the type is exactly 0.", ".0%"],
-  moran: ["Moran's I", "Spatial autocorrelation over neighbouring spots: 1 = smooth patches, 0 = no spatial pattern, below 0 = alternating. Types near 0 cannot be predicted from tissue that varies smoothly.", ".2f"],
-  rank: ["Mean rank", "Mean rank of the type within a spot, above 0 to 1; 1 = the most abundant, as in what predict writes.", ".2f"],
+  sparsity: ["Sparsity", `Fraction of spots in which the share of the type is below ${LITTLE}.`, ".0%"],
+  zeros: ["Zeros", "Fraction of spots in which the type is exactly 0.", ".0%"],
+  moran: ["Moran's I", "Spatial autocorrelation over neighbouring spots: 1 = smooth patches, 0 = no spatial pattern, negative = alternating. Types near 0 cannot be predicted from features that vary smoothly.", ".2f"],
+  rank: ["Mean rank", "Mean rank of the type within a spot, in (0, 1]; 1 = most abundant, as in predictions.", ".2f"],
 };
 const drawMeasures = figure(() => {
   const s = DATA.statistics;
@@ -223,9 +223,9 @@ const drawEmbeddings = figure(() => {
   const [x, y] = [xy.column(0), xy.column(1)];
   const at = (k) => DATA.slides[e.slide[k]];
   const text = (k) => `<b>${at(k).name}, spot ${spots(e.slide[k]).id(e.row[k])}</b>`;
-  $("embeddings-hint").textContent = `${count(n)} of ${count(e.total)} spots, ${e.width} numbers each. `
-    + (state.projection === "PCA" ? `The first two components hold ${(100 * e.explained[0]).toFixed(0)} % and ${(100 * e.explained[1]).toFixed(0)} % of the variance. ` : "t-SNE keeps neighbours together; distances between clusters mean little. ")
-    + "Slides that form islands of their own are a batch effect: stain or scanner, not biology.";
+  $("embeddings-hint").textContent = `${count(n)} of ${count(e.total)} spots, ${e.width} features each. `
+    + (state.projection === "PCA" ? `The first two components explain ${(100 * e.explained[0]).toFixed(0)} % and ${(100 * e.explained[1]).toFixed(0)} % of the variance. ` : "t-SNE preserves neighbourhoods; distances between clusters mean little. ")
+    + "Slides that form separate clusters show a batch effect: stain or scanner, not biology.";
   const groups = new Map();
   const marker = { size: narrow() ? 3.5 : 5, opacity: 0.8, line: { width: 0 } };
   const kind = "scatter";

@@ -1,5 +1,5 @@
 "use strict";
-// A slide with its spots on it: the one kind of plot that both pages draw most of.
+// Maps: a slide with its spots, used by both pages.
 
 const spotsOf = new Map();
 /** Coordinates and ids of slide `i`, decoded once. */
@@ -12,7 +12,7 @@ function spots(i) {
   return spotsOf.get(i);
 }
 
-/** The part of the slide that carries spots, in pixels, with a margin. */
+/** The part of the slide with spots, in pixels, with a margin. */
 function extent(i, whole) {
   const slide = DATA.slides[i];
   if (whole) return { x: [0, slide.width], y: [slide.height, 0] };
@@ -26,7 +26,7 @@ function extent(i, whole) {
   return { x: [x0 - pad, x1 + pad], y: [y1 + pad, y0 - pad] };
 }
 
-/** A bar of a round length in millimetres, where the scale is known. */
+/** A scale bar of a round length in millimetres, if the scale is known. */
 function scaleBar(slide, range) {
   if (!slide.um_per_px) return {};
   const wide = Math.abs(range.x[1] - range.x[0]);
@@ -45,15 +45,15 @@ function scaleBar(slide, range) {
  * Draw slide `i` into `id`.
  * view: {values, colours, text, range, bar, noBar, room, picture (0..1), whole, mark, pick, link}
  *   values: number per spot (colour scale, with the title `bar`, or `noBar`) | colours: colour per
- *   spot; room: keep room for a colour bar anyway; text: hover line per spot;
- *   mark: index of a spot to ring; pick: called with the index of a spot that is pointed at;
- *   link: id of a second map that zooms and hovers along.
+ *   spot; room: reserve space for a colour bar anyway; text: hover text per spot;
+ *   mark: index of a spot to highlight; pick: callback with the index of the hovered spot;
+ *   link: id of a second map with linked zoom and hover.
  */
 function drawMap(id, i, view) {
   const node = $(id);
   const slide = DATA.slides[i];
   const { x, y } = spots(i);
-  if (node._fullLayout) Plotly.Fx.unhover(node); // its label would outlive its spot
+  if (node._fullLayout) Plotly.Fx.unhover(node); // or the label would stay
   const range = extent(i, view.whole);
   const ratio = Math.abs((range.y[1] - range.y[0]) / (range.x[1] - range.x[0]));
   const barWidth = view.values || view.room ? (narrow() ? 70 : 86) : 0;
@@ -103,7 +103,7 @@ function wire(node, i, view, fit) {
     if (view.pick) view.pick(k);
     if (other && other._fullLayout) Plotly.Fx.hover(other, [{ curveNumber: 0, pointNumber: k }]);
   };
-  // Fx.hover on the other map fires its own event; only the map under the pointer leads.
+  // Fx.hover on the other map fires an event, too; only the map under the pointer controls the other.
   const leads = () => node.matches(":hover") || document.activeElement === node;
   const on = (event) => {
     const hit = event.points.find((p) => p.curveNumber === 0);
@@ -125,7 +125,7 @@ function wire(node, i, view, fit) {
   keys(node, i, point);
 }
 
-/** Arrow keys walk from spot to spot, so that the values can be read without a pointer. */
+/** Move between spots with the arrow keys, so that values can be read without a pointer. */
 function keys(node, i, point) {
   const { x, y } = spots(i);
   node.tabIndex = 0;
@@ -158,7 +158,7 @@ function shade(fraction) {
   return viridis[Math.min(viridis.length - 1, Math.floor(f * viridis.length))];
 }
 
-/** A small still map on a canvas: cheap enough to draw one per type. */
+/** A small static map on a canvas, cheap enough to draw one per type. */
 function sketch(canvas, i, values, range) {
   const slide = DATA.slides[i];
   const { x, y } = spots(i);

@@ -3,10 +3,10 @@ const TYPES = DATA.types;
 const SCORE = "score";
 const NOVELTY = "novelty";
 const special = () => [SCORE, NOVELTY].includes(state.type);
-const state = { slide: Math.max(0, DATA.slides.findIndex((slide) => slide.truth)), type: "0", values: "rank", picture: 0.45, mark: null, way: "feature" };
+const state = { slide: Math.max(0, DATA.slides.findIndex((slide) => slide.truth)), type: "0", values: "rank", picture: 0.45, mark: null, grouping: "feature" };
 
 const decoded = new Map();
-/** Truth, prediction, their ranks within each spot, and each spot's score, of slide `i`. */
+/** Truth, prediction, their ranks within each spot, scores and novelty of slide `i`. */
 function results(i) {
   if (!decoded.has(i)) {
     const slide = DATA.slides[i];
@@ -19,7 +19,7 @@ function results(i) {
   return decoded.get(i);
 }
 
-/** Ranks within every spot in (0, 1], 1 = the most abundant type, as `predict --units rank`; ties share theirs. */
+/** Ranks within each spot in (0, 1], 1 = most abundant, as `predict --units rank`; ties get their mean rank. */
 function ranks(values, n) {
   const count = TYPES.length;
   const out = Array.from({ length: count }, () => new Float32Array(n));
@@ -81,12 +81,12 @@ const drawMaps = figure(async () => {
     pick: (k) => { $("readout").textContent = text[k].replace(/<br>/g, " · ").replace(/<.*?>/g, ""); } };
   $("maps-title").textContent = byScore ? `${slide.name}: ${byNovelty ? "novelty" : "score"} of every spot` : `${slide.name}: ${TYPES[t]}`;
   $("maps-hint").textContent = slide.truth
-    ? (slide.held_out ? `Predicted by a model that was trained without ${slide.held_out.join(", ")}.` : "Not held out in any fold: the model may have been trained on this slide.")
-    : "This slide has no labels: prediction of the trained model.";
+    ? (slide.held_out ? `Predicted by a model that was trained without ${slide.held_out.join(", ")}.` : "Not held out in any fold: predicted by the trained model.")
+    : "This slide has no labels; it was predicted by the trained model.";
   $("novelty-hint").hidden = !byNovelty;
-  $("novelty-hint").textContent = `Distance from the training spots; 5 % of the spots of a held-out training slide are above 1.${slide.unlike ? " This slide as a whole is unlike the training slides." : ""}`;
+  $("novelty-hint").textContent = `Distance from the training spots; above 1 for 5 % of the spots of held-out training slides.${slide.unlike ? " This slide as a whole is unlike the training slides." : ""}`;
   $("truth-title").textContent = slide.truth && !byNovelty ? "Truth" : "Slide";
-  $("predicted-title").textContent = byNovelty ? (r.novelty ? "Novelty" : "Novelty: not judged") : byScore ? "Per-spot Spearman" : "Prediction";
+  $("predicted-title").textContent = byNovelty ? (r.novelty ? "Novelty" : "Novelty: unknown") : byScore ? "Per-spot Spearman" : "Prediction";
   $("readout").textContent = "";
   const show = (own, ranked) => ({ ...base,
     values: state.values === "rank" ? ranked.column(t) : own.column(t) });
@@ -100,14 +100,14 @@ const drawMaps = figure(async () => {
   else if (byScore && r.score) right = { ...base, values: Array.from(r.score, (v) => Number.isNaN(v) ? null : v), range: [Math.min(0, quantile(r.score, 0.02)), 1], bar: "" };
   else if (byScore) right = { ...base, colours: Array.from({ length: slide.n }, (_, k) => COLOURS[topType(r.predicted, k) % COLOURS.length]) };
   else right = show(r.predictedAbundance, r.predictedRank);
-  // Ranks share one scale. Predicted abundances spread less than true ones, so each has its own.
+  // Ranks share a scale; predicted abundances vary less than true ones, so each has its own.
   const shared = state.values === "rank";
   for (const view of byScore ? [] : [left, right].filter((v) => v.values)) {
     view.range = shared ? [0, 1] : rangeOf(view.values);
     view.bar = shared ? "rank, 1 = highest" : "";
     view.noBar = shared && !narrow() && view === left && right.values;
   }
-  left.room = right.room = !narrow() || undefined; // maps side by side are of one size
+  left.room = right.room = !narrow() || undefined; // maps side by side have the same size
   await drawMap("truth", i, { ...left, link: "predicted" });
   await drawMap("predicted", i, { ...right, link: "truth" });
 });
@@ -193,7 +193,7 @@ const drawImportance = figure(async () => {
   const m = DATA.importance;
   $("importance-section").hidden = !m;
   if (!m) return;
-  const groups = m.ways[state.way];
+  const groups = m.groupings[state.grouping];
   for (const key of ["gain", "permutation"]) {
     const known = groups.some((group) => group[key] !== null);
     $(key).parentElement.hidden = !known;
@@ -229,20 +229,20 @@ function start() {
   const s = DATA.scores;
   $("title").textContent = DATA.title;
   document.title = `${DATA.title} – histoboost report`;
-  $("subtitle").textContent = DATA.source.replace(/\+/g, " + "); // where a line may break
+  $("subtitle").textContent = DATA.source.replace(/\+/g, " + "); // allow line breaks
   $("footer").textContent = DATA.made;
   const [best, bar] = Object.entries(s.baselines).map(([name, scores]) => [name, scores.spot_spearman]).sort((a, b) => b[1] - a[1])[0];
   const ahead = s.mean.spot_spearman - bar;
   tiles($("tiles"), [[score(s.mean.spot_spearman), "per-spot Spearman, held out", true], [score(bar), `best baseline (${best})`],
-    [(ahead >= 0 ? "+" : "−") + Math.abs(ahead).toFixed(3), "ahead of it"], [score(s.mean.type_spearman), "per-type Spearman, held out"],
+    [(ahead >= 0 ? "+" : "−") + Math.abs(ahead).toFixed(3), "difference from it"], [score(s.mean.type_spearman), "per-type Spearman, held out"],
     [String(s.folds.length), `folds, ${count(s.folds.reduce((sum, fold) => sum + fold.n_spots, 0))} spots`]]);
   const behind = (names) => s.folds.filter((fold) => names.some((name) => fold.spot_spearman <= fold.baselines[name].spot_spearman)).map((fold) => fold.name);
   const useless = behind(["mean", "mean-rank"]);
-  const placed = behind(["coords"]).filter((name) => !useless.includes(name));
+  const positional = behind(["coords"]).filter((name) => !useless.includes(name));
   const verdicts = [];
-  if (useless.length) verdicts.push(`On ${useless.join("; ")} a constant profile does as well or better: there the model has learned nothing that carries over.`);
-  if (placed.length) verdicts.push(`On ${placed.join("; ")} position alone does as well or better: there the image adds nothing to the order of cell types.`);
-  $("verdict").textContent = verdicts.join(" ") || "Ahead of both constant profiles and of position alone on every held-out slide.";
+  if (useless.length) verdicts.push(`On ${useless.join("; ")}, a constant profile is as good or better: the model has learned nothing that generalises to it.`);
+  if (positional.length) verdicts.push(`On ${positional.join("; ")}, position alone is as good or better: the image adds nothing to the ranking of cell types.`);
+  $("verdict").textContent = verdicts.join(" ") || "Better than both constant profiles and position alone on every held-out slide.";
   $("verdict").classList.toggle("good", !verdicts.length);
   problems($("warnings"), DATA.warnings.map((line) => [line]), "warning");
   const five = (scores) => FIVE.map(([key]) => score(scores[key]));
@@ -261,11 +261,11 @@ function start() {
   $("recipes").replaceChildren(...DATA.recipes.map((recipe) => element("details", {}, element("summary", {}, `Recipe of ${recipe.name}`),
     element("dl", {}, ...recipe.fields.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, element("code", {}, value))])))));
   if (DATA.importance) {
-    const ways = Object.keys(DATA.importance.ways);
+    const groupings = Object.keys(DATA.importance.groupings);
     $("gain-title").textContent = DATA.importance.gain_name;
     $("gain-hint").textContent = DATA.importance.gain_means ? `Share of a group of features: ${DATA.importance.gain_means}.` : "";
-    $("way").closest(".controls").hidden = ways.length < 2;
-    choices($("way"), ways.map((way) => [way, way]), "feature", (value) => { state.way = value; drawImportance(); });
+    $("grouping").closest(".controls").hidden = groupings.length < 2;
+    choices($("grouping"), groupings.map((name) => [name, name]), "feature", (value) => { state.grouping = value; drawImportance(); });
   }
   drawWorst();
   drawAll();
