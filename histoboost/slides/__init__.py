@@ -1,1 +1,1 @@
-"""What people bring, read as slides: pixels, spots, abundances and scale."""
+"""Slides: images, spots, abundances and scale, read from many formats."""

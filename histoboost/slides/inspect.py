@@ -12,11 +12,11 @@ import numpy as np
 from histoboost.errors import HistoboostError
 from histoboost.slides.align.estimate import align, misalignment
 from histoboost.slides.checks import MIN_PITCH, Problem, implausible_spots, spot_problems
-from histoboost.slides.fit_tissue import find_tissue
 from histoboost.slides.images.base import bands
 from histoboost.slides.readers import open_dataset
 from histoboost.slides.scale import PITCH_UM
 from histoboost.slides.slide import Dataset, Slide
+from histoboost.slides.usable_tissue import find_tissue
 from histoboost.spots import spot_pitch
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from histoboost.errors import BadInput
 from histoboost.progress import progress
 from histoboost.slides.cells import count_cells
 from histoboost.slides.checks import MIN_PITCH
-from histoboost.slides.fit_tissue import FitTissue, everywhere, find_tissue
 from histoboost.slides.length import Length, parse_length
 from histoboost.slides.regions import Region, check_on_slide, read_regions
 from histoboost.slides.slide import Dataset, Slide
+from histoboost.slides.usable_tissue import UsableTissue, find_tissue, whole_slide
 from histoboost.spots import SPOT_SHARE
 
 #: Fraction of a spot's disc that must lie on usable tissue.
@@ -201,9 +201,9 @@ def lattice_facts(
     return facts if finer == 1 else {**facts, "copies": finer**2}
 
 
-def _usable_tissue(slide: Slide, pitch_px: float, tissue: str | Path) -> FitTissue:
+def _usable_tissue(slide: Slide, pitch_px: float, tissue: str | Path) -> UsableTissue:
     if str(tissue) == "all":
-        return everywhere(slide.image, pitch_px)
+        return whole_slide(slide.image, pitch_px)
     found = find_tissue(slide.image, pitch_px, slide.name)
     if str(tissue) == "auto":
         return found
@@ -215,11 +215,11 @@ def _usable_tissue(slide: Slide, pitch_px: float, tissue: str | Path) -> FitTiss
     return found.within(_rasterise(regions, found))
 
 
-def _rasterise(regions: Sequence[Region], grid: FitTissue) -> NDArray[np.bool_]:
+def _rasterise(regions: Sequence[Region], grid: UsableTissue) -> NDArray[np.bool_]:
     """Grid cells inside any region."""
     from PIL import Image, ImageDraw
 
-    height, width = grid.fit.shape
+    height, width = grid.usable.shape
     covered = np.zeros((height, width), bool)
     for region in regions:
         inside = np.zeros((height, width), bool)

@@ -31,53 +31,32 @@ class Cells:
 
 @dataclass(frozen=True)
 class Slide:
-    """One slide: an image and the spots on it.
+    """One slide: an image, read lazily, and N spots on it with abundances of T cell types."""
 
-    Attributes
-    ----------
-    name : str
-        Unique within a dataset, for example ``"S_1"``.
-    image : SlideImage
-        The pixels, read lazily.
-    xy : ndarray of shape (N, 2), float64
-        Spot centres, x = column and y = row, in pixels of `image`; in the order of the source.
-    spot_ids : tuple of str
-        N ids, unique within the slide (``"0"``, ``"1"``, ... where the source has none).
-    abundance : ndarray of shape (N, T), float32, or None
-        Abundance of every cell type; None on a slide without labels.
-    cell_types : tuple of str
-        T names; empty on a slide without labels.
-    split : str or None
-        ``"Train"`` or ``"Test"``, if given by the source.
-    group : str or None
-        Patient or animal, if known; slides of one group are held out together.
-    um_per_px : float or None
-        Micrometres per pixel, if known.
-    plain : bool
-        Whether the slide is an image without spots.
-    lattice : dict or None
-        Settings of the lattice that `histoboost.slides.lattice` laid, if it did.
-    cells : Cells or None
-        Single cells to count once there are spots.
-    source : Slide or None
-        The original slide, if this one is resampled or turned.
-    turn : str or None
-        How `source` was turned, see `histoboost.slides.turned_slide`.
-    """
-
+    #: Unique within a dataset.
     name: str
     image: SlideImage
+    #: Spot centres (N, 2), x = column and y = row, in pixels of `image`; in the source's order.
     xy: NDArray[np.float64]
+    #: Unique within the slide (``"0"``, ``"1"``, ... if the source has none).
     spot_ids: tuple[str, ...]
+    #: (N, T); None on a slide without labels, which has no cell types.
     abundance: NDArray[np.float32] | None = None
     cell_types: tuple[str, ...] = ()
+    #: ``"Train"`` or ``"Test"``, if given by the source.
     split: str | None = None
+    #: Patient or animal, if known; slides of one group are held out together.
     group: str | None = None
     um_per_px: float | None = None
+    #: Whether the slide is an image without spots.
     plain: bool = False
+    #: Settings of the lattice that `histoboost.slides.lattice` laid, if it did.
     lattice: Mapping[str, Any] | None = None
+    #: Single cells to count once there are spots.
     cells: Cells | None = None
+    #: The original slide, if this one is resampled or turned.
     source: Slide | None = None
+    #: How `source` was turned, a key of `histoboost.slides.turned_slide.TURNS`.
     turn: str | None = None
     _opened: tuple[int, int] | None = field(init=False, repr=False, compare=False)
 

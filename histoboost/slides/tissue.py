@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,6 +105,17 @@ def _block_sum(values: NDArray[np.floating], block: int, axis: int) -> NDArray[n
     for k in range(1, block):
         rest[: len(values[k::block])] += values[k::block]
     return np.moveaxis(first + rest, 0, axis)
+
+
+def look_up(
+    grid: NDArray[Any], xy: NDArray[np.float64], cell: float, outside: float
+) -> NDArray[np.float64]:
+    """Values of a grid with cells of `cell` pixels at points (N, 2) in pixels."""
+    column, row = np.floor(xy / cell).astype(np.intp).T
+    inside = (row >= 0) & (row < grid.shape[0]) & (column >= 0) & (column < grid.shape[1])
+    values = np.full(len(xy), outside)
+    values[inside] = grid[row[inside], column[inside]]
+    return values
 
 
 def otsu(values: NDArray[np.floating], bins: int = 128) -> tuple[float, float, float]:

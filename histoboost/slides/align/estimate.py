@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from histoboost.slides.align.belief import contrast, covered_tissue, on_tissue
 from histoboost.slides.align.registration import Transform, distance, register
+from histoboost.slides.align.tissue_grid import contrast, covered_tissue, on_tissue
 from histoboost.slides.checks import MIN_SPOTS, implausible_spots
 from histoboost.slides.slide import Slide
 from histoboost.slides.tissue import block_side, stain_density

@@ -15,8 +15,9 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.slides.align.belief import CERTAINTY, Belief, believe, look_up
+from histoboost.slides.align.tissue_grid import CERTAINTY, TissueGrid, estimate_tissue
 from histoboost.slides.align.votes import Votes, collect_votes, straight_sides
+from histoboost.slides.tissue import look_up
 
 Array = NDArray[np.float64]
 
@@ -82,10 +83,10 @@ def register(
     votes = collect_votes(xy, pitch)
     answers = []
     for border in BORDERS:
-        coarse = believe(density, block, pitch, border, COARSE)
+        coarse = estimate_tissue(density, block, pitch, border, COARSE)
         answers.append((*_search(votes, coarse, xy, shape, pitch), border))
     _, start, spread, at_edge, border = max(answers, key=lambda answer: answer[0])
-    fine = believe(density, block, pitch, border, FINE)
+    fine = estimate_tissue(density, block, pitch, border, FINE)
     best = _refine(votes, fine, start, shape, pitch)
     distances = [distance(answer[1], start, xy, shape) / pitch for answer in answers]
     return Registration(
@@ -100,7 +101,7 @@ def register(
 
 def _scores(
     votes: Votes,
-    belief: Belief,
+    grid: TissueGrid,
     start: Transform,
     scales: Array,
     steps: int,
@@ -113,19 +114,19 @@ def _scores(
     size = 2 * steps + 1
     out = np.zeros((votes.regions, len(scales), size, size), np.float32)
     layers = {
-        True: (belief.tissue, np.log(1 - CERTAINTY)),
-        False: (belief.glass, np.log(GLASS_BEYOND)),
+        True: (grid.tissue, np.log(1 - CERTAINTY)),
+        False: (grid.glass, np.log(GLASS_BEYOND)),
     }
     views = {}
-    for kind, (grid, beyond) in layers.items():
-        padded = np.pad(grid, size, constant_values=np.float32(beyond))
+    for kind, (layer, beyond) in layers.items():
+        padded = np.pad(layer, size, constant_values=np.float32(beyond))
         views[kind] = np.lib.stride_tricks.sliding_window_view(padded, (size, size)), beyond
     for index, scale in enumerate(scales):
         transform = Transform(start.dx, start.dy, float(scale))
         for positions, kind, region, weight in votes.groups:
             view, beyond = views[kind]
             moved = transform.apply(positions, shape)
-            column, row = np.floor(moved / belief.cell).astype(np.intp).T + size - steps
+            column, row = np.floor(moved / grid.cell).astype(np.intp).T + size - steps
             seen = (row >= 0) & (row < view.shape[0]) & (column >= 0) & (column < view.shape[1])
             total = view[row[seen], column[seen]].sum(axis=0)
             out[region, index] += weight * (total + beyond * np.count_nonzero(~seen))
@@ -140,13 +141,13 @@ def _shifts(cell: float, steps: int) -> tuple[Array, Array]:
 
 
 def _search(
-    votes: Votes, belief: Belief, xy: Array, shape: tuple[int, int], pitch: float
+    votes: Votes, grid: TissueGrid, xy: Array, shape: tuple[int, int], pitch: float
 ) -> tuple[float, Transform, float, bool]:
     """Score, best transform, its spread over the bootstrap and whether it is at the edge."""
-    steps = int(np.ceil(MAX_SHIFT * pitch / belief.cell))
-    scores = _scores(votes, belief, Transform(), SCALES, steps, shape)
+    steps = int(np.ceil(MAX_SHIFT * pitch / grid.cell))
+    scores = _scores(votes, grid, Transform(), SCALES, steps, shape)
     prior = -((SCALES - 1) ** 2) / 2 / SCALE_SPREAD**2 / TEMPER
-    dx, dy = _shifts(belief.cell, steps)
+    dx, dy = _shifts(grid.cell, steps)
     each = scores.reshape(votes.regions, -1)
     extra = np.broadcast_to(prior[:, None, None], scores.shape[1:]).reshape(-1)
 
@@ -161,22 +162,22 @@ def _search(
     draws = rng.multinomial(len(each), np.full(len(each), 1 / len(each)), size=RESAMPLES)
     redrawn = (draws.astype(np.float32) @ each + extra).argmax(axis=1)
     moves = [distance(transform(int(index)), best, xy, shape) for index in redrawn]
-    at_edge = max(abs(best.dx), abs(best.dy)) >= steps * belief.cell
+    at_edge = max(abs(best.dx), abs(best.dy)) >= steps * grid.cell
     return float(total[winner]), best, float(np.quantile(moves, 0.95)) / pitch, at_edge
 
 
 def _refine(
-    votes: Votes, belief: Belief, start: Transform, shape: tuple[int, int], pitch: float
+    votes: Votes, grid: TissueGrid, start: Transform, shape: tuple[int, int], pitch: float
 ) -> Transform:
     """Mean of the transforms around `start`, weighted by their probability."""
-    steps = int(np.ceil(pitch / belief.cell))
+    steps = int(np.ceil(pitch / grid.cell))
     scales = start.scale + np.linspace(-0.03, 0.03, 13)
-    scores = _scores(votes, belief, start, scales, steps, shape).sum(axis=0)
+    scores = _scores(votes, grid, start, scales, steps, shape).sum(axis=0)
     prior = -((scales - 1) ** 2) / 2 / SCALE_SPREAD**2
     logs = TEMPER * scores.astype(np.float64) + prior[:, None, None]
     weight = np.exp(logs - logs.max())
     weight /= weight.sum()
-    dx, dy = _shifts(belief.cell, steps)
+    dx, dy = _shifts(grid.cell, steps)
     return Transform(
         dx=float(start.dx + (weight * dx).sum()),
         dy=float(start.dy + (weight * dy).sum()),
@@ -191,12 +192,12 @@ def distance(one: Transform, other: Transform, xy: Array, shape: tuple[int, int]
 
 
 def _empty_on_glass(
-    votes: Votes, belief: Belief, transform: Transform, shape: tuple[int, int]
+    votes: Votes, grid: TissueGrid, transform: Transform, shape: tuple[int, int]
 ) -> float:
     positions = [group[0] for group in votes.groups if not group[1]]
     if not positions:
         return 0.0
     moved = transform.apply(np.concatenate(positions), shape)
-    values = look_up(belief.glass, moved, belief.cell, np.nan)
+    values = look_up(grid.glass, moved, grid.cell, np.nan)
     values = values[np.isfinite(values)]
     return float(np.mean(values > np.log(0.5))) if len(values) else 0.0

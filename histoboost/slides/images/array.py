@@ -42,24 +42,17 @@ class ArrayImage(SlideImage):
 
 @dataclass(frozen=True)
 class StoredImage(SlideImage):
-    """An RGB or RGBA image in arrays of a zarr store (a folder), or in one of an HDF5 file.
-
-    Attributes
-    ----------
-    arrays : tuple of str
-        Name of the array of every level.
-    axes : str
-        ``"yxc"`` or ``"cyx"``; further axes, such as t and z of ``"tczyx"``, have length 1.
-    channels : tuple of int, or None
-        Positions of red, green, blue (and alpha); None for this order.
-    """
+    """An RGB or RGBA image in arrays of a zarr store (a folder), or in one of an HDF5 file."""
 
     path: Path
+    #: Name of the array of every level.
     arrays: tuple[str, ...]
+    #: ``"yxc"`` or ``"cyx"``; further axes, such as t and z of ``"tczyx"``, have length 1.
     axes: str
     levels: tuple[Level, ...]
     tiles: tuple[tuple[int, int], ...]
     source_dtype: str
+    #: Positions of red, green, blue (and alpha); None for this order.
     channels: tuple[int, ...] | None = None
     um_per_px: float | None = None
     files: tuple[Path, ...] = ()

@@ -42,26 +42,17 @@ class SlideImage:
     """An RGB image that is read by regions, at one or several resolutions.
 
     Images are picklable (they hold a path, not an open file) and thread-safe.
-
-    Attributes
-    ----------
-    levels : tuple of Level
-        Height, width and downsample, the finest first.
-    tiles : tuple of (int, int)
-        Rows and columns that the file stores together, per level; regions aligned with them are
-        the fastest to read.
-    source_dtype : str
-        Type of the pixels in the file, for example ``"float32"``.
-    um_per_px : float or None
-        Micrometres per pixel of level 0 from the metadata.
-    files : tuple of Path
-        Files and folders of an image stored in tiles: if it is large, their bytes identify it.
     """
 
+    #: Height, width and downsample of every level, the finest first.
     levels: tuple[Level, ...]
+    #: Rows and columns that the file stores together, per level; the fastest to read.
     tiles: tuple[tuple[int, int], ...]
+    #: Type of the pixels in the file, for example ``"float32"``.
     source_dtype: str = "uint8"
+    #: Micrometres per pixel of level 0 from the metadata.
     um_per_px: float | None = None
+    #: Files and folders of an image stored in tiles: if it is large, their bytes identify it.
     files: tuple[Path, ...] = ()
 
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:

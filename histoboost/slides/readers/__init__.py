@@ -59,14 +59,14 @@ def open_dataset(path: str | Path, format: str | None = None) -> Dataset:
     twice = next((name for name, times in Counter(dataset.names).items() if times > 1), None)
     if twice is not None:
         raise BadInput(f"{path}: two slides are called {twice!r}; give each its own name")
-    agree = _Agreement(path)
+    consistency = _Consistency(path)
     if isinstance(slides, LazySlides):
         # Checks those that fit into memory now, the others when they are first read.
-        slides = LazySlides(slides.names, slides.reads, partial(_read_checked, slides, agree))
+        slides = LazySlides(slides.names, slides.reads, partial(_read_checked, slides, consistency))
         slides.read_ahead()
     else:
         for slide in slides:
-            agree.check(slide)
+            consistency.check(slide)
     return replace(dataset, slides=slides)
 
 
@@ -92,13 +92,13 @@ def _reader(path: Path, format: str | None) -> ModuleType:
     )
 
 
-def _read_checked(slides: LazySlides, agree: _Agreement, index: int) -> Slide:
+def _read_checked(slides: LazySlides, consistency: _Consistency, index: int) -> Slide:
     slide = slides.reads[index]()
-    agree.check(slide)
+    consistency.check(slide)
     return slide
 
 
-class _Agreement:
+class _Consistency:
     """Consistency checks across the slides of one source."""
 
     def __init__(self, path: Path) -> None:

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from histoboost.errors import BadInput
 from histoboost.slides.images.base import SlideImage
-from histoboost.slides.tissue import CELLS_PER_PITCH, Grid, otsu, read_grid
+from histoboost.slides.tissue import CELLS_PER_PITCH, Grid, look_up, otsu, read_grid
 
 Mask = NDArray[np.bool_]
 Array = NDArray[np.float64]
@@ -42,14 +42,14 @@ DISC_POINTS = 64
 
 
 @dataclass(frozen=True, eq=False)
-class FitTissue:
-    """Usable tissue `fit` (h, w) on a grid with cells of `cell` full-resolution pixels.
+class UsableTissue:
+    """Usable tissue `usable` (h, w) on a grid with cells of `cell` full-resolution pixels.
 
     `left_out` holds the masks (h, w) of unusable tissue: ``"pen"``, ``"fold"`` and ``"blurred"``.
     """
 
     cell: float
-    fit: Mask
+    usable: Mask
     left_out: dict[str, Mask]
 
     def share_under(self, xy: Array, diameter: float) -> Array:
@@ -58,20 +58,17 @@ class FitTissue:
         radius = diameter / 2 * np.sqrt((np.arange(DISC_POINTS) + 0.5) / DISC_POINTS)
         total = np.zeros(len(xy))
         for x, y in zip(radius * np.cos(turn), radius * np.sin(turn), strict=True):
-            column, row = np.floor((xy + [x, y]) / self.cell).astype(np.intp).T
-            height, width = self.fit.shape
-            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-            total[inside] += self.fit[row[inside], column[inside]]
+            total += look_up(self.usable, xy + [x, y], self.cell, 0.0)
         return total / DISC_POINTS
 
-    def within(self, mask: Mask) -> FitTissue:
+    def within(self, mask: Mask) -> UsableTissue:
         """Restrict to `mask` (h, w)."""
         left_out = {reason: cells & mask for reason, cells in self.left_out.items()}
-        return replace(self, fit=self.fit & mask, left_out=left_out)
+        return replace(self, usable=self.usable & mask, left_out=left_out)
 
     def __str__(self) -> str:
-        found = self.fit.sum() + sum(cells.sum() for cells in self.left_out.values())
-        text = f"tissue on {found / self.fit.size:.0%} of the slide"
+        found = self.usable.sum() + sum(cells.sum() for cells in self.left_out.values())
+        text = f"tissue on {found / self.usable.size:.0%} of the slide"
         parts = [
             f"{cells.sum() / found:.1%} {reason}"
             for reason, cells in self.left_out.items()
@@ -80,7 +77,7 @@ class FitTissue:
         return text + (f"; of it left out: {', '.join(parts)}" if parts else "")
 
 
-def find_tissue(image: SlideImage, pitch_px: float, name: str) -> FitTissue:
+def find_tissue(image: SlideImage, pitch_px: float, name: str) -> UsableTissue:
     """Find the tissue of a slide and the parts of it that are unusable.
 
     Otsu's threshold of the log stain density, blurred over a spot, separates tissue from glass.
@@ -105,7 +102,7 @@ def find_tissue(image: SlideImage, pitch_px: float, name: str) -> FitTissue:
             "--tissue all, or regions drawn in QuPath"
         )
     tissue = stain > np.clip(threshold, glass + FAINT, glass + PLAIN)
-    tissue = _tidy(tissue, per_pitch)
+    tissue = _clean(tissue, per_pitch)
     bare = grid.density[stain <= max(threshold, glass + FAINT)]
     above = grid.density - (np.median(bare, axis=0) if len(bare) else 0)
     pen = tissue & _marks(_ink(above), per_pitch)
@@ -113,14 +110,14 @@ def find_tissue(image: SlideImage, pitch_px: float, name: str) -> FitTissue:
     blurred = tissue & ~pen & ~fold
     blurred &= _blurred(grid, blurred, per_pitch, pitch_px / grid.look_px)
     left_out = {"pen": pen, "fold": fold, "blurred": blurred}
-    return FitTissue(grid.cell, tissue & ~pen & ~fold & ~blurred, left_out)
+    return UsableTissue(grid.cell, tissue & ~pen & ~fold & ~blurred, left_out)
 
 
-def everywhere(image: SlideImage, pitch_px: float) -> FitTissue:
+def whole_slide(image: SlideImage, pitch_px: float) -> UsableTissue:
     """Take the whole slide as usable tissue, without reading it."""
     cell = max(pitch_px / CELLS_PER_PITCH, 1.0)
     height, width = image.shape
-    return FitTissue(cell, np.ones((int(height / cell) + 1, int(width / cell) + 1), bool), {})
+    return UsableTissue(cell, np.ones((int(height / cell) + 1, int(width / cell) + 1), bool), {})
 
 
 def _refuse_dark(grid: Grid, name: str) -> None:
@@ -134,13 +131,13 @@ def _refuse_dark(grid: Grid, name: str) -> None:
         )
 
 
-def _tidy(tissue: Mask, per_pitch: float) -> Mask:
+def _clean(tissue: Mask, per_pitch: float) -> Mask:
     """Remove specks, and fill holes smaller than a spot and its rim."""
     tissue, box = tissue.copy(), _bounding_box(tissue)
     closed = ndimage.binary_closing(np.pad(tissue[box], 8), _disc(0.2 * per_pitch))
     tissue[box] = closed[8:-8, 8:-8]
-    small = ~_larger(~tissue, per_pitch**2)
-    return _larger(tissue | small, 0.5 * per_pitch**2)
+    small = ~_large_components(~tissue, per_pitch**2)
+    return _large_components(tissue | small, 0.5 * per_pitch**2)
 
 
 def _ink(above: NDArray[np.float32]) -> Mask:
@@ -172,7 +169,7 @@ def _blurred(grid: Grid, tissue: Mask, per_pitch: float, seen_px: float) -> Mask
     variance = np.maximum(around(grid.square) - around(grid.density[..., 1]) ** 2, 1e-6)
     sharp = around(grid.curvature) / variance
     low = tissue & (sharp < BLURRED * float(np.median(sharp[tissue])))
-    found[box] = low & _larger(low, per_pitch**2)
+    found[box] = low & _large_components(low, per_pitch**2)
     return found
 
 
@@ -181,11 +178,11 @@ def _marks(cells: Mask, per_pitch: float) -> Mask:
     found, rim = np.zeros_like(cells), _disc(0.2 * per_pitch)
     box = _bounding_box(cells, len(rim))
     core = ndimage.binary_opening(cells[box], _disc(0.12 * per_pitch))
-    found[box] = ndimage.binary_dilation(_larger(core, 0.1 * per_pitch**2), rim)
+    found[box] = ndimage.binary_dilation(_large_components(core, 0.1 * per_pitch**2), rim)
     return found
 
 
-def _larger(mask: Mask, cells: float) -> Mask:
+def _large_components(mask: Mask, cells: float) -> Mask:
     """Keep connected components of at least `cells` cells."""
     found, box = np.zeros_like(mask), _bounding_box(mask)
     labels, _ = ndimage.label(mask[box])

@@ -9,10 +9,10 @@ from scipy.ndimage import gaussian_filter
 
 from histoboost.errors import BadInput
 from histoboost.phantom import phantom_slide
-from histoboost.slides.fit_tissue import FitTissue, find_tissue
 from histoboost.slides.images.array import ArrayImage
 from histoboost.slides.slide import Slide
 from histoboost.slides.tissue import block_mean, read_grid
+from histoboost.slides.usable_tissue import UsableTissue, find_tissue
 
 PITCH = 25.0
 
@@ -27,7 +27,7 @@ def _pixels(slide: Slide) -> NDArray[np.uint8]:
     return slide.image.read_rows(0, slide.image.shape[0]).copy()
 
 
-def _found(pixels: NDArray[np.uint8]) -> FitTissue:
+def _found(pixels: NDArray[np.uint8]) -> UsableTissue:
     return find_tissue(ArrayImage(pixels), PITCH, "S")
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
-from histoboost.slides.tissue import block_mean, otsu
+from histoboost.slides.tissue import block_mean, look_up, otsu
 
 Array = NDArray[np.float64]
 
@@ -22,7 +22,7 @@ CERTAINTY = 0.95
 
 
 @dataclass(frozen=True)
-class Belief:
+class TissueGrid:
     """Log probability of tissue and of glass (h, w), in cells of `cell` pixels."""
 
     cell: float
@@ -30,9 +30,9 @@ class Belief:
     glass: NDArray[np.float32]
 
 
-def believe(
+def estimate_tissue(
     density: NDArray[np.float32], block: int, pitch: float, border: float, per_pitch: int
-) -> Belief:
+) -> TissueGrid:
     """Estimate tissue and glass on a grid of about `per_pitch` cells per pitch."""
     logs = _log_density(density, block, pitch)
     _, glass, tissue = otsu(logs)
@@ -41,7 +41,7 @@ def believe(
     likely = 1 / (1 + np.exp(-np.clip((logs - middle) / (SOFTNESS * gap), -30, 30)))
     likely = np.clip(likely, 1 - CERTAINTY, CERTAINTY)
     blocks = max(1, round(pitch / max(per_pitch, 1) / block))  # spots may lie less than a px apart
-    return Belief(
+    return TissueGrid(
         cell=float(blocks * block),
         tissue=block_mean(np.log(likely), blocks),
         glass=block_mean(np.log(1 - likely), blocks),
@@ -58,17 +58,17 @@ def on_tissue(
     xy: Array, density: NDArray[np.float32], block: int, pitch: float
 ) -> NDArray[np.bool_]:
     """Whether each spot (N, 2) lies on tissue; False outside the image."""
-    belief = believe(density, block, pitch, 0.5, int(pitch / block))
-    return np.asarray(look_up(belief.tissue, xy, belief.cell, -np.inf) > np.log(0.5))
+    grid = estimate_tissue(density, block, pitch, 0.5, int(pitch / block))
+    return np.asarray(look_up(grid.tissue, xy, grid.cell, -np.inf) > np.log(0.5))
 
 
 def covered_tissue(xy: Array, density: NDArray[np.float32], block: int, pitch: float) -> float:
     """Fraction of the tissue within 1.5 pitches of a spot; 1 if there is no tissue."""
-    belief = believe(density, block, pitch, 0.5, 3)
-    rows, columns = np.nonzero(belief.tissue > np.log(0.5))
+    grid = estimate_tissue(density, block, pitch, 0.5, 3)
+    rows, columns = np.nonzero(grid.tissue > np.log(0.5))
     if not len(rows):
         return 1.0
-    cells = (np.stack([columns, rows], axis=1) + 0.5) * belief.cell
+    cells = (np.stack([columns, rows], axis=1) + 0.5) * grid.cell
     distance, _ = cKDTree(xy).query(cells, distance_upper_bound=1.5 * pitch)
     return float(np.isfinite(distance).mean())
 
@@ -77,12 +77,3 @@ def _log_density(density: NDArray[np.float32], block: int, pitch: float) -> Arra
     # Blurred over about the width of a Visium spot, 0.55 pitches.
     blurred = gaussian_filter(density, 0.14 * pitch / block)
     return cast(Array, np.log(blurred + 0.01))
-
-
-def look_up(grid: NDArray[np.float32], xy: Array, cell: float, beyond: float) -> Array:
-    """Values of a grid at points (N, 2); `beyond` outside."""
-    column, row = np.floor(xy / cell).astype(np.intp).T
-    inside = (row >= 0) & (row < grid.shape[0]) & (column >= 0) & (column < grid.shape[1])
-    values = np.full(len(xy), beyond)
-    values[inside] = grid[row[inside], column[inside]]
-    return values
