@@ -1,4 +1,4 @@
-"""Published weights, under whatever names, give the numbers of the network they were made for."""
+"""Published weights, however they are named, give the numbers of their own network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from histoboost.featurize.backbones import pathology
 from histoboost.featurize.backbones.foundation_model import FoundationModel
 from histoboost.featurize.backbones.poolings import JointPool, SplitPool
 from histoboost.featurize.backbones.timm import listed_architecture
-from histoboost.featurize.backbones.weights import fit_weights
+from histoboost.featurize.backbones.weights import fit_weights, read_weights
 
 pytest.importorskip("timm", reason="pip install 'histoboost[timm]'")
 
@@ -25,14 +25,6 @@ def named(name: str) -> FoundationModel:
     model = pathology.foundation_model(name)
     assert model is not None
     return model
-
-
-def published(theirs: nn.Module, folder: Path) -> dict[str, torch.Tensor]:
-    """Weights under the names that transformers writes."""
-    from safetensors.torch import load_file
-
-    theirs.save_pretrained(folder)
-    return load_file(folder / "model.safetensors")
 
 
 def fitted(model: FoundationModel, state: dict[str, torch.Tensor]) -> nn.Module:
@@ -73,9 +65,11 @@ def test_renamed_weights_give_the_numbers_of_transformers(
     for values in theirs.parameters():
         nn.init.normal_(values, std=0.05)
     pixels = torch.randn(2, 3, 224, 224)
+    theirs.save_pretrained(tmp_path)
+    state = read_weights(tmp_path / "model.safetensors")
     with torch.inference_mode():
         tokens = theirs(pixel_values=pixels).last_hidden_state
-        ours = fitted(model, published(theirs, tmp_path))(pixels)
+        ours = fitted(model, state)(pixels)
     expected = tokens[:, 0]
     if "mean" in model.pooling:
         expected = torch.cat([expected, tokens[:, 1:].mean(1)], 1)
@@ -92,51 +86,30 @@ def test_weights_of_another_patch_size_are_refused(name: str, others: str):
         fitted(named(name), state)
 
 
-def renamed(module: nn.Module, names: dict[str, str]) -> dict[str, torch.Tensor]:
-    """Random weights of `module`, with the beginnings of their names replaced."""
-    state = {}
-    for name, value in module.state_dict().items():
-        start = next(each for each in names if name.startswith(each))
-        state[names[start] + name.removeprefix(start)] = torch.randn_like(value) * 0.05
-    return state
-
-
 @pytest.mark.parametrize(
-    ("name", "names", "text"),
+    ("name", "trunk", "pooling", "text"),
     [
         (
-            "conch",
-            {
-                "network.": "visual.trunk.",
-                "attn_pool_contrast.": "visual.attn_pool_contrast.",
-                "ln_contrast.": "visual.ln_contrast.",
-            },
+            *("conch", "visual.trunk.", "visual."),
             ("text.token_embedding.weight", "visual.proj_contrast", "visual.ln_caption.bias"),
         ),
-        (
-            "conch-v1.5",
-            {"network.": "trunk.", "attn_pool": "attn_pool", "ln_contrast": "ln_contrast"},
-            (),
-        ),
-        (
-            "keep",
-            {"network.": "visual.", "visual_head.": "visual_head."},
-            ("text.pooler.dense.bias", "logit_scale"),
-        ),
+        ("conch-v1.5", "trunk.", "", ()),
+        ("keep", "visual.", "", ("text.pooler.dense.bias", "logit_scale")),
     ],
 )
 def test_the_image_side_is_taken_of_weights_for_images_and_text(
-    name: str, names: dict[str, str], text: tuple[str, ...]
+    name: str, trunk: str, pooling: str, text: tuple[str, ...]
 ):
     model = named(name)
-    net = listed_architecture(model, **SMALL).module
-    state = renamed(net, names)
-    if name == "keep":
-        state = {k.replace(".ls1.gamma", ".ls1.weight"): v for k, v in state.items()}
+    state = {}
+    for own, value in listed_architecture(model, **SMALL).module.state_dict().items():
+        theirs = own.replace("network.", trunk) if own.startswith("network.") else pooling + own
+        if name == "keep":
+            theirs = theirs.replace(".ls1.gamma", ".ls1.weight")
+        state[theirs] = torch.randn_like(value) * 0.05
     module = fitted(model, {**state, **dict.fromkeys(text, torch.zeros(3))})
     torch.testing.assert_close(
-        module.network.blocks[1].attn.qkv.weight,
-        state[f"{names['network.']}blocks.1.attn.qkv.weight"],
+        module.network.blocks[1].attn.qkv.weight, state[f"{trunk}blocks.1.attn.qkv.weight"]
     )
     pixels = torch.randn(1, 3, model.input_px, model.input_px)
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Engines: the same numbers as the plain way, one spot at a time, in eager fp32."""
+"""Engines: the numbers of a plain implementation, one spot at a time, in eager fp32."""
 
 from __future__ import annotations
 
@@ -70,35 +70,25 @@ def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float((gap / np.linalg.norm(theirs, axis=1)).max())
 
 
-def ours(net: Backbone, engine: engines.Engine, px: int) -> np.ndarray:
-    return engine.submit(cut(slide(), px, net.input_px))()
-
-
 def cut(slide: Slide, px: int, input_px: int | None) -> torch.Tensor:
     """Patches of the first four spots."""
     found = torch.from_numpy(patches.crop(slide.image, window_starts(slide.xy[:4], px), px))
     return patches.resize(found.permute(0, 3, 1, 2), input_px)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_torch_equals_the_plain_way_for_every_backbone_at_borders_too(name: str):
+def openvino(name: str) -> object:
+    marks = [needs_openvino, *([] if name == "mobilenet_v3_large" else [pytest.mark.soak])]
+    return pytest.param("openvino", name, marks=marks)
+
+
+@pytest.mark.parametrize(
+    ("engine", "name"), [*(("torch", name) for name in NETWORKS), *map(openvino, NETWORKS)]
+)
+def test_an_engine_equals_the_plain_way_at_borders_too(engine: str, name: str):
     # Networks take any input; a small one keeps the test short.
     net = replace(load_backbone(name, "random"), input_px=96)
-    assert difference(ours(net, TorchEngine(net, CPU), 33), plain(net, slide().xy, 33)) < 1e-4
-
-
-@needs_openvino
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=() if name == "mobilenet_v3_large" else pytest.mark.soak)
-        for name in NETWORKS
-    ],
-)
-def test_openvino_equals_the_plain_way(name: str):
-    net = replace(load_backbone(name, "random"), input_px=96)
-    engine = openvino_engine.OpenVinoEngine(net, 1, 8, 2)
-    assert difference(ours(net, engine, 32), plain(net, slide().xy, 32)) < 1e-4
+    ours = pick_engine(net, CPU, engine=engine, batch=8).submit(cut(slide(), 33, 96))()
+    assert difference(ours, plain(net, slide().xy, 33)) < 1e-4
 
 
 @needs_openvino
@@ -111,19 +101,19 @@ def test_openvino_computes_requests_that_overlap_apart(tiny_net: str):
         torch.randint(0, 256, (size, 3, 32, 32), dtype=torch.uint8, generator=noise)
         for size in (4, 4, 1, 3)
     ]
-    first, second = engine.submit(batches[0]), engine.submit(batches[1])
-    results = [first(), second(), engine.submit(batches[2])(), engine.submit(batches[3])()]
-    for batch, rows in zip(batches, results, strict=True):
-        assert difference(rows, torch_engine.submit(batch)()) < 1e-4
+    for pair in (batches[:2], batches[2:]):
+        for batch, wait in [(batch, engine.submit(batch)) for batch in pair]:
+            assert difference(wait(), torch_engine.submit(batch)()) < 1e-4
 
 
 def test_folding_leaves_no_batch_norm_and_the_network_as_it_was():
+    def batch_norms(module: torch.nn.Module) -> int:
+        return sum(isinstance(layer, torch.nn.BatchNorm2d) for layer in module.modules())
+
     net = load_backbone("resnet18", "random")
-    before = sum(isinstance(layer, torch.nn.BatchNorm2d) for layer in net.module.modules())
-    folded = fold_batch_norm(net.module)
-    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in folded.modules())
-    after = sum(isinstance(layer, torch.nn.BatchNorm2d) for layer in net.module.modules())
-    assert before == after > 0
+    before = batch_norms(net.module)
+    assert batch_norms(fold_batch_norm(net.module)) == 0
+    assert batch_norms(net.module) == before > 0
 
 
 def test_a_network_that_cannot_be_traced_is_run_as_it_is():
@@ -167,29 +157,32 @@ def test_bf16_is_near_fp32_and_another_identity(tiny_net: str, tmp_path: Path):
         featurize(data, tmp_path / "fp32", backbone=tiny_net, patch=[16], precision="bf16")
 
 
-def test_batch_size_and_engine_are_no_part_of_the_identity(tiny_net: str, tmp_path: Path):
+def test_the_engine_is_no_part_of_the_identity(tiny_net: str, tmp_path: Path):
     data = Dataset(Path("memory"), [slide()])
     options = {"backbone": tiny_net, "patch": [16, 31]}
-    first = featurize(data, tmp_path / "s", engine="torch", batch_size=3, **options)
-    again = featurize(data, tmp_path / "s", engine="auto", batch_size=1, **options)
+    first = featurize(data, tmp_path / "s", engine="torch", **options)
+    again = featurize(data, tmp_path / "s", engine="auto", **options)
     assert (first.computed, again.computed, again.kept) == (8, 0, 8)
 
 
-def test_what_an_engine_cannot_do_is_one_clear_line(tiny_net: str, monkeypatch):
-    net, stain = load_backbone(tiny_net), load_backbone("stain-texture")
-    cases = [
-        (net, {"engine": "tensorrt"}, "--engine tensorrt: unknown"),
-        (net, {"views": 3}, "--views 3: unknown; give 1 or 8"),
-        (net, {"precision": "fp8"}, "--precision fp8: unknown"),
-    ]
-    if importlib.util.find_spec("openvino"):
-        cases += [
-            (net, {"engine": "openvino", "precision": "bf16"}, "give --engine torch"),
-            (stain, {"engine": "openvino"}, "cannot run stain-texture"),
-        ]
-    for backbone, options, message in cases:
-        with pytest.raises(HistoboostError, match=message):
-            pick_engine(backbone, CPU, **options)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": "tensorrt"}, "--engine tensorrt: unknown"),
+        ({"views": 3}, "--views 3: unknown; give 1 or 8"),
+        ({"precision": "fp8"}, "--precision fp8: unknown"),
+        pytest.param(
+            {"engine": "openvino", "precision": "bf16"}, "give --engine torch", marks=needs_openvino
+        ),
+    ],
+)
+def test_what_an_engine_cannot_do_is_one_clear_line(tiny_net: str, options, message):
+    with pytest.raises(HistoboostError, match=message):
+        pick_engine(load_backbone(tiny_net), CPU, **options)
+
+
+def test_without_the_extra_openvino_is_refused_and_auto_takes_torch(tiny_net: str, monkeypatch):
+    net = load_backbone(tiny_net)
     monkeypatch.setattr("histoboost.errors.find_spec", lambda name: None)
     monkeypatch.setattr(openvino_engine, "find_spec", lambda name: None)
     with pytest.raises(HistoboostError, match=r"pip install 'histoboost\[openvino\]'"):
@@ -197,15 +190,14 @@ def test_what_an_engine_cannot_do_is_one_clear_line(tiny_net: str, monkeypatch):
     assert pick_engine(net, CPU).name == "torch"
 
 
-def test_a_network_without_an_input_size_of_its_own_runs_in_torch(tiny_net: str):
-    net = replace(load_backbone(tiny_net), input_px=None)
+@needs_openvino
+def test_a_network_without_an_input_size_of_its_own_runs_in_torch():
+    net = load_backbone("stain-texture")
     assert pick_engine(net, CPU).name == "torch"
-    with pytest.raises(HistoboostError, match=f"cannot run {tiny_net}; give --engine torch"):
+    net = replace(net, exportable=True)
+    assert pick_engine(net, CPU).name == "torch"
+    with pytest.raises(HistoboostError, match="cannot run stain-texture; give --engine torch"):
         pick_engine(net, CPU, engine="openvino")
-
-
-def test_auto_takes_torch_for_what_openvino_cannot_run():
-    assert pick_engine(load_backbone("stain-texture"), CPU).name == "torch"
 
 
 def test_threads_stay_within_what_the_process_may_use(monkeypatch):
@@ -226,9 +218,8 @@ def test_the_real_network_equals_the_plain_way_on_real_tissue(shared: Path):
     net = load_backbone("mobilenet_v2", str(shared / "weights" / "mobilenet_v2.pth"))
     section = open_dataset(shared / "data" / "mob.h5")["MOB1"]
     batch = cut(replace(section, image=read_pixels(section.image)[0]), 64, 224)
-    normal = (batch / 255 - torch.tensor(net.mean).view(3, 1, 1)) / torch.tensor(net.std).view(
-        3, 1, 1
-    )
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (net.mean, net.std))
+    normal = (batch / 255 - mean) / std
     with torch.inference_mode():
         reference = np.concatenate([net.module(one[None].contiguous()) for one in normal])
     assert difference(TorchEngine(net, CPU).submit(batch)(), reference) < 1e-4

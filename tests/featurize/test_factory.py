@@ -1,4 +1,4 @@
-"""A user's own network, by the name of the function that makes it."""
+"""Your own network, by the name of the function that builds it."""
 
 from __future__ import annotations
 

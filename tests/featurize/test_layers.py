@@ -20,10 +20,10 @@ from histoboost.featurize.backbones.factory import REGISTRY, load_backbone
 from histoboost.featurize.backbones.layers import parse_layers, widths, with_layers
 from histoboost.featurize.backbones.torchvision import NETWORKS
 from histoboost.featurize.engines.pick import pick_engine
-from histoboost.slides.images.array import ArrayImage
-from histoboost.slides.slide import Dataset, Slide
+from histoboost.slides.slide import Dataset
 
 CPU = torch.device("cpu")
+QUICK = ("mobilenet_v2", "resnet18")
 needs_openvino = pytest.mark.skipif(
     importlib.util.find_spec("openvino") is None, reason="the extra [openvino] is not installed"
 )
@@ -65,20 +65,23 @@ def small(name: str) -> Backbone:
     return replace(load_backbone(name, "random"), input_px=64)
 
 
-#: One of each kind; the others take as long.
-SOME = [
-    pytest.param(name, marks=() if name in ("mobilenet_v2", "resnet18") else pytest.mark.soak)
-    for name in NETWORKS
-]
-
-
-@pytest.mark.parametrize("name", SOME)
-def test_one_pass_gives_to_the_last_bit_what_a_pass_for_each_layer_gives(name: str):
-    net = small(name)
-    together = columns(with_layers(net, "deep"), "torch")
-    assert len(together) == 1 + len(net.deep)
-    for layer, ours in zip(("default", *net.deep), together, strict=True):
-        (alone,) = columns(with_layers(net, layer), "torch")
+@pytest.mark.parametrize(
+    ("name", "layers", "views"),
+    [
+        ("mobilenet_v2", "features.3:std,features.3,features.3.conv.0,default", 1),  # nested, twice
+        ("mobilenet_v2", "deep", 8),
+        *(
+            pytest.param(name, "deep", 1, marks=() if name in QUICK else pytest.mark.soak)
+            for name in NETWORKS
+        ),
+    ],
+)
+def test_one_pass_gives_to_the_last_bit_what_a_pass_for_each_layer_gives(
+    name: str, layers: str, views: int
+):
+    net = with_layers(small(name), layers)
+    for layer, ours in zip(net.layers, columns(net, "torch", views), strict=True):
+        (alone,) = columns(with_layers(small(name), layer), "torch", views)
         np.testing.assert_array_equal(ours, alone)
 
 
@@ -116,13 +119,6 @@ def test_deep_layers_are_the_last_of_their_stride_pooled_as_they_say(name: str):
         maps = found[layer].numpy()
         pooled = maps.mean((2, 3)) if layer.endswith(":mean") else maps.std((2, 3))
         np.testing.assert_allclose(ours, pooled, rtol=1e-3, atol=1e-4 * np.abs(pooled).max())
-
-
-def test_eight_views_are_averaged_layer_by_layer():
-    net = with_layers(small("mobilenet_v2"), "deep")
-    for layer, ours in zip(net.layers, columns(net, "torch", views=8), strict=True):
-        (alone,) = columns(with_layers(small("mobilenet_v2"), layer), "torch", views=8)
-        np.testing.assert_array_equal(ours, alone)
 
 
 def test_a_transformer_gives_class_token_patch_tokens_and_its_middle(tmp_path: Path):
@@ -165,14 +161,6 @@ def test_a_layer_that_does_not_exist_is_refused_with_the_remedy(layers: str, mes
         with_layers(small("mobilenet_v2"), layers)
 
 
-def test_a_layer_may_be_pooled_twice_and_lie_in_another():
-    net = with_layers(small("mobilenet_v2"), "features.3:std,features.3,features.3.conv.0,default")
-    assert widths(net, 64) == [24, 24, 144, 1280]
-    for layer, ours in zip(net.layers, columns(net, "torch"), strict=True):
-        (alone,) = columns(with_layers(small("mobilenet_v2"), layer), "torch")
-        np.testing.assert_array_equal(ours, alone)
-
-
 def test_names_are_parsed_each_once_in_order():
     assert parse_layers("b.1, deep,default,b.1:mean", ("c:std",)) == (
         "b.1:mean",
@@ -202,17 +190,17 @@ def deep_net() -> str:
     return name
 
 
-def data(spots: int = 1030) -> Dataset:
-    rng = np.random.default_rng(0)
-    xy = rng.random((spots, 2)) * [60, 50]
-    image = ArrayImage(rng.integers(0, 256, (50, 60, 3), np.uint8))
-    return Dataset(Path("memory"), (Slide("S", image, xy, tuple(map(str, range(spots)))),))
+@pytest.fixture
+def data(noise_slide) -> Dataset:
+    return Dataset(Path("memory"), [noise_slide()])
 
 
-def test_every_layer_is_an_embedding_with_a_recipe_of_its_own(tmp_path: Path, deep_net: str):
+def test_every_layer_is_an_embedding_with_a_recipe_of_its_own(
+    tmp_path: Path, deep_net: str, data: Dataset
+):
     options = {"backbone": deep_net, "patch": [8, 12], "engine": "torch"}
-    done = featurize(data(9), tmp_path / "deep", **options)
-    featurize(data(9), tmp_path / "plain", layers="default", **options)
+    done = featurize(data, tmp_path / "deep", **options)
+    featurize(data, tmp_path / "plain", layers="default", **options)
     deep, plain = EmbeddingStore(tmp_path / "deep"), EmbeddingStore(tmp_path / "plain")
     names = [f"{deep_net}@{px}{end}" for px in (8, 12) for end in ("", ".1.std", ".2")]
     assert done.embeddings == names
@@ -223,21 +211,28 @@ def test_every_layer_is_an_embedding_with_a_recipe_of_its_own(tmp_path: Path, de
         assert plain.embeddings("S")[name] == recipes[name]
         np.testing.assert_array_equal(plain.read("S", name), deep.read("S", name))
     assert recipes[names[1]].differences(recipes[names[0]]) == ['layer: "1:std", not "3"']
-    again = featurize(data(9), tmp_path / "plain", **options)
+    again = featurize(data, tmp_path / "plain", **options)
     assert (again.computed, again.kept) == (2 * 9, 0)
     assert plain.embeddings("S") == recipes
 
 
-def test_a_chosen_name_is_followed_by_the_layer(tmp_path: Path, deep_net: str):
-    featurize(
-        data(9), tmp_path / "store", backbone=deep_net, patch=8, name="mine", layers="2,1:std"
-    )
-    assert set(EmbeddingStore(tmp_path / "store").embeddings("S")) == {"mine.2", "mine.1.std"}
+@pytest.mark.parametrize("layers", ["deep", "default"])
+def test_a_backbone_without_deep_layers_has_its_plain_embedding_only(tmp_path, data, layers: str):
+    featurize(data, tmp_path / "s", backbone="stain-texture", patch=8, layers=layers)
+    assert set(EmbeddingStore(tmp_path / "s").embeddings("S")) == {"stain-texture@8"}
 
 
-def test_only_missing_chunks_of_a_layer_are_computed_and_written(tmp_path, deep_net, monkeypatch):
+def test_a_chosen_name_is_followed_by_the_layer(tmp_path: Path, deep_net: str, data: Dataset):
+    featurize(data, tmp_path / "s", backbone=deep_net, patch=8, name="mine", layers="2,1:std")
+    assert set(EmbeddingStore(tmp_path / "s").embeddings("S")) == {"mine.2", "mine.1.std"}
+
+
+def test_only_missing_chunks_of_a_layer_are_computed_and_written(
+    tmp_path, deep_net, noise_slide, monkeypatch
+):
+    data = Dataset(Path("memory"), [noise_slide(spots=1030)])
     options = {"backbone": deep_net, "patch": 8, "engine": "torch"}
-    featurize(data(), tmp_path / "store", **options)
+    featurize(data, tmp_path / "store", **options)
     store = EmbeddingStore(tmp_path / "store")
     name = f"{deep_net}@8.1.std"
     whole = {each: store.read("S", each) for each in store.embeddings("S")}
@@ -251,17 +246,11 @@ def test_only_missing_chunks_of_a_layer_are_computed_and_written(tmp_path, deep_
         write(self, rows, array)
 
     monkeypatch.setattr(EmbeddingWriter, "write", record)
-    done = featurize(data(), tmp_path / "store", **options)
+    done = featurize(data, tmp_path / "store", **options)
     assert (done.computed, done.kept) == (6, 1024)
     assert written == [(name, slice(1024, 1030))]
     for each, rows in whole.items():
         np.testing.assert_array_equal(store.read("S", each), rows)
-
-
-@pytest.mark.parametrize("layers", ["deep", "default"])
-def test_a_backbone_without_deep_layers_has_its_plain_embedding_only(tmp_path: Path, layers: str):
-    featurize(data(9), tmp_path / "s", backbone="stain-texture", patch=8, layers=layers)
-    assert set(EmbeddingStore(tmp_path / "s").embeddings("S")) == {"stain-texture@8"}
 
 
 def test_the_manual_lists_the_layers_of_every_network():

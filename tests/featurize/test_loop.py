@@ -1,4 +1,4 @@
-"""The loop: chunks are written once complete, memory that runs out halves the batch."""
+"""The embedding loop: chunks are written once complete, out of memory halves the batch."""
 
 from __future__ import annotations
 
@@ -50,14 +50,18 @@ class MeanEngine:
         return lambda: rows
 
 
-def run(engine: MeanEngine, missing: dict[int, list[slice]]) -> dict[int, Recorder]:
+def run(
+    engine: MeanEngine,
+    missing: dict[int, list[slice]],
+    source: SlideImage | None = None,
+    xy: np.ndarray = XY,
+) -> dict[int, Recorder]:
     writers = {px: Recorder() for px in missing}
     sinks = {px: [Sink(writers[px], parts, slice(0, 3))] for px, parts in missing.items()}
-    writing = WriterThread()
-    source = ArrayImage(PIXELS)
+    writing, source = WriterThread(), source or ArrayImage(PIXELS)
     try:
         embed_patches(
-            "S", source, XY, sinks, engine, 16, "bilinear", writing, Clock(), lambda n: None
+            "S", source, xy, sinks, engine, 16, "bilinear", writing, Clock(), lambda n: None
         )
         writing.finish()
     finally:
@@ -74,13 +78,16 @@ def expected(px: int, part: slice) -> np.ndarray:
 MISSING = {8: [slice(0, 12), slice(24, 30)], 20: [slice(0, 12), slice(12, 24), slice(24, 30)]}
 
 
-@pytest.mark.parametrize("batch", [1, 7, 16, 100])
-def test_every_missing_chunk_is_written_once_with_its_own_rows(batch: int):
-    writers = run(MeanEngine(batch), MISSING)
+def assert_complete(writers: dict[int, Recorder]) -> None:
     for px, parts in MISSING.items():
         assert sorted(writers[px].chunks) == [part.start for part in parts]
         for part in parts:
             np.testing.assert_array_equal(writers[px].chunks[part.start], expected(px, part))
+
+
+@pytest.mark.parametrize("batch", [1, 7, 16, 100])
+def test_every_missing_chunk_is_written_once_with_its_own_rows(batch: int):
+    assert_complete(run(MeanEngine(batch), MISSING))
 
 
 @pytest.mark.parametrize(("crop_threads", "seen"), [(None, 3), (1, 1)])
@@ -104,9 +111,7 @@ def test_memory_that_runs_out_halves_the_batch_and_loses_nothing():
         writers = run(engine, MISSING)
     assert engine.batch == 8
     assert max(engine.sizes) == 8
-    for px, parts in MISSING.items():
-        for part in parts:
-            np.testing.assert_array_equal(writers[px].chunks[part.start], expected(px, part))
+    assert_complete(writers)
 
 
 def test_a_flat_patch_is_counted_once_though_its_batch_is_tried_again(monkeypatch):
@@ -167,25 +172,15 @@ def test_an_error_in_the_writing_thread_reaches_the_main_thread_and_blocks_nobod
     assert not writing._thread.is_alive()
 
 
-def test_nothing_more_is_done_after_an_error():
-    seen: list[str] = []
-    writing = WriterThread()
-    writing.put(lambda: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        writing.finish()
-    writing = WriterThread()
-    writing.put(lambda: 1 / 0)
-    writing._queue.put(lambda: seen.append("after"))
-    writing.stop()
-    assert seen == []
-
-
-def test_tasks_are_done_in_order():
+def test_tasks_are_done_in_order_and_none_after_an_error():
     seen: list[int] = []
     writing = WriterThread()
     for number in range(50):
         writing.put(lambda number=number: seen.append(number))
-    writing.finish()
+    writing.put(lambda: 1 / 0)
+    writing._queue.put(lambda: seen.append(50))
+    with pytest.raises(ZeroDivisionError):
+        writing.finish()
     assert seen == list(range(50))
 
 
@@ -206,19 +201,12 @@ def test_peak_memory_is_that_of_the_tiles_kept_not_of_the_slide_or_its_patches()
 
     budget = 4 * 2**20
     xy = np.random.default_rng(0).random((400, 2)) * 3000  # 400 patches of 128 px: 20 MB
-    sinks = {128: [Sink(Recorder(), [slice(0, 400)], slice(0, 3))]}
-    writing = WriterThread()
     tracemalloc.start()
     try:
         source = TileCache(MadeAsRead(), budget)
-        done = embed_patches(
-            *("S", source, xy, sinks, MeanEngine(batch=8), 16, "bilinear", writing, Clock()),
-            lambda n: None,
-        )
-        writing.finish()
+        writers = run(MeanEngine(batch=8), {128: [slice(0, 400)]}, source, xy)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-        writing.stop()
-    assert done == 400
+    assert len(writers[128].chunks[0]) == 400
     assert peak < 2 * budget

@@ -1,4 +1,4 @@
-"""Embeddings that version 0.1.0 stored: today's of the same pixels, to the last bit, from any file.
+"""Embeddings stored by version 0.1.0 equal today's, to the last bit, from any file.
 
 The archive holds a slide in the challenge's HDF5, and a store that 0.1.0 made of it.
 """
@@ -69,6 +69,7 @@ def zarr_array(folder: Path, rgb: np.ndarray) -> SlideImage:
 
 
 SOURCES: dict[str, Callable[[Path, np.ndarray], SlideImage]] = {
+    "itself": lambda folder, rgb: open_dataset(folder / "data.h5").slides[0].image,
     "png": png,
     "strips": lambda f, rgb: tiff(f, rgb, rowsperstrip=7, compression="lzw"),
     "tiles": lambda f, rgb: tiff(f, rgb, tile=(32, 48), compression="zlib"),
@@ -77,11 +78,6 @@ SOURCES: dict[str, Callable[[Path, np.ndarray], SlideImage]] = {
     "hdf5 of floats": floats,
     "zarr": zarr_array,
 }
-
-
-def test_what_was_stored_is_complete(folder: Path):
-    again = featurize(folder / "data.h5", folder / "store", **OPTIONS)
-    assert (again.computed, again.kept) == (0, 24)
 
 
 @pytest.mark.parametrize("small", [True, False], ids=["in memory", "by tiles"])

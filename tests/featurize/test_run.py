@@ -1,4 +1,4 @@
-"""Whole runs: resumed after a crash, on several devices, within bounds of memory."""
+"""Whole runs: resumed after a crash, on several devices, each row read once."""
 
 from __future__ import annotations
 
@@ -16,25 +16,23 @@ from histoboost.featurize import embed, featurize, run
 from histoboost.featurize.engines import pick
 from histoboost.phantom import phantom_slide
 from histoboost.slides.align.estimate import Alignment
-from histoboost.slides.images.array import ArrayImage
 from histoboost.slides.images.base import Level, SlideImage
 from histoboost.slides.slide import Dataset, Slide
 
 
-def slide(name: str, spots: int, seed: int = 0) -> Slide:
-    rng = np.random.default_rng(seed)
-    pixels = rng.integers(0, 256, (60, 50, 3), np.uint8)
-    return Slide(
-        name, ArrayImage(pixels), rng.random((spots, 2)) * 50, tuple(map(str, range(spots)))
-    )
+@pytest.fixture
+def data(noise_slide: Callable[..., Slide], monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    # These spots lie on no lattice; checking whether they lie on tissue would take long.
+    still = {name: Alignment(name) for name in "ABC"}
+    monkeypatch.setattr(embed, "alignment_choices", lambda dataset, alignment: still)
+    spots = {"A": 20, "B": 1040, "C": 30}
+    return Dataset(Path("memory"), [noise_slide(name, n, n) for name, n in spots.items()])
 
 
 @pytest.fixture
-def data(monkeypatch: pytest.MonkeyPatch) -> Dataset:
-    # These spots lie on no lattice; asking whether they lie on tissue would take long.
-    still = {name: Alignment(name) for name in "ABC"}
-    monkeypatch.setattr(embed, "alignment_choices", lambda dataset, alignment: still)
-    return Dataset(Path("memory"), [slide("A", 20), slide("B", 1040, 1), slide("C", 30, 2)])
+def two_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(pick, "pick_devices", lambda device: [cpu, cpu])
 
 
 @dataclass
@@ -69,14 +67,17 @@ def test_a_run_that_was_cut_off_goes_on_where_it_stopped(tmp_path, data, tiny_ne
     assert summary.kept == 2 * 20 + 2 * 1024
     assert summary.computed == 2 * 16 + 2 * 30
     featurize(data, tmp_path / "whole", **options)
+    assert_equal(store, EmbeddingStore(tmp_path / "whole"))
+    monkeypatch.setattr(run.Run, "make_engine", None)  # what is complete needs no engine
+    assert featurize(data, tmp_path / "store", **options).computed == 0
+
+
+def assert_equal(one: EmbeddingStore, two: EmbeddingStore) -> None:
     for name in ("A", "B", "C"):
-        for px in (4, 9):
-            np.testing.assert_allclose(
-                store.read(name, f"{tiny_net}@{px}").astype(float),
-                EmbeddingStore(tmp_path / "whole").read(name, f"{tiny_net}@{px}").astype(float),
-                rtol=2e-3,
-                atol=1e-4,
-            )
+        assert one.embeddings(name) == two.embeddings(name)
+        for key in one.embeddings(name):
+            rows = [store.read(name, key).astype(float) for store in (one, two)]
+            np.testing.assert_allclose(*rows, rtol=2e-3, atol=1e-4)
 
 
 @dataclass
@@ -113,38 +114,22 @@ def test_a_run_reads_every_row_of_a_small_slide_once(tmp_path, alignment, stain)
     np.testing.assert_array_equal(one.spots("S_1").thumbnail, two.spots("S_1").thumbnail)
 
 
-def test_what_another_process_warns_of_is_said_here(tmp_path, data, monkeypatch):
+@pytest.mark.usefixtures("two_devices")
+def test_what_another_process_warns_of_is_said_here(tmp_path, data):
     for each in data.slides:
         each.image.pixels[:] = 1
-    cpu = torch.device("cpu")
-    monkeypatch.setattr(pick, "pick_devices", lambda device: [cpu, cpu])
     with pytest.warns(HistoboostWarning, match="slide B: .* patches of 8 px are one flat colour"):
         featurize(data, tmp_path / "two", backbone="stain-texture", patch=[8])
 
 
-def test_what_is_complete_needs_no_engine(tmp_path, data, tiny_net, monkeypatch):
-    featurize(data, tmp_path / "store", backbone=tiny_net, patch=[4], engine="torch")
-    monkeypatch.setattr(run.Run, "make_engine", None)
-    summary = featurize(data, tmp_path / "store", backbone=tiny_net, patch=[4])
-    assert summary.computed == 0
-
-
-def test_several_devices_take_a_slide_each_and_store_the_same(
-    tmp_path, data, tiny_net, monkeypatch
-):
+def test_several_devices_take_a_slide_each_and_store_the_same(tmp_path, data, tiny_net, request):
     layers = "default,0:std"
     options = {"backbone": tiny_net, "patch": [4, 9], "engine": "torch", "layers": layers}
     featurize(data, tmp_path / "one", **options)
-    cpu = torch.device("cpu")
-    monkeypatch.setattr(pick, "pick_devices", lambda device: [cpu, cpu])
+    request.getfixturevalue("two_devices")
     summary = featurize(data, tmp_path / "two", **options)
     assert summary.computed == 2 * (20 + 1040 + 30)
     one, two = EmbeddingStore(tmp_path / "one"), EmbeddingStore(tmp_path / "two")
     assert two.slides() == ["A", "B", "C"], "the order is the source's, whoever is done first"
-    for name in ("A", "B", "C"):
-        assert one.embeddings(name) == two.embeddings(name)
-        assert len(one.embeddings(name)) == 4
-        for key in one.embeddings(name):
-            np.testing.assert_allclose(
-                one.read(name, key).astype(float), two.read(name, key).astype(float), rtol=2e-3
-            )
+    assert len(one.embeddings("A")) == 4
+    assert_equal(one, two)

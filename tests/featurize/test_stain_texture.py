@@ -1,4 +1,4 @@
-"""The weights-free embedding: what it sees and that it is always the same numbers."""
+"""The embedding without weights."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from histoboost.featurize.backbones.stain_texture import STAINS, StainTexture
 
 
 @pytest.mark.parametrize("px", [1, 2, 5, 17, 64, 131])
-def test_every_patch_size_gives_the_same_finite_columns(px: int):
+def test_every_patch_size_gives_the_same_columns_finite_in_float16(px: int):
     pixels = torch.rand(3, 3, px, px, generator=torch.Generator().manual_seed(0))
+    pixels[:2] = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1)  # black and white
     out = StainTexture()(pixels)
     assert out.shape == (3, 105)
-    assert torch.isfinite(out).all()
+    assert torch.isfinite(out.half()).all()
 
 
 def test_patches_do_not_influence_each_other():
@@ -33,12 +34,6 @@ def test_a_pure_stain_is_found_in_its_own_channel():
         mean = StainTexture()(rgb.view(1, 3, 1, 1).expand(1, 3, 32, 32))[0, 3:5]
         assert mean[own] == pytest.approx(0.5, abs=0.02)
         assert mean[other] == pytest.approx(0.0, abs=0.02)
-
-
-def test_black_and_white_are_finite_in_float16():
-    for value in (0.0, 1.0):
-        out = StainTexture()(torch.full((1, 3, 32, 32), value))
-        assert torch.isfinite(out.half()).all()
 
 
 def test_it_needs_no_weights_and_says_so_when_given_some():

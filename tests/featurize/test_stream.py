@@ -1,4 +1,4 @@
-"""Batches of patches: every patch once, in an order that completes chunks and follows the file."""
+"""Batches of patches: each patch once, in an order that completes chunks and follows the file."""
 
 from __future__ import annotations
 
@@ -43,12 +43,9 @@ def test_every_missing_patch_is_cut_once_and_chunk_by_chunk(kind: str, input_px:
     assert (np.diff(chunk) >= 0).all()
 
 
-def test_patches_of_a_slide_in_memory_keep_the_order_of_the_spots():
+def test_patches_keep_the_order_of_spots_in_memory_and_go_by_squares_in_tiles():
     stream = PatchStream(ArrayImage(PIXELS), XY, {8: [slice(0, 60)]}, 16)
     np.testing.assert_array_equal(stream.work.spot, np.arange(60))
-
-
-def test_patches_of_a_slide_in_tiles_are_cut_square_by_square_from_the_top():
     xy = np.random.default_rng(3).random((500, 2)) * 5000
     image = TileCache(ArrayImage(np.zeros((5000, 5000, 3), np.uint8)))
     squares = (xy[PatchStream(image, xy, {8: [slice(0, 500)]}, 16).work.spot] // 1024).tolist()
@@ -81,12 +78,9 @@ def test_a_batch_of_large_patches_holds_fewer_of_them(monkeypatch):
 def test_patches_are_the_plain_crops_resized_in_whatever_pieces(kind: str, batch: int):
     stream = PatchStream(IMAGES[kind], XY, MISSING, 16)
     for cut in stream.cut(Engine(batch)):
-        middle = len(cut.work) // 2
-        parts = [
-            cut.batch(rows, CPU)
-            for rows in (slice(0, middle), slice(middle, None))
-            if len(cut.work[rows])
-        ]
+        middle = max(1, len(cut.work) // 2)
+        halves = [slice(0, middle), slice(middle, None)][: len(cut.work)]
+        parts = [cut.batch(rows, CPU) for rows in halves]
         for patch, px, spot in zip(torch.cat(parts), cut.work.px, cut.work.spot, strict=True):
             starts = window_starts(XY[spot : spot + 1], int(px))
             plain = torch.from_numpy(patches.crop(ArrayImage(PIXELS), starts, int(px)))
