@@ -1,4 +1,4 @@
-"""The demo: the whole main job, on synthetic slides, without a download."""
+"""The demo runs the whole pipeline on synthetic slides, without downloads."""
 
 import csv
 import json
@@ -20,7 +20,14 @@ def demo(tmp_path_factory):
     return out, result.output
 
 
-def test_the_demo_beats_the_constant_baselines_clearly(demo):
+def refused(*options) -> str:
+    """Last line of a demo that must fail."""
+    result = CliRunner().invoke(main, ["demo", *map(str, options)])
+    assert result.exit_code == 2
+    return result.output.splitlines()[-1]
+
+
+def test_the_demo_clearly_beats_the_constant_baselines(demo):
     out, _ = demo
     rows = {row["model"]: row for row in json.loads((out / "scores.json").read_text())["rows"]}
     best_constant = max(rows[name]["spot_spearman"] for name in ("mean", "mean-rank"))
@@ -28,31 +35,19 @@ def test_the_demo_beats_the_constant_baselines_clearly(demo):
     assert rows["lightgbm"]["type_spearman"] > 0.15
 
 
-def test_the_demo_says_which_backbone_and_weights_it_used(demo):
-    _, output = demo
-    assert "stain-texture (statistics of stain, colour and texture, which has no weights)" in output
-    assert "Synthetic slides" in output
-
-
-def test_the_demo_ends_with_the_scores_and_the_paths_of_what_it_wrote(demo):
+def test_the_demo_prints_its_backbone_aligned_scores_and_output_paths(demo):
     out, output = demo
-    table = output[output.index("Spearman, held-out slides") :]
-    assert "constant: mean-rank profile" in table
-    assert "LightGBM" in table
+    assert "stain-texture (statistics of stain, colour and texture, which has no weights)" in output
+    text = output[output.index("Spearman, held-out slides") :]
+    header, *rows = text.split("Constant profiles")[0].strip().splitlines()
+    assert len(rows) == len(MODELS)
+    assert {len(row) for row in rows} == {len(header)}
     for path in json.loads((out / "scores.json").read_text())["paths"].values():
-        assert path in table.replace("\n", "")
+        assert path in text.replace("\n", "")
     assert (out / "report.html").stat().st_size > 1e6
 
 
-def test_the_numbers_of_the_demo_stand_below_each_other(demo):
-    _, output = demo
-    table = output[output.index("Spearman, held-out slides") :].split("Constant profiles")[0]
-    header, *rows = table.strip().splitlines()
-    assert len(rows) == len(MODELS)
-    assert {len(row) for row in rows} == {len(header)}
-
-
-def test_what_the_demo_wrote_can_be_used_again(demo):
+def test_outputs_of_the_demo_are_usable(demo):
     out, _ = demo
     store = EmbeddingStore(out / "store.zarr", mode="r")
     spots = len(store.spots("S_5").xy)
@@ -72,39 +67,18 @@ def test_what_the_demo_wrote_can_be_used_again(demo):
     ],
 )
 def test_a_demo_that_cannot_run_ends_with_one_clear_line(tmp_path, options, named):
-    arguments = ["demo", "--out", str(tmp_path / "demo"), "--spots", "20", *options]
-    result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == 2
-    assert named in result.output.splitlines()[-1]
+    assert named in refused("--out", tmp_path / "demo", "--spots", "20", *options)
 
 
-def test_a_demo_that_cannot_be_written_says_so(tmp_path):
-    (tmp_path / "file").write_text("")
-    result = CliRunner().invoke(main, ["demo", "--out", str(tmp_path / "file")])
-    assert result.exit_code == 2
-    assert "file" in result.output
-
-
-def test_a_demo_of_other_slides_is_left_as_it_is(demo):
+def test_a_demo_never_overwrites_other_content(demo, tmp_path):
     out, _ = demo
-    before = (out / "slides.h5").read_bytes()
-    result = CliRunner().invoke(main, ["demo", "--out", str(out), "--spots", "60"])
-    assert result.exit_code == 2
-    assert "contains a demo with other slides; choose another folder with --out" in result.output
-    assert (out / "slides.h5").read_bytes() == before
-    assert not (out / "slides.h5.part").exists()
-
-
-def test_a_demo_does_not_write_into_a_folder_of_other_files(tmp_path):
-    (tmp_path / "slides.h5").write_text("mine")
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "submission.csv").write_text("mine")
-    for folder, what in (
-        (tmp_path, "a demo with other slides"),
-        (tmp_path / "other", "other files"),
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "submission.csv").write_text("mine")
+    for place, problem in (
+        (out, "contains a demo with other slides; choose another folder with --out"),
+        (tmp_path, "contains other files; choose another folder with --out"),
+        (tmp_path / "file", "file"),
     ):
-        before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-        result = CliRunner().invoke(main, ["demo", "--out", str(folder), "--spots", "20"])
-        assert result.exit_code == 2
-        assert f"contains {what}; choose another folder with --out" in result.output
-        assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+        before = {path: path.stat().st_mtime_ns for path in place.rglob("*")}
+        assert problem in refused("--out", place, "--spots", "20")
+        assert before == {path: path.stat().st_mtime_ns for path in place.rglob("*")}

@@ -1,4 +1,4 @@
-"""A plain slide in, a map out: as `predict` would say it, at the model's pitch and resolution."""
+"""Maps of slides without spots equal predictions at the model's pitch and resolution."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from PIL import Image
 
 from histoboost import CompositionRegressor, map_slide
@@ -27,14 +27,14 @@ from histoboost.slides.slide import Dataset, Slide
 
 @pytest.fixture(scope="module")
 def section() -> Slide:
-    """A slide that the model has not seen, with the spots that it would have had."""
+    """A slide unknown to the model, with spots."""
     slide = phantom_slide("section", seed=9, spots=60)
     return replace(slide, abundance=None, cell_types=())
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, section: Slide) -> Path:
-    """`model`, trained on two phantoms, and `section.ome.tif`, a pyramid without spots."""
+    """``model``, trained on two phantoms, and ``section.ome.tif``, a pyramid without spots."""
     import tifffile
 
     folder = tmp_path_factory.mktemp("map")
@@ -51,24 +51,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory, section: Slide) -> Path:
     return folder
 
 
-def _values(of: Path | Slide, folder: Path, **options: object) -> pd.DataFrame:
-    [found] = map_slide(of, folder / "model", **options)  # type: ignore[arg-type]
+def _values(slide: Path | Slide, folder: Path, **options: object) -> pd.DataFrame:
+    [found] = map_slide(slide, folder / "model", **options)  # type: ignore[arg-type]
     return found.to_frame().set_index("spot")
 
 
-def test_with_the_lattice_on_the_spots_a_map_is_what_predict_says(
-    folder: Path, section: Slide
-) -> None:
-    plain = replace(section, image=open_image(folder / "section.ome.tif"))
-    [mapped] = map_slide(plain, folder / "model")
-    [said] = CompositionRegressor.load(folder / "model").predict(
-        folder / "store.zarr", "section", units="share"
-    )
-    assert np.array_equal(mapped.values, said.values)
-    assert mapped.spots.spot_ids == said.spots.spot_ids
+def _run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["map", *map(str, arguments)])
 
 
-def test_a_plain_slide_gets_the_models_pitch(folder: Path) -> None:
+def test_at_the_same_spots_a_map_equals_the_prediction(folder: Path, section: Slide) -> None:
+    slide = replace(section, image=open_image(folder / "section.ome.tif"))
+    [mapped] = map_slide(slide, folder / "model")
+    model = CompositionRegressor.load(folder / "model")
+    [predicted] = model.predict(folder / "store.zarr", "section", units="share")
+    assert np.array_equal(mapped.values, predicted.values)
+    assert mapped.spots.spot_ids == predicted.spots.spot_ids
+
+
+def test_a_map_has_the_pitch_of_the_model(folder: Path) -> None:
     [found] = map_slide(folder / "section.ome.tif", folder / "model")
     assert found.spots.lattice is not None
     assert found.spots.lattice["pitch_px"] == pytest.approx(25, rel=0.01)
@@ -76,7 +77,7 @@ def test_a_plain_slide_gets_the_models_pitch(folder: Path) -> None:
     assert np.allclose(found.values.sum(axis=1), 1)
 
 
-def test_a_finer_map_says_the_same_where_the_coarse_one_has_its_places(folder: Path) -> None:
+def test_a_finer_map_agrees_with_the_coarse_one_at_its_spots(folder: Path) -> None:
     coarse = _values(folder / "section.ome.tif", folder)
     fine = _values(folder / "section.ome.tif", folder, finer=2)
     distance = np.hypot(
@@ -104,7 +105,7 @@ def test_a_finer_scan_of_the_same_tissue_gives_the_same_map(folder: Path, sectio
         assert np.corrcoef(same[name], scanned[name])[0, 1] > 0.99, name
 
 
-def test_a_resampled_image_does_not_depend_on_what_is_asked_for(section: Slide) -> None:
+def test_a_resampled_image_does_not_depend_on_the_region_read(section: Slide) -> None:
     image = Resampled(section.image, 1.7)
     height, width = image.shape
     whole = image.read_region(0, 0, 0, width, height)
@@ -117,18 +118,13 @@ def test_a_second_run_with_a_store_computes_nothing_and_reads_no_pixel(
 ) -> None:
     first = _values(folder / "section.ome.tif", folder, store=tmp_path / "store.zarr", finer=2)
 
-    def fail(*_: object) -> None:
-        raise AssertionError("an engine was made, or the image read")
-
-    monkeypatch.setattr(Run, "make_engine", fail)
-    monkeypatch.setattr(TiffImage, "read_region", fail)
+    monkeypatch.setattr(Run, "make_engine", None)
+    monkeypatch.setattr(TiffImage, "read_region", None)
     again = _values(folder / "section.ome.tif", folder, store=tmp_path / "store.zarr", finer=2)
     pd.testing.assert_frame_equal(first, again)
 
 
-def test_the_lattice_is_laid_anew_where_the_image_has_changed(
-    folder: Path, section: Slide, tmp_path: Path
-) -> None:
+def test_a_changed_image_gets_a_new_lattice(folder: Path, section: Slide, tmp_path: Path) -> None:
     path, store = tmp_path / "s.png", tmp_path / "store.zarr"
     pixels = section.image.read_rows(0, section.image.shape[0]).copy()
     Image.fromarray(pixels).save(path)
@@ -140,19 +136,16 @@ def test_the_lattice_is_laid_anew_where_the_image_has_changed(
     assert len(_values(path, folder, um_per_px=4.0)) < len(first)
 
 
-def test_what_holds_of_all_copies_of_a_slide_is_said_once(folder: Path, section: Slide) -> None:
+def test_warnings_about_all_copies_of_a_slide_are_issued_once(folder: Path, section: Slide) -> None:
     px = CompositionRegressor(model="ridge", features="stain-texture@32").fit(folder / "store.zarr")
-    plain = replace(section, um_per_px=None)
-    with pytest.warns(HistoboostWarning) as heard:
-        [found] = map_slide(plain, px, finer=2)
-    lines = [str(one.message) for one in heard]
+    with pytest.warns(HistoboostWarning) as caught:
+        [found] = map_slide(replace(section, um_per_px=None), px, finer=2)
+    lines = [str(one.message) for one in caught]
     assert len(lines) == len(set(lines)) == len(found.warnings)
     assert not any("of4" in line for line in lines)
 
 
-def test_where_no_scale_is_known_pixels_are_taken_and_a_line_says_so(
-    folder: Path, section: Slide
-) -> None:
+def test_an_unknown_scale_falls_back_to_pixels_with_a_warning(folder: Path, section: Slide) -> None:
     model = CompositionRegressor.load(folder / "model")
     px = CompositionRegressor(model="ridge", features="stain-texture@32").fit(folder / "store.zarr")
     unknown = replace(section, um_per_px=None)
@@ -161,25 +154,20 @@ def test_where_no_scale_is_known_pixels_are_taken_and_a_line_says_so(
     assert any("--um-per-px" in line for line in found.warnings)
     with pytest.raises(BadInput, match="the model needs them .*; give --um-per-px"):
         map_slide(unknown, model)
-    [same], [told] = map_slide(section, model), map_slide(unknown, model, um_per_px=4.0)
-    assert np.array_equal(same.values, told.values)
+    [known], [given] = map_slide(section, model), map_slide(unknown, model, um_per_px=4.0)
+    assert np.array_equal(known.values, given.values)
 
 
-def test_a_coarser_slide_and_one_without_tissue_are_refused_in_a_line(
-    folder: Path, section: Slide
-) -> None:
+def test_a_coarser_slide_and_one_without_tissue_are_refused(folder: Path, section: Slide) -> None:
     glass = ArrayImage(np.full((300, 300, 3), 240, np.uint8))
     blank = Slide("blank", glass, np.empty((0, 2)), (), um_per_px=4.0, plain=True)
-    for slide, message in (
-        (replace(section, um_per_px=8.0), "coarser than the 4 of the model's training slides"),
-        (blank, "slide blank: no tissue found"),
-    ):
-        with pytest.raises(BadInput, match=message) as error:
-            map_slide(slide, folder / "model")
-        assert "\n" not in str(error.value)
+    with pytest.raises(BadInput, match="coarser than the 4 of the model's training slides"):
+        map_slide(replace(section, um_per_px=8.0), folder / "model")
+    with pytest.raises(BadInput, match="slide blank: no tissue found"):
+        map_slide(blank, folder / "model")
 
 
-def test_weights_that_are_not_those_of_training_are_refused(
+def test_weights_other_than_those_of_training_are_refused(
     folder: Path, section: Slide, tmp_path: Path, tiny_net: str
 ) -> None:
     import torch
@@ -205,7 +193,7 @@ def test_weights_that_are_not_those_of_training_are_refused(
 
 
 @pytest.mark.parametrize("features", ["*", "coords"])
-def test_weights_that_no_backbone_takes_are_named(
+def test_unused_weights_are_warned_of(
     folder: Path, section: Slide, tmp_path: Path, features: str
 ) -> None:
     (tmp_path / "needless.pth").write_bytes(b"")
@@ -219,29 +207,23 @@ def test_a_map_loads_a_backbone_and_makes_its_engine_once(
 ) -> None:
     from histoboost.featurize.backbones import factory
 
-    made: list[str] = []
-    for of, name in ((factory, "load_backbone"), (Run, "make_engine")):
-        real = getattr(of, name)
+    calls: list[str] = []
+    for owner, name in ((factory, "load_backbone"), (Run, "make_engine")):
+        real = getattr(owner, name)
         monkeypatch.setattr(
-            of, name, lambda *a, real=real, name=name: made.append(name) or real(*a)
+            owner, name, lambda *a, real=real, name=name: calls.append(name) or real(*a)
         )
     map_slide(phantom_slide("small", spots=12), folder / "model")
-    assert sorted(made) == ["load_backbone", "make_engine"]
+    assert sorted(calls) == ["load_backbone", "make_engine"]
 
 
-def test_the_command_writes_every_output_and_says_what_it_did(folder: Path, tmp_path: Path) -> None:
+def test_the_command_writes_every_output_and_a_summary(folder: Path, tmp_path: Path) -> None:
     names = ("map.geojson", "map.ome.tif", "map.csv", "map.h5ad")
-    outputs = [part for name in names for part in ("-o", str(tmp_path / name))]
+    outputs = [part for name in names for part in ("-o", tmp_path / name)]
     region = {"type": "Polygon", "coordinates": [[[0, 0], [900, 0], [900, 900], [0, 900], [0, 0]]]}
     (tmp_path / "drawn.geojson").write_text(json.dumps(region))
-    done = CliRunner().invoke(
-        main,
-        [
-            *("map", str(folder / "section.ome.tif"), str(folder / "model"), *outputs),
-            *("--regions", str(tmp_path / "drawn.geojson"), "--json", str(tmp_path / "map.json")),
-        ],
-        catch_exceptions=False,
-    )
+    options = ["--regions", tmp_path / "drawn.geojson", "--json", tmp_path / "map.json"]
+    done = _run(folder / "section.ome.tif", folder / "model", *outputs, *options)
     assert done.exit_code == 0, done.output
     assert "tissue on" in done.output
     [slide] = json.loads((tmp_path / "map.json").read_text())["slides"]
@@ -252,27 +234,24 @@ def test_the_command_writes_every_output_and_says_what_it_did(folder: Path, tmp_
 
 
 @pytest.mark.parametrize("finer", [1, 2])
-def test_a_slide_that_the_model_was_trained_on_says_so_in_every_output(
+def test_mapping_a_training_slide_warns_once(
     folder: Path, section: Slide, tmp_path: Path, finer: int
 ) -> None:
     known = replace(section, name="S_1", xy=np.zeros((0, 2)), spot_ids=(), plain=True)
-    with pytest.warns(HistoboostWarning, match="S_1: the model was trained on") as heard:
+    with pytest.warns(HistoboostWarning, match="S_1: the model was trained on") as caught:
         [found] = map_slide(known, folder / "model", finer=finer)
-    assert sum("was trained on" in str(one.message) for one in heard) == 1
+    assert sum("was trained on" in str(one.message) for one in caught) == 1
     assert sum("was trained on" in line for line in found.warnings) == 1
 
 
-def test_several_slides_go_into_a_folder(folder: Path, tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        (tmp_path / f"{name}.ome.tif").write_bytes((folder / "section.ome.tif").read_bytes())
-    slides = [str(tmp_path / "a.ome.tif"), str(tmp_path / "b.ome.tif")]
-    args = ["map", *slides, str(folder / "model"), "-o", str(tmp_path / "maps") + "/"]
-    done = CliRunner().invoke(main, args, catch_exceptions=False)
+def test_maps_of_several_slides_are_written_to_a_folder(folder: Path, tmp_path: Path) -> None:
+    slides = [tmp_path / "a.ome.tif", tmp_path / "b.ome.tif"]
+    for slide in slides:
+        slide.write_bytes((folder / "section.ome.tif").read_bytes())
+    done = _run(*slides, folder / "model", "-o", f"{tmp_path}/maps/")
     assert done.exit_code == 0, done.output
-    assert {path.name for path in (tmp_path / "maps").glob("*.geojson")} == {
-        "a.geojson",
-        "b.geojson",
-    }
+    maps = (tmp_path / "maps").glob("*.geojson")
+    assert sorted(path.name for path in maps) == ["a.geojson", "b.geojson"]
 
 
 @pytest.mark.parametrize(
@@ -286,17 +265,16 @@ def test_several_slides_go_into_a_folder(folder: Path, tmp_path: Path) -> None:
             "section.ome.tif",
             "m.csv",
             ["--tissue", "glass"],
-            "glass is neither auto, all nor a file",
+            "glass is neither auto, all nor",
         ),
         ("section.ome.tif", "{Slide}.csv", [], "unknown field {Slide}; write {slide}"),
         ("section.ome.tif", "m.csv", ["--weights", "no.pth"], "no.pth"),
     ],
 )
-def test_a_slip_of_the_command_is_one_line(
+def test_a_wrong_argument_is_one_line(
     folder: Path, tmp_path: Path, slide: str, output: str, options: list[str], message: str
 ) -> None:
-    args = ["map", str(folder / slide), str(folder / "model"), "-o", str(tmp_path / output)]
-    done = CliRunner().invoke(main, [*args, *options])
+    done = _run(folder / slide, folder / "model", "-o", tmp_path / output, *options)
     assert done.exit_code == 2, done.output
     assert message in done.output
     assert done.output.strip().splitlines()[-1].startswith("Error: ")
@@ -304,7 +282,7 @@ def test_a_slip_of_the_command_is_one_line(
 
 @pytest.mark.parametrize("option", ["--regions", "--tissue"])
 @pytest.mark.parametrize("output", ["drawn/section.geojson", "drawn/{slide}.geojson", "drawn/"])
-def test_a_map_never_replaces_what_was_drawn(
+def test_a_map_never_replaces_a_drawn_region(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, output: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -313,8 +291,8 @@ def test_a_map_never_replaces_what_was_drawn(
     drawn.parent.mkdir()
     drawn.write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
     before = drawn.read_bytes()
-    args = ["map", str(folder / "section.ome.tif"), str(folder / "model"), "-o"]
-    done = CliRunner().invoke(main, [*args, output, option, "drawn/{slide}.geojson"])
+    slide = folder / "section.ome.tif"
+    done = _run(slide, folder / "model", "-o", output, option, "drawn/{slide}.geojson")
     assert drawn.read_bytes() == before
     assert done.exit_code == 2, done.output
     assert f"{drawn}: is an input of this command; choose another output" in done.output
@@ -341,19 +319,16 @@ def test_a_map_never_replaces_a_slide(
     Path("slides").mkdir()
     Image.fromarray(section.image.read_rows(0, section.image.shape[0])).save("slides/a.png")
     before = Path("slides/a.png").read_bytes()
-    done = CliRunner().invoke(
-        main, ["map", slides, str(folder / "model"), "--um-per-px", "4", *options.split()]
-    )
+    done = _run(slides, folder / "model", "--um-per-px", "4", *options.split())
     assert Path("slides/a.png").read_bytes() == before
     assert done.exit_code == 2, done.output
     assert "a.png: is an input of this command; choose another output" in done.output
 
 
 def test_a_truncated_slide_is_one_line(folder: Path, tmp_path: Path) -> None:
-    whole = (folder / "section.ome.tif").read_bytes()
-    (tmp_path / "cut.tif").write_bytes(whole[: len(whole) // 2])
-    args = ["map", str(tmp_path / "cut.tif"), str(folder / "model"), "-o", str(tmp_path / "m.csv")]
-    done = CliRunner().invoke(main, args)
+    intact = (folder / "section.ome.tif").read_bytes()
+    (tmp_path / "cut.tif").write_bytes(intact[: len(intact) // 2])
+    done = _run(tmp_path / "cut.tif", folder / "model", "-o", tmp_path / "m.csv")
     assert done.exit_code == 2
     assert "cut.tif" in done.output
     assert not (tmp_path / "m.csv").exists()

@@ -1,4 +1,4 @@
-"""Slides that lie otherwise than those of training are embedded as these lie."""
+"""Slides mounted differently from the training slides are embedded in their orientation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch import nn
@@ -32,12 +32,12 @@ from histoboost.slides.slide import Dataset, Slide
 from histoboost.slides.thumbnail import thumbnail
 from histoboost.slides.turned_slide import mounted_slide, turned_slide
 
-#: Sixteen fields of a patch, which know up from down.
+#: Mean colours in a 4 x 4 grid, which depend on the orientation.
 EMBED = {"backbone": "fields", "patch": [32]}
 
 
 def section(name: str, seed: int) -> Slide:
-    """One of several sections of the same tissue, mounted alike, each with noise of its own."""
+    """A section of the same tissue in the same orientation, with its own noise."""
     tissue = gaussian_filter(np.random.default_rng(7).normal(size=(170, 230, 3)), (6, 6, 0))
     noise = np.random.default_rng(seed).normal(size=tissue.shape)
     pixels = np.clip(128 + 900 * tissue + 4 * noise, 0, 255).astype(np.uint8)
@@ -57,14 +57,11 @@ def section(name: str, seed: int) -> Slide:
 
 @pytest.fixture(scope="module", autouse=True)
 def fields() -> Iterator[None]:
+    module = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten())
+    options = {"head": "none", "layer": "1", "input_px": 32, "pretrained": None}
+
     def architecture() -> Architecture:
-        return Architecture(
-            module=nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten()),
-            head="none",
-            layer="1",
-            input_px=32,
-            pretrained=None,
-        )
+        return Architecture(module=module, **options)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setitem(REGISTRY, "fields", architecture)
@@ -73,7 +70,7 @@ def fields() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, held_out: Slide) -> Path:
-    """`model` of two sections, `coords`, which looks at coordinates, and `plain.zarr` of S_3."""
+    """``model`` of two sections, ``coords`` with coordinates, and ``plain.zarr`` of S_3."""
     folder = tmp_path_factory.mktemp("mounting")
     data = Dataset(folder, [section("S_1", 1), section("S_2", 2)])
     featurize(data, folder / "store.zarr", **EMBED)
@@ -86,7 +83,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, held_out: Slide) -> Path:
 
 @pytest.fixture(scope="module")
 def upright(folder: Path) -> Prediction:
-    """What the model says of the held-out section as it lies."""
+    """Prediction of the held-out section."""
     model = CompositionRegressor.load(folder / "model")
     [found] = model.predict(folder / "plain.zarr", ["S_3"], units="share")
     return found
@@ -99,27 +96,24 @@ def held_out() -> Slide:
 
 @pytest.fixture
 def quiet() -> Iterator[None]:
-    """Fails on a word about how a slide lies."""
+    """Fail on a warning about the orientation."""
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "slide .* is mounted differently", HistoboostWarning)
         yield
 
 
-@pytest.mark.parametrize("turn", ["180-mirrored"])
 def test_a_map_of_a_turned_slide_is_the_turned_map(
-    folder: Path, held_out: Slide, upright: Prediction, turn: str
+    folder: Path, held_out: Slide, upright: Prediction
 ) -> None:
-    turned = turned_slide(held_out, turn)
-    with pytest.warns(
-        HistoboostWarning, match="slide S_3: is mounted differently from the training"
-    ):
+    turned = turned_slide(held_out, "180-mirrored")
+    with pytest.warns(HistoboostWarning, match="S_3: is mounted differently from the training"):
         [found] = map_slide(turned, folder / "model")
     np.testing.assert_allclose(found.values, upright.values, atol=1e-3)
     np.testing.assert_array_equal(found.spots.xy, turned.xy)
     np.testing.assert_array_equal(found.spots.thumbnail, thumbnail(turned.image))
 
 
-def test_a_slide_that_lies_as_those_of_training_is_left_as_it_is(
+def test_a_slide_in_the_orientation_of_training_is_not_turned(
     folder: Path, held_out: Slide, upright: Prediction, quiet: None
 ) -> None:
     [mapped] = map_slide(held_out, folder / "model")
@@ -128,9 +122,7 @@ def test_a_slide_that_lies_as_those_of_training_is_left_as_it_is(
 
 
 @pytest.mark.parametrize("turn", ["180", "270-mirrored"])
-def test_a_slide_is_turned_to_lie_as_the_training_slides(
-    folder: Path, held_out: Slide, turn: str
-) -> None:
+def test_a_turned_slide_is_turned_back(folder: Path, held_out: Slide, turn: str) -> None:
     turned = turned_slide(held_out, turn)
     with pytest.warns(HistoboostWarning, match="is mounted differently"):
         back = mounted_slide(turned, _turn(folder, turned))
@@ -148,7 +140,7 @@ def _turn(folder: Path, slide: Slide, model: str = "model") -> str | None:
     return mount([slide])[slide.name]
 
 
-def test_what_is_unlike_the_tissue_of_training_is_not_turned(
+def test_a_slide_unlike_the_training_tissue_is_not_turned(
     folder: Path, held_out: Slide, quiet: None
 ) -> None:
     height, width = held_out.image.shape
@@ -156,54 +148,55 @@ def test_what_is_unlike_the_tissue_of_training_is_not_turned(
     assert _turn(folder, replace(held_out, image=ArrayImage(noise))) is None
 
 
-def test_few_spots_do_not_tell_how_a_slide_lies(folder: Path, held_out: Slide, quiet: None) -> None:
+def test_a_slide_with_few_spots_is_not_turned(folder: Path, held_out: Slide, quiet: None) -> None:
     few = held_out.only(np.arange(len(held_out.xy)) < FEWEST - 1)
     assert _turn(folder, turned_slide(few, "180")) is None
 
 
-def test_a_model_that_looks_at_coordinates_gets_slides_as_they_lie(
+def test_slides_are_not_turned_for_a_model_with_coordinates(
     folder: Path, held_out: Slide, quiet: None
 ) -> None:
     assert _turn(folder, turned_slide(held_out, "180"), "coords") is None
 
 
-def test_a_model_that_cannot_tell_how_slides_lie_is_not_asked(
-    folder: Path, held_out: Slide, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = Dataset(folder, [held_out])
-    monkeypatch.setattr("histoboost.slides.readers.open_dataset", lambda *_: data)
-    store, model = folder / "none.zarr", str(folder / "coords")
-    how = ["--backbone", "fields", "--patch", "32", "--mounted-like", model]
-    done = CliRunner().invoke(main, ["featurize", "x", str(store), *how])
+def _featurize_like(data: Dataset, store: Path, model: Path) -> Result:
+    options = ["--backbone", "fields", "--patch", "32", "--mounted-like", str(model)]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("histoboost.slides.readers.open_dataset", lambda *_: data)
+        return CliRunner().invoke(main, ["featurize", "x", str(store), *options])
+
+
+def test_mounted_like_refuses_a_model_with_coordinates(folder: Path, held_out: Slide) -> None:
+    store = folder / "none.zarr"
+    done = _featurize_like(Dataset(folder, [held_out]), store, folder / "coords")
     assert done.exit_code == 2
     assert "cannot recognise the orientation" in done.output
     assert not store.exists()
 
 
-def test_featurize_turns_slides_as_a_model_wants_them_and_predict_says_so(
-    folder: Path, held_out: Slide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_featurize_turns_slides_for_a_model_and_predict_reports_it(
+    folder: Path, held_out: Slide, tmp_path: Path
 ) -> None:
     data = Dataset(folder, [replace(turned_slide(held_out, "90"), abundance=None, cell_types=())])
-    monkeypatch.setattr("histoboost.slides.readers.open_dataset", lambda *_: data)
-    store, model = str(tmp_path / "new.zarr"), str(folder / "model")
-    how = ["--backbone", "fields", "--patch", "32", "--mounted-like", model]
-    done = CliRunner().invoke(main, ["featurize", "x", store, *how])
+    store, model = tmp_path / "new.zarr", folder / "model"
+    done = _featurize_like(data, store, model)
     assert done.exit_code == 0, done.output
     assert "is mounted differently from the training slides" in done.output
     new, plain = EmbeddingStore(store, mode="r"), EmbeddingStore(folder / "plain.zarr", mode="r")
     np.testing.assert_array_equal(new.read("S_3", "fields@32"), plain.read("S_3", "fields@32"))
     np.testing.assert_array_equal(new.spots("S_3").xy, data.slides[0].xy)
 
-    out, told = str(tmp_path / "x.parquet"), tmp_path / "told.json"
-    done = CliRunner().invoke(main, ["predict", store, model, "-o", out, "--json", str(told)])
+    summary = tmp_path / "summary.json"
+    options = ["-o", str(tmp_path / "x.parquet"), "--json", str(summary)]
+    done = CliRunner().invoke(main, ["predict", str(store), str(model), *options])
     assert done.exit_code == 0, done.output
-    [slide] = json.loads(told.read_text())["slides"]
+    [slide] = json.loads(summary.read_text())["slides"]
     assert slide["turn"] == "270"
     assert "turned by 270 degrees counter-clockwise" in slide["warnings"][0]
     assert slide["warnings"][0] in " ".join(done.output.split())
 
 
-def test_a_store_remembers_how_a_slide_lies(
+def test_a_store_keeps_the_orientation_of_a_slide(
     folder: Path, held_out: Slide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turned = turned_slide(held_out, "mirrored")
@@ -218,7 +211,7 @@ def test_a_store_remembers_how_a_slide_lies(
     np.testing.assert_array_equal(first.values, second.values)
 
 
-def test_a_store_takes_no_turned_embedding_for_one_of_the_slide_as_it_lies(
+def test_turned_and_unturned_embeddings_have_different_recipes(
     folder: Path, held_out: Slide, tmp_path: Path
 ) -> None:
     data = Dataset(folder, [held_out])
@@ -233,9 +226,9 @@ def test_a_large_slide_is_turned_at_all_its_levels(
     import tifffile
 
     monkeypatch.setattr("histoboost.slides.tile_cache.SMALL", 0)
-    whole = replace(held_out, xy=held_out.xy + 1)  # whole pixels at the coarser level, too
+    aligned = replace(held_out, xy=held_out.xy + 1)  # integer pixels at the coarser level, too
     both: list[Slide] = []
-    for slide in (whole, turned_slide(whole, "90")):
+    for slide in (aligned, turned_slide(aligned, "90")):
         pixels = slide.image.read_rows(0, slide.image.shape[0])
         height, width = slide.image.shape
         coarse = pixels.reshape(height // 2, 2, width // 2, 2, 3).mean((1, 3)).astype(np.uint8)
@@ -243,22 +236,18 @@ def test_a_large_slide_is_turned_at_all_its_levels(
             tiff.write(pixels, subifds=1, tile=(64, 64), photometric="rgb")
             tiff.write(coarse, subfiletype=1, tile=(64, 64), photometric="rgb")
         both.append(replace(slide, image=open_image(path)))
+    plain, turned = (Dataset(tmp_path, [slide]) for slide in both)
     how: dict[str, Any] = {"backbone": "fields", "patch": [32, 128]}
-    featurize(Dataset(tmp_path, both[:1]), tmp_path / "plain.zarr", **how)
-    featurize(
-        Dataset(tmp_path, both[1:]),
-        tmp_path / "back.zarr",
-        mount=lambda slides: {"S_3": "270"},
-        **how,
-    )
-    back, plain = (EmbeddingStore(tmp_path / f"{n}.zarr", mode="r") for n in ("back", "plain"))
+    featurize(plain, tmp_path / "plain.zarr", **how)
+    featurize(turned, tmp_path / "back.zarr", mount=lambda slides: {"S_3": "270"}, **how)
+    back, expected = (EmbeddingStore(tmp_path / f"{n}.zarr", mode="r") for n in ("back", "plain"))
     for name, recipe in back.embeddings("S_3").items():
         assert ("slide_level" in recipe.fields) == (name == "fields@128")
-        np.testing.assert_array_equal(back.read("S_3", name), plain.read("S_3", name))
+        np.testing.assert_array_equal(back.read("S_3", name), expected.read("S_3", name))
     np.testing.assert_array_equal(back.spots("S_3").thumbnail, thumbnail(both[1].image))
 
 
-def test_embeddings_of_several_turns_are_not_asked_together() -> None:
+def test_embeddings_with_different_turns_are_not_combined() -> None:
     recipes = {"a@32": {"slide_turn": "180"}, "a@64": {}}
     with pytest.raises(BadInput, match="S_3: patches of its embeddings were turned differently"):
         turn_of("S_3", recipes)
@@ -266,20 +255,15 @@ def test_embeddings_of_several_turns_are_not_asked_together() -> None:
 
 
 @pytest.mark.parametrize("other", [{"alignment": "auto"}, {"turned": "90"}])
-def test_slides_are_not_turned_and_moved_otherwise(
+def test_mounting_excludes_alignment_and_turning(
     folder: Path, held_out: Slide, other: dict[str, Any]
 ) -> None:
+    data, options = Dataset(folder, [held_out]), {**EMBED, **other}
     with pytest.raises(BadInput, match="omit --alignment and --turned"):
-        featurize(
-            Dataset(folder, [held_out]),
-            folder / "x.zarr",
-            mount=lambda slides: {},
-            **EMBED,
-            **other,
-        )
+        featurize(data, folder / "x.zarr", mount=lambda slides: {}, **options)
 
 
-def test_differences_by_rounding_turn_nothing() -> None:
+def test_rounding_errors_turn_no_slide() -> None:
     apart = np.random.default_rng(0).uniform(0.4, 0.6, 64) + np.linspace(1e-4, 0, 8)[:, None]
     assert nearest_way(apart) == 0
     assert nearest_way(apart - 0.1 * np.eye(8)[:, [5]]) == 5

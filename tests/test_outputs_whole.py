@@ -1,4 +1,4 @@
-"""Every file that a command writes is the old one or the new one, whole."""
+"""Every output file is either the old or the complete new one."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from histoboost.cli import main
 from histoboost.errors import HistoboostError
 from histoboost.io import write_text
 from histoboost.phantom import write_phantom
+from histoboost.regress.model import CompositionRegressor
 from histoboost.spots import SpotTable
 
 
 @pytest.fixture(scope="module", autouse=True)
 def no_waiting_for_the_disk() -> Iterator[None]:
-    """Only `full` looks at what is brought to the disk."""
+    """Only `full` needs fsync."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         yield
@@ -44,26 +45,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         np.save(folder / "arrays" / f"{slide}.npy", latent.astype(np.float32))
     store.import_arrays("mine", folder / "arrays")
-    done = CliRunner().invoke(
-        main, ["train", str(store.location), str(folder / "m"), "--model", "ridge"]
-    )
-    assert done.exit_code == 0, done.output
+    CompositionRegressor(model="ridge").fit(store).save(folder / "m")
     return folder
 
 
 COMMANDS = {
     "evaluate": ["evaluate", "s.zarr", "--model", "ridge", "--json", "OUT.json"],
-    "ablate": [
-        "ablate",
-        "s.zarr",
-        "--features",
-        "mine+coords",
-        "--leave-one-out",
-        "--model",
-        "ridge",
-        "--fresh",
-    ]
-    + ["--json", "OUT.json"],
+    "ablate": ["ablate", "s.zarr", "--features", "mine+coords", "--leave-one-out"]
+    + ["--model", "ridge", "--fresh", "--json", "OUT.json"],
     "inspect": ["inspect", "data.h5", "--json", "OUT.json"],
     "list": ["cache", "list", "s.zarr", "--json", "OUT.json"],
     "verify": ["cache", "verify", "s.zarr", "--json", "OUT.json"],

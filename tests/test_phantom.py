@@ -1,4 +1,4 @@
-"""Phantom slides: the layout of the challenge, tissue that looks like tissue, a real signal."""
+"""Phantom slides have the layout of the challenge, realistic tissue and a real signal."""
 
 import h5py
 import numpy as np
@@ -38,7 +38,7 @@ def test_float_and_uint8_files_hold_the_same_slides(tmp_path):
         assert np.array_equal(one.xy, other.xy)
 
 
-def test_a_seed_gives_the_same_slide_again_and_another_seed_another():
+def test_slides_are_reproducible_by_seed():
     first, again, other = (phantom_slide(seed=seed, spots=20) for seed in (5, 5, 6))
     rows = first.image.shape[0]
     assert np.array_equal(first.image.read_rows(0, rows), again.image.read_rows(0, rows))
@@ -47,7 +47,7 @@ def test_a_seed_gives_the_same_slide_again_and_another_seed_another():
 
 
 @pytest.mark.parametrize("pitch", [16.0, 25.0])
-def test_spots_lie_on_a_hexagonal_lattice_under_tissue_only(pitch):
+def test_spots_form_a_hexagonal_lattice_on_tissue(pitch):
     slide = phantom_slide(seed=2, spots=120, pitch_px=pitch)
     assert 80 < len(slide.xy) < 170
     distance, _ = cKDTree(slide.xy).query(slide.xy, k=7)
@@ -70,20 +70,20 @@ def test_abundances_are_raw_positive_and_heavy_tailed():
     assert np.median(abundance.max(axis=0) / np.median(abundance, axis=0)) > 20
 
 
-def test_neighbouring_spots_are_alike():
+def test_neighbouring_spots_are_similar():
     slide = phantom_slide(seed=3, spots=150)
     ranks = rankdata(slide.abundance, axis=1)
     near = cKDTree(slide.xy).query(slide.xy, k=2)[1][:, 1]
     far = np.random.default_rng(0).permutation(len(ranks))
-    alike, chance = (
+    similarity, chance = (
         np.mean([spearmanr(a, b)[0] for a, b in zip(ranks, ranks[other], strict=True)])
         for other in (near, far)
     )
-    assert alike > chance + 0.15
+    assert similarity > chance + 0.15
 
 
-def test_colour_and_texture_under_a_spot_tell_its_cells():
-    """Leaving out one slide, ridge on a few colour statistics beats the mean-rank profile."""
+def test_colour_and_texture_predict_cell_types():
+    """On a held-out slide, ridge on a few colour statistics beats the mean-rank profile."""
     features, ranks, slides = [], [], []
     for seed in range(3):
         slide = phantom_slide(seed=seed, spots=120)

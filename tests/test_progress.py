@@ -1,6 +1,8 @@
-"""What progress says of work that is done, of work that was done before, and of slow work."""
+"""Progress of computed, kept and slow units."""
 
 from __future__ import annotations
+
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,20 +12,14 @@ from histoboost.progress import Pace, progress
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch):
-    """A clock that the test moves, and that moves by itself nowhere."""
+    """A clock that only the test moves."""
 
-    class Clock:
-        now = 100.0
-
-        def monotonic(self) -> float:
-            return self.now
-
-    clock = Clock()
+    clock = SimpleNamespace(now=100.0, monotonic=lambda: clock.now)
     monkeypatch.setattr(module, "time", clock)
     return clock
 
 
-def test_what_was_kept_says_nothing_of_the_pace(clock):
+def test_kept_units_do_not_count_for_the_rate(clock):
     pace = Pace(1000)
     clock.now += 1
     pace.advance(600, kept=True)
@@ -43,14 +39,14 @@ def test_what_was_kept_says_nothing_of_the_pace(clock):
     ("rate", "words"),
     [(0.02, "50.0 s each"), (0.4, "2.5 s each"), (2.5, "2.5 slides/s"), (4321, "4,321 slides/s")],
 )
-def test_the_pace_is_never_zero_in_words(clock, rate: float, words: str):
+def test_a_rate_is_never_shown_as_zero(clock, rate: float, words: str):
     pace = Pace(10)
     clock.now += 1 / rate
     pace.advance(1)
     assert pace.rate_in_words("slides") == words
 
 
-def test_plain_lines_tell_rate_and_time_left(clock, capsys: pytest.CaptureFixture[str]):
+def test_plain_lines_show_rate_and_remaining_time(clock, capsys: pytest.CaptureFixture[str]):
     with progress("embedding", 100, "patches") as advance:
         advance(50, kept=True)
         clock.now += 20
@@ -70,7 +66,7 @@ def test_a_run_that_computes_nothing_shows_no_rate(clock, capsys: pytest.Capture
     assert capsys.readouterr().err == "embedding: 100/100 patches\n"
 
 
-def test_the_bar_of_a_terminal_tells_the_same(clock, monkeypatch: pytest.MonkeyPatch, capsys):
+def test_the_progress_bar_shows_the_same(clock, monkeypatch: pytest.MonkeyPatch, capsys):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "100")
     with progress("embedding", 300, "patches") as advance:

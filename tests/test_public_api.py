@@ -1,4 +1,4 @@
-"""The names that `import histoboost` offers, and what they return."""
+"""Public names of `histoboost`, and what they return."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_every_public_name_is_there_and_can_be_called() -> None:
             assert callable(getattr(histoboost, name)), name
 
 
-def test_functions_that_are_called_like_their_room_come_from_it() -> None:
+def test_functions_named_like_their_package_are_exported_by_it() -> None:
     import histoboost.report.model_report
     from histoboost.featurize import featurize
     from histoboost.report import report
@@ -32,7 +32,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory, phantom_h5: Path) -> Path:
-    """A store of the phantom slides, given by its path."""
+    """Path of a store of the phantom slides."""
     from histoboost.featurize import featurize
 
     path = tmp_path_factory.mktemp("api") / "store.zarr"
@@ -54,7 +54,7 @@ def test_the_slides_of_a_path_are_inspected_and_aligned(phantom_h5: Path, tmp_pa
     assert (tmp_path / "alignment.csv").read_text().startswith("slide,dx,dy,scale")
 
 
-def test_stage_2_takes_the_path_of_a_store_and_gives_frames(store: Path, tmp_path: Path) -> None:
+def test_stage_2_takes_the_path_of_a_store_and_returns_frames(store: Path, tmp_path: Path) -> None:
     model = histoboost.CompositionRegressor(model="ridge").fit(store, jobs=1)
     predicted = model.predict(store, "S_4")
     assert "S_4" in repr(predicted)

@@ -1,4 +1,4 @@
-"""What installing the built wheel puts into an environment: the whole package and no more."""
+"""The wheel contains the whole package and nothing else."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel that this checkout builds; no network, the environment's own hatchling."""
+    """Wheel of this checkout, built offline with the installed hatchling."""
     folder = tmp_path_factory.mktemp("wheel")
     command = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder)]
     subprocess.run([sys.executable, "-m", "pip", *command, str(ROOT)], check=True)
@@ -22,7 +22,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_contains_every_file_of_the_package_and_nothing_else(wheel: Path) -> None:
     package = {
         file.relative_to(ROOT).as_posix()
         for file in (ROOT / "histoboost").rglob("*")

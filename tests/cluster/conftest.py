@@ -1,4 +1,4 @@
-"""A real scheduler and two real worker processes on loopback."""
+"""A real scheduler and real worker processes on loopback."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from histoboost.cli import main
 
 pytest.importorskip("distributed", reason="Dask is not installed: pip install 'histoboost[dask]'")
 
@@ -21,29 +23,28 @@ LOCAL = ["--no-dashboard", "--host", "127.0.0.1"]
 START_TIMEOUT_S = 120
 
 
-@dataclass
 class Cluster:
-    """Processes of one Dask cluster."""
+    """Processes of a Dask cluster, with one log each."""
 
-    folder: Path
-    address: str = ""
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self._start("scheduler", [], "dask_scheduler", "--port", "0")
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not (found := re.search(r"tcp://127\.0\.0\.1:\d+", self.log("scheduler"))):
+            if time.monotonic() > deadline:
+                self.stop()
+                raise TimeoutError(self.log("scheduler"))
+            time.sleep(0.1)
+        self.address = found[0]
 
     def _start(
-        self,
-        name: str,
-        arguments: list[str],
-        *,
-        inside: list[str] | None = None,
-        **environment: str,
+        self, name: str, inside: list[str], module: str, *arguments: str, **environment: str
     ) -> subprocess.Popen[bytes]:
-        self.folder.mkdir(parents=True, exist_ok=True)
         log = (self.folder / f"{name}.log").open("wb")
         process = subprocess.Popen(
-            [
-                *(inside or ()),
-                *(sys.executable, "-m", "distributed.cli." + arguments[0], *arguments[1:], *LOCAL),
-            ],
+            [*inside, sys.executable, "-m", f"distributed.cli.{module}", *arguments, *LOCAL],
             stdout=log,
             stderr=log,
             cwd=self.folder,
@@ -52,44 +53,30 @@ class Cluster:
         self.processes.append(process)
         return process
 
-    def start_scheduler(self) -> None:
-        self._start("scheduler", ["dask_scheduler", "--port", "0"])
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while time.monotonic() < deadline:
-            found = re.search(
-                r"tcp://127\.0\.0\.1:\d+", (self.folder / "scheduler.log").read_text()
-            )
-            if found:
-                self.address = found[0]
-                return
-            time.sleep(0.1)
-        raise TimeoutError((self.folder / "scheduler.log").read_text())
-
     def start_worker(
         self, name: str, *, without: Path | None = None, **environment: str
     ) -> subprocess.Popen[bytes]:
-        """A worker of one thread; for one that runs `without` a folder, another is mounted there,
-        empty, as on a machine that lacks the shared file system.
+        """Start a worker with one thread; `without` is a folder that it sees empty, as on a
+        machine without the shared file system.
         """
-        inside = None
+        inside: list[str] = []
         if without is not None:
             hide = 'mount -t tmpfs none "$0" && exec "$@"'
             inside = ["unshare", "--map-root-user", "--mount", "sh", "-c", hide, str(without)]
             if shutil.which("unshare") is None or subprocess.call([*inside[:3], "true"]):
-                pytest.skip("this system lets no process have mounts of its own")
+                pytest.skip("processes cannot have mounts of their own here")
         flags = ["--nthreads", "1", "--no-nanny", "--name", name]
-        command = ["dask_worker", self.address, *flags]
-        return self._start(name, command, inside=inside, **environment)
+        return self._start(name, inside, "dask_worker", self.address, *flags, **environment)
 
     def wait_for_workers(self, count: int) -> None:
-        """Wait until so many have reached the scheduler."""
+        """Wait until so many workers have connected."""
         from distributed import Client
 
         with Client(self.address) as client:
             client.wait_for_workers(count, timeout=START_TIMEOUT_S)
 
     def log(self, name: str) -> str:
-        """What a worker has printed so far."""
+        """Output of a process so far."""
         return (self.folder / f"{name}.log").read_text()
 
     def stop(self) -> None:
@@ -102,8 +89,19 @@ class Cluster:
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     """A scheduler without workers yet."""
     made = Cluster(tmp_path / "cluster")
-    try:
-        made.start_scheduler()
-        yield made
-    finally:
-        made.stop()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def error_of() -> Callable[[list[str]], str]:
+    """Run a command that must fail with a single error line; returns the line."""
+
+    def run(command: list[str]) -> str:
+        done = CliRunner().invoke(main, command)
+        assert done.exit_code == 2, done.output
+        assert "Traceback" not in done.output
+        [line] = [line for line in done.stderr.splitlines() if line.startswith("Error:")]
+        return line
+
+    return run

@@ -1,4 +1,4 @@
-"""Whatever is given for a scheduler, and whatever answers there: one line, and soon."""
+"""Wrong addresses and other servers are refused in one line, soon."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def refused(address: str) -> str:
 
 @pytest.fixture
 def silent() -> Iterator[str]:
-    """A listener that accepts, and says nothing."""
+    """A listener that accepts and stays silent."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"tcp://127.0.0.1:{server.getsockname()[1]}"
 
 
 @pytest.fixture
 def talking() -> Iterator[str]:
-    """A listener that greets as SMTP and FTP servers do: its text would be a length of 3 EiB."""
+    """A listener that greets like SMTP and FTP servers, with bytes that mean 3 EiB as a length."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def greet() -> None:
@@ -51,7 +51,7 @@ def talking() -> Iterator[str]:
 
 @pytest.fixture
 def web() -> Iterator[str]:
-    """A web server, as the dashboard is."""
+    """A web server, such as the dashboard."""
     with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"tcp://127.0.0.1:{server.server_port}"
@@ -59,7 +59,7 @@ def web() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("listener", ["silent", "talking", "web"])
-def test_what_is_no_scheduler_is_said_in_one_line(
+def test_other_servers_are_refused_in_one_line(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, listener: str
 ) -> None:
     monkeypatch.setattr(module, "CONNECT_TIMEOUT_S", 0.5)
@@ -69,11 +69,11 @@ def test_what_is_no_scheduler_is_said_in_one_line(
 @pytest.mark.parametrize(
     "address", ["ucx://127.0.0.1:1", "http://127.0.0.1:8787", "tcp://", "tcp://host", "a:b:c", ""]
 )
-def test_an_address_of_another_kind_is_refused(address: str) -> None:
+def test_an_invalid_address_is_refused(address: str) -> None:
     assert "give tcp://HOST:PORT" in refused(address)
 
 
-def test_tls_without_certificates_is_said() -> None:
+def test_tls_without_certificates_is_refused() -> None:
     assert "no certificates" in refused("tls://127.0.0.1:8786")
 
 

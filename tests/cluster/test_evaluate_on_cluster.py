@@ -1,4 +1,4 @@
-"""Stage 2 on a real Dask cluster equals stage 2 here."""
+"""Stage 2 on a real Dask cluster equals stage 2 on this machine."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from pandas.testing import assert_frame_equal
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.cli import main
+from histoboost.cluster import connect
 from histoboost.errors import HistoboostError
 from histoboost.featurize import featurize
 from histoboost.regress.crossval import run_folds
@@ -38,7 +37,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, phantom_h5: Path) -> Embeddi
     return EmbeddingStore(location, mode="r")
 
 
-def assert_same(found: CrossValidation, expected: CrossValidation) -> None:
+def assert_equal(found: CrossValidation, expected: CrossValidation) -> None:
     for one, other in zip(found.folds, expected.folds, strict=True):
         assert one.held_out == other.held_out
         assert one.spot_spearman == other.spot_spearman
@@ -49,27 +48,13 @@ def assert_same(found: CrossValidation, expected: CrossValidation) -> None:
 
 
 def begun(log: str) -> int:
-    """The number of folds that a worker has begun."""
+    """Number of folds that a worker has begun."""
     return log.count("fold that holds out")
-
-
-def evaluate(store: Path, address: str, folder: Path, *more: str) -> subprocess.Popen[str]:
-    """The command, in a process of its own; scores go to ``scores.json``."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "histoboost", "evaluate", str(store), "--scheduler", address]
-        + ["--model", "lightgbm", "--json", str(folder / "scores.json"), *more],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "XDG_CACHE_HOME": str(folder)},
-    )
 
 
 def test_folds_and_models_of_a_cluster_equal_those_of_this_machine(
     cluster, store: EmbeddingStore, tmp_path: Path
 ) -> None:
-    from histoboost.cluster import connect
-
     cluster.start_worker("one")
     cluster.start_worker("two")
     spots = labelled_slides(store)
@@ -80,20 +65,16 @@ def test_folds_and_models_of_a_cluster_equal_those_of_this_machine(
         for setup in (SETUP, replace(SETUP, model="stack", smooth=0.3)):
             expected = run_folds(store, setup, spots, seeds=2)
             found = run_folds(store, setup, spots, seeds=2, client=client, cache=cache)
-            assert_same(found, expected)
+            assert_equal(found, expected)
             assert_frame_equal(held_out_frame(found), held_out_frame(expected))
         model = CompositionRegressor(model="stack", smooth=0.3, options=options)
-        model.fit(store, client=client).save(tmp_path / "there")
-        model.fit(store).save(tmp_path / "here")
-    files = [
-        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
-        for name in ("here", "there")
-    ]
-    assert files[0] == files[1]
-    # What the cluster did is kept: nothing is left for a second run.
-    count = len(list((tmp_path / "folds").glob("*.json")))
-    assert count == 2 * len(expected.folds)
-    assert_same(run_folds(store, setup, spots, seeds=2, cache=cache), expected)
+        model.fit(store, client=client).save(tmp_path / "cluster-model")
+        model.fit(store).save(tmp_path / "model")
+    for path in (tmp_path / "model").iterdir():
+        assert (tmp_path / "cluster-model" / path.name).read_bytes() == path.read_bytes()
+    # The cluster's folds are kept: a second run computes nothing.
+    assert len(list((tmp_path / "folds").glob("*.json"))) == 2 * len(expected.folds)
+    assert_equal(run_folds(store, setup, spots, seeds=2, cache=cache), expected)
     for name in ("one", "two"):
         assert cluster.log(name).count("read features") == 1
 
@@ -103,8 +84,15 @@ def test_a_worker_killed_in_the_middle_of_a_fold_costs_only_what_it_held(
 ) -> None:
     workers = {name: cluster.start_worker(name) for name in ("one", "two")}
     cluster.wait_for_workers(2)
-    choices = ["--held-out", "S_1", "--seeds", "3", "--set", "n_estimators=150"]
-    run = evaluate(Path(store.location), cluster.address, tmp_path, *choices)
+    run = subprocess.Popen(
+        [sys.executable, "-m", "histoboost", "evaluate", store.location]
+        + ["--scheduler", cluster.address, "--model", "lightgbm", "--held-out", "S_1"]
+        + ["--seeds", "3", "--set", "n_estimators=150", "--json", str(tmp_path / "scores.json")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
+    )
     deadline = time.monotonic() + 300
     while not (busy := [name for name in workers if begun(cluster.log(name))]):
         assert time.monotonic() < deadline, "no worker was given a fold"
@@ -117,50 +105,37 @@ def test_a_worker_killed_in_the_middle_of_a_fold_costs_only_what_it_held(
     spots = labelled_slides(store)
     expected = run_folds(store, setup, spots, seeds=3, held_out=["S_1"]).to_json()
     found = json.loads((tmp_path / "scores.json").read_text())
-    # It held the unit that it was at, and at most the result of the one before.
+    # Lost are the current unit and at most the result of the one before.
     assert 3 + 1 <= begun(cluster.log("one") + cluster.log("two")) <= 3 + 2
     for one, other in zip(found["folds"], expected["folds"], strict=True):
         assert {**one, "fit_seconds": 0} == {**other, "fit_seconds": 0}
 
 
-def test_a_worker_that_cannot_see_the_store_ends_the_command_with_one_line(
-    cluster, store: EmbeddingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_worker_without_access_to_the_store_ends_the_command_with_one_line(
+    cluster, store: EmbeddingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error_of
 ) -> None:
-    """Its file system is another one where the store is here."""
     location = Path(store.location)
     for name in ("one", "two"):
         cluster.start_worker(name, without=location.parent)
     cluster.wait_for_workers(2)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     choices = ["--model", "lightgbm", "--held-out", "S_1"]
-    command = ["evaluate", str(location), "--scheduler", cluster.address, *choices]
-    run = CliRunner().invoke(main, command)
-    assert run.exit_code == 2, run.output
-    errors = [line for line in run.stderr.splitlines() if line.startswith("Error:")]
-    assert len(errors) == 1
-    assert "fold that holds out S_1" in errors[0]
-    assert f"cannot open the store {location}" in errors[0]
-    assert "Traceback" not in run.output
+    line = error_of(["evaluate", str(location), "--scheduler", cluster.address, *choices])
+    assert "fold that holds out S_1" in line
+    assert f"cannot open the store {location}" in line
 
 
-def test_a_scheduler_without_workers_is_said_in_one_line(
+def test_a_scheduler_without_workers_is_refused_in_one_line(
     cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from histoboost import cluster as ours
-
-    monkeypatch.setattr(ours, "WORKER_TIMEOUT_S", 0.2)
-    with (
-        pytest.raises(HistoboostError, match="no workers; start one"),
-        ours.connect(cluster.address),
-    ):
+    monkeypatch.setattr("histoboost.cluster.WORKER_TIMEOUT_S", 0.2)
+    with pytest.raises(HistoboostError, match="no workers; start one"), connect(cluster.address):
         pass
 
 
-def test_a_lost_scheduler_is_said_in_one_line_and_what_is_done_is_kept(
+def test_a_lost_scheduler_is_one_line_and_finished_folds_are_kept(
     cluster, store: EmbeddingStore, tmp_path: Path
 ) -> None:
-    from histoboost.cluster import connect
-
     cluster.start_worker("one")
     kept = FoldCache(tmp_path / "folds")
     keep = kept.keep

@@ -1,4 +1,4 @@
-"""Units on a cluster: all of them, once each, and never all at the scheduler at the same time."""
+"""All units run once each, and few at a time are at the scheduler."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run(client: Client, numbers: list[int]) -> Iterator[tuple[int, int]]:
     )
 
 
-def test_every_unit_is_done_once_however_few_are_handed_out(client, monkeypatch):
+def test_every_unit_runs_once_however_few_are_submitted_at_a_time(client, monkeypatch):
     monkeypatch.setattr(module, "IN_FLIGHT", 3)
     waiting = []
     done = {}
@@ -49,10 +49,10 @@ def test_every_unit_is_done_once_however_few_are_handed_out(client, monkeypatch)
         done[place] = result
         waiting.append(len(client.futures))
     assert done == {number: 2 * number for number in range(50)}
-    assert max(waiting) <= 4 * 2 + 1, "units beyond what keeps the workers busy were handed out"
+    assert max(waiting) <= 4 * 2 + 1, "more units were submitted than keep the workers busy"
 
 
-def test_no_units_are_no_work(client):
+def test_without_units_nothing_runs(client):
     assert list(run(client, [])) == []
 
 
