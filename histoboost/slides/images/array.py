@@ -15,6 +15,7 @@ from histoboost.errors import BadInput
 from histoboost.hdf5_file import open_hdf5
 from histoboost.slides.images.base import (
     BAND_BYTES,
+    FileImage,
     Level,
     SlideImage,
     check_size,
@@ -40,22 +41,17 @@ class ArrayImage(SlideImage):
         return self.pixels[y : y + height, x : x + width]
 
 
-@dataclass(frozen=True)
-class StoredImage(SlideImage):
+@dataclass(frozen=True, kw_only=True)
+class StoredImage(FileImage):
     """An RGB or RGBA image in arrays of a zarr store (a folder), or in one of an HDF5 file."""
 
-    path: Path
     #: Name of the array of every level.
     arrays: tuple[str, ...]
     #: ``"yxc"`` or ``"cyx"``; further axes, such as t and z of ``"tczyx"``, have length 1.
     axes: str
-    levels: tuple[Level, ...]
-    tiles: tuple[tuple[int, int], ...]
     source_dtype: str
     #: Positions of red, green, blue (and alpha); None for this order.
     channels: tuple[int, ...] | None = None
-    um_per_px: float | None = None
-    files: tuple[Path, ...] = ()
 
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """See `SlideImage`."""

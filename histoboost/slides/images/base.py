@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -85,6 +86,17 @@ class SlideImage:
     def read_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Read rows `start` to `stop` (exclusive) of level 0, (stop - start, W, 3) uint8."""
         return self.read_region(0, 0, start, self.shape[1], stop - start)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileImage(SlideImage):
+    """An image in a file or folder."""
+
+    path: Path
+    levels: tuple[Level, ...]
+    tiles: tuple[tuple[int, int], ...]
+    um_per_px: float | None = None
+    files: tuple[Path, ...] = ()
 
 
 def paste(

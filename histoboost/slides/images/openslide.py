@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +11,7 @@ from numpy.typing import NDArray
 
 from histoboost.errors import BadInput, MissingExtra
 from histoboost.slides.images.base import (
-    Level,
-    SlideImage,
+    FileImage,
     check_size,
     over_white,
     pyramid,
@@ -31,15 +29,8 @@ if TYPE_CHECKING:
 DECODED = (7, 33003, 33005)
 
 
-@dataclass(frozen=True)
-class OpenSlideImage(SlideImage):
+class OpenSlideImage(FileImage):
     """A whole-slide file; regions without tiles are white."""
-
-    path: Path
-    levels: tuple[Level, ...]
-    tiles: tuple[tuple[int, int], ...]
-    um_per_px: float | None = None
-    files: tuple[Path, ...] = ()
 
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """See `SlideImage`."""
@@ -75,7 +66,8 @@ def open_wsi(path: Path) -> OpenSlideImage:
     if vendor == "generic-tiff":
         um = None  # from resolution tags, which most writers leave at 72 dpi
     check_size(path, levels[0][:2], tiles[0])
-    return OpenSlideImage(path, levels, tiles, checked_scale(um, path), _files(path))
+    um_per_px, files = checked_scale(um, path), _files(path)
+    return OpenSlideImage(path=path, levels=levels, tiles=tiles, um_per_px=um_per_px, files=files)
 
 
 @lru_cache(maxsize=4)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +13,8 @@ from numpy.typing import NDArray
 
 from histoboost.errors import BadInput
 from histoboost.slides.images.base import (
+    FileImage,
     Level,
-    SlideImage,
     check_size,
     over_white,
     reading,
@@ -38,13 +37,8 @@ MAX_INFLATED = 1032
 ORIENTATION = 274
 
 
-@dataclass(frozen=True)
-class RasterImage(SlideImage):
+class RasterImage(FileImage):
     """A PNG or JPEG file, as one tile: it can only be decoded from the start."""
-
-    path: Path
-    levels: tuple[Level, ...]
-    tiles: tuple[tuple[int, int], ...]
 
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """Decode the whole image and crop, see `SlideImage`."""
@@ -72,7 +66,7 @@ def open_raster(path: Path) -> RasterImage:
             )
         if "exif" in image.info:  # otherwise Pillow decodes the whole image to find it
             warn_of_orientation(path, image.getexif().get(ORIENTATION))
-        return RasterImage(path.resolve(), (Level(*shape),), (shape,))
+        return RasterImage(path=path.resolve(), levels=(Level(*shape),), tiles=(shape,))
 
 
 @contextmanager

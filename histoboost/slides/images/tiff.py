@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from histoboost.errors import BadInput, MissingExtra
 from histoboost.slides.images.base import (
-    Level,
-    SlideImage,
+    FileImage,
     check_size,
     over_white,
     paste,
@@ -47,20 +46,15 @@ MAX_TILE = 2**26
 UM = {"\xb5m": 1.0, "\u03bcm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6}
 
 
-@dataclass(frozen=True)
-class TiffImage(SlideImage):
+@dataclass(frozen=True, kw_only=True)
+class TiffImage(FileImage):
     """The first image of a TIFF file, with its coarser levels; missing tiles are white.
 
     `premultiplied` tells whether colours are multiplied by their opacity. `um_per_px` comes from
     OME or Aperio metadata, not from resolution tags, which most writers leave at 72 dpi.
     """
 
-    path: Path
-    levels: tuple[Level, ...]
-    tiles: tuple[tuple[int, int], ...]
     premultiplied: bool
-    um_per_px: float | None = None
-    files: tuple[Path, ...] = ()
 
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """See `SlideImage`."""

@@ -44,7 +44,6 @@ from histoboost.slides.readers.abundances import (
     with_abundances,
 )
 from histoboost.slides.readers.images import plain_slide
-from histoboost.slides.readers.spaceranger_folders import SCALES, sample_folders, section_of
 from histoboost.slides.scale import um_per_px
 from histoboost.slides.slide import Dataset, LazySlides, Slide
 from histoboost.slides.tables import id_column, read_table, read_text_table
@@ -96,7 +95,8 @@ def _check_sections(path: Path, entries: Sequence[dict[str, str]]) -> None:
     """Refuse two bin sizes of one section, which would leak into each other's folds."""
     names: dict[Path, str] = {}
     for entry in entries:
-        name, section = entry.get("slide", "?"), section_of(path.parent / entry.get("spots", ""))
+        name = entry.get("slide", "?")
+        section = spaceranger.section_of(path.parent / entry.get("spots", ""))
         if section is not None and names.setdefault(section, name) != name:
             raise BadInput(
                 f"{path}: slides {names[section]} and {name} are one section of Visium HD, "
@@ -162,7 +162,7 @@ def _um(row: dict[str, str]) -> float | None:
 
 
 def _outs(spots: Path, folder: Path, row: dict[str, str]) -> Slide:
-    outs, *others = sample_folders(spots).values()
+    outs, *others = spaceranger.sample_folders(spots).values()
     if others:
         raise BadInput(f"{spots}: holds several samples; name the outs folder of one")
     return spaceranger.read_outs(
@@ -197,13 +197,12 @@ def _table(spots: Path, folder: Path, row: dict[str, str]) -> Slide:
     if "image" not in row:
         raise BadInput("column 'image' is empty; name the image of the spots")
     image = open_image(folder / row["image"])
-    um = getattr(image, "um_per_px", None)
-    table: pd.DataFrame
+    um = image.um_per_px
     if spots.name.startswith("tissue_positions"):
         table = spaceranger.read_positions(spots)
         table = table[table["in_tissue"] == 1]
         xy = spaceranger.pixels(table)
-        scales = spots.parent / SCALES
+        scales = spots.parent / spaceranger.SCALES
         if scales.is_file():
             um = um_per_px(spaceranger.read_scales(scales), xy, str(spots), visium=True)
     else:
