@@ -137,7 +137,7 @@ def test_the_command_fits_a_terminal_and_says_what_to_choose():
     text = " ".join(" ".join(lines).split())
     assert "For a CPU: h0-mini first" in text
     assert "For a GPU: h-optimus-0 first" in text
-    free = text.partition("For a commercial use: ")[2]
+    free = text.partition("For commercial use: ")[2]
     assert all((model.short in free) is (model.commercial is True) for model in pathology.MODELS)
 
 

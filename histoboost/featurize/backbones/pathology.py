@@ -47,11 +47,11 @@ def advice() -> dict[str, str]:
     small = [model.short for model in free if model.parameters <= CPU_SIZE]
     return {
         "a CPU": "h0-mini first (86 M parameters, non-commercial), "
-        f"{' or '.join(small)} where the use is commercial",
+        f"{' or '.join(small)} for commercial use",
         "a GPU": "h-optimus-0 first (HEST-Bench: .415, ResNet-50 .326), "
         "then uni2-h, virchow2 or h-optimus-1 (non-commercial)",
-        "a commercial use": f"{', '.join(model.short for model in free)}; "
-        "read the licence all the same",
+        "commercial use": f"{', '.join(model.short for model in free)}; "
+        "read the licence in any case",
     }
 
 

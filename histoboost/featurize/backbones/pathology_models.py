@@ -78,7 +78,7 @@ VISION = (
         licence=_NC_ND,
         reference="Zimmermann et al. 2024, arXiv:2408.00738",
         checked="card, TRIDENT, LazySlide, slide2vec, eva, PathBench",
-        remark="0.25 um per px: doi:10.1038/s41467-025-89761-9 says 5x to 40x, slide2vec 0.5 to 2.",
+        remark="0.25 um per px: doi:10.1038/s41467-025-89761-9 has 5x to 40x, slide2vec 0.5 to 2.",
     ),
     FoundationModel(
         name="Prov-GigaPath",
@@ -110,8 +110,9 @@ VISION = (
         gated=None,
         reference="Saillard et al. 2024, github.com/bioptimus/releases",
         checked="card, TRIDENT, LazySlide, slide2vec, eva, PathBench",
-        remark="Open to LazySlide and PathBench; others had to accept its terms, at once granted. "
-        "Its card does not resize; LazySlide and slide2vec do so bicubically, TRIDENT bilinearly.",
+        remark="LazySlide and PathBench list it as open; others had to accept its terms, granted "
+        "immediately. Its card does not resize; LazySlide and slide2vec do so bicubically, "
+        "TRIDENT bilinearly.",
     ),
     FoundationModel(
         name="H-optimus-1",
@@ -141,7 +142,7 @@ VISION = (
         licence=_NC_ND,
         reference="Filiot et al. 2025, arXiv:2501.16239",
         checked="Bioptimus, TRIDENT, LazySlide, slide2vec, PathBench",
-        remark="TRIDENT takes the class token alone. The width of its MLPs was inferred from the "
+        remark="TRIDENT uses the class token alone. The width of its MLPs was inferred from the "
         "size of its weights file.",
     ),
     FoundationModel(
@@ -159,7 +160,7 @@ VISION = (
         gated=False,
         reference="Nechaev et al. 2024, arXiv:2406.05074",
         checked="card, LazySlide, slide2vec, PathBench",
-        remark="Its own code is not run: built from timm's parts. LazySlide calls it gated.",
+        remark="LazySlide lists it as gated.",
     ),
     FoundationModel(
         name="Hibou-L",
@@ -174,7 +175,6 @@ VISION = (
         commercial=True,
         reference="Nechaev et al. 2024, arXiv:2406.05074",
         checked="TRIDENT, LazySlide, slide2vec, PathBench",
-        remark="Its own code is not run: built from timm's parts.",
     ),
     FoundationModel(
         name="Midnight-12k",
@@ -193,7 +193,7 @@ VISION = (
         gated=False,
         reference="Karasikov et al. 2025, arXiv:2504.05186",
         checked="card, TRIDENT, LazySlide, slide2vec, PathBench",
-        remark="Built from timm's parts. LazySlide calls it gated; TRIDENT takes the class token "
+        remark="LazySlide lists it as gated; TRIDENT uses the class token "
         "alone. The four resolutions are slide2vec's; TRIDENT has 0.5 um per px.",
     ),
     FoundationModel(
@@ -235,8 +235,7 @@ VISION = (
         gated=False,
         reference="Filiot et al. 2024, arXiv:2409.09173",
         checked="card, TRIDENT, LazySlide, slide2vec",
-        remark="Built from timm's parts. TRIDENT resizes bilinearly, the others by its processor, "
-        "whose kind is bicubic.",
+        remark="TRIDENT resizes bilinearly, the others bicubically, as its processor does.",
     ),
     FoundationModel(
         name="mSTAR",
@@ -249,7 +248,7 @@ VISION = (
         licence=_NC_ND,
         reference="Xu et al. 2025, doi:10.1038/s41467-025-66220-x",
         checked="LazySlide, slide2vec, PathBench",
-        remark="Its hub configuration has timm's stock normalisation; the authors' is ImageNet's.",
+        remark="Its hub configuration has timm's stock normalisation; the authors use ImageNet's.",
     ),
     *(
         FoundationModel(
@@ -266,7 +265,7 @@ VISION = (
             gated=False,
             reference="Aben et al. 2024, arXiv:2404.15217",
             checked="card, TRIDENT, PathBench",
-            remark="Its paper has other resolutions too, which were not checked.",
+            remark="Its paper also has other resolutions, which were not checked.",
         )
         for name, variant, revision, width, parameters in (
             ("Kaiko-S16", "small_patch16_224", None, 384, 22),

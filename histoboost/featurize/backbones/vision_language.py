@@ -55,6 +55,6 @@ VISION_LANGUAGE = (
         gated=False,
         reference="Zhou et al. 2026, doi:10.1016/j.ccell.2026.01.019",
         checked="card, TRIDENT, LazySlide, PathBench",
-        remark="The image tower alone; its own code is not run: built from timm's parts.",
+        remark="The image tower alone.",
     ),
 )
