@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -72,16 +73,10 @@ def map(
     slides: tuple[str, ...],
     model: str,
     outputs: tuple[str, ...],
-    units: str,
-    pitch: str | None,
     tissue: str,
-    um_per_px: float | None,
-    finer: int,
     regions: str | None,
-    weights: tuple[str, ...],
-    store: str | None,
-    device: str,
     json_path: str | None,
+    **options: Any,
 ) -> None:
     """Predict a cell-type map of H&E slides without spots.
 
@@ -100,12 +95,7 @@ def map(
         slide_file,
         write_predictions,
     )
-    from histoboost.outputs.regions import (
-        check_regions,
-        region_means,
-        regions_file,
-        regions_path,
-    )
+    from histoboost.outputs.regions import check_regions, region_means, regions_file, regions_path
     from histoboost.outputs.table import write_table
     from histoboost.slides.readers import open_dataset
 
@@ -124,18 +114,7 @@ def map(
     others = [path for path in (json_path, regions and table) if path]
     drawn = [regions_file(name, path) for path in (regions, tissue) if path for name in names]
     check_outputs([*to_write, *others], [*slides, *images, *drawn])
-    predictions = map_slide(
-        found,
-        model,
-        units=units,
-        pitch=pitch,
-        finer=finer,
-        tissue=tissue,
-        um_per_px=um_per_px,
-        weights=weights,
-        store=store,
-        device=device,
-    )
+    predictions = map_slide(found, model, tissue=tissue, **options)
     columns = [[str(path) for path in write_predictions(file, predictions)] for file in files]
     if regions is not None:
         write_table(table, region_means(predictions, regions))

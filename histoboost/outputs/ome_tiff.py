@@ -32,11 +32,6 @@ def write_ome_tiff(path: Path, prediction: Prediction) -> None:
     A map pixel covers `map_pixel` x `map_pixel` pixels of the slide, with the same upper left
     corner: viewers that use physical sizes overlay the two, others need to scale the map by that
     factor. Each pixel has the prediction of the spot whose tile it lies in, and NaN outside tiles.
-
-    Raises
-    ------
-    HistoboostError
-        If the size of the slide is unknown or the file cannot be written.
     """
     import tifffile
 

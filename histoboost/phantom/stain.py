@@ -22,24 +22,10 @@ PIGMENT = (0.27, 0.57, 0.78)
 def stain(
     tissue: Tissue, cells: Cells, shape: tuple[int, int], step: int, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Render a slide.
+    """Render a slide as an image (H, W, 3) uint8, with random stain, strength, light and noise.
 
-    Parameters
-    ----------
-    tissue : Tissue
-        Fields on a grid of cells `step` pixels wide.
-    cells : Cells
-        Cells with centres on the same grid.
-    shape : tuple of int
-        Height and width of the image in pixels.
-    step : int
-        Pixels per cell of the grid.
-    rng : Generator
-        Draws stain, strength, light and noise of the slide.
-
-    Returns
-    -------
-    ndarray of shape (H, W, 3), uint8
+    `shape` is the height and width of the image in pixels, `step` the pixels per cell of the grid
+    of `tissue` and `cells`.
     """
     inside = _enlarge(tissue.inside, shape, step)
     nuclei, around, pigment = _stamp(cells, shape, step, tissue.um / step)

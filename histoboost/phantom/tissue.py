@@ -17,37 +17,17 @@ Field = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Tissue:
-    """Fields that define a slide, each of shape (H / step, W / step).
+    """Fields that define a slide, each of shape (h, w) except `niches`, (K, h, w)."""
 
-    Attributes
-    ----------
-    um : float
-        Micrometres per cell of the grid.
-    inside : ndarray
-        1 in the tissue, 0 on glass, soft in between.
-    niches : ndarray of shape (K, h, w)
-        Share of each niche; sums to 1.
-    fibres : ndarray
-        Stripes in -1..1 along the fibres.
-    angle : ndarray
-        Direction of the fibres in radians.
-    empty : ndarray
-        1 where there is a lumen or a fat vacuole.
-    duct, vessel : ndarray
-        Smooth noise of unit variance; ducts and vessels follow its level sets.
-    septa : ndarray
-        1 on the walls between fat vacuoles, 0 inside them and outside fat.
-    """
-
-    um: float
-    inside: Field
-    niches: Field
-    fibres: Field
-    angle: Field
-    empty: Field
-    duct: Field
-    vessel: Field
-    septa: Field
+    um: float  # micrometres per cell of the grid
+    inside: Field  # 1 in tissue, 0 on glass, soft in between
+    niches: Field  # share of each niche; sums to 1
+    fibres: Field  # stripes along the fibres, -1 to 1
+    angle: Field  # direction of the fibres in radians
+    empty: Field  # 1 in a lumen or fat vacuole
+    duct: Field  # smooth noise of unit variance; ducts follow its level sets
+    vessel: Field  # the same for vessels
+    septa: Field  # 1 on the walls between fat vacuoles, 0 inside them and outside fat
 
 
 @dataclass(frozen=True)
@@ -107,9 +87,8 @@ def scatter_cells(tissue: Tissue, rng: np.random.Generator) -> Cells:
     centres, kinds = [], []
     for index, kind in enumerate(KINDS):
         density = np.zeros_like(tissue.inside)
-        for niche, share in zip(NICHES, tissue.niches, strict=True):
-            if kind.name in niche.cells:
-                density += niche.cells[kind.name] * share
+        for cells, share in zip(kind.density, tissue.niches, strict=True):
+            density += cells * share
         density *= _arrangement(kind.arrangement, tissue, rng) * per_cell * (tissue.inside > 0.5)
         cumulative = np.cumsum(density, dtype=np.float64)
         n = rng.poisson(cumulative[-1])

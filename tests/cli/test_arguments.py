@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import click
 import numpy as np
 import pytest
 from PIL import Image
-
-from histoboost.cli import main
 
 SPOTS = dict.fromkeys(["S_1", "S_2", "S_3", "S_4"], 25)
 
@@ -127,27 +124,6 @@ def test_numbers_must_be_finite(refusal, command: str, value: str) -> None:
 )
 def test_no_output_replaces_another_of_the_same_command(refusal, command: str) -> None:
     assert "would be written twice" in refusal(*command.split())
-
-
-def commands(group: click.Group) -> list[str]:
-    """List all commands of the group and its subgroups."""
-    found: list[str] = []
-    for name, command in group.commands.items():
-        below = commands(command) if isinstance(command, click.Group) else [""]
-        found += [f"{name} {one}".strip() for one in below]
-    return found
-
-
-@pytest.mark.parametrize(
-    "command",
-    [*(f"{command} --config a --config b" for command in commands(main))]
-    + ["train s.zarr new --slides S_1 --slides S_2", "predict s.zarr m -o a.csv --output b.csv"],
-)
-def test_an_option_that_takes_one_value_is_not_repeated_silently(run, command: str) -> None:
-    result = run(*command.split())
-    assert result.exit_code == 2
-    remedy = "only the last one is used" if "--config" in command else "give it once"
-    assert f"is given 2 times; {remedy}" in result.stderr
 
 
 def test_a_prediction_never_replaces_an_image(
