@@ -51,14 +51,14 @@ def check_outputs(outputs: Iterable[str | Path], inputs: Iterable[str | Path]) -
     """Refuse outputs that are inputs, are given twice, or are inside a model or store."""
     inputs = [path for path in inputs if os.path.exists(path)]
     seen: set[str] = set()
-    for output in outputs:
+    for output in (output for output in outputs if str(output) != "-"):
         if os.path.exists(output) and any(os.path.samefile(output, path) for path in inputs):
             raise BadInput(f"{output}: is an input of this command; choose another output")
         resolved = os.path.realpath(output)
         for folder in Path(resolved).parents:
-            if (found := _kind(str(folder))) and str(output) != "-":
+            if found := _kind(str(folder)):
                 raise BadInput(f"{output}: is inside {folder.name}, {found}; choose another folder")
-        if resolved in seen and str(output) != "-":
+        if resolved in seen:
             raise BadInput(f"{output}: would be written twice; rename one of the outputs")
         seen.add(resolved)
 

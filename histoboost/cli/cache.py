@@ -180,10 +180,11 @@ def export(store: str, output: str, spatialdata: bool, trident: bool) -> None:
 
     if trident and spatialdata:
         raise click.UsageError("--trident and --spatialdata: choose one")
+    opened = EmbeddingStore(store, mode="r")
     if trident:
-        echo(f"Wrote {output}: {', '.join(export_trident(store, output))}.")
-        return
-    names = write(EmbeddingStore(store, mode="r"), output, spatialdata=spatialdata)
+        names = export_trident(opened, output)
+    else:
+        names = write(opened, output, spatialdata=spatialdata)
     echo(f"Wrote {output}: {', '.join(names) or 'spots and abundances, no embeddings'}.")
 
 

@@ -118,7 +118,7 @@ def write_anndata(adata: AnnData, path: Path) -> None:
 
 
 def without_warnings(write: Callable[[Path], object]) -> Callable[[Path], None]:
-    """Silence the deprecation warnings of anndata, zarr and spatialdata in `write`."""
+    """Silence the warnings of other libraries, such as deprecations, in `write`."""
 
     def quiet(target: Path) -> None:
         with warnings.catch_warnings():

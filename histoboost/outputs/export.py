@@ -18,16 +18,13 @@ from histoboost.spots import check_cell_types
 SUFFIXES = (".h5ad", ".zarr")
 
 
-def export(
-    store: str | Path | EmbeddingStore, path: str | Path, *, spatialdata: bool = False
-) -> list[str]:
+def export(store: EmbeddingStore, path: str | Path, *, spatialdata: bool = False) -> list[str]:
     """Export all slides of a store, with the embeddings that all of them have, to one file.
 
     Writes AnnData (``.h5ad`` or ``.zarr``) or SpatialData (``.zarr``) and returns the names of the
     embeddings.
     """
     path = Path(path)
-    store = store if isinstance(store, EmbeddingStore) else EmbeddingStore(store, mode="r")
     check_output(path, (".zarr",) if spatialdata else SUFFIXES)
     if spatialdata:
         require("export --spatialdata", "spatialdata", "spatialdata")

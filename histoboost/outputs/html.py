@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
@@ -41,18 +42,17 @@ _SHELL = """<!DOCTYPE html>
 """
 
 
-def html_page(
-    title: str, body: str, data: dict[str, Any], scripts: Sequence[str], plotly: bool = False
-) -> str:
+def html_page(body: str, data: dict[str, Any], scripts: Sequence[str], plotly: bool = False) -> str:
     """Assemble a self-contained page.
 
-    `body` and `scripts` are trusted and not escaped; `data`, JSON without NaN, is what the scripts
-    draw. `plotly` allows ``eval``, which the WebGL traces of plotly need.
+    `body` and `scripts` are trusted and not escaped. `data`, JSON without NaN, is what the scripts
+    draw, and has the ``"title"``. `plotly` allows ``eval``, which the WebGL traces of plotly need.
     """
+    data = {**data, "made": f"histoboost {VERSION}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"}
     return _SHELL.format(
         policy=_POLICY.format(eval=" 'unsafe-eval'" if plotly else ""),
         version=VERSION,
-        title=html.escape(title),
+        title=html.escape(data["title"]),
         style=asset("page.css"),
         body=body,
         # "</script>" or "<!--" in the data would end the element or swallow what follows.

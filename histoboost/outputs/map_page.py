@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from histoboost.io import write_text
 from histoboost.outputs.colours import type_colours
 from histoboost.outputs.encode import floats, jpeg
-from histoboost.outputs.html import VERSION, asset, html_page
+from histoboost.outputs.html import asset, html_page
 from histoboost.outputs.scales import UNIT_NAMES, is_share, value_range
 from histoboost.outputs.tiles import Tile
 from histoboost.spots import spot_pitch
@@ -35,11 +34,9 @@ def write_map_page(path: Path, predictions: Sequence[Prediction]) -> None:
     first = predictions[0]
     values = np.concatenate([each.values for each in predictions])
     slides = ", ".join(each.slide for each in predictions[:4])
-    title = f"{slides}{', ...' if len(predictions) > 4 else ''}: cell types"
     colours = type_colours(first.cell_types)
     data = {
-        "title": title,
-        "made": f"histoboost {VERSION}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "title": f"{slides}{', ...' if len(predictions) > 4 else ''}: cell types",
         "units": UNIT_NAMES[first.units],
         "percent": is_share(first.units),
         "dominant": first.units != "rank-slide",
@@ -48,7 +45,7 @@ def write_map_page(path: Path, predictions: Sequence[Prediction]) -> None:
         "ranges": [value_range(column, first.units) for column in values.T],
         "slides": [_slide(each) for each in predictions],
     }
-    write_text(path, html_page(title, asset("map.html"), data, [asset("map.js")]))
+    write_text(path, html_page(asset("map.html"), data, [asset("map.js")]))
 
 
 def _slide(prediction: Prediction) -> dict[str, Any]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from histoboost.io import write_whole
+from histoboost.outputs.anndata import without_warnings
 from histoboost.outputs.canvas import Canvas
 from histoboost.outputs.colours import dominant_types, type_colours
 from histoboost.outputs.scales import UNIT_NAMES, is_share, value_range
@@ -33,12 +33,8 @@ _LINE, _ENTRY = 0.16, 2.1
 
 def write_picture(path: Path, prediction: Prediction) -> None:
     """Write `map_figure` as PNG atomically."""
-
-    def save(target: Path) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about glyphs missing in the font
-            map_figure(prediction).savefig(target, format="png")
-
+    # The font may lack glyphs of a name.
+    save = without_warnings(lambda target: map_figure(prediction).savefig(target, format="png"))
     write_whole(path, save)
 
 

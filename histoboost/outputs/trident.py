@@ -18,7 +18,7 @@ from histoboost.spots import SpotTable, spot_pitch, window_starts
 MAGNIFICATION = 10.0
 
 
-def export_trident(store: str | Path | EmbeddingStore, folder: str | Path) -> list[str]:
+def export_trident(store: EmbeddingStore, folder: str | Path) -> list[str]:
     """Write each embedding to ``folder/<embedding>/<slide>.h5`` and return their names.
 
     A file holds ``features``, (N, D) float32, and ``coords``, (N, 2) int64: the upper left corners
@@ -30,7 +30,6 @@ def export_trident(store: str | Path | EmbeddingStore, folder: str | Path) -> li
     See ``coords_to_h5`` in ``trident/IO.py`` and ``extract_patch_features`` in
     ``trident/wsi_objects/WSI.py`` of mahmoodlab/TRIDENT.
     """
-    store = store if isinstance(store, EmbeddingStore) else EmbeddingStore(store, mode="r")
     folder = Path(folder)
     check_output(folder)
     tables = [store.spots(slide) for slide in store.slides()]

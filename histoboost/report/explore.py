@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from histoboost.io import check_output
 from histoboost.outputs.encode import floats, numbers
 from histoboost.report import statistics
-from histoboost.report.page import SUFFIXES, VERSION, write_page
+from histoboost.report.page import SUFFIXES, write_page
 from histoboost.report.slides import slide_payload
 from histoboost.report.source import Source, open_source
 from histoboost.spots import SpotTable
@@ -52,7 +51,6 @@ def explore(data: str | Path, output: str | Path, format: str | None = None) -> 
     page = {
         "title": Path(data).name,
         "source": f"{kind} {data}",
-        "made": f"histoboost {VERSION}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "types": list(types),
         "slides": slides,
         "problems": source.problems,
@@ -60,7 +58,7 @@ def explore(data: str | Path, output: str | Path, format: str | None = None) -> 
         "correlation": _correlation(labelled) if labelled else None,
         "embeddings": _embeddings(source),
     }
-    return write_page(output, title=Path(data).name, kind="explore", data=page)
+    return write_page(output, "explore", page)
 
 
 def _statistics(labelled: Sequence[SpotTable]) -> dict[str, Any]:

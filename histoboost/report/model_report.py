@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ from histoboost.regress.novelty import fit_novelty
 from histoboost.regress.scores import CrossValidation
 from histoboost.regress.units import to_units
 from histoboost.report.evaluation import Evaluation, evaluate
-from histoboost.report.page import SUFFIXES, VERSION, write_page
+from histoboost.report.page import SUFFIXES, write_page
 from histoboost.report.provenance import provenance, recipes
 from histoboost.report.slides import slide_payload
 
@@ -95,7 +94,6 @@ def report(
     page = {
         "title": f"{Path(model).name} on {Path(store).name}",
         "source": f"{regressor.setup_.model} on {regressor.setup_.features}",
-        "made": f"histoboost {VERSION}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "warnings": warned,
         "types": [types[i] for i in shown],
         "slides": _slides(opened, evaluation, predicted, novelty, shown),
@@ -108,7 +106,7 @@ def report(
         "provenance": provenance(opened.location, Path(model), regressor, command),
         "recipes": recipes(evaluation.matrix.layout),
     }
-    return write_page(output, title=str(page["title"]), kind="report", data=page)
+    return write_page(output, "report", page)
 
 
 def _predict_other_slides(

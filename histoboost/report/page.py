@@ -7,27 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from histoboost.io import write_text
-from histoboost.outputs.html import VERSION, html_page
-
-__all__ = ["SUFFIXES", "VERSION", "write_page"]
+from histoboost.outputs.html import html_page
 
 SUFFIXES = (".html", ".htm")
 
 
-def write_page(path: str | Path, *, title: str, kind: str, data: dict[str, Any]) -> Path:
-    """Write a self-contained page atomically.
-
-    `kind`, ``"explore"`` or ``"report"``, selects the page in ``assets``; `data`, JSON without NaN,
-    is what its script draws.
-    """
+def write_page(path: str | Path, kind: str, data: dict[str, Any]) -> Path:
+    """Write the page `kind`, ``"explore"`` or ``"report"``, of ``assets``; see `html_page`."""
     from plotly.offline import get_plotlyjs
 
     path = Path(path)
-    scripts = [_asset(name) for name in ("common.js", "map.js", f"{kind}.js")]
-    text = html_page(
-        title, _asset(f"{kind}.html"), data, [get_plotlyjs(), "\n".join(scripts)], True
-    )
-    write_text(path, text)
+    own = "\n".join(_asset(name) for name in ("common.js", "map.js", f"{kind}.js"))
+    write_text(path, html_page(_asset(f"{kind}.html"), data, [get_plotlyjs(), own], plotly=True))
     return path
 
 

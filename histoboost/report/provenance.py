@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from histoboost.report.page import VERSION
+from histoboost.outputs.html import VERSION
 
 if TYPE_CHECKING:
     from histoboost.regress.layout import Layout

@@ -33,14 +33,14 @@ def test_an_encoded_image_is_nearly_the_same():
 
 def test_data_that_looks_like_html_stays_in_its_element(tmp_path: Path, page_data):
     nasty = "</script><script>alert(1)</script>&<!--"
-    write_page(tmp_path / "p.html", title=nasty, kind="explore", data={"title": nasty})
+    write_page(tmp_path / "p.html", "explore", {"title": nasty})
     text = (tmp_path / "p.html").read_text(encoding="utf-8")
     assert page_data(tmp_path / "p.html")["title"] == nasty
     assert "<title>&lt;/script&gt;" in text
 
 
 def test_no_element_of_a_page_points_outside(tmp_path: Path):
-    write_page(tmp_path / "p.html", title="t", kind="explore", data={})
+    write_page(tmp_path / "p.html", "explore", {"title": "t"})
     text = (tmp_path / "p.html").read_text(encoding="utf-8")
     markup = re.sub(r"<(script|style)\b.*?</\1>", "", text, flags=re.S)
     assert re.findall(r"(?:src|href)=\"([^\"]*)", markup) == ["data:,"]
