@@ -29,7 +29,7 @@ def check_arguments(ctx: click.Context) -> None:
     """Refuse swapped arguments, an output that would replace an input, NaN and infinity."""
     for name, value in ctx.params.items():
         if isinstance(value, float) and not math.isfinite(value):
-            raise BadInput(f"--{name.replace('_', '-')}: {value} is not a finite number")
+            raise BadInput(f"--{name.replace('_', '-')}: not {value}; give a finite number")
     paths = {name: value for name, value in ctx.params.items() if isinstance(value, str)}
     for param in ctx.command.params:
         path = paths.get(param.name or "", "")

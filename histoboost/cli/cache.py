@@ -107,7 +107,7 @@ def remove(store: str, name: str | None, slide: str | None) -> None:
     from histoboost.cache.store import EmbeddingStore
 
     slides = EmbeddingStore(store, mode="r+").remove(name, slide)
-    echo(f"{store}: removed {name or 'everything'} of {', '.join(slides)}")
+    echo(f"{store}: removed {name or 'everything'} from {', '.join(slides)}")
 
 
 @cache.command(interrupted=PARTLY_DONE)

@@ -9,10 +9,8 @@ from pathlib import Path
 import anndata
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.cli import main
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.outputs.export import export
 from histoboost.phantom import phantom_slide
@@ -167,16 +165,6 @@ def test_what_cannot_be_exported_is_refused_before_writing(tmp_path: Path, store
     with pytest.raises(HistoboostError, match="contains no slides"):
         export(EmbeddingStore(tmp_path / "empty.zarr"), tmp_path / "out.h5ad")
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".h5ad") == []
-
-
-def test_the_command_names_the_embeddings_it_exports(tmp_path: Path, store: EmbeddingStore):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        args = ["cache", "export", str(store.location), str(tmp_path / "out.h5ad")]
-        result = CliRunner().invoke(main, args)
-    assert result.exit_code == 0, result.output
-    assert "out.h5ad: net@64." in result.output
-    assert [path.name for path in tmp_path.iterdir()] == ["out.h5ad"]
 
 
 @pytest.mark.parametrize("types", [("A/B", "A_B"), ("A", "A_lower"), ("x", "A"), ("_index", "A")])

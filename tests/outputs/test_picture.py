@@ -60,6 +60,8 @@ def test_the_figure_names_types_units_scale_and_novelty(mapped):
     assert "of them unlike the training spots" in text
     assert "µm" in text
     assert f"mean {100 * mapped[0].values[:, 0].mean():.0f} %" in text
+    assert "do not rely on this map" not in text
+    assert "do not rely on this map" in words(map_figure(replace(mapped[0], unlike=True)))
 
 
 def test_unknown_values_are_not_shown(mapped):
@@ -68,11 +70,6 @@ def test_unknown_values_are_not_shown(mapped):
     assert "unknown scale" in text
     assert "novelty" not in text
     assert "dominant" not in text
-
-
-def test_a_slide_unlike_the_training_slides_is_marked(mapped):
-    assert "do not rely on this map" in words(map_figure(replace(mapped[0], unlike=True)))
-    assert "do not rely on this map" not in words(map_figure(mapped[0]))
 
 
 def test_the_file_is_a_png(tmp_path: Path, mapped):

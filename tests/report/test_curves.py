@@ -12,24 +12,25 @@ from histoboost.regress.layout import describe
 from histoboost.regress.setup import Setup
 from histoboost.report.curves import by_rounds, held_out_score, round_counts, slide_counts
 
-RIDGE = Setup(model="ridge")
-
 
 def test_rounds_double_up_to_all_of_them():
     assert round_counts([320, 400]) == [12, 25, 50, 100, 200, 400]
     assert round_counts([3]) == [1, 2, 3]
 
 
-def test_a_third_and_two_thirds_of_the_slides_are_scored():
-    assert slide_counts(6, RIDGE) == [2, 4]
-    assert slide_counts(2, RIDGE) == [1]
-    assert slide_counts(1, RIDGE) == []
-
-
-def test_a_model_that_sets_aside_a_training_slide_gets_at_least_two():
-    for setup in (Setup(model="lightgbm", options={"early_stopping": 20}), Setup(model="stack")):
-        assert slide_counts(2, setup) == []
-        assert slide_counts(4, setup) == [2, 3]
+@pytest.mark.parametrize(
+    ("setup", "training", "expected"),
+    [
+        (Setup(model="ridge"), 6, [2, 4]),
+        (Setup(model="ridge"), 2, [1]),
+        (Setup(model="ridge"), 1, []),
+        # These set aside a training slide, so they need at least two.
+        (Setup(model="stack"), 2, []),
+        (Setup(model="lightgbm", options={"early_stopping": 20}), 4, [2, 3]),
+    ],
+)
+def test_a_third_and_two_thirds_of_the_slides_are_scored(setup, training, expected):
+    assert slide_counts(training, setup) == expected
 
 
 @pytest.mark.parametrize("model", ["lightgbm", "stack"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
@@ -51,21 +53,20 @@ def test_a_dataset_without_labels_can_be_explored(tmp_path, phantom_h5, page_dat
     assert data["types"] == []
 
 
-def test_the_command_names_the_page_and_a_wrong_path_is_one_line(tmp_path, phantom_h5):
-    out = CliRunner().invoke(main, ["explore", str(phantom_h5), "-o", str(tmp_path / "e.html")])
-    assert out.exit_code == 0
-    assert "e.html" in out.output
-    wrong = CliRunner().invoke(main, ["explore", str(tmp_path / "no.h5")])
-    assert wrong.exit_code == 2
-    assert wrong.stderr.strip().endswith("no such file; check the path")
+def test_the_command_names_the_page_and_refuses_bad_paths(tmp_path, phantom_h5):
+    def explore_to(data: Path, page: Path):
+        return CliRunner().invoke(main, ["explore", str(data), "-o", str(page)])
 
-
-def test_a_page_needs_an_html_suffix(tmp_path, phantom_h5):
+    assert "e.html" in explore_to(phantom_h5, tmp_path / "e.html").output
     page = tmp_path / "x.txt"
-    out = CliRunner().invoke(main, ["explore", str(phantom_h5), "-o", str(page)])
-    assert out.exit_code == 2
-    assert out.stderr == f"Error: {page}: unknown suffix '.txt'; give .html, .htm\n"
-    assert not page.exists()
+    for data, output, message in (
+        (tmp_path / "no.h5", tmp_path / "f.html", "no such file; check the path"),
+        (phantom_h5, page, f"{page}: unknown suffix '.txt'; give .html, .htm"),
+    ):
+        result = explore_to(data, output)
+        assert result.exit_code == 2
+        assert result.stderr.endswith(f"{message}\n")
+        assert not output.exists()
 
 
 def test_a_sample_is_proportional_to_the_slides():

@@ -53,12 +53,6 @@ def test_sparsity_counts_spots_where_a_type_is_below_one_percent():
     assert statistics.sparsity(abundance).tolist() == pytest.approx([3 / 5, 1 / 5])
 
 
-def test_mean_rank_one_is_the_most_abundant_type(abundance):
-    ranks = statistics.mean_ranks(abundance + np.array([0, 100, 0, 0]))
-    assert ranks[1] == 1
-    assert ranks.sum() == pytest.approx((1 + 2 + 3 + 4) / 4)
-
-
 def test_mean_ranks_are_those_that_predict_writes(abundance):
     written = to_units(abundance, "rank", fit_target("raw", abundance))
     assert statistics.mean_ranks(abundance) == pytest.approx(written.mean(axis=0))
