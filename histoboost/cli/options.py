@@ -50,8 +50,8 @@ def format_option(command: F) -> F:
     only_format = click.option(
         "--format",
         metavar="NAME",
-        help="Format of DATA: hdf5, spaceranger, spatialdata, anndata or manifest; recognised from "
-        "the path by default.",
+        help="Format of DATA: hdf5, spaceranger, spatialdata, anndata, manifest or images; "
+        "recognised from the path by default.",
     )
     return cast("F", only_format(bin_option(with_bin)))
 
