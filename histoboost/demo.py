@@ -34,23 +34,19 @@ MODELS = {
 CONSTANT = ("mean", "mean-rank")
 SCORES = ("spot_spearman", "type_spearman")
 
-Say = Callable[[str], None]
-
 
 def run(
     out: str | Path,
     *,
-    backbone: str = BACKBONE,
-    weights: str = "pretrained",
-    spots: int = 250,
-    say: Say = print,
-) -> dict[str, Any]:
+    backbone: str,
+    weights: str,
+    spots: int,
+    say: Callable[[str], None],
+) -> None:
     """Write synthetic slides, embed, cross-validate, train, predict, report, map; show scores.
 
     Reuses results of the same demo in `out`, and refuses a folder with other content. Slides have
-    about `spots` spots each; `say` prints a line. Returns the content of ``scores.json``:
-    ``{"backbone", "weights", "rows": [{"model", "spot_spearman", "type_spearman"}], "paths": {..},
-    "seconds"}``.
+    about `spots` spots each; `say` prints a line.
     """
     require("demo", "torch", "torch")
     from histoboost.featurize import featurize
@@ -112,7 +108,6 @@ def run(
     }
     write_text(paths["scores"], json.dumps(result, indent=2) + "\n")
     _show(result, say)
-    return result
 
 
 def _write_slides(slides: Path, spots: int) -> None:
@@ -152,16 +147,14 @@ def _scores(store: EmbeddingStore, features: str) -> list[dict[str, Any]]:
     ]
 
 
-def _show(result: dict[str, Any], say: Say) -> None:
+def _show(result: dict[str, Any], say: Callable[[str], None]) -> None:
     width = max(map(len, MODELS.values()))
-    say("")
-    say(f"{'Spearman, held-out slides':<{width}}{'per spot':>10}{'per type':>10}")
+    say(f"\n{'Spearman, held-out slides':<{width}}{'per spot':>10}{'per type':>10}")
     for row in result["rows"]:
         constant = row["model"] in CONSTANT
         per_type = "-" if constant else f"{row['type_spearman']:.3f}"
         say(f"{MODELS[row['model']]:<{width}}{row['spot_spearman']:>10.3f}{per_type:>10}")
-    say("Constant profiles score per spot, too: judge a model by the difference.")
-    say("")
+    say("Constant profiles score per spot, too: judge a model by the difference.\n")
     for name, path in result["paths"].items():
         say(f"{name:<12}{path}")
     say(f"Done in {result['seconds']:.0f} s. On your own slides: histoboost inspect DATA")

@@ -61,36 +61,24 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Examine this installation and machine without changes or downloads."""
-    weights = _weights() if find_spec("torch") else []
-    return [*_software(), *_optional(), *_machine(), *weights]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _software() -> list[Finding]:
-    rows = [
+    return [
         Finding("software", "python", platform.python_version()),
         Finding("software", "histoboost", __version__),
+        *(_package("software", name, "pip install histoboost") for name in CORE),
+        *(
+            _package("optional", name, f"for {purpose}: pip install 'histoboost[{extra}]'")
+            for name, (extra, purpose) in OPTIONAL.items()
+        ),
+        *_machine(),
+        *(_weights() if find_spec("torch") else []),
     ]
-    for package in CORE:
-        found = _version(package)
-        remedy = "" if found else "pip install histoboost"
-        rows.append(Finding("software", package, found or "not installed", remedy))
-    return rows
 
 
-def _optional() -> list[Finding]:
-    rows = []
-    for package, (extra, purpose) in OPTIONAL.items():
-        found = _version(package)
-        remedy = "" if found else f"for {purpose}: pip install 'histoboost[{extra}]'"
-        rows.append(Finding("optional", package, found or "not installed", remedy))
-    return rows
+def _package(section: str, name: str, remedy: str) -> Finding:
+    try:
+        return Finding(section, name, metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return Finding(section, name, "not installed", remedy)
 
 
 def _machine() -> list[Finding]:

@@ -167,9 +167,7 @@ def test_a_coarser_slide_and_one_without_tissue_are_refused(folder: Path, sectio
         map_slide(blank, folder / "model")
 
 
-def test_weights_other_than_those_of_training_are_refused(
-    folder: Path, section: Slide, tmp_path: Path, tiny_net: str
-) -> None:
+def test_weights_other_than_those_of_training_are_refused(folder, section, tmp_path, tiny_net):
     import torch
 
     from histoboost.featurize.backbones.factory import load_backbone
@@ -193,18 +191,14 @@ def test_weights_other_than_those_of_training_are_refused(
 
 
 @pytest.mark.parametrize("features", ["*", "coords"])
-def test_unused_weights_are_warned_of(
-    folder: Path, section: Slide, tmp_path: Path, features: str
-) -> None:
+def test_unused_weights_are_warned_of(folder, section, tmp_path, features):
     (tmp_path / "needless.pth").write_bytes(b"")
     model = CompositionRegressor(features=features, model="ridge").fit(folder / "store.zarr")
     with pytest.warns(HistoboostWarning, match="needless.pth: is not used"):
         map_slide(section, model, weights=str(tmp_path / "needless.pth"))
 
 
-def test_a_map_loads_a_backbone_and_makes_its_engine_once(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_map_loads_a_backbone_and_makes_its_engine_once(folder, monkeypatch):
     from histoboost.featurize.backbones import factory
 
     calls: list[str] = []
@@ -234,9 +228,7 @@ def test_the_command_writes_every_output_and_a_summary(folder: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("finer", [1, 2])
-def test_mapping_a_training_slide_warns_once(
-    folder: Path, section: Slide, tmp_path: Path, finer: int
-) -> None:
+def test_mapping_a_training_slide_warns_once(folder, section, tmp_path, finer):
     known = replace(section, name="S_1", xy=np.zeros((0, 2)), spot_ids=(), plain=True)
     with pytest.warns(HistoboostWarning, match="S_1: the model was trained on") as caught:
         [found] = map_slide(known, folder / "model", finer=finer)
@@ -271,9 +263,7 @@ def test_maps_of_several_slides_are_written_to_a_folder(folder: Path, tmp_path: 
         ("section.ome.tif", "m.csv", ["--weights", "no.pth"], "no.pth"),
     ],
 )
-def test_a_wrong_argument_is_one_line(
-    folder: Path, tmp_path: Path, slide: str, output: str, options: list[str], message: str
-) -> None:
+def test_a_wrong_argument_is_one_line(folder, tmp_path, slide, output, options, message):
     done = _run(folder / slide, folder / "model", "-o", tmp_path / output, *options)
     assert done.exit_code == 2, done.output
     assert message in done.output
@@ -282,9 +272,7 @@ def test_a_wrong_argument_is_one_line(
 
 @pytest.mark.parametrize("option", ["--regions", "--tissue"])
 @pytest.mark.parametrize("output", ["drawn/section.geojson", "drawn/{slide}.geojson", "drawn/"])
-def test_a_map_never_replaces_a_drawn_region(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, output: str
-) -> None:
+def test_a_map_never_replaces_a_drawn_region(folder, tmp_path, monkeypatch, option, output):
     monkeypatch.chdir(tmp_path)
     ring = [[0, 0], [999, 0], [999, 999], [0, 0]]
     drawn = Path("drawn/section.geojson")
@@ -307,14 +295,7 @@ def test_a_map_never_replaces_a_drawn_region(
         ("slides/a.png", "-o m.csv --json slides/a.png"),
     ],
 )
-def test_a_map_never_replaces_a_slide(
-    folder: Path,
-    section: Slide,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    slides: str,
-    options: str,
-) -> None:
+def test_a_map_never_replaces_a_slide(folder, section, tmp_path, monkeypatch, slides, options):
     monkeypatch.chdir(tmp_path)
     Path("slides").mkdir()
     Image.fromarray(section.image.read_rows(0, section.image.shape[0])).save("slides/a.png")

@@ -102,9 +102,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def test_a_map_of_a_turned_slide_is_the_turned_map(
-    folder: Path, held_out: Slide, upright: Prediction
-) -> None:
+def test_a_map_of_a_turned_slide_is_the_turned_map(folder, held_out, upright):
     turned = turned_slide(held_out, "180-mirrored")
     with pytest.warns(HistoboostWarning, match="S_3: is mounted differently from the training"):
         [found] = map_slide(turned, folder / "model")
@@ -113,9 +111,7 @@ def test_a_map_of_a_turned_slide_is_the_turned_map(
     np.testing.assert_array_equal(found.spots.thumbnail, thumbnail(turned.image))
 
 
-def test_a_slide_in_the_orientation_of_training_is_not_turned(
-    folder: Path, held_out: Slide, upright: Prediction, quiet: None
-) -> None:
+def test_a_slide_in_the_orientation_of_training_is_not_turned(folder, held_out, upright, quiet):
     [mapped] = map_slide(held_out, folder / "model")
     np.testing.assert_array_equal(mapped.values, upright.values)
     assert mapped.turn is None
@@ -140,9 +136,7 @@ def _turn(folder: Path, slide: Slide, model: str = "model") -> str | None:
     return mount([slide])[slide.name]
 
 
-def test_a_slide_unlike_the_training_tissue_is_not_turned(
-    folder: Path, held_out: Slide, quiet: None
-) -> None:
+def test_a_slide_unlike_the_training_tissue_is_not_turned(folder, held_out, quiet):
     height, width = held_out.image.shape
     noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     assert _turn(folder, replace(held_out, image=ArrayImage(noise))) is None
@@ -153,9 +147,7 @@ def test_a_slide_with_few_spots_is_not_turned(folder: Path, held_out: Slide, qui
     assert _turn(folder, turned_slide(few, "180")) is None
 
 
-def test_slides_are_not_turned_for_a_model_with_coordinates(
-    folder: Path, held_out: Slide, quiet: None
-) -> None:
+def test_slides_are_not_turned_for_a_model_with_coordinates(folder, held_out, quiet):
     assert _turn(folder, turned_slide(held_out, "180"), "coords") is None
 
 
@@ -174,9 +166,7 @@ def test_mounted_like_refuses_a_model_with_coordinates(folder: Path, held_out: S
     assert not store.exists()
 
 
-def test_featurize_turns_slides_for_a_model_and_predict_reports_it(
-    folder: Path, held_out: Slide, tmp_path: Path
-) -> None:
+def test_featurize_turns_slides_for_a_model_and_predict_reports_it(folder, held_out, tmp_path):
     data = Dataset(folder, [replace(turned_slide(held_out, "90"), abundance=None, cell_types=())])
     store, model = tmp_path / "new.zarr", folder / "model"
     done = _featurize_like(data, store, model)
@@ -196,9 +186,7 @@ def test_featurize_turns_slides_for_a_model_and_predict_reports_it(
     assert slide["warnings"][0] in " ".join(done.output.split())
 
 
-def test_a_store_keeps_the_orientation_of_a_slide(
-    folder: Path, held_out: Slide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_keeps_the_orientation_of_a_slide(folder, held_out, tmp_path, monkeypatch):
     turned = turned_slide(held_out, "mirrored")
     pixels = turned.image.read_rows(0, turned.image.shape[0])
     Image.fromarray(pixels).save(tmp_path / "S_3.png")
@@ -211,18 +199,14 @@ def test_a_store_keeps_the_orientation_of_a_slide(
     np.testing.assert_array_equal(first.values, second.values)
 
 
-def test_turned_and_unturned_embeddings_have_different_recipes(
-    folder: Path, held_out: Slide, tmp_path: Path
-) -> None:
+def test_turned_and_unturned_embeddings_have_different_recipes(folder, held_out, tmp_path):
     data = Dataset(folder, [held_out])
     featurize(data, tmp_path / "x.zarr", **EMBED)
     with pytest.raises(BadInput, match=r'different recipe \(slide_turn: absent, not "180"'):
         featurize(data, tmp_path / "x.zarr", mount=lambda slides: {"S_3": "180"}, **EMBED)
 
 
-def test_a_large_slide_is_turned_at_all_its_levels(
-    held_out: Slide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_slide_is_turned_at_all_its_levels(held_out, tmp_path, monkeypatch):
     import tifffile
 
     monkeypatch.setattr("histoboost.slides.tile_cache.SMALL", 0)
@@ -255,9 +239,7 @@ def test_embeddings_with_different_turns_are_not_combined() -> None:
 
 
 @pytest.mark.parametrize("other", [{"alignment": "auto"}, {"turned": "90"}])
-def test_mounting_excludes_alignment_and_turning(
-    folder: Path, held_out: Slide, other: dict[str, Any]
-) -> None:
+def test_mounting_excludes_alignment_and_turning(folder, held_out, other):
     data, options = Dataset(folder, [held_out]), {**EMBED, **other}
     with pytest.raises(BadInput, match="omit --alignment and --turned"):
         featurize(data, folder / "x.zarr", mount=lambda slides: {}, **options)

@@ -74,9 +74,7 @@ def full(descriptor: int) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_full_disk_leaves_the_old_output_and_what_was_printed(
-    folder: Path, command: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_the_old_output_and_what_was_printed(folder, command, monkeypatch):
     monkeypatch.chdir(folder)
     arguments = [part.replace("OUT", f"out-{command[:4]}") for part in COMMANDS[command]]
     [path] = [Path(part) for part in arguments if part.startswith("out-")]

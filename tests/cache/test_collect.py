@@ -66,12 +66,6 @@ def test_staged_files_of_a_killed_process_block_nobody_and_are_removed_at_once(
     assert staging(store) == []
 
 
-def test_a_stopped_process_is_alive(store, holder):
-    holder.send_signal(signal.SIGSTOP)
-    assert store.gc(older_than_s=0).kept == 1
-    holder.send_signal(signal.SIGCONT)
-
-
 def test_a_writer_of_this_process_survives_gc(store, half_written, rows):
     assert store.gc(older_than_s=0).kept == 1
     assert half_written.write_all(rows())

@@ -154,16 +154,6 @@ def test_slides_with_damaged_metadata_are_named_and_keep_their_order(intact, fea
     assert intact.slides() == SLIDES
 
 
-def test_a_folder_that_anndata_added_is_reported_as_foreign(intact):
-    import anndata
-    import zarr
-
-    group = zarr.open_group(Path(intact.location, "slides/S_1"), mode="r+")
-    anndata.io.write_elem(group["obsm"], "X_umap", np.zeros((N, 2)))
-    (damage,) = intact.verify().damaged
-    assert (damage.slide, damage.embedding) == ("S_1", "X_umap")
-
-
 def test_listing_works_in_a_damaged_store(intact):
     Path(intact.location, "slides/S_1/zarr.json").unlink()
     Path(intact.location, "slides/S_2/obsm/net@128/zarr.json").unlink()

@@ -52,9 +52,7 @@ ZARR = {"zarr_format": 3, "node_type": "group", "attributes": {}}
     "there", ["slides/talk.pdf", "slides/S_1/notes.txt", "slides/zarr.json", "slides/S_1/zarr.json"]
 )
 @pytest.mark.parametrize("command", ["featurize", "list", "gc", "verify", "remove"])
-def test_a_folder_that_happens_to_hold_slides_is_no_store(
-    tmp_path, monkeypatch, there, command
-) -> None:
+def test_a_folder_that_happens_to_hold_slides_is_no_store(tmp_path, monkeypatch, there, command):
     write_phantom(tmp_path / "data.h5", slides=2, spots=12)
     for name, text in {".git/HEAD": "ref", "code.py": "1", there: json.dumps(ZARR)}.items():
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
@@ -109,13 +107,15 @@ def test_foreign_files_are_reported_and_kept(filled, table, put, path) -> None:
     assert (filled / path).is_file()
 
 
-def test_an_element_added_by_anndata_is_not_removed_as_an_embedding(filled) -> None:
+def test_an_element_added_by_anndata_is_reported_and_not_removed_as_an_embedding(filled) -> None:
     import anndata
     import zarr
 
     group = zarr.open_group(filled / "slides/S_1", mode="r+")
     anndata.io.write_elem(group["obsm"], "X_umap", np.zeros((2100, 2)))
     before = tree(filled)
+    (damage,) = EmbeddingStore(filled).verify().damaged
+    assert (damage.slide, damage.embedding) == ("S_1", "X_umap")
     with pytest.raises(HistoboostError, match="did not write"):
         EmbeddingStore(filled).remove("X_umap")
     assert tree(filled) == before

@@ -89,11 +89,6 @@ def test_different_spots_are_refused_and_nothing_is_changed(
     assert files(labelled.location) == before
 
 
-def test_a_slide_that_is_not_stored_is_refused(labelled, table):
-    with pytest.raises(HistoboostError, match="no slide 'S_9'; available: S_1"):
-        labelled.relabel([table("S_9")])
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -29,14 +29,6 @@ def last_changed(folder: Path, seconds_ago: float) -> None:
         os.utime(path, (stamp, stamp))
 
 
-def test_a_folder_held_by_a_process_is_not_abandoned_at_any_age(tmp_path: Path) -> None:
-    held = liveness.hold(tmp_path / "unit")
-    last_changed(tmp_path / "unit", 2 * HOUR)
-    assert liveness.abandoned(tmp_path / "unit", HOUR) is None
-    held.release()
-    assert liveness.abandoned(tmp_path / "unit", HOUR) is not None
-
-
 @pytest.mark.parametrize(("seconds_ago", "claimed"), [(HOUR / 2, False), (2 * HOUR, True)])
 def test_without_locks_a_folder_counts_as_held_while_it_is_young(
     tmp_path: Path, without_locks: None, seconds_ago: float, claimed: bool
@@ -50,8 +42,6 @@ def test_without_locks_a_folder_counts_as_held_while_it_is_young(
     assert (tmp_path / "unit").exists() != claimed
 
 
-def test_without_locks_a_folder_that_others_may_hold_is_kept(
-    tmp_path: Path, without_locks: None
-) -> None:
+def test_without_locks_a_folder_that_others_may_hold_is_kept(tmp_path, without_locks):
     liveness.hold(tmp_path / "unit").drop()
     assert (tmp_path / "unit").exists()

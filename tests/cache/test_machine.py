@@ -15,7 +15,6 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
-    initialize,
     invariant,
     precondition,
     rule,
@@ -48,8 +47,8 @@ class Killed(BaseException):
 class StoreMachine(RuleBasedStateMachine):
     """A store, and dictionaries of its expected content."""
 
-    @initialize()
-    def make(self):
+    def __init__(self):
+        super().__init__()
         self.folder = Path(tempfile.mkdtemp())
         self.store = EmbeddingStore(self.folder / "store")
         self.slides: list[str] = []
@@ -57,8 +56,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.staged: dict[tuple[str, str, int], int] = {}
 
     def teardown(self):
-        if hasattr(self, "folder"):
-            shutil.rmtree(self.folder)
+        shutil.rmtree(self.folder)
 
     def seed_of(self, name: str) -> int | None:
         """Seed of an embedding, the same on all slides, as in a recipe."""
@@ -219,8 +217,6 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def has_the_expected_content(self):
-        if not hasattr(self, "folder"):
-            return
         assert self.store.slides() == self.slides
         assert self.visible() == set(self.units)
         listed = {(slide, row.name) for row in self.store.summary() for slide in row.slides}
@@ -228,7 +224,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def is_intact(self):
-        if hasattr(self, "folder") and self.slides:
+        if self.slides:
             found = self.store.verify()
             assert not found.damaged
             assert found.checked == len(self.slides) + len(self.units)

@@ -54,9 +54,7 @@ def test_using_all_slides_warns_of_missing_ones(cut_off: EmbeddingStore) -> None
         unlabelled_slides(cut_off)
 
 
-def test_using_named_slides_does_not_warn(
-    cut_off: EmbeddingStore, recwarn: pytest.WarningsRecorder
-) -> None:
+def test_using_named_slides_does_not_warn(cut_off, recwarn):
     assert [t.slide for t in labelled_slides(cut_off, ["S_1", "S_2"])] == ["S_1", "S_2"]
     assert not recwarn.list
 

@@ -15,9 +15,7 @@ from histoboost.digests import digest_bytes
 
 
 @pytest.mark.parametrize("step", ["read", "children"])
-def test_a_store_that_another_process_is_creating_is_accepted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
+def test_a_store_that_another_process_is_creating_is_accepted(tmp_path, monkeypatch, step):
     original = getattr(LocalBackend, step)
 
     def make_then_look(place: LocalBackend, key: str) -> object:
@@ -55,9 +53,7 @@ def test_a_staged_chunk_is_linked_while_another_process_stages_it_again(
         held.drop()
 
 
-def test_a_staging_folder_claimed_while_its_owner_deletes_it_is_empty(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_staging_folder_claimed_while_its_owner_deletes_it_is_empty(tmp_path, monkeypatch):
     folder, claimed = tmp_path / "unit", []
     last = liveness.hold(folder)
     (folder / "chunks").mkdir()
@@ -76,9 +72,7 @@ def test_a_staging_folder_claimed_while_its_owner_deletes_it_is_empty(
     assert liveness.abandoned(folder, 0) is None
 
 
-def test_a_writer_whose_embedding_another_publishes_leaves_nothing_staged(
-    store: EmbeddingStore, half_written, put
-) -> None:
+def test_a_writer_whose_embedding_another_publishes_leaves_nothing_staged(store, half_written, put):
     put(store, "S_1", "net@64")
     assert half_written.published
     assert half_written.missing == []

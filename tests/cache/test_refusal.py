@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -110,35 +109,6 @@ def test_a_store_without_write_permission_is_read_and_refuses_in_one_line(reques
     assert lines[1].startswith(
         f"BadInput {public}: cannot be written (Permission denied); make it writable"
     )
-
-
-INTERRUPTED = """
-import sys, time
-import numpy as np
-from histoboost.cache.store import EmbeddingStore, Recipe
-store = EmbeddingStore(sys.argv[1])
-writer = store.writer("S_1", "net@64", Recipe({"backbone": "net", "patch_px": 64}), 2100, 3)
-writer.write(writer.missing[0], np.load(sys.argv[2])[:1024])
-print("ready", flush=True)
-time.sleep(600)
-"""
-
-
-def test_ctrl_c_keeps_finished_chunks(store, tmp_path, rows, put):
-    np.save(tmp_path / "rows.npy", rows())
-    process = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, store.location, str(tmp_path / "rows.npy")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        # Background jobs of a shell, and their children, ignore SIGINT.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    assert process.stdout.readline() == b"ready\n"
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=120) != 0
-    process.stdout.close()
-    assert not store.verify().damaged
-    assert put(store, "S_1", "net@64", rows()) == 2
 
 
 def test_a_newer_version_is_refused(store):

@@ -28,9 +28,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("changes", "fault"), WRONG, ids=[fault for _, fault in WRONG])
-def test_a_faulty_spot_table_names_slide_and_fault(
-    table: Any, changes: dict[str, Any], fault: str
-) -> None:
+def test_a_faulty_spot_table_names_slide_and_fault(table, changes, fault):
     with pytest.raises(HistoboostError) as refused:
         table("S_9", 5, **changes)
     assert str(refused.value) == f"slide S_9: {fault}; correct the source"

@@ -59,9 +59,7 @@ def web() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("listener", ["silent", "talking", "web"])
-def test_other_servers_are_refused_in_one_line(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, listener: str
-) -> None:
+def test_other_servers_are_refused_in_one_line(request, monkeypatch, listener):
     monkeypatch.setattr(module, "CONNECT_TIMEOUT_S", 0.5)
     assert "no Dask scheduler answers there" in refused(request.getfixturevalue(listener))
 

@@ -52,9 +52,7 @@ def begun(log: str) -> int:
     return log.count("fold that holds out")
 
 
-def test_folds_and_models_of_a_cluster_equal_those_of_this_machine(
-    cluster, store: EmbeddingStore, tmp_path: Path
-) -> None:
+def test_folds_and_models_of_a_cluster_equal_those_of_this_machine(cluster, store, tmp_path):
     cluster.start_worker("one")
     cluster.start_worker("two")
     spots = labelled_slides(store)
@@ -79,9 +77,7 @@ def test_folds_and_models_of_a_cluster_equal_those_of_this_machine(
         assert cluster.log(name).count("read features") == 1
 
 
-def test_a_worker_killed_in_the_middle_of_a_fold_costs_only_what_it_held(
-    cluster, store: EmbeddingStore, tmp_path: Path
-) -> None:
+def test_a_worker_killed_in_the_middle_of_a_fold_costs_only_what_it_held(cluster, store, tmp_path):
     workers = {name: cluster.start_worker(name) for name in ("one", "two")}
     cluster.wait_for_workers(2)
     run = subprocess.Popen(
@@ -125,17 +121,13 @@ def test_a_worker_without_access_to_the_store_ends_the_command_with_one_line(
     assert f"cannot open the store {location}" in line
 
 
-def test_a_scheduler_without_workers_is_refused_in_one_line(
-    cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_scheduler_without_workers_is_refused_in_one_line(cluster, monkeypatch):
     monkeypatch.setattr("histoboost.cluster.WORKER_TIMEOUT_S", 0.2)
     with pytest.raises(HistoboostError, match="no workers; start one"), connect(cluster.address):
         pass
 
 
-def test_a_lost_scheduler_is_one_line_and_finished_folds_are_kept(
-    cluster, store: EmbeddingStore, tmp_path: Path
-) -> None:
+def test_a_lost_scheduler_is_one_line_and_finished_folds_are_kept(cluster, store, tmp_path):
     cluster.start_worker("one")
     kept = FoldCache(tmp_path / "folds")
     keep = kept.keep

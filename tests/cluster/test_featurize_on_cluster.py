@@ -97,9 +97,7 @@ def test_a_worker_killed_in_the_middle_costs_only_the_units_it_held(
     assert_equal(store, local)
 
 
-def test_a_caller_killed_in_the_middle_leaves_finished_slides(
-    cluster, slides: Path, local: EmbeddingStore, tmp_path: Path
-) -> None:
+def test_a_caller_killed_in_the_middle_leaves_finished_slides(cluster, slides, local, tmp_path):
     cluster.start_worker("one")
     store = tmp_path / "store.zarr"
     caller = embed_in_background(slides, store, cluster.address)

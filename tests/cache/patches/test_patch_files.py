@@ -61,18 +61,14 @@ def test_patches_are_matched_by_coordinates_in_any_order(
     assert store.import_arrays("uni", folder) == []
 
 
-def test_barcodes_take_precedence_over_coordinates(
-    tmp_path: Path, store: EmbeddingStore, table, features
-):
+def test_barcodes_take_precedence_over_coordinates(tmp_path, store, table, features):
     barcodes, rows = shuffled(np.array(table.spot_ids, dtype="S"), features)
     folder = write(tmp_path, np.zeros((N, 2)), rows, barcode=barcodes[:, None])
     store.import_arrays("uni", folder)
     np.testing.assert_array_equal(store.read("S_1", "uni"), features.astype(np.float16))
 
 
-def test_patches_without_a_spot_are_counted_and_ignored(
-    tmp_path: Path, store: EmbeddingStore, table, features
-):
+def test_patches_without_a_spot_are_counted_and_ignored(tmp_path, store, table, features):
     coords = np.vstack([table.xy - SIDE / 2, [[900, 900], [0, 700]]])
     rows = np.vstack([features, np.full((2, D), -1.0)])
     folder = write(tmp_path, coords, rows, side=SIDE)
@@ -86,9 +82,7 @@ def renamed(folder: Path, old: str, new: str) -> None:
         file.move(old, new)
 
 
-def test_what_cannot_be_matched_is_one_clear_line(
-    tmp_path: Path, store: EmbeddingStore, table, features
-):
+def test_what_cannot_be_matched_is_one_clear_line(tmp_path, store, table, features):
     corners = table.xy - SIDE / 2
     barcodes = np.array(table.spot_ids, dtype="S")
     cases = [

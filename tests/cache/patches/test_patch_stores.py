@@ -98,9 +98,7 @@ Writer = Callable[[Path, SpotTable], None]
 
 @pytest.mark.filterwarnings("ignore:.*zarr:UserWarning")
 @pytest.mark.parametrize("write", [slide2vec, raw2features, lazyslide, older_lazyslide])
-def test_each_spot_gets_the_patch_around_it(
-    tmp_path: Path, store: EmbeddingStore, table: SpotTable, write: Writer
-) -> None:
+def test_each_spot_gets_the_patch_around_it(tmp_path, store, table, write):
     write(tmp_path / "made", table)
     assert store.import_arrays("mine", tmp_path / "made") == ["S_1"]
     expected = FEATURES.astype(np.float16)
@@ -110,9 +108,7 @@ def test_each_spot_gets_the_patch_around_it(
 
 @pytest.mark.filterwarnings("ignore:.*zarr:UserWarning")
 @pytest.mark.parametrize("write", [slide2vec, raw2features, lazyslide])
-def test_distant_patches_are_refused_and_spare_ones_counted(
-    tmp_path: Path, store: EmbeddingStore, table: SpotTable, write: Writer
-) -> None:
+def test_distant_patches_are_refused_and_spare_ones_counted(tmp_path, store, table, write):
     far = SpotTable(table.slide, table.xy + 500, table.spot_ids)
     write(tmp_path / "far", far)
     with pytest.raises(HistoboostError, match="30 of 30 spots of slide S_1 have no patch around"):
@@ -132,9 +128,7 @@ def test_distant_patches_are_refused_and_spare_ones_counted(
         (lazyslide, "conch", ["conch_tiles, uni_tiles"]),
     ],
 )
-def test_one_of_several_embeddings_is_imported_by_name(
-    tmp_path: Path, store: EmbeddingStore, table: SpotTable, write, name: str, listed: list[str]
-) -> None:
+def test_one_of_several_embeddings_is_imported_by_name(tmp_path, store, table, write, name, listed):
     write(tmp_path / "made", table, ("uni", "conch"))
     with pytest.raises(HistoboostError, match="import one by its name") as caught:
         store.import_arrays("mine", tmp_path / "made")
@@ -143,9 +137,7 @@ def test_one_of_several_embeddings_is_imported_by_name(
     np.testing.assert_allclose(store.read("S_1", name), FEATURES + 1, atol=4e-3)
 
 
-def test_a_pt_file_runs_no_code_and_needs_its_coordinates(
-    tmp_path: Path, store: EmbeddingStore, table: SpotTable
-) -> None:
+def test_a_pt_file_runs_no_code_and_needs_its_coordinates(tmp_path, store, table):
     slide2vec(tmp_path, table)
     (tmp_path / "tiles" / "S_1.coordinates.npz").unlink()
     with pytest.raises(HistoboostError, match=r"no coordinates in .*tiles.S_1\.coordinates\.npz"):
@@ -176,8 +168,6 @@ def numpy_array(folder: Path, table: SpotTable) -> None:
 @pytest.mark.parametrize(
     "write", [slide2vec, raw2features, lazyslide, older_lazyslide, trident, hest, numpy_array]
 )
-def test_a_damaged_file_is_imported_or_refused_in_one_line(
-    tmp_path: Path, table: SpotTable, fuzz: Callable, write: Writer, count: int
-):
+def test_a_damaged_file_is_imported_or_refused_in_one_line(tmp_path, table, fuzz, write, count):
     write(tmp_path, table)
     fuzz(tmp_path, count, lambda: read_arrays(tmp_path, {"S_1": table}, "uni"))
