@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +19,9 @@ if TYPE_CHECKING:
     from histoboost.regress.ablate import Ablation, Difference
 
 
-def _interrupted(options: Mapping[str, Any]) -> str:
-    return NOTHING_WRITTEN if options["fresh"] else RESUMES
-
-
-@click.command(cls=Command, interrupted=_interrupted)
+@click.command(
+    cls=Command, interrupted=lambda options: NOTHING_WRITTEN if options["fresh"] else RESUMES
+)
 @click.argument("store", type=click.Path())
 @click.option(
     "--features",

@@ -17,22 +17,15 @@ from histoboost.cli.scores import print_scores
 from histoboost.cli.setup_options import features_option, fold_options, setup_fields, setup_options
 
 
-def _interrupted(options: Mapping[str, Any]) -> str:
-    return RESUMES if _may_resume(**options) else NOTHING_WRITTEN
+def _resumes(options: Mapping[str, Any]) -> bool:
+    """Whether folds of an interrupted run are reused: on a cluster, if only scores are needed."""
+    needs_predictions = options["interval"] or options["predictions"] or options["target"] == "raw"
+    return options["scheduler"] is not None and not needs_predictions
 
 
-def _may_resume(
-    scheduler: str | None,
-    interval: float | None,
-    predictions: str | None,
-    target: str,
-    **_: object,
-) -> bool:
-    # On a cluster, the scores of finished folds are kept, but not the predictions needed here.
-    return scheduler is not None and interval is None and predictions is None and target != "raw"
-
-
-@click.command(cls=Command, interrupted=_interrupted)
+@click.command(
+    cls=Command, interrupted=lambda options: RESUMES if _resumes(options) else NOTHING_WRITTEN
+)
 @click.argument("store", type=click.Path())
 @features_option
 @setup_options
@@ -98,7 +91,8 @@ def evaluate(
     from histoboost.regress.slides import labelled_slides
     from histoboost.regress.turned import cross_validate_turned
 
-    source = click.get_current_context().get_parameter_source("units")
+    context = click.get_current_context()
+    source = context.get_parameter_source("units")
     if source is ParameterSource.COMMANDLINE and interval is None and predictions is None:
         raise click.UsageError(
             "--units: has no effect on the scores; add --predictions or --interval, or omit it"
@@ -110,8 +104,7 @@ def evaluate(
     if predictions is not None:
         check_table(Path(predictions))
         check_columns(spots[0].cell_types, store)
-    resumes = _may_resume(scheduler, interval, predictions, setup.target)
-    cache = FoldCache(default_folder()) if resumes else None
+    cache = FoldCache(default_folder()) if _resumes(context.params) else None
     with dask_client(scheduler) as client:
         scores = run_folds(
             opened,

@@ -10,8 +10,11 @@ import numpy as np
 
 from histoboost.io import check_output
 from histoboost.outputs.encode import floats, numbers
+from histoboost.progress import progress
+from histoboost.regress.neighbors import spot_graph
 from histoboost.report import statistics
 from histoboost.report.page import SUFFIXES, write_page
+from histoboost.report.projection import project, sample
 from histoboost.report.slides import slide_payload
 from histoboost.report.source import Source, open_source
 from histoboost.spots import SpotTable
@@ -63,8 +66,6 @@ def explore(data: str | Path, output: str | Path, format: str | None = None) -> 
 
 def _statistics(labelled: Sequence[SpotTable]) -> dict[str, Any]:
     """Summarise each type on each slide: quantiles, sparsity, zeros, Moran's I, mean rank."""
-    from histoboost.regress.neighbors import spot_graph
-
     each = [spots.abundance for spots in labelled if spots.abundance is not None]
     graphs = [spot_graph(spots.xy) for spots in labelled]
     quantiles = [statistics.boxes(a) for a in each]
@@ -91,25 +92,25 @@ def _correlation(labelled: Sequence[SpotTable]) -> dict[str, Any]:
 
 
 def _embeddings(source: Source) -> list[dict[str, Any]]:
-    from histoboost.progress import progress
-    from histoboost.report.projection import project, sample
-
-    out = []
-    index = {spots.slide: i for i, spots in enumerate(source.slides)}
-    names = source.embedding_names()
+    """Project each embedding to two dimensions, `net@64` before `net@128`."""
+    store, out = source.store, []
+    if store is None:
+        return []
+    embedded = [store.embeddings(spots.slide) for spots in source.slides]
+    names = {name for own in embedded for name in own}
     with progress("Projecting embeddings", len(names), "embeddings") as advance:
-        for name in names:
-            parts = source.embedding(name)
-            rows = sample([len(matrix) for _, matrix in parts])
-            shown = np.concatenate([m[r] for (_, m), r in zip(parts, rows, strict=True)])
+        for name in sorted(names, key=lambda name: (name.rsplit("@", 1)[0], len(name), name)):
+            slides = [i for i, own in enumerate(embedded) if name in own]
+            matrices = [store.read(source.slides[i].slide, name) for i in slides]
+            rows = sample([len(matrix) for matrix in matrices])
+            shown = np.concatenate([m[part] for m, part in zip(matrices, rows, strict=True)])
             views, explained = project(shown)
-            where = [[index[slide]] * len(r) for (slide, _), r in zip(parts, rows, strict=True)]
             out.append(
                 {
                     "name": name,
                     "width": int(shown.shape[1]),
-                    "total": sum(len(matrix) for _, matrix in parts),
-                    "slide": [i for part in where for i in part],
+                    "total": sum(map(len, matrices)),
+                    "slide": np.repeat(slides, [len(part) for part in rows]).tolist(),
                     "row": [int(i) for part in rows for i in part],
                     "projections": {kind: floats(view.T) for kind, view in views.items()},
                     "explained": numbers(explained, 3),

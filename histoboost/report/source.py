@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from histoboost.cache.layout import is_local_store
+from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import BadInput, HistoboostError
+from histoboost.progress import progress
 
 if TYPE_CHECKING:
-    from histoboost.cache.store import EmbeddingStore
     from histoboost.slides.slide import Slide
     from histoboost.spots import SpotTable
 
@@ -21,52 +20,27 @@ if TYPE_CHECKING:
 PICTURE_PX = 1000
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """Slides to explore, without spots that cannot be drawn; `problems` are those of `inspect`."""
 
     slides: list[SpotTable]
-    problems: list[dict[str, Any]] = field(default_factory=list)
-    store: EmbeddingStore | None = None
-
-    def embedding_names(self) -> list[str]:
-        """Names of all embeddings, sorted, with `net@64` before `net@128`."""
-        if self.store is None:
-            return []
-        names = {name for spots in self.slides for name in self.store.embeddings(spots.slide)}
-        return sorted(names, key=lambda name: (name.rsplit("@", 1)[0], len(name), name))
-
-    def embedding(self, name: str) -> list[tuple[str, NDArray[np.float16]]]:
-        """Read this embedding, (N, D), of all slides that have it."""
-        if self.store is None:
-            return []
-        return [
-            (spots.slide, self.store.read(spots.slide, name))
-            for spots in self.slides
-            if name in self.store.embeddings(spots.slide)
-        ]
+    problems: list[dict[str, Any]]
+    store: EmbeddingStore | None
 
 
 def open_source(path: str | Path, format: str | None = None) -> Source:
     """Open a store or, if it is none or `format` is given, a data set."""
     # Only stores can be URLs.
-    if format is None and ("://" in str(path) or is_local_store(Path(path))):
-        return _from_store(path)
-    return _from_dataset(path, format)
-
-
-def _from_store(path: str | Path) -> Source:
-    from histoboost.cache.store import EmbeddingStore
-
+    if format is not None or not ("://" in str(path) or is_local_store(Path(path))):
+        return _from_dataset(path, format)
     store = EmbeddingStore(path, mode="r")
     slides = [store.spots(name) for name in store.slides()]
     if not slides:
         raise BadInput(f"{path}: the store contains no slides; run histoboost featurize first")
-    return Source(slides, store=store)
+    return Source(slides, [], store)
 
 
 def _from_dataset(path: str | Path, format: str | None) -> Source:
-    from histoboost.progress import progress
     from histoboost.slides.inspect import inspect
     from histoboost.slides.readers import open_dataset
 
@@ -82,7 +56,7 @@ def _from_dataset(path: str | Path, format: str | None) -> Source:
             advance(1)
     if not slides:
         raise BadInput(f"{path}: no usable spots; see histoboost inspect {path}")
-    return Source(slides, inspect(dataset)["problems"])
+    return Source(slides, inspect(dataset)["problems"], None)
 
 
 def _spot_table(slide: Slide) -> SpotTable:

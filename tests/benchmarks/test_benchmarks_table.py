@@ -1,4 +1,4 @@
-"""`python -m benchmarks` prints one table, and leaves no contestant out in silence."""
+"""`python -m benchmarks` prints one table that also lists competitors that are not installed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return parts
 
 
-def test_a_contestant_that_is_not_installed_has_a_row_that_says_how_to_install_it(
+def test_a_competitor_that_is_not_installed_has_a_row_with_the_pip_command(
     parts: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bare = ("openvino", "xgboost", "catboost", "distributed", "lazyslide")
@@ -40,7 +40,7 @@ def test_a_contestant_that_is_not_installed_has_a_row_that_says_how_to_install_i
         assert any(name in row and f"`pip install {requirement}`" in row for row in rows), name
 
 
-def test_a_ratio_is_their_time_over_ours_with_both_accuracies_beside_it(
+def test_a_ratio_is_their_time_over_ours_with_both_accuracies(
     parts: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def figures(seconds: float, score: float) -> dict[str, float]:
@@ -54,7 +54,7 @@ def test_a_ratio_is_their_time_over_ours_with_both_accuracies_beside_it(
     assert "MultiOutputRegressor(LGBMRegressor)" in row.against
 
 
-def test_a_benchmark_that_stops_is_a_row_that_says_so(
+def test_a_failed_benchmark_has_a_row_with_its_exit_code(
     parts: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopped: tuple[dict[str, Any], str] = parts.measure("store", "--no-such-option")
@@ -64,7 +64,7 @@ def test_a_benchmark_that_stops_is_a_row_that_says_so(
     assert "`benchmarks.store` stopped with exit code 2" in row.markdown()
 
 
-def test_a_part_alone_prints_machine_versions_and_its_ratio(tmp_path: Path) -> None:
+def test_one_part_prints_machine_versions_and_its_ratio(tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     command = [sys.executable, "-m", "benchmarks", "--quick", "--only", "store", "--json", file]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

@@ -1,11 +1,10 @@
-"""Every command and snippet of README and manual is run, page by page, as a reader would.
+"""Run all commands and snippets in the README and the manual, page by page.
 
-A page's ``console`` blocks (lines that begin with ``$``) and ``python`` blocks are run from top to
-bottom in one fresh directory that holds what a reader brings: ``slides.h5``. On the page `index`
-each is a process of its own; elsewhere histoboost and Python run in this one, which imports once
-what they need. A block that cannot run here (another machine's cluster, an installation, real
-slides, a download) is written as ``sh``, ``text`` or ``{code-block} python`` and is checked for its
-syntax alone, and that its histoboost commands and options exist.
+The ``console`` blocks (lines that begin with ``$``) and ``python`` blocks of a page are run from
+top to bottom in a new directory with ``slides.h5``: on the page `index` each in its own process, on
+other pages in this process, which imports everything only once. Blocks that cannot run here
+(clusters, installations, real slides, downloads) are ``sh``, ``text`` or ``{code-block} python``;
+only their syntax and the names of their histoboost commands and options are checked.
 """
 
 from __future__ import annotations
@@ -33,12 +32,8 @@ BLOCK = re.compile(
 )
 
 
-def blocks(page: Path) -> list[tuple[str, str]]:
-    return [(kind, text) for kind, text in BLOCK.findall(page.read_text(encoding="utf-8"))]
-
-
 def commands(text: str) -> list[str]:
-    """The lines after ``$``, with their continuation lines."""
+    """List the commands after ``$``, joined with their continuation lines."""
     lines, taken = [], False
     for line in text.splitlines():
         if line.startswith("$ "):
@@ -50,7 +45,7 @@ def commands(text: str) -> list[str]:
 
 
 def check_options(text: str) -> None:
-    """That every ``histoboost COMMAND --option ...`` line of a shell script parses."""
+    """Check that each ``histoboost COMMAND --option ...`` line of a shell script parses."""
     for line in text.replace("\\\n", " ").splitlines():
         if line.startswith("histoboost "):
             command, arguments = main, shlex.split(line, comments=True)[1:]
@@ -64,7 +59,7 @@ def check_options(text: str) -> None:
 def slides_h5(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("docs") / "slides.h5"
     write_phantom(path, seed=1, spots=16)
-    with h5py.File(path, "r+") as file:  # four of the 14 cell types: each takes trees of its own
+    with h5py.File(path, "r+") as file:  # keep 4 of 14 cell types, to save time
         for where in [f"spots/Train/S_{n}" for n in (1, 2, 3)]:
             table = file[where][()]
             del file[where]
@@ -74,7 +69,7 @@ def slides_h5(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def torch_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `--weights pretrained` finds here in place of a download: random weights."""
+    """Random weights, for `--weights pretrained` to find instead of a download."""
     import torch
     from torchvision.models import ResNet18_Weights, resnet18
 
@@ -87,7 +82,7 @@ def torch_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def desk(tmp_path: Path, slides_h5: Path) -> Path:
-    """A reader's directory, with `histoboost` on the PATH."""
+    """A directory with `slides.h5` and `histoboost` for the PATH."""
     (tmp_path / "slides.h5").symlink_to(slides_h5)
     shim = tmp_path / ".bin" / "histoboost"
     shim.parent.mkdir()
@@ -118,7 +113,7 @@ def test_every_command_on_the_page_works(
     monkeypatch.chdir(desk)
     monkeypatch.setenv("TORCH_HOME", str(torch_home))
     apart = page.stem == "index"
-    for kind, text in blocks(page):
+    for kind, text in BLOCK.findall(page.read_text(encoding="utf-8")):
         if kind == "sh":
             run_in_a_process(["bash", "-n", "-c", text], desk)
             check_options(text)
@@ -136,14 +131,14 @@ def test_every_command_on_the_page_works(
                     run_in_a_process(["bash", "-c", command], desk)
 
 
-def test_every_fenced_block_names_a_language_this_test_knows() -> None:
+def test_every_fenced_block_has_a_known_language() -> None:
     known = {"console", "python", "sh", "text", "toml", "json", "csv", "bibtex"}
     for page in PAGES:
         for language in re.findall(r"^```([^\n`]+)$", page.read_text("utf-8"), re.MULTILINE):
             assert language in known or language.startswith("{"), f"{page.name}: {language}"
 
 
-def test_every_path_that_contributing_names_is_there() -> None:
+def test_every_path_in_contributing_exists() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
     named = re.findall(r"`((?:histoboost|docs|tests|benchmarks|\.ci)/[^`<]*)`", text)
     assert named

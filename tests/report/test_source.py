@@ -10,6 +10,7 @@ import pytest
 from histoboost.cache.recipe import Recipe
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError
+from histoboost.report.explore import explore
 from histoboost.report.source import open_source
 from histoboost.slides.readers import open_dataset
 from histoboost.slides.thumbnail import thumbnail
@@ -40,10 +41,13 @@ def test_a_store_shows_the_same_slides_as_the_dataset_it_came_from(store, phanto
         assert (a.abundance is None) == (b.abundance is None)
 
 
-def test_embeddings_are_listed_with_the_slides_that_have_them(store):
-    source = open_source(store.location)
-    assert source.embedding_names() == ["net@64"]
-    assert [name for name, _ in source.embedding("net@64")] == ["S_1", "S_3"]
+def test_the_page_has_the_spots_of_each_embedding(store, tmp_path: Path, page_data):
+    [embedding] = page_data(explore(store.location, tmp_path / "e.html"))["embeddings"]
+    assert (embedding["name"], embedding["width"]) == ("net@64", 8)
+    counts = [len(store.spots(slide)) for slide in ("S_1", "S_3")]
+    assert embedding["total"] == sum(counts)
+    assert embedding["slide"] == [0] * counts[0] + [2] * counts[1]
+    assert embedding["row"] == [*range(counts[0]), *range(counts[1])]
 
 
 def test_a_slide_without_image_has_none(store):
