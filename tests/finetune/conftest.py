@@ -1,4 +1,4 @@
-"""What the tests of end-to-end models share."""
+"""Fixtures for the tests of end-to-end models."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Train = Callable[..., list[Trained]]
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> Iterator[None]:
-    """Sums of one thread are the same every time."""
+    """Sums on one thread are reproducible."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -33,7 +33,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="package")
 def nothing_slow() -> Iterator[None]:
-    """Pictures and the disk take longer than a tiny training; `finished` draws its pictures."""
+    """Plots and the disk take longer than a tiny training; only `finished` plots."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         patch.setattr(run, "draw_curves", lambda histories, path: None)
@@ -57,14 +57,8 @@ def dataset() -> Dataset:
 @pytest.fixture(scope="session")
 def tiny(tiny_net: str) -> Callable[..., Settings]:
     """The ensemble recipe on two tiny networks."""
-    base = {
-        "backbones": (tiny_net, tiny_net),
-        "weights": ("random",),
-        "patch": (24, 48),
-        "input_px": 32,
-        "epochs": 2,
-        "batch_size": 8,
-    }
+    base = {"backbones": (tiny_net, tiny_net), "weights": ("random",), "patch": (24, 48)}
+    base = {**base, "input_px": 32, "epochs": 2, "batch_size": 8}
     return lambda **changes: preset("cnn-ensemble", **{**base, **changes})
 
 

@@ -1,4 +1,4 @@
-"""`histoboost finetune` as a user meets it."""
+"""The command `histoboost finetune`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A finetuned model from elsewhere runs no code and fetches nothing that it names."""
+"""A fine-tuned model from elsewhere neither runs code nor fetches what it names."""
 
 from __future__ import annotations
 
@@ -41,17 +41,16 @@ def folder(
     return tmp_path
 
 
-def rename(folder: Path, name: str) -> None:
+def edit(folder: Path, **changes: object) -> None:
+    """Change fields of the model, and its digest with them."""
     path = folder / "cnn" / "finetune.json"
-    fields = json.loads(path.read_text())
-    fields["settings"]["backbones"] = [name]
-    fields["digest"] = digest_of(fields)
-    path.write_text(json.dumps(fields))
+    fields = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({**fields, "digest": digest_of(fields)}))
 
 
-def predict(*more: str) -> Result:
+def predict(model: str, *more: str) -> Result:
     return CliRunner().invoke(
-        main, ["predict", "slides.h5", "cnn", "-o", "o.csv", "--slides", "S_1", *more]
+        main, ["predict", "slides.h5", model, "-o", "o.csv", "--slides", "S_1", *more]
     )
 
 
@@ -70,8 +69,9 @@ def test_a_network_that_a_folder_names_is_neither_imported_nor_fetched(
 
     monkeypatch.setattr("histoboost.finetune.network.load_backbone", reached)
     monkeypatch.setattr("histoboost.finetune.network.architecture", reached)
-    rename(folder, name)
-    result = predict()
+    settings = json.loads((folder / "cnn" / "finetune.json").read_text())["settings"]
+    edit(folder, settings={**settings, "backbones": [name]})
+    result = predict("cnn")
     assert result.exit_code == 2, result.output
     assert f"--backbones {name}" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
@@ -79,31 +79,22 @@ def test_a_network_that_a_folder_names_is_neither_imported_nor_fetched(
 
 
 def test_the_user_s_own_network_is_named_again_on_the_command_line(folder: Path) -> None:
-    done = CliRunner().invoke(
-        main,
-        ["finetune", "slides.h5", "own", "--backbones", OWN, "--weights", "random", "--epochs", "1"]
-        + ["--threads", "1"],
-    )
+    how = ["--backbones", OWN, "--weights", "random", "--epochs", "1", "--threads", "1"]
+    done = CliRunner().invoke(main, ["finetune", "slides.h5", "own", *how])
     assert done.exit_code == 0, done.output
-    arguments = ["predict", "slides.h5", "own", "-o", "o.csv", "--slides", "S_1"]
-    assert CliRunner().invoke(main, arguments).exit_code == 2
-    told = CliRunner().invoke(main, [*arguments, "--backbones", OWN])
-    assert told.exit_code == 0, told.output
+    assert predict("own").exit_code == 2
+    assert predict("own", "--backbones", OWN).exit_code == 0
 
 
 def test_a_folder_names_no_file_outside_of_it(folder: Path) -> None:
-    path = folder / "cnn" / "finetune.json"
-    fields = json.loads(path.read_text())
-    fields["alignment"] = str(folder / "elsewhere.csv")
-    fields["digest"] = digest_of(fields)
-    path.write_text(json.dumps(fields))
+    edit(folder, alignment=str(folder / "elsewhere.csv"))
     with pytest.raises(HistoboostError, match="alignment"):
         Ensemble.load(folder / "cnn")
 
 
 def test_a_model_of_embeddings_takes_no_backbones(folder: Path) -> None:
     (folder / "cnn" / "finetune.json").unlink()
-    result = predict("--backbones", OWN)
+    result = predict("cnn", "--backbones", OWN)
     assert result.exit_code == 2
     assert "omit --backbones" in result.stderr
     assert not (folder / "ran").exists()

@@ -1,4 +1,4 @@
-"""Folders that finetune of histoboost 0.1.0 wrote are read, resumed and left as they are."""
+"""Folders written by `finetune` of histoboost 0.1.0 are read, resumed and left unchanged."""
 
 from __future__ import annotations
 
@@ -63,19 +63,19 @@ def train_again(slides: Dataset, folder: Path, lines: list[str]) -> Trained:
     return trained
 
 
-def test_a_finished_model_predicts_what_it_predicted_then(archive: Path, slides: Dataset) -> None:
-    model = Ensemble.load(archive / "finished")
-    [found] = model.predict(slides, ["A"], units="none", device=CPU)
-    expected = np.load(archive / "predicted.npy")
-    np.testing.assert_allclose(found.values, expected, rtol=0, atol=1e-5)
+def predicted(folder: Path, slides: Dataset) -> np.ndarray:
+    return Ensemble.load(folder).predict(slides, ["A"], units="none", device=CPU)[0].values
 
 
-def test_a_finished_model_is_neither_trained_nor_written_again(
+def test_a_finished_model_predicts_what_it_predicted_then_and_is_not_written_again(
     archive: Path, slides: Dataset
 ) -> None:
-    before = {path: path.read_bytes() for path in (archive / "finished").rglob("*.*t*")}
+    folder = archive / "finished"
+    before = {path: path.read_bytes() for path in folder.rglob("*.*t*")}
+    expected = np.load(archive / "predicted.npy")
+    np.testing.assert_allclose(predicted(folder, slides), expected, rtol=0, atol=1e-5)
     lines: list[str] = []
-    train_again(slides, archive / "finished", lines)
+    train_again(slides, folder, lines)
     assert lines == []
     assert before == {path: path.read_bytes() for path in before}
 
@@ -92,18 +92,14 @@ def test_a_flipped_bit_never_changes_predictions(archive: Path, slides: Dataset,
     folder = archive / "finished"
     identity = json.loads((folder / "finetune.json").read_text())
     save_json({**identity, "digest": digest_of(identity)}, folder / "finetune.json")
-
-    def predicted() -> np.ndarray:
-        return Ensemble.load(folder).predict(slides, ["A"], units="none", device=CPU)[0].values
-
-    expected, sound = predicted(), (folder / file).read_bytes()
+    expected, sound = predicted(folder, slides), (folder / file).read_bytes()
     refused, rng = 0, np.random.default_rng(0)
     for at in rng.integers(0, len(sound), 40):
         data = bytearray(sound)
         data[at] ^= 1 << rng.integers(8)
         (folder / file).write_bytes(data)
         try:
-            values = predicted()
+            values = predicted(folder, slides)
         except HistoboostError:
             refused += 1
         else:

@@ -1,4 +1,4 @@
-"""Models are trained apart, resumed, and never see what they hold out."""
+"""Models are trained separately, resumed, and never see their held-out slides."""
 
 from __future__ import annotations
 
@@ -73,27 +73,20 @@ def test_the_held_out_slide_changes_nothing_of_the_model(
         assert all(torch.equal(value, nets[1]["net"][k]) for k, value in nets[0]["net"].items())
 
 
-def test_a_finished_model_is_not_trained_again(
-    dataset: Dataset, copy: Path, train: Train, finished: Trained
+@pytest.mark.parametrize("missing", [0, 1])
+def test_only_missing_members_are_trained(
+    dataset: Dataset, copy: Path, train: Train, finished: Trained, missing: int
 ) -> None:
+    if missing:
+        (copy / finished.ensemble.members[1] / "model.pt").unlink()
+        with pytest.raises(HistoboostError, match="is not finished"):
+            Ensemble.load(copy)
     lines: list[str] = []
     [again] = train(dataset, copy, lines=lines)
-    assert lines == []
+    assert len(lines) == 2 * missing
+    assert all("per-spot Spearman" in line for line in lines)
     np.testing.assert_array_equal(finished.predictions["S_1"], again.predictions["S_1"])
     assert again.ensemble.fit_seconds() > 0
-
-
-def test_a_missing_member_is_all_that_is_trained(
-    dataset: Dataset, copy: Path, train: Train, finished: Trained
-) -> None:
-    (copy / finished.ensemble.members[1] / "model.pt").unlink()
-    with pytest.raises(HistoboostError, match="is not finished"):
-        Ensemble.load(copy)
-    lines: list[str] = []
-    [again] = train(dataset, copy, lines=lines)
-    assert len(lines) == 2
-    assert "per-spot Spearman" in lines[0]
-    np.testing.assert_array_equal(finished.predictions["S_1"], again.predictions["S_1"])
 
 
 def test_other_settings_or_data_in_the_same_folder_are_refused(
@@ -131,23 +124,15 @@ def test_predictions_are_the_mean_of_the_members(
     np.testing.assert_allclose(outputs(finished.ensemble, dataset), np.mean(single, axis=0))
 
 
-def test_the_backbone_file_is_a_frozen_backbone_that_knows_its_slides(
-    finished: Trained, tiny_net: str
-) -> None:
-    folder = finished.plan.folder / finished.ensemble.members[0]
-    backbone = load_backbone(tiny_net, str(folder / "backbone.pth"))
-    trained = load_tensors(folder / "model.pt")["net"]
-    for name, value in backbone.module.state_dict().items():
-        assert torch.equal(value, trained[f"trunk.{name}"])
-    assert list(backbone.tuned_on) == load_tensors(folder / "backbone.pth")["tuned_on"]
-    assert [entry["slide"] for entry in backbone.tuned_on] == ["S_2", "S_3"]
-
-
-def test_the_recipe_in_the_store_names_the_slides_and_the_input_size(
+def test_the_backbone_file_is_a_backbone_whose_recipe_names_its_slides_and_input_size(
     finished: Trained, tiny_net: str, dataset: Dataset, tmp_path: Path
 ) -> None:
-    path = tmp_path / "backbone.pth"
-    saved = load_tensors(finished.plan.folder / finished.ensemble.members[0] / path.name)
+    folder, path = finished.plan.folder / finished.ensemble.members[0], tmp_path / "backbone.pth"
+    saved, trained = load_tensors(folder / path.name), load_tensors(folder / "model.pt")["net"]
+    backbone = load_backbone(tiny_net, str(folder / path.name))
+    for name, value in backbone.module.state_dict().items():
+        assert torch.equal(value, trained[f"trunk.{name}"])
+    assert [entry["slide"] for entry in saved["tuned_on"]] == ["S_2", "S_3"]
     save_tensors({**saved, "input_px": 48}, path)  # not the network's own
     for name, weights in (("tuned", str(path)), ("frozen", "random")):
         one = Dataset(dataset.path, dataset.slides[:1])
@@ -164,13 +149,12 @@ def test_curves_are_drawn_and_no_checkpoint_stays(finished: Trained) -> None:
     assert not list(finished.plan.folder.rglob("checkpoint.pt"))
 
 
-def test_members_are_stopped_by_different_training_slides(dataset: Dataset) -> None:
+def test_members_are_stopped_by_different_training_slides_if_there_are_several(
+    dataset: Dataset,
+) -> None:
     assert stopping_slides(dataset.slides[:3], ["auto"]) == ("S_3", "S_2", "S_1")
     assert stopping_slides(dataset.slides[:3], ["S_2"]) == ("S_2",)
     assert stopping_slides(dataset.slides[:3], ["none"]) == ()
-
-
-def test_a_single_training_slide_trains_all_epochs_with_a_warning(dataset: Dataset) -> None:
     with pytest.warns(HistoboostWarning, match="all epochs are run"):
         assert stopping_slides(dataset.slides[:1], ["auto"]) == ()
 
