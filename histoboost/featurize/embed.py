@@ -144,8 +144,7 @@ def featurize(
             )
         dataset = turned_dataset(dataset, turned)
     if um_per_px is not None:
-        rescale = partial(_set_scale, um_per_px=um_per_px)
-        dataset = dataset.each(lambda _: rescale)
+        dataset = dataset.each(lambda _: partial(replace, um_per_px=um_per_px))
     target = store if isinstance(store, EmbeddingStore) else EmbeddingStore(store)
     dataset = lay_lattices(dataset, pitch, tissue, partial(lay_or_recall, target.location))
     if mount is not None and backbone != "none":
@@ -194,7 +193,10 @@ def featurize(
     run, done = None, None
     if backbone != "none" and client is None:
         done = all_stored(request, queue, target)
-        run = None if done else _load_run(request)
+        if done is None:
+            from histoboost.featurize.run import Run
+
+            run = Run.load(request)
     summary.load_seconds = time.perf_counter() - loading
     with target.expecting(slides):
         if backbone == "none":
@@ -204,10 +206,6 @@ def featurize(
                 summary.add(part)
     summary.wall_seconds = time.perf_counter() - start
     return summary
-
-
-def _set_scale(slide: Slide, um_per_px: float) -> Slide:
-    return replace(slide, um_per_px=um_per_px)
 
 
 def _check_slides(
@@ -251,9 +249,3 @@ def _embed(
     if len(devices) > 1 and len(queue) > 1:
         return embed_on_gpus(devices, run, queue, store.location)
     return [run.embed(queue, store)]
-
-
-def _load_run(request: Request) -> Run:
-    from histoboost.featurize.run import Run
-
-    return Run.load(request)

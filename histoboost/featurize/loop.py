@@ -245,8 +245,4 @@ def _warn_flat(
         own = flat[sides == px]
         for sink in sinks[px]:
             sink.blank = bool(own.all())
-        warn(
-            f"slide {slide}: {own.sum()} of {len(own)} patches of {px} px "
-            "are one flat colour; check that the image is not blank and the spots lie on the "
-            "tissue"
-        )
+        patches.warn_of_flat(slide, own.sum(), len(own), px)

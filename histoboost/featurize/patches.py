@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from histoboost.errors import warn
 from histoboost.featurize.resize import resize_exact
 from histoboost.slides.images.base import SlideImage
 
@@ -81,3 +82,11 @@ def flat(patches: Tensor) -> Tensor:
     step = max(1, patches.shape[-1] // 56)
     values = patches[:, :, ::step, ::step].flatten(2)
     return ((values.amax(2) - values.amin(2)) <= 1).all(1)
+
+
+def warn_of_flat(slide: str, count: int, total: int, px: int) -> None:
+    """Warn that patches of a slide are one flat colour."""
+    warn(
+        f"slide {slide}: {count} of {total} patches of {px} px are one flat colour; check that the "
+        "image is not blank and the spots lie on the tissue"
+    )

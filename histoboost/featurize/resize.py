@@ -23,10 +23,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-def _triangle(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.maximum(1.0 - np.abs(x), 0.0)
-
-
 def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """Keys' cubic convolution (IEEE Trans. ASSP 29, 1981) with a = -0.5, as in Pillow."""
     x, a = np.abs(x), -0.5
@@ -38,7 +34,7 @@ def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 #: Filters by name: half width, and value at a distance.
 FILTERS: dict[str, tuple[float, Callable[[NDArray[np.float64]], NDArray[np.float64]]]] = {
-    "bilinear": (1.0, _triangle),
+    "bilinear": (1.0, lambda x: np.maximum(1.0 - np.abs(x), 0.0)),
     "bicubic": (2.0, _cubic),
 }
 

@@ -14,9 +14,8 @@ Both use torchstain's reference stains, so no target slide is needed and none le
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +42,9 @@ BLACK = 20
 #: Pixels sampled to estimate the stains, and how many of them must be tissue.
 SAMPLE = 1_000_000
 LEAST = 1000
+
+#: Matrix and offset.
+Affine = tuple[NDArray[np.floating], NDArray[np.floating]]
 
 #: Optical density of every pixel value, as torchstain computes it.
 DENSITY_OF = -np.log((np.arange(256, dtype=np.float32) + 1) / GLASS)
@@ -106,8 +108,6 @@ def normalised(image: SlideImage, method: str, name: str) -> SlideImage:
     check_method(method)
     if method == "none":
         return image
-    from torchstain.base.normalizers import MacenkoNormalizer, ReinhardNormalizer
-
     tissue = _tissue_sample(image)
     stained = int((DENSITY_OF[tissue] >= DENSITY).all(axis=1).sum())
     if stained < LEAST:
@@ -115,10 +115,8 @@ def normalised(image: SlideImage, method: str, name: str) -> SlideImage:
             f"slide {name}: {stained} of the pixels sampled are stained tissue, too few to "
             "estimate the stains; omit --stain"
         )
-    if method == "macenko":
-        matrix, offset = _macenko(MacenkoNormalizer, tissue[:, None], name)
-    else:
-        matrix, offset = _reinhard(ReinhardNormalizer, tissue[:, None], name)
+    estimate = _macenko if method == "macenko" else _reinhard
+    matrix, offset = estimate(tissue[:, None], name)
     # Rounded: last bits, which differ between machines, must not change the recipe.
     return NormalisedImage(
         image=image,
@@ -156,11 +154,11 @@ def _tissue_sample(image: SlideImage) -> NDArray[np.uint8]:
     return np.concatenate(found)
 
 
-def _macenko(
-    factory: Callable[..., Any], tissue: NDArray[np.uint8], name: str
-) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+def _macenko(tissue: NDArray[np.uint8], name: str) -> Affine:
     """Linear map from concentrations in the slide's stains, scaled, to the reference's stains."""
-    reference, source = factory(backend="numpy"), factory(backend="numpy")
+    from torchstain.base.normalizers import MacenkoNormalizer
+
+    reference, source = (MacenkoNormalizer(backend="numpy") for _ in range(2))
     source.fit(tissue, Io=GLASS, beta=DENSITY)
     angle = np.linalg.svd(source.HERef, compute_uv=False)
     if angle[-1] < 0.05 or not np.all(source.maxCRef > 0.01):
@@ -172,11 +170,11 @@ def _macenko(
     return reference.HERef @ strength @ np.linalg.pinv(source.HERef), np.zeros(3)
 
 
-def _reinhard(
-    factory: Callable[..., Any], tissue: NDArray[np.uint8], name: str
-) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+def _reinhard(tissue: NDArray[np.uint8], name: str) -> Affine:
     """Affine map of each CIELAB channel to the reference's mean and spread."""
-    reference, source = factory(backend="numpy"), factory(backend="numpy")
+    from torchstain.base.normalizers import ReinhardNormalizer
+
+    reference, source = (ReinhardNormalizer(backend="numpy") for _ in range(2))
     reference.fit(_reference_tissue())
     source.fit(tissue)
     if not np.all(source.target_stds > 1e-3):

@@ -67,7 +67,7 @@ class Cut:
         out = torch.empty(shape, dtype=torch.uint8, device=device)
         out = out.to(memory_format=torch.channels_last)
         for side, part in resized.items():
-            out[torch.from_numpy(px == side).to(device)] = part
+            out[torch.from_numpy(np.flatnonzero(px == side)).to(device)] = part
         return out
 
 

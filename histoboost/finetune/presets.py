@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +17,8 @@ def _setting(
     *,
     choices: tuple[str, ...] = (),
     low: float = 0,
-    above: float | None = None,
-    below: float | None = None,
+    above: float = -math.inf,
+    below: float = math.inf,
     empty: bool = True,
 ) -> Any:
     """A field with the help text of its option and its valid values."""
@@ -101,12 +102,12 @@ class Settings:
                 raise BadInput(f"{name} {value!r}: unknown; choose one of {known}")
             values = value if isinstance(value, tuple) else (value,)
             numbers = [one for one in values if isinstance(one, int | float)]
-            low, above, below = rules["low"], rules["above"], rules["below"]
+            low, above, below = (rules[key] for key in ("low", "above", "below"))
             for broken, bound in (
                 (not values and not rules["empty"], "at least 1"),
                 (any(n < low for n in numbers), f"at least {low}" if low else "0 or more"),
-                (above is not None and any(n <= above for n in numbers), f"above {above}"),
-                (below is not None and any(n >= below for n in numbers), f"below {below}"),
+                (any(n <= above for n in numbers), f"above {above}"),
+                (any(n >= below for n in numbers), f"below {below}"),
             ):
                 if broken:
                     shown = ",".join(map(str, values)) or "none"

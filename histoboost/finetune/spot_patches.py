@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from histoboost.errors import warn
 from histoboost.featurize import patches
 from histoboost.featurize.backbones.base import Backbone
 from histoboost.featurize.level import window
@@ -50,10 +49,7 @@ def load_pixels(slides: Sequence[Slide], device: torch.device, px: int) -> dict[
             cut = torch.from_numpy(patches.crop(image, starts[first : first + 256], px))
             flat += int(patches.flat(cut.permute(0, 3, 1, 2)).sum())
         if flat:
-            warn(
-                f"slide {slide.name}: {flat} of {len(starts)} patches of {px} px are one flat "
-                "colour; check that the image is not blank and the spots lie on the tissue"
-            )
+            patches.warn_of_flat(slide.name, flat, len(starts), px)
     return found
 
 

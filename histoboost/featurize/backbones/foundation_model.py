@@ -44,7 +44,7 @@ class FoundationModel:
     commercial: bool | None = False  # licensed for commercial use; None: sources disagree
     gated: bool | None = True  # needs an account and an accepted licence; None: sources disagree
     also: tuple[str, ...] = ()  # other short names
-    file: str | None = None  # weights file, if not one of hub.FILES
+    file: str | None = None  # weights file, if not one of timm.FILES
     input_px: int = 224
     um_per_px: tuple[float, ...] = (0.5,)  # resolutions it was trained at
     normalisation: str = "ImageNet"  # a key of NORMALISATIONS

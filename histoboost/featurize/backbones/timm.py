@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import io
+import sys
+from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 from torch import nn
 
 from histoboost.errors import BadInput, require, warn
-from histoboost.featurize.backbones import hub, poolings, weights
+from histoboost.featurize.backbones import poolings, weights
 from histoboost.featurize.backbones.base import Architecture
 from histoboost.featurize.backbones.checkpoints import for_timm
 from histoboost.featurize.backbones.foundation_model import POOLINGS, FoundationModel
+
+#: Names of weights files in a repository, in the order they are tried.
+FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def timm_architecture(name: str) -> Architecture:
@@ -66,7 +74,7 @@ def listed_architecture(model: FoundationModel, **smaller: Any) -> Architecture:
         mean=model.mean,
         std=model.std,
         interpolation=model.interpolation,
-        pretrained=lambda: weights.read_weights(hub.fetch(model)),
+        pretrained=lambda: weights.read_weights(_fetch(model)),
         convert=partial(for_timm, module=module),
         deep=_deep_layers(network, ends_in_mean=isinstance(module, poolings.ClassAndMean)),
     )
@@ -103,10 +111,10 @@ def _create(name: str, *, pretrained: bool) -> Any:
 
     given = name.removeprefix("timm:")
     try:
-        with hub.quiet():
+        with _quiet():
             return timm.create_model(given, pretrained=pretrained, num_classes=0)
     except OSError as error:  # all errors of huggingface_hub are OSErrors
-        raise BadInput(hub.why_not(name, error)) from error
+        raise BadInput(_why_not(name, error)) from error
     except (RuntimeError, ValueError, KeyError, AssertionError) as error:
         close = difflib.get_close_matches(given.split(".")[0], timm.list_models(), n=1)
         hint = f"did you mean timm:{close[0]}?" if close and "Unknown model" in str(error) else ""
@@ -119,3 +127,57 @@ def _create(name: str, *, pretrained: bool) -> Any:
 
 def _numbers(values: Any) -> str:
     return ", ".join(f"{value:.3g}" for value in values)
+
+
+def _fetch(model: FoundationModel) -> Path:
+    """Path of the weights file of a model; downloads it if the cache does not hold it."""
+    from huggingface_hub import errors, hf_hub_download
+
+    failure: OSError | None = None
+    for file in (model.file,) if model.file else FILES:
+        try:
+            with _quiet():
+                return Path(hf_hub_download(model.repository, file, revision=model.revision))
+        except errors.EntryNotFoundError as error:  # try the next
+            failure = failure or error
+        except OSError as error:  # all errors of huggingface_hub are OSErrors
+            failure = error
+            break
+    assert failure is not None
+    raise BadInput(_why_not(model.backbone, failure, model.revision)) from failure
+
+
+def _why_not(name: str, error: OSError, revision: str | None = None) -> str:
+    """Explain in one line why ``hf-hub:<repository>`` could not be fetched, and what to do."""
+    from huggingface_hub import constants, errors
+
+    repository = name.partition(":")[2]
+    page = f"https://huggingface.co/{repository}"
+    if isinstance(error, errors.GatedRepoError):
+        return (
+            f"backbone {name}: its licence must be accepted first; do so on {page}, "
+            "then run: hf auth login"
+        )
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return f"backbone {name}: no such repository, or a private one; check {page}"
+    reason = str(error).split("\n")[0].split(". ")[0]
+    at = f" at revision {revision[:8]}" if revision else ""
+    return (
+        f"backbone {name}: could not be fetched from huggingface.co{at} ({reason}); connect once, "
+        f"copy it into {constants.HF_HUB_CACHE} from a machine that has it, or give --weights FILE"
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide the hub's progress bars and retries, unless on a terminal."""
+    from huggingface_hub.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    stderr = sys.stderr if sys.stderr.isatty() else io.StringIO()
+    try:
+        with contextlib.redirect_stderr(stderr):
+            yield
+    finally:
+        logging.set_verbosity(verbosity)

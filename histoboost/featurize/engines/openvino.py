@@ -12,18 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from histoboost.errors import BadInput, require
 from histoboost.featurize.backbones.base import Backbone
 from histoboost.featurize.backbones.layers import columns_of
 from histoboost.featurize.engines.base import DihedralMean, Pending
-
-
-def check(backbone: Backbone, device: torch.device, precision: str) -> None:
-    """Refuse what OpenVINO cannot run."""
-    require("--engine openvino", "openvino", "openvino")
-    why = obstacle(backbone, device, precision)
-    if why:
-        raise BadInput(f"--engine openvino: {why}; give --engine torch")
 
 
 def obstacle(backbone: Backbone, device: torch.device, precision: str) -> str | None:

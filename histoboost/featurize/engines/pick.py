@@ -5,7 +5,7 @@ from __future__ import annotations
 import joblib
 import torch
 
-from histoboost.errors import BadInput
+from histoboost.errors import BadInput, require
 from histoboost.featurize.backbones.base import Backbone
 from histoboost.featurize.engines import openvino
 from histoboost.featurize.engines.base import Engine
@@ -66,7 +66,9 @@ def check_engine(
         if value not in known:
             raise BadInput(f"--{option} {value}: unknown; give {' or '.join(map(str, known))}")
     if engine == "openvino":
-        openvino.check(backbone, device, precision)
+        require("--engine openvino", "openvino", "openvino")
+        if why := openvino.obstacle(backbone, device, precision):
+            raise BadInput(f"--engine openvino: {why}; give --engine torch")
 
 
 def pick_engine(
