@@ -17,6 +17,7 @@ from histoboost.cli.options import (
     device_option,
     format_option,
     groups_option,
+    names_option,
 )
 from histoboost.cli.scores import print_scores
 from histoboost.errors import BadInput, require
@@ -85,15 +86,8 @@ def _show(value: object) -> str:
     default="cnn-baseline",
     help="Training recipe; the options below override parts of it.",
 )
-@click.option(
-    "--slides", type=CommaList(), metavar="A,B", help="Labelled slides to use; all by default."
-)
-@click.option(
-    "--held-out",
-    type=CommaList(),
-    metavar="A,B",
-    help="Slides to exclude from training and to score at the end.",
-)
+@names_option("--slides", "Labelled slides to use; all by default.")
+@names_option("--held-out", "Slides to exclude from training and to score at the end.")
 @click.option("--cross-validate", is_flag=True, help="Hold out each slide or group in turn.")
 @click.option(
     "--group-by",

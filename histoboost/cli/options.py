@@ -34,6 +34,11 @@ class CommaList(click.ParamType):  # type: ignore[type-arg]  # generic from clic
         return parts
 
 
+def names_option(flag: str, help: str) -> Callable[[F], F]:
+    """An option that takes comma-separated names."""
+    return click.option(flag, type=CommaList(), metavar="A,B", help=help)
+
+
 def format_option(command: F) -> F:
     """`--format NAME` and `--bin SIZE`, combined into the `format` of `open_dataset`."""
 

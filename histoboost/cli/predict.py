@@ -10,7 +10,7 @@ from histoboost.cli.arguments import check_outputs
 from histoboost.cli.command import Command
 from histoboost.cli.console import echo
 from histoboost.cli.json_output import json_option, slide_result, write_json
-from histoboost.cli.options import CommaList, format_option, units_option
+from histoboost.cli.options import format_option, names_option, units_option
 from histoboost.cli.scores import print_slide_scores
 from histoboost.errors import BadInput, require
 
@@ -32,12 +32,7 @@ from histoboost.errors import BadInput, require
     is_flag=True,
     help="Add the columns slide, spot, x and y to a .csv; other tables always have them.",
 )
-@click.option(
-    "--slides",
-    type=CommaList(),
-    metavar="A,B",
-    help="Slides to predict; all unlabelled slides by default.",
-)
+@names_option("--slides", "Slides to predict; all unlabelled slides by default.")
 @units_option(None)
 @click.option(
     "--interval",
@@ -45,12 +40,10 @@ from histoboost.errors import BadInput, require
     metavar="LEVEL",
     help="Add prediction intervals at this level, such as 0.9; needs train --intervals.",
 )
-@click.option(
+@names_option(
     "--backbones",
-    type=CommaList(),
-    metavar="A,B",
-    help="Custom or hub backbones of a fine-tuned MODEL; name them here, because a model file is "
-    "not trusted to name code to run.",
+    "Custom or hub backbones of a fine-tuned MODEL; name them here, because a model file is not "
+    "trusted to name code to run.",
 )
 @format_option
 @json_option("Also write a JSON summary of each slide")

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from histoboost.cli.options import CommaList, in_order, jobs_option, scheduler_option
+from histoboost.cli.options import CommaList, in_order, jobs_option, names_option, scheduler_option
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -82,11 +82,7 @@ setup_options = in_order(
             help="Fraction of each prediction taken from the neighbouring spots.",
         ),
         click.option(
-            "--seed",
-            type=click.IntRange(min=0),
-            default=0,
-            metavar="N",
-            help="Random seed.",
+            "--seed", type=click.IntRange(min=0), default=0, metavar="N", help="Random seed."
         ),
         click.option(
             "--set",
@@ -104,12 +100,7 @@ setup_options = in_order(
             help="Comma-separated cell types for which stack grows trees, or none; all by default. "
             "The others are predicted by the kernel ridge alone.",
         ),
-        click.option(
-            "--slides",
-            type=CommaList(),
-            metavar="A,B",
-            help="Labelled slides to use; all by default.",
-        ),
+        names_option("--slides", "Labelled slides to use; all by default."),
         jobs_option,
         scheduler_option,
     ]
@@ -125,12 +116,7 @@ fold_options = in_order(
             metavar="N",
             help="Number of seeds to average over.",
         ),
-        click.option(
-            "--held-out",
-            type=CommaList(),
-            metavar="A,B",
-            help="Score only the folds that hold out these slides.",
-        ),
+        names_option("--held-out", "Score only the folds that hold out these slides."),
     ]
 )
 

@@ -21,9 +21,7 @@ from histoboost.names import some
 @features_option
 @setup_options
 @click.option(
-    "--intervals",
-    is_flag=True,
-    help="Also cross-validate, which `predict --interval` needs.",
+    "--intervals", is_flag=True, help="Also cross-validate, which `predict --interval` needs."
 )
 def train(
     store: str,

@@ -74,10 +74,7 @@ def _write(path: Path, features: Any, table: SpotTable, side: int, folder: Path)
     }
     if table.um_per_px is not None:
         magnification = MAGNIFICATION / table.um_per_px
-        attributes |= {
-            "level0_magnification": magnification,
-            "target_magnification": magnification,
-        }
+        attributes |= {"level0_magnification": magnification, "target_magnification": magnification}
     if table.image_shape is not None:
         attributes["level0_height"], attributes["level0_width"] = table.image_shape
     with h5py.File(path, "w") as file:

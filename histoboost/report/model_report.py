@@ -191,9 +191,7 @@ def _scores(evaluation: Evaluation, setup: Setup, shown: NDArray[np.int64]) -> d
     found = scores.to_json()
     by_type = {
         slide: spearman(
-            to_units(values, "none", target),
-            layout.abundance(layout.slides.index(slide)),
-            axis=0,
+            to_units(values, "none", target), layout.abundance(layout.slides.index(slide)), axis=0
         )
         for result, target in zip(evaluation.results, evaluation.targets, strict=True)
         for slide, values in result.predictions.items()

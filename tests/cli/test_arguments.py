@@ -55,16 +55,14 @@ def folder(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("cache relabel data.h5 s.zarr", "cache relabel STORE DATA"),
     ],
 )
-def test_swapped_arguments_are_told_the_order(refusal, command: str, order: str) -> None:
+def test_swapped_arguments_are_told_the_order(refusal, command, order):
     assert refusal(*command.split()).endswith(f"; expected histoboost {order}")
 
 
 @pytest.mark.parametrize(
     "command", ["align data.csv -o data.csv", "inspect data.csv --json data.csv"]
 )
-def test_an_output_never_replaces_an_input(
-    refusal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
-) -> None:
+def test_an_output_never_replaces_an_input(refusal, tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
     Path("data.csv").write_text("slide,image\n")
     line = refusal(*command.split())
@@ -85,7 +83,7 @@ def test_an_output_never_replaces_an_input(
         "report s.zarr m -o {}",
     ],
 )
-def test_nothing_is_written_into_a_model_or_a_store(refusal, command: str, inside: str) -> None:
+def test_nothing_is_written_into_a_model_or_a_store(refusal, command, inside):
     before = Path("m/model.json").read_bytes()
     line = refusal(*command.format(f"{inside}/model.json").split())
     assert f"is inside {inside}, " in line
@@ -105,7 +103,7 @@ def test_nothing_is_written_into_a_model_or_a_store(refusal, command: str, insid
         "finetune data.h5 new --smooth",
     ],
 )
-def test_numbers_must_be_finite(refusal, command: str, value: str) -> None:
+def test_numbers_must_be_finite(refusal, command, value):
     assert command.split()[-1] in refusal(*command.split(), value)
 
 
@@ -122,13 +120,11 @@ def test_numbers_must_be_finite(refusal, command: str, value: str) -> None:
         "map data.h5 m -o o.h5ad -o o.regions.csv --regions drawn.geojson",
     ],
 )
-def test_no_output_replaces_another_of_the_same_command(refusal, command: str) -> None:
+def test_no_output_replaces_another_of_the_same_command(refusal, command):
     assert "would be written twice" in refusal(*command.split())
 
 
-def test_a_prediction_never_replaces_an_image(
-    refusal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_prediction_never_replaces_an_image(refusal, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (60, 60)).save("a.png")
     before = Path("a.png").read_bytes()
@@ -142,9 +138,7 @@ def test_a_prediction_never_replaces_an_image(
 
 
 @pytest.mark.parametrize("types", ["a", "ab"])
-def test_one_or_two_cell_types_go_through_every_command(
-    tmp_path: Path, make_store, succeeds, types: str
-) -> None:
+def test_one_or_two_cell_types_go_through_every_command(tmp_path, make_store, succeeds, types):
     store, model = make_store(tmp_path, types, SPOTS, unlabelled="S_4"), tmp_path / "m"
     scores, output = tmp_path / "scores.json", tmp_path / "o.csv"
     for name in ("stack", "lightgbm", "ridge", "kernel", "coords", "mean", "mean-rank"):

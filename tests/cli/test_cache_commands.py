@@ -35,7 +35,7 @@ def unfinished(store: Path) -> Path:
     return store
 
 
-def test_list_shows_every_embedding(succeeds, store: Path, tmp_path: Path):
+def test_list_shows_every_embedding(succeeds, store, tmp_path):
     shown = succeeds("cache", "list", store, "--json", tmp_path / "list.json").stdout
     assert "net@64" in shown
     assert "60 x 4" in shown
@@ -44,17 +44,17 @@ def test_list_shows_every_embedding(succeeds, store: Path, tmp_path: Path):
     assert (row["backbone"], row["weights"], row["complete"]) == ("net", "w", True)
 
 
-def test_list_shows_the_progress_of_an_unfinished_embedding(succeeds, unfinished: Path):
+def test_list_shows_the_progress_of_an_unfinished_embedding(succeeds, unfinished):
     shown = succeeds("cache", "list", unfinished).stdout
     assert "no: S_1 (1/1 chunks)" in " ".join(shown.split())
 
 
-def test_verify_succeeds_on_an_intact_store(succeeds, store: Path, tmp_path: Path):
+def test_verify_succeeds_on_an_intact_store(succeeds, store, tmp_path):
     succeeds("cache", "verify", store, "--json", tmp_path / "verify.json")
     assert json.loads((tmp_path / "verify.json").read_text()) == {"checked": 4, "damaged": []}
 
 
-def test_verify_names_what_is_damaged_and_exits_with_1(run, store: Path, tmp_path: Path):
+def test_verify_names_what_is_damaged_and_exits_with_1(run, store, tmp_path):
     (store / "slides/S_1/obsm/net@64/c/0/0").unlink()
     (store / "slides/S_2/obs/zarr.json").write_bytes(b"")
     result = run("cache", "verify", store, "--json", tmp_path / "verify.json")
@@ -70,7 +70,7 @@ def test_verify_names_what_is_damaged_and_exits_with_1(run, store: Path, tmp_pat
     }
 
 
-def test_remove_deletes_an_embedding_of_one_slide_or_all_or_a_slide(succeeds, store: Path):
+def test_remove_deletes_an_embedding_of_one_slide_or_all_or_a_slide(succeeds, store):
     succeeds("cache", "remove", store, "net@64", "--slide", "S_1")
     assert EmbeddingStore(store).embeddings("S_1") == {}
     assert list(EmbeddingStore(store).embeddings("S_2")) == ["net@64"]
@@ -81,9 +81,7 @@ def test_remove_deletes_an_embedding_of_one_slide_or_all_or_a_slide(succeeds, st
     assert EmbeddingStore(store).slides() == ["S_1"]
 
 
-def test_import_stores_arrays_and_does_nothing_the_second_time(
-    succeeds, store: Path, tmp_path: Path
-):
+def test_import_stores_arrays_and_does_nothing_the_second_time(succeeds, store, tmp_path):
     array = np.random.default_rng(0).random((N, 2))
     for slide in ("S_1", "S_2"):
         np.save(tmp_path / f"{slide}.npy", array)
@@ -93,7 +91,7 @@ def test_import_stores_arrays_and_does_nothing_the_second_time(
     np.testing.assert_array_equal(read, array.astype(np.float16))
 
 
-def test_gc_removes_leftovers(succeeds, unfinished: Path):
+def test_gc_removes_leftovers(succeeds, unfinished):
     assert "removed 1 staging folders" in succeeds("cache", "gc", unfinished).stdout
     assert not (unfinished / ".staging").exists()
 
@@ -118,7 +116,7 @@ def test_gc_removes_leftovers(succeeds, unfinished: Path):
 )
 @pytest.mark.usefixtures("store")
 def test_bad_input_is_one_line_and_exit_code_2(
-    refusal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phantom_h5, arguments, message
+    refusal, tmp_path, monkeypatch, phantom_h5, arguments, message
 ):
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
@@ -127,7 +125,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert not Path("typo").exists()
 
 
-def test_relabel_updates_groups_and_keeps_embeddings(succeeds, tmp_path: Path):
+def test_relabel_updates_groups_and_keeps_embeddings(succeeds, tmp_path):
     data = write_phantom(tmp_path / "slides.h5", slides=2, unlabelled=0, spots=20)
     featurize(data, tmp_path / "store", backbone="stain-texture", patch=[16])
     opened = EmbeddingStore(tmp_path / "store")

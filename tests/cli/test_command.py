@@ -52,14 +52,12 @@ COMMANDS = every_command(main)
 IDS = [" ".join(path) for path, _ in COMMANDS]
 
 
-def test_import_opens_no_socket_and_loads_nothing_heavy() -> None:
+def test_import_opens_no_socket_and_loads_nothing_heavy():
     subprocess.run([sys.executable, "-c", NO_NETWORK], check=True)
 
 
 @pytest.mark.parametrize(("path", "command"), COMMANDS, ids=IDS)
-def test_every_command_has_an_example_and_every_option_a_help_text(
-    path: tuple[str, ...], command: click.Command
-) -> None:
+def test_every_command_has_an_example_and_every_option_a_help_text(path, command):
     assert CliRunner().invoke(main, [*path, "--help"]).exit_code == 0
     assert "histoboost " + " ".join(path) in (command.help or ""), "no example in the help text"
     for parameter in command.params:
@@ -72,7 +70,7 @@ def test_every_command_has_an_example_and_every_option_a_help_text(
     [f"{name} --config a --config b" for name in IDS]
     + ["train s.zarr new --slides S_1 --slides S_2", "predict s.zarr m -o a.csv --output b.csv"],
 )
-def test_an_option_that_takes_one_value_is_not_repeated_silently(command: str) -> None:
+def test_an_option_that_takes_one_value_is_not_repeated_silently(command):
     result = CliRunner().invoke(main, command.split())
     assert result.exit_code == 2
     remedy = "only the last one is used" if "--config" in command else "give it once"
@@ -138,16 +136,14 @@ def fail_on_disk() -> None:
         ("fail-on-disk", "/store: Permission denied"),
     ],
 )
-def test_bad_input_is_one_line_on_stderr_with_exit_code_2(command: str, line: str) -> None:
+def test_bad_input_is_one_line_on_stderr_with_exit_code_2(command, line):
     result = CliRunner().invoke(toy, [command])
     assert result.exit_code == 2
     assert result.stderr == f"Error: {line}\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to itself")
-def test_ctrl_c_ends_the_workers_and_a_second_one_the_process(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_ctrl_c_ends_the_workers_and_a_second_one_the_process(monkeypatch):
     before = signal.getsignal(signal.SIGINT)
     ended: list[int] = []
     monkeypatch.setattr("histoboost.cli.command.os._exit", ended.append)
@@ -180,7 +176,7 @@ def test_ctrl_c_ends_the_workers_and_a_second_one_the_process(
         ("--name x show", "no such option --name"),
     ],
 )
-def test_a_usage_error_is_one_line_that_names_the_help(given: str, line: str) -> None:
+def test_a_usage_error_is_one_line_that_names_the_help(given, line):
     result = CliRunner().invoke(toy, given.split(), prog_name="toy")
     assert result.exit_code == 2
     name = given.split()[0]
@@ -189,13 +185,13 @@ def test_a_usage_error_is_one_line_that_names_the_help(given: str, line: str) ->
     assert result.stdout == ""
 
 
-def test_a_group_without_a_command_shows_its_help() -> None:
+def test_a_group_without_a_command_shows_its_help():
     result = CliRunner().invoke(main, ["cache"])
     assert result.exit_code == 2
     assert "Commands:" in result.output
 
 
-def test_command_line_beats_config_file_beats_built_in(tmp_path: Path) -> None:
+def test_command_line_beats_config_file_beats_built_in(tmp_path):
     config = tmp_path / "histoboost.toml"
     config.write_text("name = 'bare'\n[show]\nbatch-size = 7\n")
     run = CliRunner().invoke
@@ -213,15 +209,10 @@ def test_command_line_beats_config_file_beats_built_in(tmp_path: Path) -> None:
     [
         ("set = 'n_estimators=20'", 'set must be a list; write set = ["n_estimators=20"]'),
         ("set = { max_bin = 9 }", 'set must be a list; write set = ["max_bin=9"]'),
-        (
-            "[cache]\njson = 'x'",
-            "group of commands; write [export], [gc], [import], [list], [rel",
-        ),
+        ("[cache]\njson = 'x'", "group of commands; write [export], [gc], [import], [list], [rel"),
     ],
 )
-def test_a_config_file_with_the_wrong_type_is_one_line_with_the_right_one(
-    tmp_path: Path, text: str, remedy: str
-) -> None:
+def test_a_config_file_with_the_wrong_type_is_one_line_with_the_right_one(tmp_path, text, remedy):
     config = tmp_path / "histoboost.toml"
     config.write_text(f"[evaluate]\n{text}\n")
     result = CliRunner().invoke(main, ["evaluate", "no.zarr", "--config", str(config)])
@@ -230,7 +221,7 @@ def test_a_config_file_with_the_wrong_type_is_one_line_with_the_right_one(
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_the_suggested_content_of_a_config_file_is_accepted(tmp_path: Path) -> None:
+def test_the_suggested_content_of_a_config_file_is_accepted(tmp_path):
     config, store = tmp_path / "histoboost.toml", tmp_path / "s.zarr"
     EmbeddingStore(store)
     config.write_text('[evaluate]\nset = ["n_estimators=20"]\nslides = 1\n[list]\njson = "-"\n')
@@ -262,9 +253,7 @@ def test_the_suggested_content_of_a_config_file_is_accepted(tmp_path: Path) -> N
         (b"[show]\nbatchsize = 7\n", "[show] has no option 'batchsize'; did you mean batch-size?"),
     ],
 )
-def test_a_config_file_of_odd_content_is_named_in_one_line(
-    tmp_path: Path, text: bytes, message: str
-) -> None:
+def test_a_config_file_of_odd_content_is_named_in_one_line(tmp_path, text, message):
     config = tmp_path / "histoboost.toml"
     config.write_bytes(text)
     result = CliRunner().invoke(toy, ["show", "--config", str(config)])
@@ -274,7 +263,7 @@ def test_a_config_file_of_odd_content_is_named_in_one_line(
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_with_json_to_stdout_everything_else_goes_to_stderr() -> None:
+def test_with_json_to_stdout_everything_else_goes_to_stderr():
     result = CliRunner().invoke(toy, ["produce", "--json", "-"])
     assert result.exit_code == 0
     assert json.loads(result.stdout) == {"answer": 42}
@@ -283,7 +272,7 @@ def test_with_json_to_stdout_everything_else_goes_to_stderr() -> None:
     assert (result.stdout, result.stderr) == ("The answer is 42.\nA table\n", "")
 
 
-def test_an_unwritable_json_file_is_refused_before_the_work(tmp_path: Path) -> None:
+def test_an_unwritable_json_file_is_refused_before_the_work(tmp_path):
     for path in (tmp_path, tmp_path / "no" / "found.json"):
         result = CliRunner().invoke(toy, ["produce", "--json", str(path)])
         assert result.exit_code == 2
@@ -294,7 +283,7 @@ def test_an_unwritable_json_file_is_refused_before_the_work(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "command", ["inspect", "align", "explore", "featurize new --backbone none", "finetune new"]
 )
-def test_an_unknown_format_is_named_with_the_known_ones(command: str, tmp_path: Path) -> None:
+def test_an_unknown_format_is_named_with_the_known_ones(command, tmp_path):
     (tmp_path / "slides.xyz").touch()
     name, *rest = command.split()
     arguments = [name, str(tmp_path / "slides.xyz"), *rest, "--format", "hdf6"]
@@ -305,13 +294,13 @@ def test_an_unknown_format_is_named_with_the_known_ones(command: str, tmp_path: 
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_scripts_name_the_program(shell: str) -> None:
+def test_completion_scripts_name_the_program(shell):
     result = CliRunner().invoke(main, ["completion", shell])
     assert result.exit_code == 0
     assert "_HISTOBOOST_COMPLETE" in result.output
 
 
-def test_doctor_knows_every_dependency_and_every_extra() -> None:
+def test_doctor_knows_every_dependency_and_every_extra():
     text = (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text()
     project = tomllib.loads(text)["project"]
     assert list(CORE) == [re.split("[<>=]", line)[0] for line in project["dependencies"]]
@@ -331,8 +320,8 @@ def test_doctor_knows_every_dependency_and_every_extra() -> None:
     ],
 )
 def test_a_command_that_needs_torch_says_how_to_install_it(
-    command: str, phantom_h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    command, phantom_h5, tmp_path, monkeypatch
+):
     monkeypatch.setattr("histoboost.errors.find_spec", lambda package: None)
     monkeypatch.chdir(tmp_path)
     Path("ensemble").mkdir()
@@ -343,7 +332,7 @@ def test_a_command_that_needs_torch_says_how_to_install_it(
     assert {file.name for file in tmp_path.iterdir()} == {"ensemble"}
 
 
-def test_doctor_shows_versions_cores_and_weights() -> None:
+def test_doctor_shows_versions_cores_and_weights():
     result = CliRunner().invoke(main, ["doctor"])
     assert result.exit_code == 0
     for part in ("python", "torch", "cores this process may use", "cache of downloaded weights"):
@@ -382,13 +371,8 @@ RESUME = "finished work is kept; run the same command again to resume"
     ],
 )
 def test_ctrl_c_tells_what_is_left_and_how_to_go_on(
-    tmp_path: Path,
-    phantom_h5: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    options: str,
-    where: str,
-    line: str,
-) -> None:
+    tmp_path, phantom_h5, monkeypatch, options, where, line
+):
     def interrupt(*args: object, **more: object) -> None:
         raise KeyboardInterrupt
 
@@ -410,7 +394,7 @@ def test_ctrl_c_tells_what_is_left_and_how_to_go_on(
 
 
 @pytest.mark.parametrize("name", ["evaluate", "ablate", "train"])
-def test_the_defaults_in_the_help_are_those_of_the_model(name: str) -> None:
+def test_the_defaults_in_the_help_are_those_of_the_model(name):
     used = Setup()
     shown = {
         option.name: option.default

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import click
 import h5py
@@ -14,7 +13,7 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.cli.inspect import print_slides
 
 
-def test_featurize_then_again_computes_nothing(succeeds, tmp_path: Path, phantom_h5: Path):
+def test_featurize_then_again_computes_nothing(succeeds, tmp_path, phantom_h5):
     command = ("featurize", phantom_h5, tmp_path / "store", "--backbone", "stain-texture")
     first = succeeds(*command, "--patch", "16,24", "--device", "cpu", "--batch-size", 8)
     for part in ("patches/s", "read", "crop", "forward", "write"):
@@ -24,7 +23,7 @@ def test_featurize_then_again_computes_nothing(succeeds, tmp_path: Path, phantom
     assert list(embeddings) == ["stain-texture@16", "stain-texture@24"]
 
 
-def test_every_option_takes_effect(succeeds, tmp_path: Path, phantom_h5: Path, tiny_net: str):
+def test_every_option_takes_effect(succeeds, tmp_path, phantom_h5, tiny_net):
     (tmp_path / "groups.csv").write_text("slide,group\nS_1,A\nS_2,B\nS_3,C\nS_4,D\n")
     (tmp_path / "run.toml").write_text(f'[featurize]\nbackbone = "{tiny_net}"\npatch = [16]\n')
     succeeds(
@@ -112,7 +111,7 @@ def test_unusable_spots_and_pixels_are_refused_and_listed_by_inspect(
 
 
 @pytest.mark.parametrize("folder", [False, True])
-def test_what_is_no_store_is_not_written_to(refusal, tmp_path, phantom_h5, folder: bool):
+def test_what_is_no_store_is_not_written_to(refusal, tmp_path, phantom_h5, folder):
     path = precious = tmp_path / "store"
     if folder:
         path.mkdir()
@@ -123,7 +122,7 @@ def test_what_is_no_store_is_not_written_to(refusal, tmp_path, phantom_h5, folde
     assert not folder or list(path.iterdir()) == [precious]
 
 
-def test_inspect_shows_slides_and_writes_json(succeeds, tmp_path: Path, phantom_h5: Path):
+def test_inspect_shows_slides_and_writes_json(succeeds, tmp_path, phantom_h5):
     assert "S_1" in succeeds("inspect", phantom_h5, "--json", tmp_path / "found.json").output
     found = json.loads((tmp_path / "found.json").read_text())
     assert [slide["slide"] for slide in found["slides"]] == ["S_1", "S_2", "S_3", "S_4"]
@@ -163,7 +162,7 @@ def test_inspect_shows_group_and_scale_only_if_known(shown):
 
 
 @pytest.mark.parametrize("columns", [80, 120])
-def test_inspect_truncates_nothing(shown, columns: int):
+def test_inspect_truncates_nothing(shown, columns):
     text = shown(columns, group="patient A", um_per_px=4.02)
     assert "\N{HORIZONTAL ELLIPSIS}" not in text
     assert all(len(line) <= columns for line in text.splitlines())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,9 +16,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, make_store) -> str:
     return make_store(tmp_path_factory.mktemp("cli"), "abcd", spots, unlabelled="S_3")
 
 
-def test_evaluate_prints_and_writes_five_scores_of_folds_and_baselines(
-    succeeds, store: str, tmp_path: Path
-) -> None:
+def test_evaluate_prints_and_writes_five_scores_of_folds_and_baselines(succeeds, store, tmp_path):
     path = tmp_path / "scores.json"
     more = ("--interval", "0.8", "--verbose", "--json", path)
     printed = succeeds("evaluate", store, "--features", "mine", "--model", "ridge", *more).output
@@ -47,9 +44,7 @@ def test_evaluate_prints_and_writes_five_scores_of_folds_and_baselines(
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_evaluate_writes_held_out_predictions(
-    succeeds, store: str, tmp_path: Path, suffix: str
-) -> None:
+def test_evaluate_writes_held_out_predictions(succeeds, store, tmp_path, suffix):
     if suffix == ".parquet":
         pytest.importorskip("pyarrow", reason="pip install 'histoboost[parquet]'")
     path = tmp_path / f"held_out{suffix}"
@@ -67,8 +62,8 @@ def test_evaluate_writes_held_out_predictions(
     ("model", "what"), [("ridge", "the squared weights"), ("lightgbm", "the trees' gain")]
 )
 def test_train_names_its_importances_and_that_it_replaces_a_model(
-    succeeds, store: str, tmp_path: Path, model: str, what: str
-) -> None:
+    succeeds, store, tmp_path, model, what
+):
     few = ("--set", "n_estimators=5") if model == "lightgbm" else ()
     command = ("train", store, tmp_path / "m", "--model", model, *few)
     first, second = (succeeds(*command).output for _ in range(2))
@@ -77,17 +72,13 @@ def test_train_names_its_importances_and_that_it_replaces_a_model(
     assert f"Replaced the existing model in {tmp_path / 'm'}." in second
 
 
-def test_the_cross_validation_of_train_is_not_called_evaluating(
-    succeeds, store: str, tmp_path: Path
-) -> None:
+def test_the_cross_validation_of_train_is_not_called_evaluating(succeeds, store, tmp_path):
     result = succeeds("train", store, tmp_path / "m", "--model", "ridge", "--intervals")
     assert "predict held-out slides, for intervals: 2/2 folds" in result.stderr
     assert "evaluate" not in result.output
 
 
-def test_predict_scores_labelled_slides_and_marks_training_slides(
-    succeeds, store: str, tmp_path: Path
-) -> None:
+def test_predict_scores_labelled_slides_and_marks_training_slides(succeeds, store, tmp_path):
     model, output = tmp_path / "m", tmp_path / "o.csv"
     succeeds("train", store, model, "--model", "ridge", "--slides", "S_1")
     result = succeeds("predict", store, model, "-o", output, "--slides", "S_1,S_2,S_3")
@@ -97,9 +88,7 @@ def test_predict_scores_labelled_slides_and_marks_training_slides(
     assert len(rows["S_2"].split()) == 6  # the slide and five scores
 
 
-def test_ablate_prints_differences_by_fold_and_warns_of_few_folds(
-    succeeds, store: str, tmp_path: Path
-) -> None:
+def test_ablate_prints_differences_by_fold_and_warns_of_few_folds(succeeds, store, tmp_path):
     path = tmp_path / "rows.json"
     specs = ("--features", "mine+coords", "--leave-one-out", "--model", "ridge")
     printed = succeeds("ablate", store, *specs, "--keep", tmp_path / "kept", "--json", path).output
@@ -116,9 +105,7 @@ def test_ablate_prints_differences_by_fold_and_warns_of_few_folds(
     succeeds("ablate", store, *specs, "--fresh")
 
 
-def test_train_and_predict_write_a_submission(
-    succeeds, refusal, store: str, tmp_path: Path
-) -> None:
+def test_train_and_predict_write_a_submission(succeeds, refusal, store, tmp_path):
     model, output = tmp_path / "model", tmp_path / "out.csv"
     few = ("--set", "n_estimators=5", "--set", "learning_rate=0.1", "--intervals", "--jobs", 1)
     features = ("--features", "mine+coords", "--model", "lightgbm")
@@ -136,9 +123,7 @@ def test_train_and_predict_write_a_submission(
     assert output.read_text().startswith("ID,a,b,c,d,a_lower,a_upper,b_lower")
 
 
-def test_predict_writes_tables_with_spots_and_one_map_per_slide(
-    succeeds, refusal, store: str, tmp_path: Path
-) -> None:
+def test_predict_writes_tables_with_spots_and_one_map_per_slide(succeeds, refusal, store, tmp_path):
     model, output = tmp_path / "model", tmp_path / "out.csv"
     succeeds("train", store, model, "--features", "mine", "--model", "ridge")
     assert "S_3: 36 spots" in succeeds("predict", store, model, "-o", output, "--with-spots").output
@@ -176,8 +161,8 @@ def test_predict_writes_tables_with_spots_and_one_map_per_slide(
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
-    refusal, store: str, command: str, message: str, tmp_path: Path, monkeypatch
-) -> None:
+    refusal, store, command, message, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.csv").mkdir()
     words = ["" if word == "''" else word for word in command.split()]
@@ -185,9 +170,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
 
 
 @pytest.mark.parametrize("command", ["evaluate", "train"])
-def test_one_cell_type_and_slides_of_few_spots_are_named(
-    succeeds, make_store, tmp_path: Path, command: str
-) -> None:
+def test_one_cell_type_and_slides_of_few_spots_are_named(succeeds, make_store, tmp_path, command):
     store = make_store(tmp_path, "a", {"S_1": 12, "S_2": 3})
     model = [tmp_path / "model"] if command == "train" else []
     warned = " ".join(succeeds(command, store, *model, "--model", "ridge").stderr.split())

@@ -35,9 +35,7 @@ def shown(succeeds, tmp_path: Path):
     return shown
 
 
-def test_a_model_is_shown_with_what_it_predicts_and_how_to_use_it(
-    shown, store, tmp_path: Path
-) -> None:
+def test_a_model_is_shown_with_what_it_predicts_and_how_to_use_it(shown, store, tmp_path):
     model = CompositionRegressor("stain-texture@16+coords", "ridge", smooth=0.5)
     model.fit(store, ["S_1", "S_2"], jobs=1).save(tmp_path / "m")
     text, found = shown(tmp_path / "m")
@@ -58,9 +56,7 @@ def test_a_model_is_shown_with_what_it_predicts_and_how_to_use_it(
         assert part in text
 
 
-def test_scores_are_those_of_cross_validation_if_the_model_has_them(
-    shown, store, tmp_path: Path
-) -> None:
+def test_scores_are_those_of_cross_validation_if_the_model_has_them(shown, store, tmp_path):
     model = CompositionRegressor("stain-texture@16", "ridge")
     model.fit(store, jobs=1, intervals=True).save(tmp_path / "m")
     _, found = shown(tmp_path / "m")
@@ -73,8 +69,8 @@ def test_scores_are_those_of_cross_validation_if_the_model_has_them(
 
 @pytest.mark.parametrize("backbone", ["resnet18", "mymodule:network"])
 def test_a_fine_tuned_model_is_shown_without_running_or_fetching_what_it_names(
-    shown, tmp_path: Path, backbone: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    shown, tmp_path, backbone, monkeypatch
+):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "mymodule.py").write_text("raise SystemExit('imported')")
     identity = {
@@ -98,6 +94,6 @@ def test_a_fine_tuned_model_is_shown_without_running_or_fetching_what_it_names(
 
 
 @pytest.mark.parametrize("name", ["nowhere", "empty"])
-def test_what_is_no_model_is_refused_in_one_line(refusal, tmp_path: Path, name: str) -> None:
+def test_what_is_no_model_is_refused_in_one_line(refusal, tmp_path, name):
     (tmp_path / "empty").mkdir()
     assert name in refusal("show", tmp_path / name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -23,9 +22,7 @@ def featurized(tmp_path_factory: pytest.TempPathFactory, run):
     return featurized
 
 
-def test_rotation_invariant_embeddings_score_the_same_when_turned(
-    featurized, succeeds, tmp_path: Path
-) -> None:
+def test_rotation_invariant_embeddings_score_the_same_when_turned(featurized, succeeds, tmp_path):
     upright, _ = featurized("upright")
     half, _ = featurized("half", "--turned", "180")
     scores = tmp_path / "s.json"
@@ -36,7 +33,7 @@ def test_rotation_invariant_embeddings_score_the_same_when_turned(
     assert turned["spot_spearman"] == pytest.approx(found["mean"]["spot_spearman"], abs=0.01)
 
 
-def test_slides_are_not_turned_and_aligned(featurized) -> None:
+def test_slides_are_not_turned_and_aligned(featurized):
     _, done = featurized("x", "--turned", "90", "--alignment", "auto")
     assert done.exit_code == 2
     assert "--turned: alignments are of upright slides" in done.output

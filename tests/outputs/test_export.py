@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from pathlib import Path
 
 import anndata
 import numpy as np
@@ -45,9 +44,7 @@ def store(tables: list[SpotTable], tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
-def test_an_anndata_holds_spots_labels_embeddings_and_images(
-    tmp_path: Path, store: EmbeddingStore, tables: list[SpotTable], suffix: str
-):
+def test_an_anndata_holds_spots_labels_embeddings_and_images(tmp_path, store, tables, suffix):
     path = tmp_path / f"out{suffix}"
     assert export(store, path) == ["net@64"]
     adata = anndata.read_h5ad(path) if suffix == ".h5ad" else anndata.read_zarr(path)
@@ -68,7 +65,7 @@ def test_an_anndata_holds_spots_labels_embeddings_and_images(
     assert list(adata.obs["group"].dropna().unique()) == ["mouse"]
 
 
-def test_an_exported_slide_can_be_read_again(tmp_path: Path, tables: list[SpotTable]):
+def test_an_exported_slide_can_be_read_again(tmp_path, tables):
     store = EmbeddingStore(tmp_path / "store.zarr")
     store.write_spots(tables[0])
     assert export(store, tmp_path / "out.h5ad") == []
@@ -82,7 +79,7 @@ def test_an_exported_slide_can_be_read_again(tmp_path: Path, tables: list[SpotTa
     assert (slide.split, slide.group) == (tables[0].split, "mouse")
 
 
-def test_an_unknown_scale_stays_unknown(tmp_path: Path, tables: list[SpotTable]):
+def test_an_unknown_scale_stays_unknown(tmp_path, tables):
     # Otherwise readers assume Visium's pitch, with which the spot diameter always agrees here.
     store = EmbeddingStore(tmp_path / "store.zarr")
     store.write_spots(replace(tables[0], um_per_px=None))
@@ -91,7 +88,7 @@ def test_an_unknown_scale_stays_unknown(tmp_path: Path, tables: list[SpotTable])
     assert slide.um_per_px is None
 
 
-def test_slides_with_different_cell_types_are_refused(tmp_path: Path, tables: list[SpotTable]):
+def test_slides_with_different_cell_types_are_refused(tmp_path, tables):
     store = EmbeddingStore(tmp_path / "store.zarr")
     other = tuple(f"other {name}" for name in tables[0].cell_types)
     store.write_spots(tables[0])
@@ -102,9 +99,7 @@ def test_slides_with_different_cell_types_are_refused(tmp_path: Path, tables: li
 
 
 @pytest.mark.parametrize("spatialdata", [False, True])
-def test_an_unlabelled_slide_stays_unlabelled(
-    tmp_path: Path, store: EmbeddingStore, spatialdata: bool
-):
+def test_an_unlabelled_slide_stays_unlabelled(tmp_path, store, spatialdata):
     path = tmp_path / "out.zarr"
     if spatialdata:
         reason = "pip install 'histoboost[spatialdata]'"
@@ -119,9 +114,7 @@ def test_an_unlabelled_slide_stays_unlabelled(
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_spatialdata_has_spots_and_image_in_one_coordinate_system(
-    tmp_path: Path, store: EmbeddingStore, tables: list[SpotTable]
-):
+def test_a_spatialdata_has_spots_and_image_in_one_coordinate_system(tmp_path, store, tables):
     spatialdata = pytest.importorskip(
         "spatialdata", reason="pip install 'histoboost[spatialdata]'", exc_type=ImportError
     )
@@ -139,9 +132,7 @@ def test_a_spatialdata_has_spots_and_image_in_one_coordinate_system(
     np.testing.assert_allclose(xy, tables[1].xy)
 
 
-def test_an_embedding_that_a_slide_lacks_is_left_out_with_a_warning(
-    tmp_path: Path, store: EmbeddingStore, tables: list[SpotTable]
-):
+def test_an_embedding_that_a_slide_lacks_is_left_out_with_a_warning(tmp_path, store, tables):
     target = EmbeddingStore(tmp_path / "store.zarr")
     for table in tables:
         target.write_spots(table)
@@ -151,7 +142,7 @@ def test_an_embedding_that_a_slide_lacks_is_left_out_with_a_warning(
         assert export(target, tmp_path / "out.h5ad") == []
 
 
-def test_what_cannot_be_exported_is_refused_before_writing(tmp_path: Path, store: EmbeddingStore):
+def test_what_cannot_be_exported_is_refused_before_writing(tmp_path, store):
     (tmp_path / "there.zarr").mkdir()
     for name, message in (
         ("out.csv", "unknown suffix '.csv'; give .h5ad, .zarr"),
@@ -168,7 +159,7 @@ def test_what_cannot_be_exported_is_refused_before_writing(tmp_path: Path, store
 
 
 @pytest.mark.parametrize("types", [("A/B", "A_B"), ("A", "A_lower"), ("x", "A"), ("_index", "A")])
-def test_cell_types_that_would_share_a_column_are_refused_before_writing(tmp_path: Path, types):
+def test_cell_types_that_would_share_a_column_are_refused_before_writing(tmp_path, types):
     store = EmbeddingStore(tmp_path / "store.zarr")
     labels = np.ones((2, 2), np.float32)
     store.write_spots(SpotTable("S", np.eye(2), ("a", "b"), labels, types, image_shape=(9, 9)))

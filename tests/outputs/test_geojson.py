@@ -47,7 +47,7 @@ def test_properties_are_those_of_qupath(document, mapped):
         np.testing.assert_allclose([*properties["measurements"].values()], expected, rtol=1e-5)
 
 
-def test_ids_are_unique_and_depend_only_on_the_predictions(tmp_path: Path, document, mapped):
+def test_ids_are_unique_and_depend_only_on_the_predictions(tmp_path, document, mapped):
     ids = [uuid.UUID(feature["id"]) for feature in document["features"]]
     assert len(set(ids)) == len(ids)
     write_geojson(tmp_path / "again.geojson", mapped[0])
@@ -57,7 +57,7 @@ def test_ids_are_unique_and_depend_only_on_the_predictions(tmp_path: Path, docum
     assert not {feature["id"] for feature in other} & set(map(str, ids))
 
 
-def test_units_that_do_not_compare_types_have_no_dominant_type(tmp_path: Path, mapped):
+def test_units_that_do_not_compare_types_have_no_dominant_type(tmp_path, mapped):
     write_geojson(tmp_path / "out.geojson", replace(mapped[0], units="rank-slide"))
     for feature in json.loads((tmp_path / "out.geojson").read_text())["features"]:
         assert "classification" not in feature["properties"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import ome_types
@@ -15,7 +14,7 @@ from histoboost.outputs.colours import type_colours
 from histoboost.outputs.ome_tiff import map_pixel, write_ome_tiff
 
 
-def test_the_description_names_channels_sizes_and_units(tmp_path: Path, mapped):
+def test_the_description_names_channels_sizes_and_units(tmp_path, mapped):
     path = tmp_path / "S_1.ome.tif"
     names = ("T cell", 'a<b>&"c" µ {x}', "C/D")
     write_ome_tiff(path, replace(mapped[0], cell_types=names))
@@ -31,7 +30,7 @@ def test_the_description_names_channels_sizes_and_units(tmp_path: Path, mapped):
         assert channel.color.as_rgb_tuple(alpha=False) == type_colours(names)[name]
 
 
-def test_map_pixels_are_at_the_positions_of_their_spots(tmp_path: Path, mapped):
+def test_map_pixels_are_at_the_positions_of_their_spots(tmp_path, mapped):
     path, prediction = tmp_path / "S_1.ome.tif", mapped[0]
     write_ome_tiff(path, prediction)
     pixels = tifffile.imread(path)
@@ -44,7 +43,7 @@ def test_map_pixels_are_at_the_positions_of_their_spots(tmp_path: Path, mapped):
     assert np.isnan(pixels[:, 0, 0]).all()
 
 
-def test_a_large_map_has_a_pyramid_of_means(tmp_path: Path, mapped):
+def test_a_large_map_has_a_pyramid_of_means(tmp_path, mapped):
     path, spots = tmp_path / "S_1.ome.tif", mapped[0].spots
     spots = replace(spots, image_shape=(1501, 3002))
     write_ome_tiff(path, replace(mapped[0], spots=spots))
@@ -64,19 +63,19 @@ def test_a_large_map_has_a_pyramid_of_means(tmp_path: Path, mapped):
         np.testing.assert_allclose(inner[known], expected, rtol=1e-5)
 
 
-def test_the_same_prediction_gives_the_same_file(tmp_path: Path, mapped):
+def test_the_same_prediction_gives_the_same_file(tmp_path, mapped):
     for name in ("one", "two"):
         write_ome_tiff(tmp_path / f"{name}.ome.tif", mapped[0])
     assert (tmp_path / "one.ome.tif").read_bytes() == (tmp_path / "two.ome.tif").read_bytes()
 
 
-def test_an_unknown_scale_stays_unknown(tmp_path: Path, mapped):
+def test_an_unknown_scale_stays_unknown(tmp_path, mapped):
     path = tmp_path / "S_1.ome.tif"
     write_ome_tiff(path, replace(mapped[0], spots=replace(mapped[0].spots, um_per_px=None)))
     assert ome_types.from_tiff(path).images[0].pixels.physical_size_x is None
 
 
-def test_a_slide_of_unknown_size_is_refused(tmp_path: Path, mapped):
+def test_a_slide_of_unknown_size_is_refused(tmp_path, mapped):
     path = tmp_path / "S_1.ome.tif"
     spots = replace(mapped[0].spots, image_shape=None, thumbnail=None)
     with pytest.raises(HistoboostError, match="size of slide S_1 is unknown; featurize"):

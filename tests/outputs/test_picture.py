@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,7 +34,7 @@ def of_types(prediction: Prediction, count: int) -> Prediction:
 @pytest.mark.parametrize(
     ("count", "stretch"), [(1, (1, 8)), (3, (8, 1)), (3, (1, 8)), (35, (1, 1)), (35, (8, 1))]
 )
-def test_no_text_overlaps_or_is_cut_off(mapped, count: int, stretch: tuple[int, int]):
+def test_no_text_overlaps_or_is_cut_off(mapped, count, stretch):
     spots = replace(mapped[0].spots, xy=mapped[0].spots.xy * stretch, thumbnail=None)
     figure = map_figure(of_types(replace(mapped[0], spots=spots, unlike=True), count))
     canvas = FigureCanvasAgg(figure)
@@ -72,7 +71,7 @@ def test_unknown_values_are_not_shown(mapped):
     assert "dominant" not in text
 
 
-def test_the_file_is_a_png(tmp_path: Path, mapped):
+def test_the_file_is_a_png(tmp_path, mapped):
     write_picture(tmp_path / "S_1.png", mapped[0])
     with Image.open(tmp_path / "S_1.png") as image:
         image.load()
@@ -81,5 +80,5 @@ def test_the_file_is_a_png(tmp_path: Path, mapped):
 
 
 @pytest.mark.parametrize(("um", "bar"), [(1999, 1000), (200, 200), (0.7, 0.5), (999_999, 500_000)])
-def test_a_scale_bar_has_a_round_length(um: float, bar: float):
+def test_a_scale_bar_has_a_round_length(um, bar):
     assert round_length(um) == pytest.approx(bar)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
 
 import anndata
 import numpy as np
@@ -29,9 +28,7 @@ def predictions(mapped) -> list[Prediction]:
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv"])
-def test_a_table_has_slide_spot_position_types_and_intervals(
-    tmp_path: Path, predictions, suffix: str
-):
+def test_a_table_has_slide_spot_position_types_and_intervals(tmp_path, predictions, suffix):
     if suffix == ".parquet":
         pytest.importorskip("pyarrow", reason="pip install 'histoboost[parquet]'")
     path = tmp_path / f"out{suffix}"
@@ -50,7 +47,7 @@ def test_a_table_has_slide_spot_position_types_and_intervals(
         np.testing.assert_allclose(table[columns], np.concatenate(values), rtol=1e-6)
 
 
-def test_anndata_holds_predictions_in_x_and_obsm(tmp_path: Path, predictions):
+def test_anndata_holds_predictions_in_x_and_obsm(tmp_path, predictions):
     write_predictions(tmp_path / "out.h5ad", predictions)
     adata = anndata.read_h5ad(tmp_path / "out.h5ad")
     frame = adata.obsm["prediction"]
@@ -64,7 +61,7 @@ def test_anndata_holds_predictions_in_x_and_obsm(tmp_path: Path, predictions):
     assert adata.uns["units"] == "rank"
 
 
-def test_anndata_holds_novelty_and_the_dominant_type_with_its_colour(tmp_path: Path, mapped):
+def test_anndata_holds_novelty_and_the_dominant_type_with_its_colour(tmp_path, mapped):
     write_predictions(tmp_path / "out.h5ad", mapped)
     adata = anndata.read_h5ad(tmp_path / "out.h5ad")
     np.testing.assert_array_equal(adata.obs["novelty"], [*mapped[0].novelty, *mapped[1].novelty])
@@ -77,12 +74,12 @@ def test_anndata_holds_novelty_and_the_dominant_type_with_its_colour(tmp_path: P
 
 
 @pytest.mark.skipif(find_spec("spatialdata") is not None, reason="spatialdata is installed")
-def test_zarr_without_spatialdata_names_the_extra_before_the_work(tmp_path: Path):
+def test_zarr_without_spatialdata_names_the_extra_before_the_work(tmp_path):
     with pytest.raises(HistoboostError, match=r"needs spatialdata; pip install .*\[spatialdata\]"):
         check_prediction_output(tmp_path / "out.zarr")
 
 
-def test_a_submission_has_the_layout_of_the_challenge(tmp_path: Path, mapped):
+def test_a_submission_has_the_layout_of_the_challenge(tmp_path, mapped):
     path = tmp_path / "out.csv"
     write_predictions(path, mapped[1:], submission=True)
     lines = path.read_text().splitlines()
@@ -91,14 +88,14 @@ def test_a_submission_has_the_layout_of_the_challenge(tmp_path: Path, mapped):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".h5ad", ".geojson", ".ome.tif", ".png", ".html"])
-def test_a_name_with_a_slide_field_gives_one_file_per_slide(tmp_path: Path, mapped, suffix: str):
+def test_a_name_with_a_slide_field_gives_one_file_per_slide(tmp_path, mapped, suffix):
     files = write_predictions(tmp_path / f"{{slide}}{suffix}", mapped)
     assert files == [tmp_path / f"S_1{suffix}", tmp_path / f"S_2{suffix}"]
     assert sorted(tmp_path.iterdir()) == files
 
 
 @pytest.mark.parametrize("suffix", [".geojson", ".ome.tif", ".png"])
-def test_a_format_for_one_slide_needs_a_slide_field(tmp_path: Path, mapped, suffix: str):
+def test_a_format_for_one_slide_needs_a_slide_field(tmp_path, mapped, suffix):
     path = tmp_path / f"out{suffix}"
     with pytest.raises(HistoboostError, match=f"{suffix} holds one slide") as caught:
         write_predictions(path, mapped)
@@ -122,7 +119,7 @@ def test_a_format_for_one_slide_needs_a_slide_field(tmp_path: Path, mapped, suff
         ("n" * 252 + ".csv", "its name is longer than 255 bytes"),
     ],
 )
-def test_an_unusable_path_is_refused_before_the_work(tmp_path: Path, name: str, message: str):
+def test_an_unusable_path_is_refused_before_the_work(tmp_path, name, message):
     (tmp_path / "there.zarr").mkdir()
     with pytest.raises(HistoboostError, match=message):
         check_prediction_output(tmp_path / name)
@@ -141,7 +138,7 @@ REFUSED = [
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".h5ad", ".geojson"])
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_a_cell_type_of_any_name_that_is_accepted_is_read_back_as_it_was_written(
-    tmp_path: Path, predictions, suffix: str, name: str
+    tmp_path, predictions, suffix, name
 ):
     types = ("ok", name, "B")
     check_cell_type_names(types, "model")
@@ -164,7 +161,7 @@ def test_a_cell_type_of_any_name_that_is_accepted_is_read_back_as_it_was_written
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_cell_type_that_some_output_could_not_hold_is_refused_in_one_line(name: str):
+def test_a_cell_type_that_some_output_could_not_hold_is_refused_in_one_line(name):
     with pytest.raises(HistoboostError, match=r"^model: .*rename") as caught:
         check_cell_type_names(("ok", "B_T", name), "model")
     assert str(caught.value).isprintable()

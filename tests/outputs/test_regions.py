@@ -40,7 +40,7 @@ def drawn(tmp_path: Path) -> Path:
     return path
 
 
-def test_containment_and_area_agree_with_shapely(drawn: Path):
+def test_containment_and_area_agree_with_shapely(drawn):
     places = np.random.default_rng(0).uniform(0, 160, (500, 2))
     for region, source in zip(read_regions(drawn), (RING, TWO), strict=True):
         shape = shapely.from_geojson(json.dumps(source["geometry"]))
@@ -50,21 +50,21 @@ def test_containment_and_area_agree_with_shapely(drawn: Path):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_the_area_is_that_of_the_points_inside_even_if_the_outline_crosses_itself(seed: int):
+def test_the_area_is_that_of_the_points_inside_even_if_the_outline_crosses_itself(seed):
     rng = np.random.default_rng(seed)
     region = Region("", "", tuple(rng.uniform(0, 100, (rng.integers(3, 9), 2)) for _ in range(2)))
     places = np.stack(np.meshgrid(*[np.arange(0.1, 100, 0.2)] * 2), axis=-1).reshape(-1, 2)
     assert region.area == pytest.approx(region.contains(places).mean() * 100**2, rel=0.01)
 
 
-def test_a_region_has_its_name_or_class_in_qupath(drawn: Path):
+def test_a_region_has_its_name_or_class_in_qupath(drawn):
     assert [(region.name, region.label) for region in read_regions(drawn)] == [
         ("ring", ""),
         ("Tumor", "Tumor"),
     ]
 
 
-def test_the_table_has_the_means_over_the_spots_inside(drawn: Path, mapped):
+def test_the_table_has_the_means_over_the_spots_inside(drawn, mapped):
     table = region_means(mapped, drawn)
     assert list(table["slide"]) == ["S_1", "S_1", "S_2", "S_2"]
     x, y = mapped[0].spots.xy.T
@@ -78,7 +78,7 @@ def test_the_table_has_the_means_over_the_spots_inside(drawn: Path, mapped):
     assert table["area_mm2"][1] == pytest.approx((55**2 + 50**2) * 0.0005**2)
 
 
-def test_each_slide_may_have_a_file_of_its_own(tmp_path: Path, mapped):
+def test_each_slide_may_have_a_file_of_its_own(tmp_path, mapped):
     for number, name in enumerate(("S_1", "S_2")):
         (tmp_path / f"{name}.geojson").write_text(json.dumps([RING] * (number + 1)))
     table = region_means(mapped, tmp_path / "{slide}.geojson")
@@ -95,11 +95,11 @@ def test_each_slide_may_have_a_file_of_its_own(tmp_path: Path, mapped):
         ("a/{slide}.png", "a/regions.csv"),
     ],
 )
-def test_each_map_in_a_folder_has_its_own_table_of_regions(output: str, table: str):
+def test_each_map_in_a_folder_has_its_own_table_of_regions(output, table):
     assert regions_path(Path(output)) == Path(table)
 
 
-def test_regions_outside_the_spots_raise_a_warning(tmp_path: Path, mapped):
+def test_regions_outside_the_spots_raise_a_warning(tmp_path, mapped):
     path = tmp_path / "far.geojson"
     path.write_text(json.dumps(feature("Polygon", [square(9000, 9000, 10)])))
     with pytest.warns(HistoboostWarning, match="no spot of slide S_1 is inside a region"):
@@ -114,7 +114,7 @@ def test_regions_outside_the_spots_raise_a_warning(tmp_path: Path, mapped):
     + [json.dumps(feature("Polygon", coordinates)) for coordinates in ([], [[[1, 2]]], "x")]
     + [json.dumps(feature("Point", [1, 2])), '{"features": []}', "[" * 100_000],
 )
-def test_a_file_without_regions_is_refused_in_one_line(tmp_path: Path, text: str):
+def test_a_file_without_regions_is_refused_in_one_line(tmp_path, text):
     path = tmp_path / "drawn.geojson"
     path.write_text(text)
     with pytest.raises(HistoboostError, match=r"drawn.geojson: c.* QuPath") as caught:
@@ -122,6 +122,6 @@ def test_a_file_without_regions_is_refused_in_one_line(tmp_path: Path, text: str
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_is_named(tmp_path: Path):
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(HistoboostError, match=r"absent.geojson: No such file"):
         read_regions(tmp_path / "absent.geojson")

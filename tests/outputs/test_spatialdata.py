@@ -26,7 +26,7 @@ def written(tmp_path: Path, mapped) -> Path:
     return path
 
 
-def test_the_table_annotates_the_circles_of_every_slide(written: Path, mapped):
+def test_the_table_annotates_the_circles_of_every_slide(written, mapped):
     sdata = spatialdata.read_zarr(written)
     assert set(sdata.shapes) == {"S_1", "S_2"}
     assert set(sdata.images) == {"S_1_image", "S_2_image"}
@@ -40,18 +40,18 @@ def test_the_table_annotates_the_circles_of_every_slide(written: Path, mapped):
         np.testing.assert_allclose(np.stack([places.x, places.y], axis=1), each.spots.xy)
 
 
-def test_anndata_reads_the_table_alone(written: Path, mapped):
+def test_anndata_reads_the_table_alone(written, mapped):
     anndata = pytest.importorskip("anndata")
     adata = anndata.read_zarr(written / "tables" / "table")
     assert list(adata.var_names) == list(mapped[0].cell_types)
     assert "prediction" in adata.obsm
 
 
-def test_histoboost_reads_its_slides_again(written: Path, mapped):
+def test_histoboost_reads_its_slides_again(written, mapped):
     assert [slide.name for slide in open_dataset(written).slides] == ["S_1", "S_2"]
 
 
-def test_a_map_is_drawn(written: Path, tmp_path: Path):
+def test_a_map_is_drawn(written, tmp_path):
     pytest.importorskip("spatialdata_plot")
     import matplotlib
 
@@ -62,7 +62,7 @@ def test_a_map_is_drawn(written: Path, tmp_path: Path):
     assert (tmp_path / "map.png").stat().st_size > 5000
 
 
-def test_slides_with_the_same_name_in_spatialdata_are_refused(tmp_path: Path, mapped):
+def test_slides_with_the_same_name_in_spatialdata_are_refused(tmp_path, mapped):
     twins = [
         replace(e, spots=replace(e.spots, slide=s))
         for e, s in zip(mapped, ("A 1", "A_1"), strict=True)

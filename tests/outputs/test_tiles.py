@@ -24,7 +24,7 @@ def turned(xy: np.ndarray, degrees: float) -> np.ndarray:
 
 @pytest.mark.parametrize("degrees", [0, 17, 45, 90, -31])
 @pytest.mark.parametrize(("xy", "sides"), [(hexagonal(6, 7), 6), (SQUARE, 4)])
-def test_tiles_cover_a_lattice_without_gaps_or_overlap(xy, sides: int, degrees: float):
+def test_tiles_cover_a_lattice_without_gaps_or_overlap(xy, sides, degrees):
     xy = turned(xy, degrees)
     outline = Tile.from_spots(xy).outline
     assert len(outline) == sides
@@ -45,7 +45,7 @@ def test_spots_without_a_lattice_are_discs(xy):
 
 
 @pytest.mark.parametrize("xy", [hexagonal(5, 6), turned(SQUARE, 20) + [70, 20]])
-def test_each_pixel_gets_the_spot_of_its_tile(xy: np.ndarray):
+def test_each_pixel_gets_the_spot_of_its_tile(xy):
     side, corner = 1.7, np.array([11.0, 5.0])
     found = nearest_spot(xy, side, (110, 130), corner)
     outline = Tile.from_spots(xy).outline

@@ -37,9 +37,7 @@ def store(tmp_path: Path) -> EmbeddingStore:
     return store
 
 
-def test_exported_embeddings_are_the_same_when_imported(
-    tmp_path: Path, store: EmbeddingStore
-) -> None:
+def test_exported_embeddings_are_the_same_when_imported(tmp_path, store):
     assert export_trident(store, tmp_path / "out") == ["net@128", "net@55um"]
     again = EmbeddingStore(tmp_path / "again.zarr")
     for slide in store.slides():
@@ -50,9 +48,7 @@ def test_exported_embeddings_are_the_same_when_imported(
             np.testing.assert_array_equal(again.read(slide, name), store.read(slide, name))
 
 
-def test_files_have_the_layout_and_the_attributes_of_trident(
-    tmp_path: Path, store: EmbeddingStore
-) -> None:
+def test_files_have_the_layout_and_the_attributes_of_trident(tmp_path, store):
     result = CliRunner().invoke(
         main, ["cache", "export", str(store.location), str(tmp_path / "out"), "--trident"]
     )
@@ -78,7 +74,7 @@ def test_files_have_the_layout_and_the_attributes_of_trident(
         assert "level0_magnification" not in file["coords"].attrs
 
 
-def test_imported_embeddings_are_left_out_by_name(tmp_path: Path) -> None:
+def test_imported_embeddings_are_left_out_by_name(tmp_path):
     store = EmbeddingStore(tmp_path / "store.zarr")
     store.write_spots(SpotTable("S_1", np.zeros((1, 2)), ("a",)))
     (tmp_path / "made").mkdir()

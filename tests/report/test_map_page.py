@@ -72,7 +72,7 @@ def opaque(opened, id: str, value: int) -> None:
     )
 
 
-def test_the_data_cannot_leave_its_element(written: Path, page_data):
+def test_the_data_cannot_leave_its_element(written, page_data):
     text = written.read_text(encoding="utf-8")
     assert page_data(written)["types"] == list(TYPES)
     assert "unsafe-eval" not in text
@@ -100,7 +100,7 @@ def test_the_values_of_a_spot_are_printed(opened, predictions):
 
 @pytest.mark.browser
 @pytest.mark.parametrize("close", [False, True])
-def test_a_spot_is_painted_in_the_colour_of_its_dominant_type(opened, predictions, close: bool):
+def test_a_spot_is_painted_in_the_colour_of_its_dominant_type(opened, predictions, close):
     opened.select("show", "Dominant cell type")
     opaque(opened, "opacity", 100)
     opened.js("zoom(arguments[0])", 4 if close else 0.3)

@@ -174,7 +174,7 @@ def test_provenance_names_model_features_slides_and_recipes(data, model_path):
     ],
 )
 def test_bad_input_is_one_line_before_any_work(
-    tmp_path: Path, store_path, model_path, model, output, complaint
+    tmp_path, store_path, model_path, model, output, complaint
 ):
     folder = model_path if model == "model" else tmp_path / model
     args = ["report", str(store_path), str(folder), "-o", str(tmp_path / output)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import re
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -31,7 +30,7 @@ def test_an_encoded_image_is_nearly_the_same():
     assert abs(np.asarray(Image.open(io.BytesIO(data))).astype(int) - picture).max() < 8
 
 
-def test_data_that_looks_like_html_stays_in_its_element(tmp_path: Path, page_data):
+def test_data_that_looks_like_html_stays_in_its_element(tmp_path, page_data):
     nasty = "</script><script>alert(1)</script>&<!--"
     write_page(tmp_path / "p.html", "explore", {"title": nasty})
     text = (tmp_path / "p.html").read_text(encoding="utf-8")
@@ -39,7 +38,7 @@ def test_data_that_looks_like_html_stays_in_its_element(tmp_path: Path, page_dat
     assert "<title>&lt;/script&gt;" in text
 
 
-def test_no_element_of_a_page_points_outside(tmp_path: Path):
+def test_no_element_of_a_page_points_outside(tmp_path):
     write_page(tmp_path / "p.html", "explore", {"title": "t"})
     text = (tmp_path / "p.html").read_text(encoding="utf-8")
     markup = re.sub(r"<(script|style)\b.*?</\1>", "", text, flags=re.S)

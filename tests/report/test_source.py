@@ -41,7 +41,7 @@ def test_a_store_shows_the_same_slides_as_the_dataset_it_came_from(store, phanto
         assert (a.abundance is None) == (b.abundance is None)
 
 
-def test_the_page_has_the_spots_of_each_embedding(store, tmp_path: Path, page_data):
+def test_the_page_has_the_spots_of_each_embedding(store, tmp_path, page_data):
     [embedding] = page_data(explore(store.location, tmp_path / "e.html"))["embeddings"]
     assert (embedding["name"], embedding["width"]) == ("net@64", 8)
     counts = [len(store.spots(slide)) for slide in ("S_1", "S_3")]
