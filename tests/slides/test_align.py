@@ -30,7 +30,7 @@ def resolve_alignment(dataset, alignment):
 
 
 def displace(slide, dx, dy, scale):
-    """The slide with its spots where the transform (dx, dy, scale) puts them back in place."""
+    """Displace the spots so that the transform (dx, dy, scale) restores them."""
     centre = np.array(slide.image.shape[::-1]) / 2
     return replace(slide, xy=(slide.xy - centre - [dx, dy]) / scale + centre)
 
@@ -63,7 +63,7 @@ def test_known_shifts_and_scales_are_found(cases, confident, wrong, limit):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_slide_in_its_place_is_left_there(seed):
+def test_an_aligned_slide_is_not_moved(seed):
     slide = phantom_slide(seed=8000 + seed)
     found = align(slide)
     assert error_in_pitches(slide, found, slide.xy) < 0.25
@@ -114,14 +114,14 @@ UNDECIDED = {
 
 
 @pytest.mark.parametrize("kind", UNDECIDED)
-def test_where_the_image_does_not_tell_nothing_is_changed(kind):
+def test_spots_stay_where_the_image_is_uninformative(kind):
     found = align(UNDECIDED[kind](phantom_slide(seed=1)))
     assert not found.confident
     assert not found.changes
     assert found.reason
 
 
-def test_one_spot_far_away_does_no_harm():
+def test_one_outlying_spot_does_not_matter():
     slide = phantom_slide(seed=8000)
     moved = displace(slide, 30, -25, 1)
     lost = replace(moved, xy=np.concatenate([moved.xy, [[1e9, -1e9]]]))
@@ -130,14 +130,14 @@ def test_one_spot_far_away_does_no_harm():
     assert error_in_pitches(moved, found, slide.xy) < 0.5
 
 
-def test_of_many_spots_a_part_is_enough(monkeypatch):
+def test_a_sample_of_many_spots_suffices(monkeypatch):
     monkeypatch.setattr("histoboost.slides.align.votes.MAX_VOTES", 200)
     slide = phantom_slide(seed=8001, spots=400)
     moved = displace(slide, -60, 35, 1.02)
     assert error_in_pitches(moved, align(moved), slide.xy) < 0.5
 
 
-def test_black_padding_is_no_tissue():
+def test_black_padding_is_not_tissue():
     slide = phantom_slide(seed=8000)
     padded = np.pad(slide.image.pixels, ((40, 40), (40, 40), (0, 0)))
     moved = replace(slide, image=ArrayImage(padded), xy=slide.xy + 40 - [30, -25])
@@ -178,12 +178,12 @@ def test_an_unusable_table_is_refused_in_one_line(tmp_path, text, message):
         resolve_alignment(data, tmp_path / "a.csv")
 
 
-def test_a_missing_table_is_refused_with_the_way_to_make_one(tmp_path):
+def test_a_missing_table_is_refused_with_the_command_that_makes_one(tmp_path):
     with pytest.raises(HistoboostError, match="histoboost align"):
         resolve_alignment(Dataset(tmp_path, []), tmp_path / "no.csv")
 
 
-def test_none_moves_nothing_but_warns_of_a_misaligned_slide(recwarn):
+def test_none_moves_nothing_but_warns_about_a_misaligned_slide(recwarn):
     slide = phantom_slide("S_1", seed=8000)
     resolved = resolve_alignment(Dataset(Path("x.h5"), [slide]), "none")
     assert not resolved["S_1"].changes
@@ -193,7 +193,7 @@ def test_none_moves_nothing_but_warns_of_a_misaligned_slide(recwarn):
     assert not resolved["S_1"].changes
 
 
-def test_auto_moves_what_it_is_confident_of_and_says_what_it_is_not():
+def test_auto_moves_confident_slides_and_warns_about_others():
     good = phantom_slide("S_1", seed=8000)
     data = Dataset(
         Path("x.h5"), [displace(good, 70, -40, 1), noise(replace(good, name="S_2"), 240, 241)]
@@ -253,7 +253,7 @@ def test_an_existing_table_survives_bad_input(tmp_path):
 
 
 @pytest.mark.real
-def test_shifts_put_into_real_slides_are_found(shared):
+def test_shifts_applied_to_real_slides_are_found(shared):
     data = open_dataset(shared / "data" / "her2st.h5")
     rng = np.random.default_rng(0)
     for slide in data.slides:

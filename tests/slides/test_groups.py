@@ -1,4 +1,4 @@
-"""Groups: a CSV says which slides belong to one patient."""
+"""Groups: a CSV assigns slides to patients."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_groups_are_taken_by_name_in_any_order(tmp_path: Path, dataset: Dataset,
         ("slide,group\nS_1,A\nS_2,B\nS_1,C\n", "slide 'S_1' is in two groups"),
     ],
 )
-def test_a_file_that_leaves_doubt_is_refused(tmp_path, dataset, text: str, message: str):
+def test_an_ambiguous_file_is_refused(tmp_path, dataset, text: str, message: str):
     (tmp_path / "groups.csv").write_text(text)
     with pytest.raises(HistoboostError, match=f"groups.csv: {message}"):
         with_groups(dataset, tmp_path / "groups.csv")
@@ -61,7 +61,7 @@ def test_a_slide_without_labels_needs_no_line(tmp_path: Path, dataset: Dataset):
     assert [slide.group for slide in grouped.slides] == ["A", "B", None]
 
 
-def test_a_line_for_a_slide_that_is_not_there_is_warned_of(tmp_path: Path, dataset: Dataset):
+def test_a_line_for_an_unknown_slide_gives_a_warning(tmp_path: Path, dataset: Dataset):
     (tmp_path / "groups.csv").write_text("slide,group\nS_1,A\nS_2,B\nS_77,C\n")
     with pytest.warns(HistoboostWarning, match="S_77 not among the slides of data.h5"):
         with_groups(dataset, tmp_path / "groups.csv")

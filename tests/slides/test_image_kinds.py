@@ -254,7 +254,7 @@ def test_no_scale_is_taken_from_resolution_tags(tmp_path: Path, suffix: str):
     assert open_image(path).um_per_px is None
 
 
-def test_a_declared_size_that_no_scanner_makes_is_refused(tmp_path: Path):
+def test_an_implausible_size_is_refused(tmp_path: Path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         image = file.create_dataset("he", (10**6, 10**6, 3), "u1", chunks=(256, 256, 3))
         with pytest.raises(HistoboostError, match="1000000 x 1000000 px, which is implausible"):
@@ -268,7 +268,7 @@ def test_a_tiff_of_more_rows_than_strips_is_refused(tmp_path: Path):
         open_image(path)
 
 
-def test_tiles_for_which_openslide_would_end_the_process_are_refused(tmp_path: Path):
+def test_tiles_that_would_crash_openslide_are_refused(tmp_path: Path):
     pytest.importorskip("openslide", reason="pip install 'histoboost[wsi]'")
     path = FUZZED["svs"](tmp_path / "he")
     for name in ("TileWidth", "TileLength"):
@@ -327,7 +327,7 @@ def test_a_damaged_file_is_read_or_refused_in_one_line(tmp_path, kind, count, fu
 
 
 @pytest.mark.parametrize("name", ["he.tif", "he.png", "he.svs"])
-def test_what_is_no_image_at_all_is_one_clear_line(tmp_path: Path, name: str):
+def test_a_file_that_is_not_an_image_is_one_clear_line(tmp_path: Path, name: str):
     if name.endswith(".svs"):
         pytest.importorskip("openslide", reason="pip install 'histoboost[wsi]'")
     (tmp_path / name).write_bytes(b"no image at all")

@@ -1,4 +1,4 @@
-"""Regions of images: the pixels that the file holds there, from every source, level and thread."""
+"""Regions of images equal the pixels of the file, for every source, level and thread."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ REGIONS = [(0, 0, 110, 150), (31, 47, 2, 2), (109, 149, 1, 1), (5, 60, 80, 33), 
 
 
 @pytest.mark.parametrize("kind", SOURCES)
-def test_a_region_is_what_the_file_holds_there(tmp_path: Path, kind: str):
+def test_a_region_equals_the_pixels_of_the_file(tmp_path: Path, kind: str):
     image = SOURCES[kind](tmp_path)
     assert image.shape == (150, 110)
     for x, y, width, height in REGIONS:
@@ -141,7 +141,7 @@ def test_many_threads_read_one_image_at_once(tmp_path: Path, kind: str):
 
 
 @pytest.mark.parametrize(("kind", "um"), [("aperio", 0.499), ("ome-zarr", 0.25), ("tiles", None)])
-def test_the_scale_is_what_the_file_says(tmp_path: Path, kind: str, um: float | None):
+def test_the_scale_comes_from_the_metadata(tmp_path: Path, kind: str, um: float | None):
     assert SOURCES[kind](tmp_path).um_per_px == um
 
 
@@ -161,7 +161,7 @@ def test_jpeg_tiles_are_decoded_as_openslide_does(tmp_path: Path):
     np.testing.assert_array_equal(*both)
 
 
-def test_a_folder_that_is_no_image_is_one_clear_line(tmp_path: Path):
+def test_a_folder_that_is_not_an_image_is_one_clear_line(tmp_path: Path):
     with pytest.raises(HistoboostError, match="a folder that is not an image"):
         open_image(tmp_path)
 

@@ -1,4 +1,4 @@
-"""Spots that cannot be where they are: inspect, align and featurize name them."""
+"""Implausible spots: inspect, align and featurize report them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_inspect_and_featurize_name_them(slide: Slide, case: str):
+def test_inspect_and_featurize_report_them(slide: Slide, case: str):
     make, (kind, message) = CASES[case]
     bad = replace(slide, xy=make(slide))
     problems = inspect(Dataset(Path("x.h5"), [bad]))["problems"]
@@ -62,7 +62,7 @@ def test_inspect_and_featurize_name_them(slide: Slide, case: str):
         assert not align(bad).changes
 
 
-def test_spots_over_a_tiny_share_of_the_tissue_are_named():
+def test_spots_over_a_tiny_share_of_the_tissue_give_a_warning():
     slide = phantom_slide("S_1", seed=1, spots=1000, pitch_px=10)
     centre = slide.xy.mean(axis=0)
     near = np.argsort(np.hypot(*(slide.xy - centre).T))[:22]

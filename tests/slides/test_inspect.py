@@ -1,4 +1,4 @@
-"""Inspect: what is in a dataset, and every problem in words that name the remedy."""
+"""Inspect: the content of a dataset, and its problems with their remedies."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_blank_image_is_a_problem():
     assert "cast to uint8" in problem["message"]
 
 
-def test_pixels_that_cannot_be_read_are_a_problem_of_that_slide_only():
+def test_unreadable_pixels_are_a_problem_of_that_slide_only():
     class Broken(SlideImage):
         levels = (Level(60, 90),)
         tiles = ((60, 90),)

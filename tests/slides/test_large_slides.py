@@ -1,4 +1,4 @@
-"""Large slides: what a run holds of them is bounded, whatever their size."""
+"""Large slides: memory is bounded, whatever their size."""
 
 from __future__ import annotations
 
@@ -29,10 +29,9 @@ print(int(line.split()[1]) * 1024)
 
 
 def peak_bytes(slide: Path, budget: int) -> int:
-    """Most memory that a process has had which embeds a slide, all libraries included."""
+    """Peak memory of a process that embeds a slide, including all libraries."""
     command = [sys.executable, "-c", RUN, str(budget), str(slide), f"{slide}-store"]
-    # Else glibc keeps what threads have freed in an arena for each of them: 30 MB more or less from
-    # one run to the next, which no slide and no budget has a part in.
+    # Otherwise glibc keeps freed memory in one arena per thread: 30 MB of noise between runs.
     environment = {**os.environ, "MALLOC_ARENA_MAX": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=3000)
     assert done.returncode == 0, done.stderr
@@ -46,14 +45,8 @@ def write_slide(path: Path, side: int, seed: int = 0) -> Path:
     table = np.zeros(SPOTS, [("x", "i8"), ("y", "i8")])
     table["x"], table["y"] = rng.integers(0, side, (2, SPOTS))
     with h5py.File(path, "w") as file:
-        image = file.create_dataset(
-            "images/Test/S_7",
-            (side, side, 3),
-            "u1",
-            chunks=(256, 256, 3),
-            compression="gzip",
-            compression_opts=1,
-        )
+        options = {"chunks": (256, 256, 3), "compression": "gzip", "compression_opts": 1}
+        image = file.create_dataset("images/Test/S_7", (side, side, 3), "u1", **options)
         band = np.tile(tile, (1, -(-side // 256), 1))[:, :side]
         for top in range(0, side, 256):
             image[top : top + 256] = band[: side - top]
@@ -69,9 +62,9 @@ def write_slide(path: Path, side: int, seed: int = 0) -> Path:
         pytest.param(20_000, 192 * 2**20, id="1.2 GB, as it comes", marks=pytest.mark.soak),
     ],
 )
-def test_a_large_slide_takes_little_more_than_the_tiles_that_are_kept(tmp_path, side, budget):
+def test_a_large_slide_takes_little_more_memory_than_its_cache(tmp_path, side, budget):
     small, large = write_slide(tmp_path / "small.h5", 700), write_slide(tmp_path / "large.h5", side)
     assert side * side * 3 > 2 * budget
     grown = peak_bytes(large, budget) - peak_bytes(small, budget)
-    # Beside them, four bands of rows in which the digest and the thumbnail look at the slide.
+    # In addition, four bands of rows for the digest and the thumbnail.
     assert grown < 1.2 * budget + 4 * 2**24, f"{grown / 2**20:.0f} MB for {budget / 2**20:.0f} MB"

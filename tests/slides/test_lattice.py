@@ -1,4 +1,4 @@
-"""A slide without spots gets a lattice: hexagonal, on tissue, the same every time."""
+"""Slides without spots get a lattice: hexagonal, on tissue, deterministic."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_finer_lattice_is_copies_of_the_coarse_one(finer: int) -> None:
         assert spot_pitch(fine.xy[fine.copy == copy]) == pytest.approx(25)
 
 
-def test_the_lattice_is_the_same_every_time_and_ids_tell_row_and_column(plain: Slide) -> None:
+def test_the_lattice_is_deterministic_and_ids_encode_row_and_column(plain: Slide) -> None:
     [first], [second] = lay_lattice(plain, "100um"), lay_lattice(plain, "25px")
     assert np.array_equal(first.xy, second.xy)
     assert first.spot_ids == second.spot_ids
@@ -82,7 +82,7 @@ def test_the_lattice_is_the_same_every_time_and_ids_tell_row_and_column(plain: S
     assert all(len(name) == 8 and name[0] == "r" and name[4] == "c" for name in first.spot_ids)
 
 
-def test_a_store_says_how_its_spots_were_laid(plain: Slide, tmp_path: Path) -> None:
+def test_a_store_records_the_settings_of_the_lattice(plain: Slide, tmp_path: Path) -> None:
     [laid] = lay_lattice(plain, 25)
     store = EmbeddingStore(tmp_path / "store.zarr")
     store.write_spots(laid.spot_table())
@@ -125,18 +125,20 @@ def test_a_drawn_region_restricts_the_lattice_and_its_hole_stays_empty(plain, tm
         (25, "no.geojson", 4.0, "no.geojson is neither auto, all nor a file"),
     ],
 )
-def test_a_slip_is_one_line(plain: Slide, pitch, tissue: str, um, message: str) -> None:
+def test_a_bad_pitch_or_region_is_one_clear_line(
+    plain: Slide, pitch, tissue: str, um, message: str
+) -> None:
     with pytest.raises(BadInput, match=message):
         lay_lattice(replace(plain, um_per_px=um), pitch, tissue)
 
 
-def test_regions_of_another_slide_are_asked_about(plain: Slide, tmp_path: Path) -> None:
+def test_regions_off_the_slide_are_refused(plain: Slide, tmp_path: Path) -> None:
     far = draw(tmp_path, 9000 + 900 * SQUARE)
     with pytest.raises(BadInput, match=rf"{far}: no region lies on slide .* drawn on it\?"):
         lay_lattice(plain, 25, far)
 
 
-def test_regions_that_take_next_to_nothing_of_a_slide_are_named(plain, tmp_path):
+def test_regions_that_cover_almost_nothing_give_a_warning(plain, tmp_path):
     slide = replace(plain, name="s", um_per_px=0.05)
     pixels = (0.1 + 0.8 * SQUARE) * slide.image.shape[::-1]
 
@@ -152,7 +154,7 @@ def test_regions_that_take_next_to_nothing_of_a_slide_are_named(plain, tmp_path)
     assert said.endswith("divide micrometres by 0.05")
 
 
-def test_of_a_folder_of_images_is_said_what_else_might_be_meant(image, tmp_path):
+def test_a_folder_of_images_warns_about_other_data_in_it(image, tmp_path):
     shutil.copy(image, tmp_path / image.name)
     (tmp_path / "notes.txt").touch()
     assert len(open_dataset(tmp_path).slides) == 1
@@ -172,7 +174,7 @@ def test_one_image_or_a_folder_of_them_are_slides_without_spots(image: Path) -> 
         assert slide.name == "section"
 
 
-def test_inspect_says_where_a_lattice_would_lie(image: Path) -> None:
+def test_inspect_describes_the_tissue_of_a_plain_image(image: Path) -> None:
     found = inspect(image)
     assert found["problems"] == []
     assert "tissue on" in found["slides"][0]["tissue"]

@@ -1,4 +1,4 @@
-"""Slides of a large source are read when their turn comes, and are those of a small one."""
+"""Slides of a large source are read lazily and equal those of a small one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HOLD = 3 * (module.LEAST_SPOTS + 4)  # three slides
 
 
 def manifest(folder: Path, spots: Callable[[int], str] = lambda _: "") -> Path:
-    """A manifest of six slides with four spots each; `spots` may give one a table of its own."""
+    """Write a manifest of six slides with four spots each, or the table that `spots` gives."""
     rows = ["slide,image,spots,abundances"]
     for at in range(SLIDES):
         pixels = np.random.default_rng(at).integers(0, 255, (40, 40, 3), np.uint8)
@@ -55,7 +55,7 @@ def changed(data: Path) -> Dataset:
     return turned_dataset(with_groups(open_dataset(data), data.parent / "groups.csv"), "90")
 
 
-def test_a_large_source_has_the_slides_of_a_small_one(tmp_path, monkeypatch):
+def test_lazily_read_slides_equal_those_in_memory(tmp_path, monkeypatch):
     data = manifest(tmp_path)
     small = changed(data)
     monkeypatch.setattr(module, "MOST_SPOTS", HOLD)
@@ -67,13 +67,13 @@ def test_a_large_source_has_the_slides_of_a_small_one(tmp_path, monkeypatch):
     assert all(map(same, found.slides[-2:], small.slides[-2:]))
 
 
-def test_slides_beyond_those_that_are_held_are_let_go(tmp_path, large):
+def test_slides_beyond_the_memory_limit_are_released(tmp_path, large):
     slides = open_dataset(manifest(tmp_path)).slides
     left = [weakref.ref(slides[at]) for at in range(SLIDES)]
     assert [slide() is not None for slide in left] == [True] * 3 + [False] * 3
 
 
-def test_another_process_reads_a_slide_by_itself(tmp_path, large):
+def test_another_process_can_read_a_slide(tmp_path, large):
     found = changed(manifest(tmp_path))
     sent = [pickle.loads(pickle.dumps(read)) for read in found.reads()]
     assert all(same(read(), slide) for read, slide in zip(sent, found.slides, strict=True))
@@ -89,7 +89,7 @@ def test_another_process_reads_a_slide_by_itself(tmp_path, large):
         ("spot,x,A,B\na,9,1,1\n", "no column 'y'"),
     ],
 )
-def test_a_slide_that_does_not_fit_is_refused_before_anything_is_written(
+def test_an_inconsistent_slide_is_refused_before_anything_is_written(
     tmp_path, large, bad, table, message
 ):
     if message == "other cell types" and bad == 0:
@@ -100,7 +100,7 @@ def test_a_slide_that_does_not_fit_is_refused_before_anything_is_written(
     assert not (tmp_path / "store").exists()
 
 
-def test_a_slide_listed_twice_is_refused_unread(tmp_path, large):
+def test_a_slide_listed_twice_is_refused_without_reading(tmp_path, large):
     data = manifest(tmp_path)
     data.write_text(data.read_text() + "\nS_1,1.png,1.csv,1.csv")
     with pytest.raises(HistoboostError, match="two slides are called 'S_1'"):
@@ -115,7 +115,7 @@ def test_a_slide_listed_twice_is_refused_unread(tmp_path, large):
         (True, {"backbone": "none", "pitch": 10, "tissue": "all"}),
     ],
 )
-def test_a_large_source_is_stored_as_a_small_one(tmp_path, monkeypatch, plain, options):
+def test_lazily_read_slides_give_the_same_store(tmp_path, monkeypatch, plain, options):
     data = manifest(tmp_path)
     if plain:
         for file in tmp_path.glob("*.csv"):

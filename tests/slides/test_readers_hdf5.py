@@ -1,4 +1,4 @@
-"""The challenge's HDF5 file: what is read, and the one line that says what is wrong with it."""
+"""The challenge's HDF5 file: what is read, and errors in one clear line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def table(n: int = 5, columns: tuple[str, ...] = ("x", "y", "C1", "C2"), dtype: 
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Write one file from a mapping of dataset name to array."""
+    """Write a file of these datasets."""
 
     def write_file(**options: object) -> Path:
         datasets = {
@@ -52,7 +52,7 @@ def test_train_slides_come_before_test_slides_and_s_2_before_s_10(write: Write):
     assert [slide.split for slide in slides] == ["Train"] * 3 + ["Test"]
 
 
-def test_test_set_is_no_cell_type_and_rows_keep_their_order(write: Write):
+def test_test_set_is_not_a_cell_type_and_rows_keep_their_order(write: Write):
     spots = table(columns=("x", "y", "Test_Set"), dtype="i8")
     spots["x"] = [3, 1, 4, 1, 5]
     slide = open_dataset(write(**{"spots/Train/S_1": spots})).slides[0]
@@ -77,7 +77,7 @@ def test_slides_without_a_split_are_read(write: Write):
     assert (slide.name, slide.split) == ("A", None)
 
 
-def test_an_image_without_spots_is_left_out_loudly(write: Write):
+def test_an_image_without_spots_is_left_out_with_a_warning(write: Write):
     path = write(**{"images/Train/S_9": np.zeros((4, 4, 3), np.uint8)})
     with pytest.warns(HistoboostWarning, match="S_9 has no spot table"):
         assert len(open_dataset(path).slides) == 1

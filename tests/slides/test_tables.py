@@ -1,4 +1,4 @@
-"""Tables as people save them: what is read as meant, and what is refused in one line."""
+"""Tables as people save them: read as intended, or refused in one line."""
 
 from __future__ import annotations
 
@@ -119,6 +119,6 @@ def test_columns_that_are_no_cell_types_are_left_out_with_a_warning(tmp_path, co
         assert list(read_abundances(path).columns) == ["A"]
 
 
-def test_utf16_is_known_by_its_mark_only(tmp_path):
+def test_utf16_is_recognised_by_its_mark_only(tmp_path):
     (tmp_path / "t.csv").write_bytes(codecs.BOM_UTF16_BE + "spot,A\na,1\n".encode("utf-16-be"))
     assert read_table(tmp_path / "t.csv").iloc[0, 0] == "a"

@@ -1,4 +1,4 @@
-"""Small pictures of slides."""
+"""Thumbnails of slides."""
 
 from __future__ import annotations
 

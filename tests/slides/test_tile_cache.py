@@ -1,4 +1,4 @@
-"""Pixels of a slide: what identifies them, and that tiles give what the whole image would."""
+"""Digests of slides, and cached tiles that equal the whole image."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (*SHAPE, 3), np.uint8)
 
 
 class TiledImage(SlideImage):
-    """An image in tiles that writes down what was read."""
+    """An image in tiles that records the regions read."""
 
     def __init__(self, tile: tuple[int, int] = (16, 32)) -> None:
         self.levels, self.tiles = (Level(*SHAPE),), (tile,)
@@ -47,19 +47,19 @@ def _all_large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("tile", [(16, 32), (701, 640), (1, 640)])
-def test_a_small_slide_is_read_once_whole_and_known_by_its_pixels(tile: tuple[int, int]):
+def test_a_small_slide_is_read_once_and_identified_by_its_pixels(tile: tuple[int, int]):
     image = TiledImage(tile)
     whole, digest = read_pixels(image)
     assert isinstance(whole, ArrayImage)
     np.testing.assert_array_equal(whole.pixels, PIXELS)
     assert sum(width * height for _, _, width, height in image.reads) == SHAPE[0] * SHAPE[1]
     assert digest == read_pixels(ArrayImage(PIXELS))[1]
-    # As version 0.1.0 took it, so that stores stay valid.
+    # That of version 0.1.0, so that stores stay valid.
     assert digest == "c426d2878f475153519905ea8d6f45a05a52bd6e70d5190484cf07c70d6998d6"
 
 
 @pytest.mark.usefixtures("_all_large")
-def test_a_large_slide_in_tiles_is_known_by_its_files_bytes_wherever_it_lies(tmp_path: Path):
+def test_a_large_tiled_slide_is_identified_by_the_bytes_of_its_file(tmp_path: Path):
     image = write(tmp_path / "a.tif")
     digest = read_pixels(image)[1]
     assert digest.startswith(OF_FILES)
@@ -71,14 +71,14 @@ def test_a_large_slide_in_tiles_is_known_by_its_files_bytes_wherever_it_lies(tmp
 
 
 @pytest.mark.usefixtures("_all_large")
-def test_a_large_slide_that_is_not_in_tiles_is_known_by_its_pixels(tmp_path: Path):
+def test_a_large_slide_without_tiles_is_identified_by_its_pixels(tmp_path: Path):
     image = write(tmp_path / "a.tif", tile=None, rowsperstrip=7)
     cached, digest = read_pixels(image)
     assert isinstance(cached, TileCache)
     assert digest == module.decoded_digest(ArrayImage(PIXELS))
 
 
-def test_coarser_levels_are_cut_of_large_slides_only(tmp_path: Path, monkeypatch):
+def test_coarser_levels_are_used_of_large_slides_only(tmp_path: Path, monkeypatch):
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         options = {"photometric": "rgb", "tile": (64, 64), "metadata": None}
         file.write(PIXELS, **options)
@@ -119,7 +119,7 @@ def test_a_cache_keeps_no_more_than_its_budget_or_eight_tiles(budget, tiles, mon
     assert 8 <= len(cache._kept) <= tiles + 1
 
 
-def test_a_tile_that_could_not_be_read_is_an_error_for_all_who_wait_and_tried_again_later():
+def test_a_tile_that_fails_is_an_error_for_all_threads_and_is_read_again_later():
     image, fail = TiledImage(), threading.Event()
     read = image.read_region
 

@@ -24,7 +24,7 @@ def pixels(slide: Slide) -> np.ndarray:
 
 
 @pytest.mark.parametrize("turn", TURNS)
-def test_the_patch_about_a_spot_turns_with_it(slide: Slide, turn: str) -> None:
+def test_the_patch_around_a_spot_turns_with_it(slide: Slide, turn: str) -> None:
     quarters, mirrored = TURNS[turn]
     turned = turned_slide(slide, turn)
     before, after = pixels(slide), pixels(turned)
@@ -36,6 +36,6 @@ def test_the_patch_about_a_spot_turns_with_it(slide: Slide, turn: str) -> None:
     np.testing.assert_array_equal(turned.image.read_rows(7, 21), after[7:21])
 
 
-def test_an_unknown_turn_is_refused_with_those_there_are(slide: Slide) -> None:
+def test_an_unknown_turn_is_refused_with_the_choices(slide: Slide) -> None:
     with pytest.raises(BadInput, match="'45': unknown; choose one of 90, 180"):
         turned_dataset(Dataset(Path(), [slide]), "45")

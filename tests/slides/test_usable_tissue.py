@@ -1,4 +1,4 @@
-"""Tissue is found, and what of it cannot be read is told apart and left out."""
+"""Tissue is found, and unusable parts of it are detected and left out."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_sound_slide_loses_nothing(slide: Slide) -> None:
 
 
 @pytest.mark.parametrize("ink", [(20, 40, 160), (20, 130, 60), (12, 12, 12)])
-def test_a_pen_mark_is_told_apart(slide: Slide, ink: tuple[int, int, int]) -> None:
+def test_a_pen_mark_is_detected(slide: Slide, ink: tuple[int, int, int]) -> None:
     pixels = _pixels(slide)
     middle = len(pixels) // 2
     pixels[middle : middle + 25, 60:-60] = ink
@@ -55,7 +55,7 @@ def test_a_pen_mark_is_told_apart(slide: Slide, ink: tuple[int, int, int]) -> No
     assert "pen" in str(found)
 
 
-def test_the_blurred_half_of_a_slide_is_told_apart(slide: Slide) -> None:
+def test_the_blurred_half_of_a_slide_is_detected(slide: Slide) -> None:
     pixels = _pixels(slide)
     half = pixels.shape[1] // 2
     soft = [gaussian_filter(pixels[..., c].astype(float), 4) for c in range(3)]
@@ -68,7 +68,7 @@ def test_the_blurred_half_of_a_slide_is_told_apart(slide: Slide) -> None:
     assert (share[right] > 0.5).mean() > 0.9
 
 
-def test_a_fold_is_told_apart(slide: Slide) -> None:
+def test_a_fold_is_detected(slide: Slide) -> None:
     pixels = _pixels(slide)
     middle = len(pixels) // 2
     strip = pixels[middle : middle + 30].astype(float)
@@ -77,21 +77,18 @@ def test_a_fold_is_told_apart(slide: Slide) -> None:
     assert found.left_out["fold"][int((middle + 15) / found.cell)].any()
 
 
-def test_a_blank_slide_is_refused_in_a_line() -> None:
+def test_blank_and_fluorescence_images_are_refused() -> None:
     noise = np.random.default_rng(0).integers(238, 243, (200, 240, 3)).astype(np.uint8)
     with pytest.raises(BadInput, match="slide S: no tissue found"):
         _found(noise)
-
-
-def test_a_fluorescence_image_is_refused_in_a_line() -> None:
-    pixels = np.full((200, 240, 3), 10, np.uint8)
-    pixels[50:80, 50:80, 1] = 200
+    fluorescence = np.full((200, 240, 3), 10, np.uint8)
+    fluorescence[50:80, 50:80, 1] = 200
     with pytest.raises(BadInput, match="slide S: is dark"):
-        _found(pixels)
+        _found(fluorescence)
 
 
 @pytest.mark.parametrize("part", [("images.base.BAND_BYTES", 60_000), ("tissue.STRIP", 3)])
-def test_the_grid_does_not_depend_on_what_is_looked_at_together(slide, monkeypatch, part):
+def test_the_grid_does_not_depend_on_the_size_of_bands(slide, monkeypatch, part):
     image = ArrayImage(_pixels(slide))
     whole = read_grid(image, 3 * PITCH)
     monkeypatch.setattr(f"histoboost.slides.{part[0]}", part[1])
@@ -101,7 +98,7 @@ def test_the_grid_does_not_depend_on_what_is_looked_at_together(slide, monkeypat
 
 
 @pytest.mark.parametrize("block", [1, 2, 4, 8, 9, 40])
-def test_means_of_blocks_are_those_of_reduceat_to_the_last_bit(block: int) -> None:
+def test_block_means_equal_those_of_reduceat_to_the_last_bit(block: int) -> None:
     values = np.random.default_rng(0).random((37, 53), np.float32)
     total = values
     for axis in (0, 1):

@@ -1,4 +1,4 @@
-"""One phantom slide, for every format to hold."""
+"""One phantom slide in every format."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def pixels(source: Slide) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def abundances(source: Slide) -> pd.DataFrame:
-    """The abundances by spot id, in another order than the spots."""
+    """The abundances by spot id, in a different order from the spots."""
     table = pd.DataFrame(source.abundance, index=list(source.spot_ids), columns=source.cell_types)
     return table.sample(frac=1.0, random_state=1)
 
 
 @pytest.fixture
 def write_outs(tmp_path, source, pixels, abundances) -> Callable[..., Path]:
-    """Write a Space Ranger sample folder; one spot more lies off the tissue."""
+    """Write a Space Ranger sample folder, with one extra spot off the tissue."""
 
     def write(
         variant: str = "tissue_positions.csv",
@@ -115,7 +115,7 @@ def same_slide(source: Slide) -> Callable[[Slide], None]:
 
 @pytest.fixture
 def make_anndata(source, pixels, abundances) -> Callable[..., anndata.AnnData]:
-    """The phantom as squidpy's reader lays out a Visium slide, one spot more off the tissue."""
+    """The phantom in squidpy's layout of Visium, with one extra spot off the tissue."""
 
     def make(labels: str = "obsm") -> anndata.AnnData:
         order = np.random.default_rng(5).permutation(len(source.xy))
@@ -152,7 +152,7 @@ def make_anndata(source, pixels, abundances) -> Callable[..., anndata.AnnData]:
 
 @pytest.fixture
 def make_sdata(pixels: np.ndarray, make_anndata: Callable) -> Callable[..., Any]:
-    """The phantom as spatialdata-io lays out a Visium slide: circles in full-resolution pixels."""
+    """The phantom in spatialdata-io's layout of Visium: circles in full-resolution pixels."""
     pytest.importorskip(
         "spatialdata", reason="pip install 'histoboost[spatialdata]'", exc_type=ImportError
     )
@@ -167,7 +167,7 @@ def make_sdata(pixels: np.ndarray, make_anndata: Callable) -> Callable[..., Any]
         scalefactors = adata.uns["spatial"]["P_1"]["scalefactors"]
         hires = scalefactors["tissue_hires_scalef"]
         to_full = Scale([1 / hires, 1 / hires], axes=("x", "y"))
-        # The circles lie in another order than the table.
+        # The circles are in a different order from the table.
         order = np.random.default_rng(2).permutation(len(adata))
         circles = ShapesModel.parse(
             adata.obsm["spatial"][order],
@@ -200,7 +200,7 @@ def make_sdata(pixels: np.ndarray, make_anndata: Callable) -> Callable[..., Any]
 
 @pytest.fixture
 def write_format(tmp_path, source, pixels, abundances, request) -> Callable[[str], Path]:
-    """Write the slide in a format, such as ``"manifest of png"``; its path."""
+    """Write the slide in a format such as ``"manifest of png"``."""
     ids = pd.Index(source.spot_ids, name="spot")
     spots = pd.DataFrame(source.xy, columns=["x", "y"], index=ids)
 

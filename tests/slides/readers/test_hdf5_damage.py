@@ -1,4 +1,4 @@
-"""HDF5 files whose damage would end or stop the process are refused in one line."""
+"""HDF5 files whose damage would crash or hang the process are refused in one line."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from histoboost.errors import HistoboostError
 from histoboost.hdf5_file import open_hdf5
 from histoboost.slides.readers import open_dataset
 
-#: The part of HDF5's description of float32 that ends in the bias of its exponent, 127.
+#: Part of HDF5's description of float32, which ends in the bias of its exponent, 127.
 FLOAT32 = bytes([0, 0, 32, 0, 23, 8, 0, 23, 127])
-#: The beginning of that of a text of variable length: class, kind (1 is text), ...
+#: Start of the description of a text of variable length: class, kind (1 is text), ...
 TEXT = bytes([0x19, 1, 1, 0, 16, 0, 0, 0])
 
 
@@ -48,18 +48,18 @@ def test_a_table_whose_columns_would_overlap_is_refused(path: Path) -> None:
         open_dataset(path)
 
 
-def test_a_text_of_an_unknown_kind_is_refused(path: Path) -> None:
+def test_a_text_of_an_unknown_type_is_refused(path: Path) -> None:
     open_hdf5(with_text(path)).close()
     replace(path, TEXT, bytes([0x19, 6, *TEXT[2:]]))
     with pytest.raises(HistoboostError, match=r"data\.h5: \w+ has a damaged type; copy"):
         open_dataset(path)
 
 
-def test_a_heap_that_libhdf5_hangs_on_is_refused_after_a_while(path: Path, monkeypatch) -> None:
+def test_a_heap_that_hangs_libhdf5_is_refused_after_a_timeout(path: Path, monkeypatch) -> None:
     monkeypatch.setattr(hdf5_probe, "PATIENCE", 3.0)
     data = bytearray(with_text(path).read_bytes())
     first = data.index(b"GCOL") + 16
-    data[first : first + 16] = bytes(16)  # the first text becomes a free place of no size
+    data[first : first + 16] = bytes(16)  # the first text becomes free space of size 0
     path.write_bytes(data)
     with pytest.raises(HistoboostError, match=r"is unreadable, libhdf5 crashes or hangs on it"):
         open_dataset(path)
@@ -67,7 +67,7 @@ def test_a_heap_that_libhdf5_hangs_on_is_refused_after_a_while(path: Path, monke
 
 
 def whole(path: Path) -> Path:
-    """A sound file in the same place."""
+    """Replace the file with an intact one."""
     with h5py.File(path, "w") as file:
         file.create_group("spots")
     return path

@@ -24,7 +24,7 @@ def net() -> Backbone:
 
 @pytest.fixture(scope="module")
 def expected(source: Slide, net: Backbone) -> np.ndarray:
-    """Embeddings of the slide as it lies in memory, (N, D)."""
+    """Embeddings of the slide in memory, (N, D)."""
     return embedded(source, source.xy, net)
 
 
@@ -47,7 +47,7 @@ WRITTEN = [
 
 
 def test_every_format_is_covered():
-    # Plain images have no spots to agree on.
+    # Plain images have no spots.
     assert set(FORMATS) - {"images"} == {name.split()[0] for name in WRITTEN}
 
 

@@ -1,4 +1,4 @@
-"""AnnData files and stores: what is read, and the line that says what is wrong with them."""
+"""AnnData files and stores: what is read, and errors in one clear line."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def clear_line(path: Path, message: str) -> None:
     ("suffix", "labels"),
     [(".h5ad", "obsm"), (".h5ad", "cell2location"), (".h5ad", "obs"), (".zarr", "obsm")],
 )
-def test_every_layout_gives_the_slide_back(tmp_path, make_anndata, same_slide, suffix, labels):
+def test_every_layout_is_read_back(tmp_path, make_anndata, same_slide, suffix, labels):
     path = write(make_anndata(labels), tmp_path / f"slide{suffix}")
     (slide,) = open_dataset(path).slides
     assert slide.name == "P_1"

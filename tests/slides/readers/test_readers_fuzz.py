@@ -45,7 +45,7 @@ def structured(shape: tuple[int, ...]) -> np.ndarray:
         (h5py.Empty("f4"), "no column 'x'"),
     ],
 )
-def test_hdf5_spots_that_are_no_table_are_one_clear_line(tmp_path: Path, spots, message: str):
+def test_hdf5_spots_that_are_not_a_table_are_one_clear_line(tmp_path: Path, spots, message: str):
     with h5py.File(tmp_path / "data.h5", "w") as file:
         file["images/S"] = np.zeros((9, 9, 3), np.uint8)
         file["spots/S"] = spots
@@ -53,7 +53,7 @@ def test_hdf5_spots_that_are_no_table_are_one_clear_line(tmp_path: Path, spots, 
         open_dataset(tmp_path / "data.h5")
 
 
-def test_a_table_without_rows_is_a_problem_that_inspect_names(tmp_path: Path):
+def test_inspect_reports_a_table_without_rows(tmp_path: Path):
     with h5py.File(tmp_path / "data.h5", "w") as file:
         file["images/S"] = np.zeros((9, 9, 3), np.uint8)
         file["spots/S"] = structured((0,))
@@ -79,7 +79,7 @@ def test_deep_json_is_one_clear_line(write_outs):
         open_dataset(sample)
 
 
-def test_a_store_in_the_place_of_the_data_says_so(tmp_path: Path, source):
+def test_an_embedding_store_instead_of_slides_is_refused(tmp_path: Path, source):
     EmbeddingStore(tmp_path / "store.zarr").write_spots(source.spot_table())
     with pytest.raises(HistoboostError, match="is an embedding store, not slides; give the data"):
         open_dataset(tmp_path / "store.zarr")

@@ -1,4 +1,4 @@
-"""A manifest: what its rows may name, and the line that says what is wrong with one."""
+"""Manifests: what a row may name, and errors in one clear line."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def manifest(folder: Path, row: str, header: str = HEADER) -> Path:
     return folder / "slides.csv"
 
 
-def test_the_slide_comes_back(folder: Path, same_slide):
+def test_the_slide_is_read_back(folder: Path, same_slide):
     (slide,) = open_dataset(folder / "slides.csv").slides
     assert (slide.name, slide.group, slide.split) == ("P_1", "mouse 1", None)
     same_slide(slide)

@@ -1,4 +1,4 @@
-"""Names of slides, spots and cell types: alike however they are written, refused where unclear."""
+"""Names of slides, spots and cell types: normalised, and refused if ambiguous."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AnnData of several samples and unusual keys: a spot goes on an image only by a stated link."""
+"""AnnData of several samples and unusual keys: spots go on an image only by a stated link."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def in_pixels_of(source: Slide, slide: Slide) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture
 def both(make_anndata: Make) -> Callable[[str], anndata.AnnData]:
-    """Two samples put together, of which only the first image was kept."""
+    """Two merged samples, of which only the first image was kept."""
 
     def make(column: str) -> anndata.AnnData:
         parts = {"A": make_anndata(), "B": make_anndata()}
@@ -194,7 +194,7 @@ def test_counts_among_the_columns_that_a_manifest_names_are_left_out(tmp_path, m
 
 
 @pytest.mark.parametrize("group", ["", "p"])
-def test_two_slides_on_one_image_without_a_group_are_warned_of(
+def test_two_slides_on_one_image_without_a_group_give_a_warning(
     tmp_path, both, full, group, recwarn
 ):
     write(both("sample"), tmp_path)

@@ -1,4 +1,4 @@
-"""Space Ranger's outs folder: what is read, and the line that says what is wrong with it."""
+"""Space Ranger's outs folder: what is read, and errors in one clear line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Write = Callable[..., Path]
     "variant", ["tissue_positions.csv", "tissue_positions_list.csv", "tissue_positions.parquet"]
 )
 @pytest.mark.parametrize("table", ["abundances.csv", "abundances.tsv", "abundances.parquet"])
-def test_every_variant_gives_the_slide_back(write_outs, same_slide, variant, table):
+def test_every_variant_is_read_back(write_outs, same_slide, variant, table):
     if "parquet" in variant + table:
         pytest.importorskip("pyarrow")
     (slide,) = open_dataset(write_outs(variant, table=table)).slides
@@ -57,7 +57,7 @@ def test_positions_are_row_and_column_and_off_tissue_spots_are_left_out(write_ou
 
 
 @pytest.mark.parametrize("diameter_um", [65.0, 55.0])
-def test_the_distance_of_spots_tells_what_the_diameter_spans(write_outs, source, diameter_um):
+def test_the_spot_pitch_decides_which_diameter_is_meant(write_outs, source, diameter_um):
     (slide,) = open_dataset(write_outs(diameter_um=diameter_um)).slides
     assert slide.um_per_px == pytest.approx(source.um_per_px, rel=1e-6)
 
@@ -105,7 +105,7 @@ def test_cell2location_prefixes_and_r_tables_are_understood(write_outs, same_sli
 
 
 def table(edit: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[str], str]:
-    """An edit of the text of a table by one of its rows and columns."""
+    """Edit the text of a file as a data frame."""
     return lambda text: edit(pd.read_csv(io.StringIO(text), index_col=0)).to_csv()
 
 
@@ -116,7 +116,7 @@ def scales(**changes: object) -> Callable[[str], str]:
 POSITIONS, SCALES = "spatial/tissue_positions.csv", "spatial/scalefactors_json.json"
 IMAGE, ABUNDANCES = "spatial/tissue_hires_image.png", "abundances.csv"
 
-#: Message, file and the edit of its text; None deletes the file.
+#: Message, file and an edit of its text; None deletes the file.
 DAMAGES: list[tuple[str, str, Callable[[str], str] | None]] = [
     ("no spot positions", POSITIONS, None),
     ("scalefactors_json.json: no such file", SCALES, None),
@@ -171,7 +171,7 @@ def test_two_tables_of_abundances_are_refused(write_outs: Write):
         open_dataset(outs)
 
 
-def test_a_truncated_image_says_so_when_its_pixels_are_read(write_outs: Write):
+def test_a_truncated_image_is_one_clear_line_when_read(write_outs: Write):
     sample = write_outs()
     file = sample / "outs" / "spatial" / "tissue_hires_image.png"
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
@@ -180,6 +180,6 @@ def test_a_truncated_image_says_so_when_its_pixels_are_read(write_outs: Write):
         slide.image.read_rows(0, slide.image.shape[0])
 
 
-def test_an_empty_folder_is_no_space_ranger_output(tmp_path: Path):
+def test_an_empty_folder_is_not_space_ranger_output(tmp_path: Path):
     with pytest.raises(HistoboostError, match="no Space Ranger output"):
         open_dataset(tmp_path, format="spaceranger")

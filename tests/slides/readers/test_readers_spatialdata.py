@@ -1,4 +1,4 @@
-"""SpatialData stores: what is read, and the line that says what is wrong with them."""
+"""SpatialData stores: what is read, and errors in one clear line."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def slides_of(sdata: Any, folder: Path) -> list[Slide]:
 
 
 @pytest.mark.parametrize("pyramid", [False, True])
-def test_the_slide_comes_back(tmp_path: Path, make_sdata: Build, same_slide, pyramid: bool):
+def test_the_slide_is_read_back(tmp_path: Path, make_sdata: Build, same_slide, pyramid: bool):
     (slide,) = slides_of(make_sdata(pyramid), tmp_path)
     assert slide.name == "P_1"
     same_slide(slide)
@@ -123,7 +123,7 @@ def test_a_store_that_lost_a_part_is_one_clear_line(tmp_path: Path, make_sdata: 
 
 
 def rename(sdata: Any, name: str, images: dict[str, str]) -> Any:
-    """The store with its circles called `name`, and its images as given (by their old names)."""
+    """Rename the circles to `name`, and the images from old to new names."""
     from spatialdata import SpatialData
 
     table = sdata.tables["table"]
@@ -173,7 +173,7 @@ def test_of_two_samples_in_one_system_no_image_is_guessed(tmp_path: Path, make_s
 
 
 def add_image(sdata: Any, name: str, pixels: np.ndarray, channels: list[str]) -> None:
-    """Add an image (c, y, x) in the place of the hires one."""
+    """Add an image (c, y, x) with the transformations of the hires one."""
     from spatialdata.models import Image2DModel
     from spatialdata.transformations import get_transformation
 
