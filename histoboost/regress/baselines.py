@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from histoboost.errors import warn
 from histoboost.regress.features import unit_coords
 from histoboost.regress.fitting import fit_coords, spot_weights
+from histoboost.regress.heads.base import Array
 from histoboost.regress.heads.constant import target_of
 from histoboost.regress.joint import to_shares
 from histoboost.regress.layout import abundance_of, ranks_of
@@ -27,7 +28,6 @@ from histoboost.regress.targets import Target, fit_target
 from histoboost.regress.units import to_units
 from histoboost.spots import SpotTable
 
-Array = NDArray[np.float64]
 #: Scores of a prediction; lower is better for the last two.
 SCORES = ("spot_spearman", "type_spearman", "type_pearson", "share_rmse", "share_jsd")
 CONSTANTS = ("mean", "mean-rank")

@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from histoboost.cache.recipe import Making, Recipe
+from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import BadInput
-
-if TYPE_CHECKING:
-    from histoboost.cache.store import EmbeddingStore
 
 Recipes = Mapping[str, Mapping[str, Any]]
 

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from histoboost.cache.store import EmbeddingStore
 from histoboost.regress.expression import COORDS, Term
 from histoboost.regress.heads.blocks import Matrix, Rows, row_pieces
 from histoboost.regress.layout import Columns, Layout
 from histoboost.regress.neighbors import Mean, area_mean, ring_mean
 from histoboost.regress.stored_rows import StoredRows
-
-if TYPE_CHECKING:
-    from histoboost.cache.store import EmbeddingStore
-    from histoboost.spots import SpotTable
+from histoboost.spots import SpotTable
 
 #: Added to a variance before dividing, as in batch normalisation: features that rarely fire must
 #: not be scaled up to unit variance.

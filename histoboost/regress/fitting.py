@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import warn
 from histoboost.regress.budget import one_blas_thread
 from histoboost.regress.expression import COORDS, Term, parse_features
 from histoboost.regress.features import Features, StoredFeatures, assemble, unit_coords
 from histoboost.regress.folds import group_keys
 from histoboost.regress.heads import find_model
-from histoboost.regress.heads.base import Files, Fitted, Training
+from histoboost.regress.heads.base import Array, Files, Fitted, Training
 from histoboost.regress.heads.blocks import Block as BlockOfSlide
 from histoboost.regress.heads.blocks import rows_of
 from histoboost.regress.heads.constant import Constant, target_of
@@ -27,11 +26,6 @@ from histoboost.regress.setup import Setup
 from histoboost.regress.targets import Target, fit_target
 from histoboost.regress.units import to_units
 from histoboost.spots import SpotTable
-
-if TYPE_CHECKING:
-    from histoboost.cache.store import EmbeddingStore
-
-Array = NDArray[np.float64]
 
 #: Models that can be fitted on pieces of rows.
 ROWWISE = ("stack", "kernel")

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import BadInput, warn
 from histoboost.regress.baselines import CONSTANTS
 from histoboost.regress.expression import COORDS, parse_features
 from histoboost.regress.heads.base import Files
+from histoboost.regress.layout import Layout
 from histoboost.regress.novelty import Novelty, fit_novelty
+from histoboost.regress.predictions import Prediction
 from histoboost.regress.scale import Scale, measure_scale
-
-if TYPE_CHECKING:
-    from histoboost.cache.store import EmbeddingStore
-    from histoboost.regress.layout import Layout
-    from histoboost.regress.predictions import Prediction
-    from histoboost.regress.setup import Setup
+from histoboost.regress.setup import Setup
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.errors import BadInput, warn
-from histoboost.regress.heads.base import group_members
+from histoboost.regress.heads.base import Array, group_members
 from histoboost.regress.targets import Target
 from histoboost.regress.units import UNITS, to_units
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,19 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
+from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import BadInput, warn
 from histoboost.regress.expression import COORDS, Term, parse_features, resolve
 from histoboost.regress.joint import Ranks
-
-if TYPE_CHECKING:
-    from histoboost.cache.store import EmbeddingStore
-    from histoboost.spots import SpotTable
+from histoboost.spots import SpotTable
 
 
 @dataclass(frozen=True)

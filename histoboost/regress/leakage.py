@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
+from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import warn
 from histoboost.regress.folds import Fold
-
-if TYPE_CHECKING:
-    from histoboost.cache.store import EmbeddingStore
-    from histoboost.regress.layout import Layout
-    from histoboost.spots import SpotTable
+from histoboost.regress.layout import Layout
+from histoboost.spots import SpotTable
 
 
 def warn_of_leakage(

@@ -11,23 +11,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import warn
 from histoboost.regress.budget import one_blas_thread
 from histoboost.regress.expression import Term
 from histoboost.regress.features import Moments, SlideFeatures, standardize_columns
+from histoboost.regress.heads.base import Array
+from histoboost.regress.heads.blocks import Matrix
 from histoboost.regress.layout import Columns
-from histoboost.regress.novelty_view import NEAREST, Matrix, Parts, View, distance, fit_view
-
-if TYPE_CHECKING:
-    from histoboost.cache.store import EmbeddingStore
-    from histoboost.spots import SpotTable
-
-Array = NDArray[np.float64]
+from histoboost.regress.novelty_view import NEAREST, Parts, View, distance, fit_view
+from histoboost.spots import SpotTable
 
 #: Number of training spots kept.
 KEPT = 2000

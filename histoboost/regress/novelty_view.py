@@ -6,13 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from histoboost.regress.features import EPSILON
+from histoboost.regress.heads.base import Array
+from histoboost.regress.heads.blocks import Matrix
 from histoboost.regress.reduce import principal_axes
 
-Array = NDArray[np.float64]
-Matrix = NDArray[np.float32]
 #: Embeddings of some spots, (n, width) each.
 Parts = Sequence[Matrix]
 

@@ -13,7 +13,7 @@ from scipy.linalg import eigh
 from histoboost.errors import warn
 from histoboost.regress.expression import COORDS
 from histoboost.regress.heads.blocks import Block as BlockOfSlide
-from histoboost.regress.heads.blocks import rows_of
+from histoboost.regress.heads.blocks import Matrix, rows_of
 from histoboost.regress.layout import Block
 
 #: Block power iterations and oversampling (Halko, Martinsson, Tropp 2011).
@@ -23,8 +23,6 @@ EXTRA = 16
 CHUNK = 4096
 #: Standard deviation relative to the mean below which a column counts as constant.
 CONSTANT = 1e-6
-
-Matrix = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,21 +9,19 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from histoboost.errors import BadInput
 from histoboost.regress.baselines import CONSTANTS, SCORES, Truth, baselines, scores_of
 from histoboost.regress.features import Features
 from histoboost.regress.fitting import Predictor, fit_predictor, warn_if_constant
 from histoboost.regress.folds import Fold
+from histoboost.regress.heads.base import Array
 from histoboost.regress.heads.constant import target_of
 from histoboost.regress.intervals import Residuals, coverage
 from histoboost.regress.setup import Setup
 from histoboost.regress.targets import Target, fit_target
 from histoboost.regress.units import to_units
 from histoboost.spots import SpotTable
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

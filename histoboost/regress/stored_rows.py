@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import BadInput
 from histoboost.regress.heads.blocks import Matrix, Rows, row_pieces
 from histoboost.regress.neighbors import Mean
-
-if TYPE_CHECKING:
-    from histoboost.cache.store import EmbeddingStore
 
 
 class StoredRows:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import BadInput
 from histoboost.regress.compatibility import check_alike
 from histoboost.regress.features import FeatureMatrix, assemble
@@ -16,10 +16,7 @@ from histoboost.regress.layout import describe
 from histoboost.regress.scores import CrossValidation, run_fold
 from histoboost.regress.setup import Setup
 from histoboost.regress.slides import named_slides
-
-if TYPE_CHECKING:
-    from histoboost.cache.store import EmbeddingStore
-    from histoboost.spots import SpotTable
+from histoboost.spots import SpotTable
 
 
 def cross_validate_turned(

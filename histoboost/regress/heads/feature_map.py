@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh, solve
 
 from histoboost.regress.heads.base import Training
-from histoboost.regress.heads.blocks import Block, draw, pieces_of, row_pieces, rows_of
+from histoboost.regress.heads.blocks import Block, Matrix, draw, pieces_of, row_pieces, rows_of
 
 #: Maximum number of landmarks.
 LANDMARKS = 1024
@@ -26,7 +26,6 @@ WIDTH = 0.5
 #: Ridge penalty for estimating missing columns, see `FeatureMap.complete`.
 COMPLETION = 0.1
 
-Matrix = NDArray[np.float32]
 T = TypeVar("T")
 
 

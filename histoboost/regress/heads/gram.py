@@ -7,8 +7,10 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
+
+from histoboost.regress.heads.base import Array
+from histoboost.regress.heads.blocks import Matrix
 
 #: Candidate penalties, as multiples of the mean squared length of the centred features. A few
 #: donors that differ from each other need the largest.
@@ -17,8 +19,6 @@ PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3)
 FLAT = 1e-6
 
 
-Array = NDArray[np.float64]
-Matrix = NDArray[np.float32]
 #: Weights (k, T) and intercept (T,).
 Solution = tuple[Array, Array]
 

@@ -17,7 +17,8 @@ from scipy.linalg import eigh
 
 from histoboost.errors import warn
 from histoboost.regress.budget import cores
-from histoboost.regress.heads.base import Training, group_members
+from histoboost.regress.heads.base import Array, Training, group_members
+from histoboost.regress.heads.blocks import Matrix, Rows
 from histoboost.regress.heads.feature_map import FeatureMap, fit_map
 from histoboost.regress.heads.gram import PENALTIES, Gram, Solution
 
@@ -33,10 +34,7 @@ PRIOR_GROUPS = 0.25
 #: sample is kept and errors are computed from the Gram matrices.
 HELD_SPOTS = 1 << 15
 
-Array = NDArray[np.float64]
-Matrix = NDArray[np.float32]
 Penalties = NDArray[np.int64]
-Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
