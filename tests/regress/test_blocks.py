@@ -1,21 +1,15 @@
-"""Blocks of features count alike, however wide; what weighs them survives the bundle."""
+"""Blocks of features count alike, however wide."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_limits
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.regress.fitting import fit_predictor
-from histoboost.regress.model import CompositionRegressor
 from histoboost.regress.setup import Setup
 
 from .conftest import add_embedding, fill_store, matrix_of
-
-KERNELS = ["ridge", "kernel"]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +22,7 @@ def twice(tmp_path_factory: pytest.TempPathFactory) -> EmbeddingStore:
     return store
 
 
-@pytest.mark.parametrize("model", KERNELS)
+@pytest.mark.parametrize("model", ["ridge", "kernel"])
 @pytest.mark.parametrize("once", ["net@64+net@32", "net@64+pca:3(net@32)", "net@32:ring1+net@64"])
 def test_an_embedding_that_is_twice_as_wide_counts_as_much(
     twice: EmbeddingStore, model: str, once: str
@@ -40,31 +34,3 @@ def test_an_embedding_that_is_twice_as_wide_counts_as_much(
         found.append(predictor.predict(matrix.block(2), matrix.layout.spots[2].xy))
     np.testing.assert_allclose(*found, atol=2e-3)
     assert np.ptp(found[0], axis=0).min() > 0.01
-
-
-@pytest.mark.parametrize("model", [*KERNELS, "coords", "stack"])
-def test_the_weights_of_blocks_survive_the_bundle(
-    store: EmbeddingStore, tmp_path: Path, model: str
-) -> None:
-    options = {"n_estimators": 5} if model == "stack" else {}
-    trained = CompositionRegressor("net@32+pca:3(net@64)", model, options=options)
-    trained.fit(store, jobs=1).save(tmp_path / "m")
-    loaded = CompositionRegressor.load(tmp_path / "m")
-    for units in ("none", "share", "rank-slide"):
-        [one], [other] = (each.predict(store, units=units) for each in (trained, loaded))
-        np.testing.assert_array_equal(one.values, other.values)
-    assert loaded.importances() == trained.importances()
-
-
-def test_jobs_and_threads_do_not_change_the_joint_stack(
-    store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("joblib.cpu_count", lambda: 2)
-    matrix = matrix_of(store, ["A", "B", "C"], "net@*")
-    setup = Setup("net@*", group_by="slide", options={"n_estimators": 6})
-    found = []
-    for threads, jobs in ((1, 1), (2, 2)):
-        with threadpool_limits(threads):
-            predictor = fit_predictor(matrix, [0, 1], setup, jobs)
-            found.append(predictor.predict(matrix.block(2), matrix.layout.spots[2].xy))
-    np.testing.assert_array_equal(*found)

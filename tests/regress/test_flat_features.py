@@ -15,13 +15,11 @@ from histoboost.spots import SpotTable
 
 from .conftest import add_embedding
 
-Values = NDArray[np.float32]
 
-
-def store_of(path: Path, values: dict[str, Values]) -> EmbeddingStore:
+def store_of(path: Path, *values: NDArray[np.float32]) -> EmbeddingStore:
     """One slide for each array, embedding ``n``, four cell types."""
     store, rng = EmbeddingStore(path / "s.zarr"), np.random.default_rng(1)
-    for slide, embedding in values.items():
+    for slide, embedding in zip("ABC", values, strict=True):
         n = len(embedding)
         xy = np.stack([np.arange(n) * 10.0, np.zeros(n)], axis=1)
         abundance = rng.lognormal(size=(n, 4)).astype(np.float32)
@@ -30,33 +28,18 @@ def store_of(path: Path, values: dict[str, Values]) -> EmbeddingStore:
     return store
 
 
-def slides(kind: str) -> dict[str, Values]:
-    rng = np.random.default_rng(0)
-    found = {slide: rng.normal(size=(30, 8)).astype(np.float32) for slide in "ABC"}
-    if kind == "one slide of one spot":
-        found["A"] = found["A"][:1]
-    if kind == "slides of one spot":
-        found = {slide: values[:1] for slide, values in found.items()}
-    if kind == "constant":
-        found = {slide: np.ones_like(values) for slide, values in found.items()}
-    if kind == "constant but on one slide":
-        found["B"][:] = found["C"][:] = 1
-    if kind == "constant but on one spot":
-        found = {slide: np.ones_like(values) for slide, values in found.items()}
-        found["A"][0, 0] = 2
-    if kind == "far from 0":
-        found = {slide: values + 20000 for slide, values in found.items()}
-    return found
-
-
-KINDS = [
-    "one slide of one spot",
-    "slides of one spot",
-    "constant",
-    "constant but on one slide",
-    "constant but on one spot",
-    "far from 0",
-]
+A, B, C = np.random.default_rng(0).normal(size=(3, 30, 8)).astype(np.float32)
+ONES = np.ones_like(A)
+ONE_OFF = ONES.copy()
+ONE_OFF[0, 0] = 2
+KINDS = {
+    "one slide of one spot": (A[:1], B, C),
+    "slides of one spot": (A[:1], B[:1], C[:1]),
+    "constant": (ONES, ONES, ONES),
+    "constant but on one slide": (A, ONES, ONES),
+    "constant but on one spot": (ONE_OFF, ONES, ONES),
+    "far from 0": (A + 20000, B + 20000, C + 20000),
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -65,21 +48,20 @@ KINDS = [
 def test_every_model_scores_features_that_hardly_vary(
     tmp_path: Path, kind: str, model: str
 ) -> None:
-    store = store_of(tmp_path, slides(kind))
+    store = store_of(tmp_path, *KINDS[kind])
     options = {"n_estimators": 3} if model in ("stack", "lightgbm") else {}
     for spec in ("n", "pca:3(n)+n:ring1"):
         for standardize in ("slide", "none"):
             scores = cross_validate(
                 store, spec, model, standardize=standardize, options=options, jobs=1
             )
-            for fold in scores.folds:
-                for predicted in fold.predictions.values():
-                    assert np.isfinite(predicted).all()
+            predicted = [each for fold in scores.folds for each in fold.predictions.values()]
+            assert np.isfinite(np.concatenate(predicted)).all()
 
 
 @pytest.mark.parametrize("model", ["ridge", "kernel"])
 def test_constant_features_give_the_mean_profile_and_say_so(tmp_path: Path, model: str) -> None:
-    store = store_of(tmp_path, slides("constant"))
+    store = store_of(tmp_path, *KINDS["constant"])
     with pytest.warns(HistoboostWarning, match="do not vary across the training spots"):
         scores = cross_validate(store, "n", model, target="rank")
     mean = cross_validate(store, "n", "mean-rank")

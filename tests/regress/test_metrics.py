@@ -82,12 +82,6 @@ def test_scores_of_shares_equal_scipy(seed: int) -> None:
     assert share_rmse(predicted, true) == pytest.approx(rmse)
 
 
-def test_errors_of_shares_lie_between_those_of_equal_and_of_disjoint_spots() -> None:
-    one, other = np.eye(4)[:2], np.eye(4)[2:]
-    assert share_jsd(one, one) == share_rmse(one, one) == 0
-    assert share_jsd(one, other) == pytest.approx(1)
-
-
 @pytest.mark.parametrize("level", [0.0, 0.1, 1 / 3])
 def test_a_type_that_is_constant_correlates_with_nothing(level: float) -> None:
     predicted, true = shares(0)

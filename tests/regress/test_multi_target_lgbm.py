@@ -46,26 +46,25 @@ def test_models_equal_separately_binned_ones_exactly(
     with warnings.catch_warnings(action="ignore", category=HistoboostWarning):
         model = MultiTargetLGBM(n_estimators=30, n_jobs=jobs).fit_blocks(blocks, y, weight)
         predicted = model.predict(X)
-    seeds = [
-        int(line.split("[seed: ")[1].split("]")[0]) for line in model.texts_ for line in [line]
-    ]
-    for target in range(y.shape[1]):
-        alone = lgb.train(
-            {**model.lightgbm_params(40), "seed": seeds[target], "num_threads": 1},
-            lgb.Dataset(X, label=y[:, target], weight=weight),
-            num_boost_round=30,
-        )
+    for target, text in enumerate(model.texts_):
+        seed = int(re.search(r"\[seed: (\d+)\]", text)[1])
+        params = {**model.lightgbm_params(40), "seed": seed, "num_threads": 1}
+        alone = lgb.train(params, lgb.Dataset(X, label=y[:, target], weight=weight), 30)
         np.testing.assert_array_equal(predicted[:, target], alone.predict(X))
 
 
-def test_the_seed_decides_everything(data: tuple[Array, Array, Array]) -> None:
+def test_the_seed_decides_everything_and_the_texts_hold_it(
+    data: tuple[Array, Array, Array],
+) -> None:
     X, y, _ = data
-    first, again, other = (
-        MultiTargetLGBM(n_estimators=10, n_jobs=1, random_state=seed).fit(X, y).predict(X)
+    models = [
+        MultiTargetLGBM(n_estimators=10, n_jobs=1, random_state=seed).fit(X, y)
         for seed in (0, 0, 1)
-    )
+    ]
+    first, again, other = (model.predict(X) for model in models)
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
+    np.testing.assert_array_equal(MultiTargetLGBM.from_texts(models[0].texts_).predict(X), first)
 
 
 def test_held_out_rows_stop_the_training_and_train_nothing(
@@ -87,21 +86,17 @@ def test_importances_sum_to_one_and_tell_what_matters(data: tuple[Array, Array, 
     assert shares[:4].sum() > shares[4:].sum()
 
 
-def test_a_model_read_from_its_texts_predicts_the_same(data: tuple[Array, Array, Array]) -> None:
+@pytest.fixture(scope="module")
+def text(data: tuple[Array, Array, Array]) -> str:
+    """Three trees."""
     X, y, _ = data
-    model = MultiTargetLGBM(n_estimators=10, n_jobs=1).fit(X, y)
-    loaded = MultiTargetLGBM.from_texts(model.texts_)
-    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
+    return MultiTargetLGBM(n_estimators=3, n_jobs=1).fit(X, y[:, 0]).texts_[0]
 
 
-@pytest.mark.parametrize("cut", [0, 10, 400, -60])
-def test_a_text_that_is_cut_short_is_refused(data: tuple[Array, Array, Array], cut: int) -> None:
-    X, y, _ = data
-    model = MultiTargetLGBM(n_estimators=10, n_jobs=1).fit(X, y)
-    text = model.texts_[0]
-    text = text[: text.index("end of trees")] if cut == -60 else text[:cut]
-    with pytest.raises(HistoboostError, match="cut short"):
-        MultiTargetLGBM.from_texts([text])
+def test_a_text_that_is_cut_short_is_refused(text: str) -> None:
+    for cut in (0, 10, 400, text.index("end of trees")):
+        with pytest.raises(HistoboostError, match="cut short"):
+            MultiTargetLGBM.from_texts([text[:cut]])
 
 
 def test_processes_never_exceed_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,22 +118,8 @@ def test_matrix_products_keep_to_one_thread_for_a_while() -> None:
     assert threads() == before
 
 
-WORDS = [
-    "",
-    "0",
-    "1",
-    "-1",
-    "7",
-    "39",
-    "40",
-    "0_7",
-    "\uff17",
-    "+7",
-    "7.0",
-    "1e999",
-    "-0",
-    "2147483648",
-]
+NUMBERS = ["0", "1", "-1", "7", "39", "40", "0_7", "\uff17", "+7", "7.0", "1e999", "-0"]
+WORDS = ["", *NUMBERS, "2147483648"]
 
 
 def edited(text: str, rng: np.random.Generator) -> str:
@@ -159,10 +140,8 @@ def edited(text: str, rng: np.random.Generator) -> str:
         elif change == 2:
             data[at:at] = noise
         else:
-            data[at : at + 20], data[other : other + 20] = (
-                data[other : other + 20],
-                data[at : at + 20],
-            )
+            here, there = slice(at, at + 20), slice(other, other + 20)
+            data[here], data[there] = data[there], data[here]
     return data.decode("utf-8", errors="replace")
 
 
@@ -177,11 +156,9 @@ def with_true_sizes(text: str) -> str:
 
 @pytest.mark.parametrize("count", [300, pytest.param(20_000, marks=pytest.mark.soak)])
 def test_an_edited_text_is_refused_in_one_line_or_predicts(
-    data: tuple[Array, Array, Array], count: int
+    data: tuple[Array, Array, Array], text: str, count: int
 ) -> None:
-    """Most of these end or hang the process when LightGBM parses them."""
-    X, y, _ = data
-    text = MultiTargetLGBM(n_estimators=3, n_jobs=1).fit(X, y[:, 0]).texts_[0]
+    """Most of these crash or hang the process when LightGBM parses them."""
     rng, lines = np.random.default_rng(0), []
     for _ in range(count):
         try:
@@ -189,7 +166,7 @@ def test_an_edited_text_is_refused_in_one_line_or_predicts(
         except HistoboostError as error:
             lines.append(str(error))
         else:
-            assert model.predict_rows(X).shape == (300, 1)
+            assert model.predict_rows(data[0]).shape == (300, 1)
     assert len(lines) > count / 2
     assert not [line for line in lines if "\n" in line]
 
@@ -207,7 +184,7 @@ def test_an_edited_text_is_refused_in_one_line_or_predicts(
         ("max_feature_idx=39", "max_feature_idx=38", "does not list 39"),
         ("\nTree=1", "\nTree=2", "tree 1 is missing"),
         ("shrinkage=", "shrinkage=inf", "numbers were expected"),
-        # Python reads these as it reads 39 and 7; LightGBM does not.
+        # Python parses these as 39 and 7; LightGBM does not.
         ("max_feature_idx=39", "max_feature_idx=3_9", "numbers were expected"),
         ("max_feature_idx=39", "max_feature_idx=\uff13\uff19", "numbers were expected"),
         ("num_leaves=7", "num_leaves=0_7", "numbers were expected"),
@@ -222,14 +199,11 @@ def test_an_edited_text_is_refused_in_one_line_or_predicts(
     ],
 )
 def test_a_text_that_is_no_sound_set_of_trees_is_refused(
-    data: tuple[Array, Array, Array], old: str, new: str, message: str
+    text: str, old: str, new: str, message: str
 ) -> None:
-    X, y, _ = data
-    text = MultiTargetLGBM(n_estimators=2, n_jobs=1).fit(X, y[:, 0]).texts_[0]
     assert old in text
-    text = with_true_sizes(text.replace(old, new, 1))
     with pytest.raises(HistoboostError, match=message):
-        MultiTargetLGBM.from_texts([text])
+        MultiTargetLGBM.from_texts([with_true_sizes(text.replace(old, new, 1))])
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -36,7 +36,7 @@ def test_the_mean_is_that_over_the_spots_at_graph_distance_1_to_k(
     seed: int, kind: str, rings: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    xy = lattice(kind, 6, 5)[rng.random(30) < 0.7]
+    xy = lattice(kind, 6, 5)[rng.random(30) < 0.5]
     if len(xy) == 0:
         return
     values = rng.normal(size=(len(xy), 3))
@@ -49,18 +49,12 @@ def test_the_mean_is_that_over_the_spots_at_graph_distance_1_to_k(
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 3))
-def test_constants_stay_constant(seed: int, rings: int) -> None:
-    rng = np.random.default_rng(seed)
-    xy = rng.uniform(0, 200, size=(rng.integers(1, 60), 2))
-    np.testing.assert_allclose(ring_mean(xy, rings) @ np.ones(len(xy)), 1, atol=1e-6)
-
-
-def test_an_isolated_spot_keeps_its_value() -> None:
-    xy = np.concatenate([lattice("square", 3, 3), [[900.0, 900.0]]])
-    values = np.arange(10.0)
-    assert (ring_mean(xy, 2) @ values)[9] == 9
-    assert (ring_mean(np.array([[5.0, 5.0]]), 1) @ np.array([3.0]))[0] == 3
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3), st.integers(1, 100), st.integers(1, 400))
+def test_constants_stay_constant(seed: int, rings: int, percent: int, spots: int) -> None:
+    xy = np.random.default_rng(seed).uniform(0, 300, size=(spots, 2))
+    ones = np.ones((spots, 1), np.float32)
+    np.testing.assert_allclose(ring_mean(xy, rings) @ ones, 1, atol=1e-6)
+    np.testing.assert_allclose(area_mean(xy, percent) @ ones, 1, atol=1e-5)
 
 
 def test_fifty_thousand_spots_stay_sparse() -> None:
@@ -118,14 +112,6 @@ def test_the_mean_over_a_large_area_is_close_to_that_over_the_spots_in_it(
     assert (error < 0.2 * expected.std(axis=0)).all()
 
 
-@settings(max_examples=20, deadline=None)
-@given(SEEDS, st.integers(1, 100), st.integers(1, 400))
-def test_constants_stay_constant_over_areas(seed: int, percent: int, spots: int) -> None:
-    xy = np.random.default_rng(seed).uniform(0, 300, size=(spots, 2))
-    ones = np.ones((spots, 1), np.float32)
-    np.testing.assert_allclose(area_mean(xy, percent) @ ones, 1, atol=1e-5)
-
-
 @settings(max_examples=15, deadline=None)
 @given(SEEDS, KINDS, st.sampled_from([1, 10, 90, 100]), st.sampled_from([12, 30]))
 def test_areas_depend_on_neither_the_order_of_spots_nor_the_unit_nor_the_origin(
@@ -136,19 +122,15 @@ def test_areas_depend_on_neither_the_order_of_spots_nor_the_unit_nor_the_origin(
     values = rng.normal(size=(len(xy), 2)).astype(np.float32)
     found = area_mean(xy, percent) @ values
     order = rng.permutation(len(xy))
-    np.testing.assert_allclose(
-        area_mean(xy[order], percent) @ values[order], found[order], atol=1e-5
-    )
-    np.testing.assert_allclose(area_mean(xy * 0.25, percent) @ values, found, atol=1e-5)
-    np.testing.assert_allclose(area_mean(xy * 3.3, percent) @ values, found, atol=1e-5)
-    np.testing.assert_allclose(area_mean(xy + 777, percent) @ values, found, atol=1e-5)
+    shuffled = area_mean(xy[order], percent) @ values[order]
+    np.testing.assert_allclose(shuffled, found[order], atol=1e-5)
+    for moved in (xy * 0.25, xy * 3.3, xy + 777):
+        np.testing.assert_allclose(area_mean(moved, percent) @ values, found, atol=1e-5)
 
 
 @pytest.mark.parametrize("percent", [1, 10, 100])
 def test_one_spot_is_its_own_area_and_two_spots_are_each_others(percent: int) -> None:
-    one, two = np.array([[5.0, 5.0]]), np.array([[5.0, 5.0], [9.0, 5.0]])
     values = np.array([[1.0], [3.0]], np.float32)
-    np.testing.assert_array_equal(area_mean(one, percent) @ values[:1], [[1]])
-    np.testing.assert_array_equal(area_mean(two, percent) @ values, [[2], [2]])
-    same = np.array([[5.0, 5.0], [5.0, 5.0]])
-    np.testing.assert_array_equal(area_mean(same, percent) @ values, [[2], [2]])
+    np.testing.assert_array_equal(area_mean(np.zeros((1, 2)), percent) @ values[:1], [[1]])
+    for two in (np.array([[5.0, 5.0], [9.0, 5.0]]), np.zeros((2, 2))):
+        np.testing.assert_array_equal(area_mean(two, percent) @ values, [[2], [2]])

@@ -1,10 +1,13 @@
-"""What a model knows of its training slides' scale, and what is heard of every slide."""
+"""Slides on another scale than the training slides, and what predictions say of each slide."""
 
 from __future__ import annotations
 
+import itertools
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +18,7 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.cli import main
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.outputs.predictions import write_predictions
+from histoboost.regress.heads.constant import Constant
 from histoboost.regress.model import CompositionRegressor
 from histoboost.regress.predictions import Prediction
 from histoboost.regress.scale import Scale, check_scale, compared_in, measure_scale
@@ -61,55 +65,39 @@ def test_rings_on_another_pitch_are_refused_with_the_remedy(um_per_px: float | N
             check_scale(trained, table(pitch, um_per_px), RINGS, IN_PX)
 
 
-def test_areas_on_another_pitch_are_warned_of_and_plain_embeddings_are_not(
-    recwarn: pytest.WarningsRecorder,
+@pytest.mark.parametrize(
+    ("trained", "pitch", "um_per_px", "features", "recipes", "message"),
+    [
+        ((20, None), 10, None, AREAS, IN_PX, "slide S: .*smallest areas"),
+        ((100, 1.0), 400, 0.25, RINGS, IN_PX, "another width of tissue"),
+        ((100, 1.0), 50, 2.0, RINGS, IN_PX, "another width of tissue"),
+        ((100, 1.0), 50, 2.0, RINGS, IN_UM, "it is coarser"),
+    ],
+)
+def test_areas_on_another_pitch_changed_patches_and_missing_detail_are_warned_about(
+    trained: Any, pitch: float, um_per_px: float, features: str, recipes: Any, message: str
 ) -> None:
-    check_scale(trained_at(20, None), table(10, None), PLAIN, IN_PX)
-    assert not recwarn.list
-    with pytest.warns(HistoboostWarning, match="slide S: .*smallest areas"):
-        check_scale(trained_at(20, None), table(10, None), AREAS, IN_PX)
+    with pytest.warns(HistoboostWarning, match=message):
+        check_scale(trained_at(*trained), table(pitch, um_per_px), features, recipes)
 
 
-@pytest.mark.parametrize("features", [RINGS, AREAS, PLAIN])
-def test_pitches_that_hardly_differ_or_that_no_side_knows_are_not_spoken_of(
-    features: str, recwarn: pytest.WarningsRecorder
-) -> None:
-    for trained in (trained_at(20, 0.5), trained_at(20, None), Scale()):
-        for um_per_px in (0.5, None):
-            check_scale(trained, table(22, um_per_px), features, IN_PX)
-    assert not recwarn.list
-
-
-def test_the_same_pitch_in_micrometres_is_no_other_pitch_at_another_resolution(
-    recwarn: pytest.WarningsRecorder,
-) -> None:
-    check_scale(trained_at(100, 1.0), table(400, 0.25), RINGS, IN_UM)
-    assert not recwarn.list
-
-
-def test_another_resolution_is_warned_of_where_patches_change_or_detail_is_missing() -> None:
-    for um_per_px, pitch in ((0.25, 400), (2.0, 50)):
-        with pytest.warns(HistoboostWarning, match="another width of tissue"):
-            check_scale(trained_at(100, 1.0), table(pitch, um_per_px), RINGS, IN_PX)
-    with pytest.warns(HistoboostWarning, match="it is coarser"):
-        check_scale(trained_at(100, 1.0), table(50, 2.0), RINGS, IN_UM)
-
-
-def test_patches_cut_at_the_resolution_of_training_are_not_warned_of(
-    recwarn: pytest.WarningsRecorder,
-) -> None:
+def test_no_word_is_said_of_scales_that_are_alike_unknown_or_irrelevant() -> None:
     resampled = {"net@32": {"patch_px": 32, "slide_scale": {"um_per_px": 1.0}}}
-    check_scale(trained_at(100, 1.0), table(400, 0.25), RINGS, resampled)
-    assert not recwarn.list
+    with warnings.catch_warnings(action="error"):
+        check_scale(trained_at(20, None), table(10, None), PLAIN, IN_PX)
+        check_scale(trained_at(100, 1.0), table(400, 0.25), RINGS, IN_UM)
+        check_scale(trained_at(100, 1.0), table(400, 0.25), RINGS, resampled)
+        for trained in (trained_at(20, 0.5), trained_at(20, None), Scale()):
+            for um_per_px, features in itertools.product((0.5, None), (RINGS, AREAS, PLAIN)):
+                check_scale(trained, table(22, um_per_px), features, IN_PX)
 
 
-def test_it_is_said_where_pixels_were_compared_because_micrometres_are_unknown() -> None:
+def test_comparisons_in_pixels_for_want_of_micrometres_are_named() -> None:
     known, unknown = table(20, 0.5), table(20, None)
-    assert compared_in(measure_scale([known]), [known]) is None
-    assert "in pixels: um per px is unknown for S." in compared_in(
-        measure_scale([known]), [unknown]
-    )
-    assert "the training slides" in compared_in(measure_scale([unknown]), [known])
+    scale = trained_at(20, 0.5)
+    assert compared_in(scale, [known]) is None
+    assert "in pixels: um per px is unknown for S." in compared_in(scale, [unknown])
+    assert "the training slides" in compared_in(trained_at(20, None), [known])
     assert "does not store" in compared_in(Scale(), [known])
 
 
@@ -130,14 +118,15 @@ def test_predict_refuses_rings_on_another_pitch_and_show_tells_the_pitch(
     facts = {line[:20].strip(): line[20:] for line in shown}
     assert facts["um per px"] == "unknown"
     assert facts["spot pitch"] == "25 px, unknown"
-    assert facts["novelty"] == "judged"
+    assert facts["novelty"] == "estimated"
 
 
 def prediction(novelty: list[float] | None) -> Prediction:
-    spots = table(20, None)
-    values = np.random.default_rng(0).random((16, 2))
-    novelty_ = None if novelty is None else np.array(novelty)
-    return Prediction(spots, ("a", "b"), values, "share", novelty=novelty_)
+    values, known = (
+        np.random.default_rng(0).random((16, 2)),
+        None if novelty is None else np.array(novelty),
+    )
+    return Prediction(table(20, None), ("a", "b"), values, "share", novelty=known)
 
 
 def test_novel_share_counts_the_spots_above_1_and_is_unknown_without_novelty() -> None:
@@ -163,14 +152,11 @@ def test_novelty_stands_beside_predictions_in_all_but_the_challenges_table(
     np.testing.assert_allclose(table["novelty"], novelty)
 
 
-def test_predict_writes_what_is_to_be_known_of_each_slide_as_json(
-    store_path: Path, tmp_path: Path
-) -> None:
+def test_predict_writes_a_summary_of_each_slide_as_json(store_path: Path, tmp_path: Path) -> None:
     model, output, path = (str(tmp_path / name) for name in ("m", "out.csv", "out.json"))
     CompositionRegressor("net@32", "ridge").fit(store_path).save(model)
-    result = CliRunner().invoke(
-        main, ["predict", str(store_path), model, "-o", output, "--json", path]
-    )
+    arguments = ["predict", str(store_path), model, "-o", output, "--json", path]
+    result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     [slide] = json.loads(Path(path).read_text())["slides"]
     told = ["unlike", "novelty", "novel_share", "turn", "warnings"]
@@ -179,26 +165,10 @@ def test_predict_writes_what_is_to_be_known_of_each_slide_as_json(
     assert (slide["slide"], slide["spots"], slide["outputs"]) == ("D", 72, [output])
 
 
-def test_what_is_warned_of_on_a_slide_is_kept_with_its_prediction(
-    store: EmbeddingStore, tmp_path: Path
-) -> None:
+def test_warnings_about_a_slide_are_kept_with_its_prediction(store: EmbeddingStore) -> None:
     model = CompositionRegressor("net@32", "ridge").fit(store)
-    fitted = model.predictor_.fitted
-    model.predictor_ = replace(model.predictor_, fitted=Constant(fitted))
+    constant = Constant(np.linspace(0, 1, 19))
+    model.predictor_ = replace(model.predictor_, fitted=constant)
     with pytest.warns(HistoboostWarning, match="hardly vary"):
-        [said] = model.predict(store)
-    assert any("hardly vary" in line for line in said.warnings)
-
-
-class Constant:
-    """A model that says the same of every spot."""
-
-    def __init__(self, fitted):
-        self.fitted = fitted
-
-    def __getattr__(self, name):
-        return getattr(self.fitted, name)
-
-    def predict(self, values):
-        predicted = self.fitted.predict(values)
-        return np.broadcast_to(predicted.mean(axis=0), predicted.shape)
+        [predicted] = model.predict(store)
+    assert any("hardly vary" in line for line in predicted.warnings)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import cdist
 
 from histoboost.errors import HistoboostWarning
-from histoboost.regress.heads.base import Training
+from histoboost.regress.heads.base import Array, Training
 from histoboost.regress.heads.feature_map import FeatureMap
 from histoboost.regress.heads.gram import PENALTIES
 from histoboost.regress.heads.kernel_ridge import PRIOR_GROUPS, KernelRidge
@@ -31,16 +33,8 @@ def make_training(slides: int = 3, seed: int = 0) -> Training:
     mixing = rng.normal(size=(12, 4))
     blocks = [rng.normal(size=(40, 12)).astype(np.float32) for _ in range(slides)]
     targets = [np.tanh(b @ mixing) + rng.normal(scale=0.1, size=(40, 4)) for b in blocks]
-    weights = [np.ones(40) for _ in range(slides)]
-    return Training(
-        blocks,
-        targets,
-        weights,
-        list("ABCDE"[:slides]),
-        np.ones(1, np.float32),
-        [slice(0, 4)],
-        jobs=1,
-    )
+    weights, scale = [np.ones(40) for _ in range(slides)], np.ones(1, np.float32)
+    return Training(blocks, targets, weights, "ABCDE"[:slides], scale, [slice(0, 4)], jobs=1)
 
 
 def held_out(ridge: KernelRidge, training: Training) -> list[np.ndarray]:
@@ -53,27 +47,26 @@ def mapped(features: FeatureMap, *blocks: np.ndarray) -> np.ndarray:
     return np.concatenate([x for b in blocks for x in features.map_pieces(b, lambda _, x: x)])
 
 
+def dense(
+    ridge: KernelRidge, training: Sequence[Array], new: Array, penalty: float, y: Array
+) -> tuple[Array, Array]:
+    """Centred kernel of `new` and training spots, and the dual solution, without landmarks."""
+    rest, held = (x / np.linalg.norm(x, axis=1)[:, None] for x in (np.concatenate(training), new))
+    k, cross = (np.exp(-cdist(a, rest, "sqeuclidean") / ridge.features.width) for a in (rest, held))
+    centred = k - k.mean(0) - k.mean(1)[:, None] + k.mean()
+    damped = centred + penalty * np.trace(centred) / len(k) * np.eye(len(k))
+    return cross - k.mean(0) - cross.mean(1)[:, None] + k.mean(), np.linalg.solve(damped, y)
+
+
 def test_held_out_predictions_equal_a_kernel_ridge_of_the_other_slides() -> None:
     training = make_training()
     one = np.full(4, PENALTIES.index(0.3))
     ridge = replace(KernelRidge.fit(training, gaussian=True), common=one, own=one)
-    features, fast = ridge.features, held_out(ridge, training)[1]
-
-    unit = [b / np.linalg.norm(b, axis=1, keepdims=True) for b in training.blocks]
-    rest, held = np.concatenate([unit[0], unit[2]]), unit[1]
+    first, held, last = training.blocks
     y = np.concatenate([training.targets[0], training.targets[2]])
-
-    def gauss(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.exp(-((a[:, None] - b[None]) ** 2).sum(-1) / features.width)
-
-    k = gauss(rest, rest)
-    centred = k - k.mean(0) - k.mean(1)[:, None] + k.mean()
-    dual = np.linalg.solve(
-        centred + 0.3 * np.trace(centred) / len(k) * np.eye(len(k)), y - y.mean(0)
-    )
-    cross = gauss(held, rest)
-    plain = (cross - k.mean(0) - cross.mean(1)[:, None] + k.mean()) @ dual + y.mean(0)
-    np.testing.assert_allclose(fast, plain, atol=2e-3)
+    across, dual = dense(ridge, [first, last], held, 0.3, y - y.mean(0))
+    plain = across @ dual + y.mean(0)
+    np.testing.assert_allclose(held_out(ridge, training)[1], plain, atol=2e-3)
     assert ridge.total.weight == 120
 
 
@@ -108,10 +101,8 @@ def test_one_training_slide_leaves_the_kernel_alone_and_says_so() -> None:
         fitted = StackHead().fit(training)
     assert isinstance(fitted, FittedStack)
     assert not fitted.forests
-    loaded = StackHead().load(fitted.to_files())
-    np.testing.assert_array_equal(
-        loaded.predict(training.blocks[0]), fitted.predict(training.blocks[0])
-    )
+    new, loaded = training.blocks[0], StackHead().load(fitted.to_files())
+    np.testing.assert_array_equal(loaded.predict(new), fitted.predict(new))
 
 
 FEW = {"n_estimators": 12}
@@ -142,10 +133,8 @@ def test_penalties_are_those_of_least_error_for_the_part_and_for_each_target(
     for at in range(len(PENALTIES)):
         one = np.full(16, at)
         alone = held_out(replace(ridge, common=one, own=one), training)
-        errors[at] = np.sum(
-            [np.mean((p - t) ** 2, axis=0) for p, t in zip(alone, training.targets, strict=True)],
-            axis=0,
-        )
+        pairs = zip(alone, training.targets, strict=True)
+        errors[at] = np.sum([np.mean((p - t) ** 2, axis=0) for p, t in pairs], axis=0)
     np.testing.assert_array_equal(ridge.own, errors.argmin(axis=0))
     for part in training.parts:
         assert set(ridge.common[part]) == {int(errors[:, part].sum(axis=1).argmin())}
@@ -156,25 +145,17 @@ def test_a_joint_kernel_equals_the_mean_of_two_dense_solutions(
     joint_ridge: tuple[Training, KernelRidge],
 ) -> None:
     training, ridge = joint_ridge
-    new = make_training(1, seed=1).blocks[0]
-    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (*training.blocks, new)]
-    rest, held, y = np.concatenate(unit[:-1]), unit[-1], np.concatenate(training.targets)
-
-    def gauss(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.exp(-((a[:, None] - b[None]) ** 2).sum(-1) / ridge.features.width)
-
-    k, cross = gauss(rest, rest), gauss(held, rest)
-    centred = k - k.mean(0) - k.mean(1)[:, None] + k.mean()
-    across = cross - k.mean(0) - cross.mean(1)[:, None] + k.mean()
+    new, y = make_training(1, seed=1).blocks[0], np.concatenate(training.targets)
+    mean = y.mean(axis=0)
     plain = np.empty((len(new), 16))
     for target in range(16):
         each = []
         for number in (ridge.common[target], ridge.own[target]):
-            damping = PENALTIES[number] * np.trace(centred) / len(k) * np.eye(len(k))
-            dual = np.linalg.solve(centred + damping, y[:, target] - y[:, target].mean())
-            shrink = 3 / (3 + PRIOR_GROUPS) if 10 <= target < 15 else 1.0
-            each.append(shrink * across @ dual + y[:, target].mean())
-        plain[:, target] = np.mean(each, axis=0)
+            centred = y[:, target] - mean[target]
+            across, dual = dense(ridge, training.blocks, new, PENALTIES[number], centred)
+            each.append(across @ dual)
+        shrink = 3 / (3 + PRIOR_GROUPS) if 10 <= target < 15 else 1.0
+        plain[:, target] = shrink * np.mean(each, axis=0) + mean[target]
     fast = mapped(ridge.features, new) @ ridge.weights + ridge.intercept
     np.testing.assert_allclose(fast, plain, atol=2e-3)
 
