@@ -4,27 +4,16 @@ import csv
 import json
 
 import pytest
-from click.testing import CliRunner
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.cli import main
 from histoboost.demo import MODELS
 from histoboost.regress.model import CompositionRegressor
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
+def demo(tmp_path_factory, succeeds):
     out = tmp_path_factory.mktemp("demo") / "new" / "folder"
-    result = CliRunner().invoke(main, ["demo", "--out", str(out), "--spots", "40"])
-    assert result.exit_code == 0, result.output
-    return out, result.output
-
-
-def refused(*options) -> str:
-    """Last line of a demo that must fail."""
-    result = CliRunner().invoke(main, ["demo", *map(str, options)])
-    assert result.exit_code == 2
-    return result.output.splitlines()[-1]
+    return out, succeeds("demo", "--out", out, "--spots", 40).output
 
 
 def test_the_demo_clearly_beats_the_constant_baselines(demo):
@@ -66,11 +55,11 @@ def test_outputs_of_the_demo_are_usable(demo):
         (["--spots", "3"], "--spots"),
     ],
 )
-def test_a_demo_that_cannot_run_ends_with_one_clear_line(tmp_path, options, named):
-    assert named in refused("--out", tmp_path / "demo", "--spots", "20", *options)
+def test_a_demo_that_cannot_run_ends_with_one_clear_line(refusal, tmp_path, options, named):
+    assert named in refusal("demo", "--out", tmp_path / "demo", "--spots", "20", *options)
 
 
-def test_a_demo_never_overwrites_other_content(demo, tmp_path):
+def test_a_demo_never_overwrites_other_content(demo, refusal, tmp_path):
     out, _ = demo
     (tmp_path / "file").write_text("mine")
     (tmp_path / "submission.csv").write_text("mine")
@@ -80,5 +69,5 @@ def test_a_demo_never_overwrites_other_content(demo, tmp_path):
         (tmp_path / "file", "file"),
     ):
         before = {path: path.stat().st_mtime_ns for path in place.rglob("*")}
-        assert problem in refused("--out", place, "--spots", "20")
+        assert problem in refusal("demo", "--out", place, "--spots", 20)
         assert before == {path: path.stat().st_mtime_ns for path in place.rglob("*")}

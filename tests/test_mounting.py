@@ -11,14 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from histoboost import CompositionRegressor, map_slide
 from histoboost.cache.store import EmbeddingStore
-from histoboost.cli import main
 from histoboost.errors import BadInput, HistoboostWarning
 from histoboost.featurize import featurize
 from histoboost.featurize.backbones.base import Architecture
@@ -151,35 +149,36 @@ def test_slides_are_not_turned_for_a_model_with_coordinates(folder, held_out, qu
     assert _turn(folder, turned_slide(held_out, "180"), "coords") is None
 
 
-def _featurize_like(data: Dataset, store: Path, model: Path) -> Result:
-    options = ["--backbone", "fields", "--patch", "32", "--mounted-like", str(model)]
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("histoboost.slides.readers.open_dataset", lambda *_: data)
-        return CliRunner().invoke(main, ["featurize", "x", str(store), *options])
-
-
-def test_mounted_like_refuses_a_model_with_coordinates(folder: Path, held_out: Slide) -> None:
-    store = folder / "none.zarr"
-    done = _featurize_like(Dataset(folder, [held_out]), store, folder / "coords")
-    assert done.exit_code == 2
-    assert "cannot recognise the orientation" in done.output
-    assert not store.exists()
-
-
-def test_featurize_turns_slides_for_a_model_and_predict_reports_it(folder, held_out, tmp_path):
+@pytest.fixture
+def turned_data(folder: Path, held_out: Slide, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    """The held-out section turned and unlabelled, as DATA of any command."""
     data = Dataset(folder, [replace(turned_slide(held_out, "90"), abundance=None, cell_types=())])
+    monkeypatch.setattr("histoboost.slides.readers.open_dataset", lambda *_: data)
+    return data
+
+
+LIKE = ("--backbone", "fields", "--patch", "32", "--mounted-like")
+
+
+@pytest.mark.usefixtures("turned_data")
+def test_mounted_like_refuses_a_model_with_coordinates(refusal, folder, tmp_path):
+    line = refusal("featurize", "x", tmp_path / "s.zarr", *LIKE, folder / "coords")
+    assert "cannot recognise the orientation" in line
+    assert not (tmp_path / "s.zarr").exists()
+
+
+def test_featurize_turns_slides_for_a_model_and_predict_reports_it(
+    succeeds, folder, turned_data, tmp_path
+):
     store, model = tmp_path / "new.zarr", folder / "model"
-    done = _featurize_like(data, store, model)
-    assert done.exit_code == 0, done.output
+    done = succeeds("featurize", "x", store, *LIKE, model)
     assert "is mounted differently from the training slides" in done.output
     new, plain = EmbeddingStore(store, mode="r"), EmbeddingStore(folder / "plain.zarr", mode="r")
     np.testing.assert_array_equal(new.read("S_3", "fields@32"), plain.read("S_3", "fields@32"))
-    np.testing.assert_array_equal(new.spots("S_3").xy, data.slides[0].xy)
+    np.testing.assert_array_equal(new.spots("S_3").xy, turned_data.slides[0].xy)
 
     summary = tmp_path / "summary.json"
-    options = ["-o", str(tmp_path / "x.parquet"), "--json", str(summary)]
-    done = CliRunner().invoke(main, ["predict", str(store), str(model), *options])
-    assert done.exit_code == 0, done.output
+    done = succeeds("predict", store, model, "-o", tmp_path / "x.parquet", "--json", summary)
     [slide] = json.loads(summary.read_text())["slides"]
     assert slide["turn"] == "270"
     assert "turned by 270 degrees counter-clockwise" in slide["warnings"][0]

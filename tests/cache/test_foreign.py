@@ -8,10 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.cli import main
 from histoboost.errors import HistoboostError
 from histoboost.phantom import write_phantom
 
@@ -51,22 +49,23 @@ ZARR = {"zarr_format": 3, "node_type": "group", "attributes": {}}
 @pytest.mark.parametrize(
     "there", ["slides/talk.pdf", "slides/S_1/notes.txt", "slides/zarr.json", "slides/S_1/zarr.json"]
 )
-@pytest.mark.parametrize("command", ["featurize", "list", "gc", "verify", "remove"])
-def test_a_folder_that_happens_to_hold_slides_is_no_store(tmp_path, monkeypatch, there, command):
+@pytest.mark.parametrize(
+    "command",
+    [
+        "featurize data.h5 . --backbone stain-texture --patch 16",
+        *["cache list .", "cache gc .", "cache verify .", "cache remove . --slide S_1"],
+    ],
+)
+def test_a_folder_named_slides_does_not_make_a_store(
+    refusal, tmp_path, monkeypatch, there, command
+):
     write_phantom(tmp_path / "data.h5", slides=2, spots=12)
     for name, text in {".git/HEAD": "ref", "code.py": "1", there: json.dumps(ZARR)}.items():
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_text(text)
     before = tree(tmp_path)
     monkeypatch.chdir(tmp_path)
-    arguments = {
-        "featurize": ["featurize", "data.h5", ".", "--backbone", "stain-texture", "--patch", "16"],
-        "remove": ["cache", "remove", ".", "--slide", "S_1"],
-    }.get(command, ["cache", command, "."])
-    result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == 2, result.output
-    assert "store" in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
+    assert "store" in refusal(*command.split())
     assert tree(tmp_path) == before
 
 

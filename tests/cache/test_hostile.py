@@ -11,11 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from histoboost.cache.layout import seal
 from histoboost.cache.store import EmbeddingStore
-from histoboost.cli import main
 from histoboost.errors import DamagedStore, HistoboostError
 
 
@@ -33,13 +31,16 @@ def folder(store: EmbeddingStore) -> Path:
     return Path(store.location)
 
 
-def commands(store: EmbeddingStore) -> dict[str, int]:
-    """Exit codes of the commands that read a whole store; none may raise."""
-    codes = {}
-    for command in ("list", "verify", "gc"):
-        result = CliRunner().invoke(main, ["cache", command, store.location])
-        assert result.exception is None or isinstance(result.exception, SystemExit), command
-        codes[command] = result.exit_code
+@pytest.fixture
+def commands(run: Any, two: EmbeddingStore) -> Any:
+    """Exit codes of the commands that read a whole store; 1 of verify is for damage."""
+
+    def codes() -> dict[str, int]:
+        results = {name: run("cache", name, two.location) for name in ("list", "verify", "gc")}
+        for result in results.values():
+            assert result.exception is None or isinstance(result.exception, SystemExit)
+        return {name: result.exit_code for name, result in results.items()}
+
     return codes
 
 
@@ -104,7 +105,7 @@ DEEP = b'{"attributes": {"histoboost": ' + b"[" * 100_000 + b"]" * 100_000 + b"}
     ],
     ids=lambda document: str(document)[:30],
 )
-def test_a_hostile_document_of_an_embedding_is_named(two, document):
+def test_a_hostile_document_of_an_embedding_is_named(two, commands, document):
     path = folder(two) / "slides/S_1/obsm/net@64/zarr.json"
     if isinstance(document, bytes):
         path.write_bytes(document)
@@ -115,19 +116,19 @@ def test_a_hostile_document_of_an_embedding_is_named(two, document):
     with pytest.raises(DamagedStore, match=r"S_1, embedding net@64: (zarr.json|chunk)"):
         two.read("S_1", "net@64")
     assert [(d.slide, d.embedding) for d in two.verify().damaged] == [("S_1", "net@64")]
-    assert commands(two) == {"list": 0, "verify": 1, "gc": 0}
+    assert commands() == {"list": 0, "verify": 1, "gc": 0}
 
 
 @pytest.mark.parametrize(
     "own", [DEEP, {"order": 1e400}, {"n_spots": None}, {"files": 3}, {"files": {"a": 1}}], ids=str
 )
-def test_a_hostile_document_of_a_slide_is_named(two, own):
+def test_a_hostile_document_of_a_slide_is_named(two, commands, own):
     path = folder(two) / "slides/S_1/zarr.json"
     path.write_bytes(own) if isinstance(own, bytes) else reseal(path, {}, own)
     with pytest.raises(DamagedStore, match="slide S_1: "):
         two.spots("S_1")
     assert ("S_1", None) in [(d.slide, d.embedding) for d in two.verify().damaged]
-    assert commands(two)["verify"] == 1
+    assert commands()["verify"] == 1
 
 
 def test_a_spot_table_with_a_sealed_huge_shape_is_named(two):
@@ -150,7 +151,9 @@ def test_a_spot_table_with_a_sealed_huge_shape_is_named(two):
 @pytest.mark.parametrize(
     "path", ["zarr.json", "slides/S_1/zarr.json", "slides/S_1/obsm/net@64/c/0/0"]
 )
-def test_what_is_no_readable_file_is_named_and_nobody_waits_for_it(two, monkeypatch, path, kind):
+def test_what_is_no_readable_file_is_named_and_nobody_waits_for_it(
+    two, commands, monkeypatch, path, kind
+):
     target = folder(two) / path
     target.unlink()
     if kind == "pipe":
@@ -172,7 +175,7 @@ def test_what_is_no_readable_file_is_named_and_nobody_waits_for_it(two, monkeypa
     found = [d.reason for d in EmbeddingStore(two.location).verify().damaged]
     word = "Permission denied" if kind == "unreadable" else "not a regular file"
     assert any(f"cannot be read ({word})" in reason for reason in found), found
-    assert commands(two)["verify"] == 1
+    assert commands()["verify"] == 1
     if path.endswith("0"):
         with pytest.raises(DamagedStore, match="chunk 0 cannot be read"):
             two.read("S_1", "net@64")
@@ -207,14 +210,14 @@ def test_a_folder_that_cannot_be_listed_is_named_and_the_others_are_verified(two
         b'{"S_9": []}',
     ],
 )
-def test_a_broken_staging_entry_ends_no_command(two, content):
+def test_a_broken_staging_entry_ends_no_command(two, commands, content):
     for name in ("unit.json", "asked.json", "relabel.json"):
         entry = folder(two) / f".staging/{name.replace('.', '-')}"
         entry.mkdir(parents=True)
         (entry / name).write_bytes(content)
     (folder(two) / ".staging/a-file").write_bytes(content)
     (folder(two) / ".staging/odd/lock").mkdir(parents=True)
-    assert commands(two) == {"list": 0, "verify": 0, "gc": 0}
+    assert commands() == {"list": 0, "verify": 0, "gc": 0}
     assert two.pending_slides() == []
     two.read("S_1", "net@64")
 

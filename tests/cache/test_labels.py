@@ -8,12 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from histoboost.cache import labels as labels_module
 from histoboost.cache.local import LocalBackend
 from histoboost.cache.store import EmbeddingStore
-from histoboost.cli import main
 from histoboost.errors import HistoboostError
 
 OTHER = {
@@ -132,7 +130,7 @@ def test_a_relabelling_killed_at_any_step_is_completed_by_the_same_call(
 
 
 def test_a_relabelling_cut_off_between_two_slides_is_known_and_mended(
-    labelled, table, put, tmp_path, monkeypatch
+    run, refusal, labelled, table, put, tmp_path, monkeypatch
 ):
     for slide in ("S_2", "S_3"):
         labelled.write_spots(table(slide))
@@ -151,12 +149,10 @@ def test_a_relabelling_cut_off_between_two_slides_is_known_and_mended(
             labelled.relabel(new)
     labelled.gc(older_than_s=0)  # keeps the note
     assert labelled.pending_labels() == ["S_2", "S_3"]
-    for arguments in (["evaluate", labelled.location], ["train", labelled.location, "model"]):
-        result = CliRunner().invoke(main, arguments)
-        assert result.exit_code == 2
-        assert "S_2, S_3 have old labels" in result.stderr
+    for command in (["evaluate", labelled.location], ["train", labelled.location, "model"]):
+        assert "S_2, S_3 have old labels" in refusal(*command)
     found = tmp_path / "found.json"
-    listed = CliRunner().invoke(main, ["cache", "list", labelled.location, "--json", str(found)])
+    listed = run("cache", "list", labelled.location, "--json", found)
     assert "Outdated labels: S_2, S_3." in listed.output
     assert json.loads(found.read_text())["old_labels"] == ["S_2", "S_3"]
     assert labelled.relabel(new[1:2]) != {}  # part of it by another run

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.cli import main
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.featurize import featurize
 from histoboost.phantom import write_phantom
@@ -37,11 +35,10 @@ def cut_off(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Embe
     return EmbeddingStore(tmp_path / "store")
 
 
-def test_missing_slides_are_listed(cut_off: EmbeddingStore) -> None:
+def test_missing_slides_are_listed(run, cut_off: EmbeddingStore) -> None:
     assert cut_off.slides() == ["S_1", "S_2"]
     assert cut_off.pending_slides() == ["S_3", "S_4"]
-    listed = CliRunner().invoke(main, ["cache", "list", cut_off.location])
-    assert "Missing slides: S_3, S_4." in listed.stdout
+    assert "Missing slides: S_3, S_4." in run("cache", "list", cut_off.location).stdout
 
 
 def test_using_all_slides_warns_of_missing_ones(cut_off: EmbeddingStore) -> None:
