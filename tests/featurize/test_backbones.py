@@ -35,12 +35,12 @@ def test_every_backbone_gives_finite_rows_that_float16_can_hold(name: str):
     assert float((out[0] - out[1]).abs().max()) > 1e-3
 
 
-def test_the_registry_names_them_all_with_a_line_each():
+def test_every_backbone_is_described_in_one_line():
     assert NETWORKS.keys() <= describe_backbones().keys()
     assert all(describe_backbones().values())
 
 
-def test_an_unknown_name_lists_the_known_and_suggests_the_close():
+def test_an_unknown_name_lists_known_names_and_suggests_a_close_one():
     with pytest.raises(HistoboostError, match="did you mean resnet50.*efficientnet_b0"):
         load_backbone("resnet_50")
     with pytest.raises(HistoboostError, match="did you mean virchow2"):
@@ -75,7 +75,7 @@ def test_random_weights_follow_the_seed_and_leave_the_random_state_alone():
         lambda state: {**state, "fc.weight": torch.zeros(35, 512), "fc.bias": torch.zeros(35)},
     ],
 )
-def test_weights_are_known_by_content_however_they_are_wrapped(tmp_path, resnet_state, wrap):
+def test_the_digest_of_weights_does_not_depend_on_their_wrapping(tmp_path, resnet_state, wrap):
     torch.save(resnet_state, tmp_path / "plain.pth")
     torch.save(wrap(resnet_state), tmp_path / "wrapped.pth")
     plain = load_backbone("resnet18", str(tmp_path / "plain.pth"))
@@ -127,7 +127,7 @@ def test_a_file_without_plain_weights_is_refused(tmp_path: Path, content: object
     assert "\n" not in str(error.value)
 
 
-def test_a_failed_download_says_which_file_and_where_to_put_it(tmp_path, monkeypatch, capfd):
+def test_a_failed_download_names_the_file_and_its_folder(tmp_path, monkeypatch, capfd):
     def offline(*args: object, **kwargs: object) -> None:
         raise OSError("no route to host")
 

@@ -97,7 +97,7 @@ def test_weights_of_another_patch_size_are_refused(name: str, others: str):
         ("keep", "visual.", "", ("text.pooler.dense.bias", "logit_scale")),
     ],
 )
-def test_the_image_side_is_taken_of_weights_for_images_and_text(
+def test_vision_language_weights_give_their_image_encoder(
     name: str, trunk: str, pooling: str, text: tuple[str, ...]
 ):
     model = named(name)
@@ -116,7 +116,7 @@ def test_the_image_side_is_taken_of_weights_for_images_and_text(
         assert torch.isfinite(module(pixels)).all()
 
 
-def test_weights_as_dinov2_names_them_are_taken():
+def test_weights_with_names_of_dinov2_fit():
     """OpenMidnight's: the class token has a position of its own, gates are called w12 and w3."""
     model = named("openmidnight")
     net = listed_architecture(model, **SMALL).module
@@ -138,30 +138,20 @@ def test_weights_as_dinov2_names_them_are_taken():
     torch.testing.assert_close(module.blocks[0].mlp.fc1.weight, state["blocks.0.mlp.w12.weight"])
 
 
-def test_attention_of_one_query_is_the_plain_formula():
-    """CONCH v1.5: heads of one query over all tokens, without biases."""
+@pytest.mark.parametrize("kind", [JointPool, SplitPool])
+def test_attention_pooling_equals_attention_of_pytorch(kind: type[nn.Module]):
+    """CONCH with biases, CONCH v1.5 without; keys have another width than the query."""
     torch.manual_seed(0)
-    pool, tokens = SplitPool(16, 12, heads=4), torch.randn(2, 5, 12)
-    keys = pool.ln_k(tokens) @ pool.to_kv.weight.T
-    query = (pool.ln_q(pool.query) @ pool.to_q.weight.T)[0]
-    rows = []
-    for key in keys:
-        parts = []
-        for head in range(4):
-            part = slice(4 * head, 4 * head + 4)
-            weights = torch.softmax(key[:, part] @ query[part] / 2, 0)
-            parts.append(weights @ key[:, 16:][:, part])
-        rows.append(torch.cat(parts) @ pool.to_out.weight.T)
-    torch.testing.assert_close(pool(tokens)[:, 0], torch.stack(rows))
-
-
-def test_attention_with_joint_weights_is_that_of_pytorch():
-    """CONCH: PyTorch's attention, with keys of another width and with biases."""
-    torch.manual_seed(0)
-    pool, tokens = JointPool(16, 12, heads=4), torch.randn(2, 5, 12)
+    pool, tokens = kind(16, 12, heads=4), torch.randn(2, 5, 12)
     for values in pool.parameters():
         nn.init.normal_(values)
+    attention = getattr(pool, "attn", None)
+    if attention is None:
+        attention = nn.MultiheadAttention(16, 4, bias=False, kdim=12, vdim=12)
+        attention.q_proj_weight.data = pool.to_q.weight.data
+        attention.k_proj_weight.data, attention.v_proj_weight.data = pool.to_kv.weight.data.chunk(2)
+        attention.out_proj.weight.data = pool.to_out.weight.data
     keys = pool.ln_k(tokens).transpose(0, 1)
     query = pool.ln_q(pool.query).unsqueeze(1).expand(-1, 2, -1)
-    expected = pool.attn(query, keys, keys, need_weights=False)[0].transpose(0, 1)
+    expected = attention(query, keys, keys, need_weights=False)[0].transpose(0, 1)
     torch.testing.assert_close(pool(tokens), expected)

@@ -53,7 +53,7 @@ def test_names_can_be_chosen(tmp_path: Path, data: Dataset):
     assert set(EmbeddingStore(tmp_path / "s").embeddings("S")) == {"mine", "both@8", "both@16"}
 
 
-def test_flat_patches_raise_an_alarm(tmp_path: Path, data: Dataset):
+def test_flat_patches_are_warned_of(tmp_path: Path, data: Dataset):
     data.slides[0].image.pixels[:] = 1  # what casting 0..1 floats to uint8 leaves
     with pytest.warns(HistoboostWarning, match="9 of 9 patches of 8 px are one flat colour"):
         featurize(data, tmp_path / "store", backbone="stain-texture", patch=[8])

@@ -84,7 +84,7 @@ def openvino(name: str) -> object:
 @pytest.mark.parametrize(
     ("engine", "name"), [*(("torch", name) for name in NETWORKS), *map(openvino, NETWORKS)]
 )
-def test_an_engine_equals_the_plain_way_at_borders_too(engine: str, name: str):
+def test_an_engine_equals_the_plain_implementation_also_at_borders(engine: str, name: str):
     # Networks take any input; a small one keeps the test short.
     net = replace(load_backbone(name, "random"), input_px=96)
     ours = pick_engine(net, CPU, engine=engine, batch=8).submit(cut(slide(), 33, 96))()
@@ -92,7 +92,7 @@ def test_an_engine_equals_the_plain_way_at_borders_too(engine: str, name: str):
 
 
 @needs_openvino
-def test_openvino_computes_requests_that_overlap_apart(tiny_net: str):
+def test_overlapping_requests_to_openvino_do_not_mix(tiny_net: str):
     net = load_backbone(tiny_net)
     engine = openvino_engine.OpenVinoEngine(net, 1, 4, 1)
     torch_engine = TorchEngine(net, CPU)
@@ -106,7 +106,7 @@ def test_openvino_computes_requests_that_overlap_apart(tiny_net: str):
             assert difference(wait(), torch_engine.submit(batch)()) < 1e-4
 
 
-def test_folding_leaves_no_batch_norm_and_the_network_as_it_was():
+def test_folding_removes_all_batch_norms_from_a_copy():
     def batch_norms(module: torch.nn.Module) -> int:
         return sum(isinstance(layer, torch.nn.BatchNorm2d) for layer in module.modules())
 
@@ -114,20 +114,6 @@ def test_folding_leaves_no_batch_norm_and_the_network_as_it_was():
     before = batch_norms(net.module)
     assert batch_norms(fold_batch_norm(net.module)) == 0
     assert batch_norms(net.module) == before > 0
-
-
-def test_a_network_that_cannot_be_traced_is_run_as_it_is():
-    class Branches(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.norm = torch.nn.BatchNorm2d(3)
-
-        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-            pixels = self.norm(pixels)
-            return pixels.mean((2, 3)) if pixels.mean() > 0 else pixels.amax((2, 3))
-
-    module = Branches().eval()
-    assert fold_batch_norm(module) is module
 
 
 @pytest.mark.parametrize("engine", ["torch", pytest.param("openvino", marks=needs_openvino)])
@@ -146,7 +132,7 @@ def test_eight_views_are_the_mean_over_flips_and_quarter_turns(tiny_net: str, en
     assert isinstance(DihedralMean(net.module)(torch.zeros(1, 3, 32, 32)), torch.Tensor)
 
 
-def test_bf16_is_near_fp32_and_another_identity(tiny_net: str, tmp_path: Path):
+def test_bf16_is_close_to_fp32_with_another_identity(tiny_net: str, tmp_path: Path):
     data = Dataset(Path("memory"), [slide()])
     for precision in ("fp32", "bf16"):
         featurize(data, tmp_path / precision, backbone=tiny_net, patch=[16], precision=precision)
@@ -157,7 +143,7 @@ def test_bf16_is_near_fp32_and_another_identity(tiny_net: str, tmp_path: Path):
         featurize(data, tmp_path / "fp32", backbone=tiny_net, patch=[16], precision="bf16")
 
 
-def test_the_engine_is_no_part_of_the_identity(tiny_net: str, tmp_path: Path):
+def test_the_engine_is_not_part_of_the_identity(tiny_net: str, tmp_path: Path):
     data = Dataset(Path("memory"), [slide()])
     options = {"backbone": tiny_net, "patch": [16, 31]}
     first = featurize(data, tmp_path / "s", engine="torch", **options)
@@ -176,7 +162,7 @@ def test_the_engine_is_no_part_of_the_identity(tiny_net: str, tmp_path: Path):
         ),
     ],
 )
-def test_what_an_engine_cannot_do_is_one_clear_line(tiny_net: str, options, message):
+def test_unsupported_options_of_an_engine_are_one_line(tiny_net: str, options, message):
     with pytest.raises(HistoboostError, match=message):
         pick_engine(load_backbone(tiny_net), CPU, **options)
 
@@ -200,7 +186,7 @@ def test_a_network_without_an_input_size_of_its_own_runs_in_torch():
         pick_engine(net, CPU, engine="openvino")
 
 
-def test_threads_stay_within_what_the_process_may_use(monkeypatch):
+def test_threads_stay_within_the_allowed_cores(monkeypatch):
     before = torch.get_num_threads()
     monkeypatch.setattr(engines.joblib, "cpu_count", lambda: 1)
     try:
@@ -211,7 +197,7 @@ def test_threads_stay_within_what_the_process_may_use(monkeypatch):
 
 
 @pytest.mark.real
-def test_the_real_network_equals_the_plain_way_on_real_tissue(shared: Path):
+def test_the_real_network_equals_the_plain_implementation_on_real_tissue(shared: Path):
     from histoboost.slides.readers import open_dataset
     from histoboost.slides.tile_cache import read_pixels
 

@@ -76,9 +76,7 @@ def small(name: str) -> Backbone:
         ),
     ],
 )
-def test_one_pass_gives_to_the_last_bit_what_a_pass_for_each_layer_gives(
-    name: str, layers: str, views: int
-):
+def test_one_pass_equals_a_pass_per_layer_to_the_last_bit(name: str, layers: str, views: int):
     net = with_layers(small(name), layers)
     for layer, ours in zip(net.layers, columns(net, "torch", views), strict=True):
         (alone,) = columns(with_layers(small(name), layer), "torch", views)
@@ -93,19 +91,17 @@ def test_one_pass_gives_to_the_last_bit_what_a_pass_for_each_layer_gives(
         for name in NETWORKS
     ],
 )
-def test_openvino_gives_the_same_from_one_pass(name: str):
-    net = small(name)
-    default, *rest = columns(with_layers(net, "deep"), "openvino")
-    np.testing.assert_array_equal(default, columns(net, "openvino")[0])
-    alone = columns(with_layers(net, ",".join(net.deep)), "openvino")
-    for ours, theirs in zip(rest, alone, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-    for ours, torchs in zip(rest, columns(with_layers(net, "deep"), "torch")[1:], strict=True):
-        np.testing.assert_allclose(ours, torchs, rtol=1e-3, atol=1e-4 * np.abs(torchs).max())
+def test_one_pass_in_openvino_equals_a_pass_per_layer(name: str):
+    net, deep = small(name), with_layers(small(name), "deep")
+    ours, torchs = columns(deep, "openvino"), columns(deep, "torch")
+    alone = columns(net, "openvino") + columns(with_layers(net, ",".join(net.deep)), "openvino")
+    for own, single, other in zip(ours, alone, torchs, strict=True):
+        np.testing.assert_array_equal(own, single)
+        np.testing.assert_allclose(own, other, rtol=1e-3, atol=1e-4 * np.abs(other).max())
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_deep_layers_are_the_last_of_their_stride_pooled_as_they_say(name: str):
+def test_deep_layers_are_the_last_of_their_stride_and_pooled_as_named(name: str):
     net = load_backbone(name, "random")
     net = replace(net, module=getattr(net.module, "network", net.module), input_px=64)
     found = outputs(net)
@@ -139,7 +135,7 @@ def test_a_transformer_gives_class_token_patch_tokens_and_its_middle(tmp_path: P
     np.testing.assert_allclose(middle, half.mean((2, 3)), atol=1e-4)
 
 
-def test_a_cnn_of_timm_is_tapped_at_the_same_strides():
+def test_a_cnn_of_timm_has_deep_layers_of_the_same_strides():
     pytest.importorskip("timm", reason="pip install 'histoboost[timm]'")
     net = load_backbone("timm:resnet18", "random")
     assert net.deep == ("layer3:mean", "layer2:mean", "layer1:std", "act1:std")
@@ -161,7 +157,7 @@ def test_a_layer_that_does_not_exist_is_refused_with_the_remedy(layers: str, mes
         with_layers(small("mobilenet_v2"), layers)
 
 
-def test_names_are_parsed_each_once_in_order():
+def test_layers_are_parsed_in_order_without_repeats():
     assert parse_layers("b.1, deep,default,b.1:mean", ("c:std",)) == (
         "b.1:mean",
         "default",

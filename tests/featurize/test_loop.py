@@ -91,7 +91,7 @@ def test_every_missing_chunk_is_written_once_with_its_own_rows(batch: int):
 
 
 @pytest.mark.parametrize(("crop_threads", "seen"), [(None, 3), (1, 1)])
-def test_an_engine_says_how_many_threads_may_crop_beside_it(crop_threads, seen):
+def test_an_engine_limits_the_cropping_threads(crop_threads, seen):
     engine = MeanEngine(16)
     engine.crop_threads = crop_threads
     before = torch.get_num_threads()
@@ -149,12 +149,12 @@ def test_an_embedding_with_a_dead_column_is_fine(recwarn):
 
 
 @pytest.mark.filterwarnings("ignore::histoboost.errors.HistoboostWarning")
-def test_a_single_patch_that_does_not_fit_is_one_clear_line():
+def test_a_single_patch_that_does_not_fit_is_one_line():
     with pytest.raises(HistoboostError, match="not even one patch fits"):
         run(MeanEngine(batch=4, limit=0), MISSING)
 
 
-def test_an_error_in_the_writing_thread_reaches_the_main_thread_and_blocks_nobody():
+def test_an_error_in_the_writing_thread_reaches_the_main_thread_and_blocks_nothing():
     writing = WriterThread()
 
     def fail() -> None:

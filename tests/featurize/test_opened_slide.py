@@ -103,9 +103,7 @@ def test_a_second_run_reads_no_pixel(tmp_path, phantom, reads, suffix, options):
 
 
 @pytest.mark.usefixtures("_size")
-def test_what_is_missing_or_damaged_is_computed_from_an_image_that_has_not_changed(
-    tmp_path, phantom, reads
-):
+def test_missing_chunks_are_computed_from_an_unchanged_image(tmp_path, phantom, reads):
     data, store = write(tmp_path, phantom), tmp_path / "store"
     reads(data, store)
     before = EmbeddingStore(store).read("S_1", "stain-texture@32")
@@ -119,7 +117,7 @@ def test_what_is_missing_or_damaged_is_computed_from_an_image_that_has_not_chang
     assert EmbeddingStore(store).spots("S_1").thumbnail is not None
 
 
-def test_an_image_that_was_replaced_is_refused_as_before(tmp_path, phantom, reads):
+def test_a_replaced_image_is_refused(tmp_path, phantom, reads):
     data, store = write(tmp_path, phantom), tmp_path / "store"
     reads(data, store)
     whole = phantom.image.read_rows(0, phantom.image.shape[0]).copy()
@@ -130,7 +128,7 @@ def test_an_image_that_was_replaced_is_refused_as_before(tmp_path, phantom, read
 
 
 @pytest.mark.usefixtures("_size")
-def test_a_file_that_was_moved_is_the_same_slide(tmp_path, phantom, reads):
+def test_a_moved_file_is_the_same_slide(tmp_path, phantom, reads):
     data, store = write(tmp_path, phantom), tmp_path / "store"
     reads(data, store)
     (tmp_path / "other").mkdir()
@@ -141,7 +139,7 @@ def test_a_file_that_was_moved_is_the_same_slide(tmp_path, phantom, reads):
     assert reads(Dataset(tmp_path, [moved]), store) == 0
 
 
-def test_what_a_store_remembers_is_foreign_to_nobody(tmp_path, phantom, reads):
+def test_remembered_sources_are_verified_and_removed_with_the_slide(tmp_path, phantom, reads):
     reads(write(tmp_path, phantom), tmp_path / "store")
     store = EmbeddingStore(tmp_path / "store")
     assert store.source("S_1")["files"]
@@ -150,7 +148,7 @@ def test_what_a_store_remembers_is_foreign_to_nobody(tmp_path, phantom, reads):
 
 
 @pytest.mark.parametrize("stain", ["none", "macenko"])
-def test_embeddings_of_a_large_slide_that_an_older_version_stored_stay(
+def test_embeddings_of_large_slides_from_older_versions_stay_valid(
     tmp_path, phantom, reads, request, stain
 ):
     if stain != "none":

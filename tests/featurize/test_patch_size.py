@@ -30,7 +30,7 @@ def slide():
         *(("55 µm", ["55um"]), ("27.5um", ["27.5um"]), ([64, "64"], ["64"])),
     ],
 )
-def test_one_side_or_several_are_parsed_and_named(patch: object, sides: list[str]):
+def test_patch_sizes_are_parsed_and_named(patch: object, sides: list[str]):
     assert [str(size) for size in parse_sizes(patch, [])] == sides
 
 
@@ -42,7 +42,7 @@ def test_a_patch_far_larger_than_the_slide_is_refused(slide):
 
 
 @pytest.mark.parametrize("text", ["0", "-3", "6.5", "55mm", "um", "nan", "1e99", "infum"])
-def test_what_is_no_side_is_refused(text: str):
+def test_an_invalid_patch_size_is_refused(text: str):
     with pytest.raises(HistoboostError, match="is no size; give whole pixels"):
         parse_sizes([text], [])
 

@@ -70,7 +70,7 @@ def smaller(model: FoundationModel) -> Backbone:
 
 
 @every_model
-def test_a_model_has_the_width_and_size_that_the_list_says(model: FoundationModel):
+def test_a_model_has_the_listed_width_and_size(model: FoundationModel):
     with torch.device("meta"):  # shapes only: some hold a billion weights
         net = listed_architecture(model, weight_init="skip")
         rows = net.module.eval()(torch.zeros(1, 3, model.input_px, model.input_px))
@@ -97,7 +97,7 @@ def test_deep_layers_are_the_class_token_and_means_of_patch_tokens(model: Founda
     torch.testing.assert_close(rows, torch.cat(expected, 1))
 
 
-def test_the_list_is_whole_and_its_names_are_its_own():
+def test_the_list_is_complete_and_its_names_are_unique():
     names = [name for m in pathology.MODELS for name in (m.short, m.backbone.lower(), *m.also)]
     assert len(set(names)) == len(names)
     for model in pathology.MODELS:
@@ -117,7 +117,7 @@ def test_a_model_is_found_by_each_of_its_names_in_any_case(model: FoundationMode
     assert embedding_label(model.backbone.lower()) == model.backbone
 
 
-def test_the_manual_says_what_the_code_says():
+def test_the_manual_matches_the_list():
     spec = importlib.util.spec_from_file_location("models_table", DOCS / "models_table.py")
     assert spec is not None
     assert spec.loader is not None
@@ -129,7 +129,7 @@ def test_the_manual_says_what_the_code_says():
     assert all(f"| {name} |" in text or "/" in name for name in sources)
 
 
-def test_the_command_fits_a_terminal_and_says_what_to_choose():
+def test_the_command_fits_a_terminal_and_recommends_models():
     lines = CliRunner().invoke(main, ["backbones"]).output.splitlines()
     assert max(map(len, lines)) <= 100
     for model in pathology.MODELS:
@@ -184,7 +184,7 @@ def test_without_the_extra_one_line_names_it(monkeypatch: pytest.MonkeyPatch):
         load_backbone("uni", "random")
 
 
-def test_a_model_asked_for_by_its_short_name_lends_it_to_the_embedding(
+def test_an_embedding_is_named_after_the_short_name_if_that_was_given(
     tiny: FoundationModel, tmp_path: Path, noise_slide: Callable[..., Slide]
 ):
     options = {"patch": 24, "layers": "default", "weights": "random", "engine": "torch"}

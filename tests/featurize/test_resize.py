@@ -44,7 +44,7 @@ def test_pillow_differs_by_two_grey_levels_at_most_and_in_few_values(
     assert (apart > 0).mean() < 0.01
 
 
-def test_it_takes_as_large_a_patch_as_it_says():
+def test_the_largest_documented_patches_are_resized():
     for interpolation, times in (("bilinear", 256), ("bicubic", 128)):
         pixels = torch.full((1, 1, times, times), 255, dtype=torch.uint8)
         assert int(resize_exact(pixels, 1, interpolation)) == 255

@@ -52,7 +52,7 @@ class Failing:
         return self.engine.submit(patches)
 
 
-def test_a_run_that_was_cut_off_goes_on_where_it_stopped(tmp_path, data, tiny_net, monkeypatch):
+def test_an_interrupted_run_resumes(tmp_path, data, tiny_net, monkeypatch):
     options = {"backbone": tiny_net, "patch": [4, 9], "engine": "torch", "batch_size": 64}
     make: Callable[..., run.Engine] = run.Run.make_engine
     # Slide A has 40 patches, one batch, and B has 2 x 1024 in its first chunk.
@@ -115,14 +115,14 @@ def test_a_run_reads_every_row_of_a_small_slide_once(tmp_path, alignment, stain)
 
 
 @pytest.mark.usefixtures("two_devices")
-def test_what_another_process_warns_of_is_said_here(tmp_path, data):
+def test_warnings_of_other_processes_are_repeated(tmp_path, data):
     for each in data.slides:
         each.image.pixels[:] = 1
     with pytest.warns(HistoboostWarning, match="slide B: .* patches of 8 px are one flat colour"):
         featurize(data, tmp_path / "two", backbone="stain-texture", patch=[8])
 
 
-def test_several_devices_take_a_slide_each_and_store_the_same(tmp_path, data, tiny_net, request):
+def test_several_devices_store_the_same(tmp_path, data, tiny_net, request):
     layers = "default,0:std"
     options = {"backbone": tiny_net, "patch": [4, 9], "engine": "torch", "layers": layers}
     featurize(data, tmp_path / "one", **options)

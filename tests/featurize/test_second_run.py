@@ -44,7 +44,7 @@ def no_network(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_network")
-def test_featurize_loads_no_network_where_all_is_stored(image: Path, store: Path) -> None:
+def test_a_complete_store_needs_no_network(image: Path, store: Path) -> None:
     done = featurize(image, store, **CHOICES)
     kept = EmbeddingStore(store, mode="r")
     assert (done.computed, done.kept) == (0, len(kept.spots("plain")))
@@ -55,9 +55,7 @@ def test_featurize_loads_no_network_where_all_is_stored(image: Path, store: Path
 @pytest.mark.parametrize(
     "other", [{"patch": 24}, {"check_sources": True}, {"views": 8}, {"layers": "default"}]
 )
-def test_what_may_not_be_stored_needs_the_network(
-    image: Path, store: Path, other: dict[str, Any]
-) -> None:
+def test_other_options_need_the_network(image: Path, store: Path, other: dict[str, Any]) -> None:
     with pytest.raises(AssertionError, match="the network was loaded"):
         featurize(image, store, **{**CHOICES, **other})
 
@@ -65,7 +63,7 @@ def test_what_may_not_be_stored_needs_the_network(
 @pytest.mark.parametrize(
     "wrong", [{"engine": "fast"}, {"device": "gpu"}, {"precision": "fp8"}, {"views": 3}]
 )
-def test_a_wrong_choice_is_refused_although_all_is_stored(
+def test_invalid_options_are_refused_although_all_is_stored(
     image: Path, store: Path, wrong: dict[str, Any]
 ) -> None:
     with pytest.raises(BadInput, match="unknown"):
@@ -80,7 +78,7 @@ def test_a_damaged_slide_is_repaired_by_the_same_run(image: Path, store: Path) -
     assert not EmbeddingStore(store).verify().damaged
 
 
-def test_a_weights_file_is_known_by_path_size_and_time(tmp_path: Path) -> None:
+def test_a_weights_file_is_identified_by_path_size_and_time(tmp_path: Path) -> None:
     file = tmp_path / "w.pth"
     assert backbone_key("resnet18", str(file), "deep") is None
     file.write_bytes(b"one")
@@ -95,7 +93,7 @@ def test_a_weights_file_is_known_by_path_size_and_time(tmp_path: Path) -> None:
     assert len({key, late, larger, *others}) == 5
 
 
-def test_a_network_of_ones_own_is_loaded_every_time(
+def test_your_own_network_is_loaded_every_time(
     image: Path, tiny_net: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = {**CHOICES, "backbone": tiny_net, "weights": "random"}

@@ -67,7 +67,7 @@ def test_any_band_size_gives_the_same_pixels(method: str):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_how_much_background_a_slide_shows_changes_nothing(method: str):
+def test_the_amount_of_background_changes_nothing(method: str):
     pixels = phantom(5)
     height, width, _ = pixels.shape
     wide = np.full((height, 2 * width, 3), 238, np.uint8)
@@ -76,7 +76,7 @@ def test_how_much_background_a_slide_shows_changes_nothing(method: str):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_method_is_torchstains_own_on_tissue(method: str):
+def test_a_method_equals_torchstain_on_tissue(method: str):
     pixels = phantom(6)
     tissue = pixels[stain.is_tissue(pixels)][:, None]
     if method == "macenko":
@@ -100,7 +100,9 @@ def test_a_method_is_torchstains_own_on_tissue(method: str):
         (ONE_STAIN, "macenko", "shows one stain where Macenko's method needs two"),
     ],
 )
-def test_a_slide_that_cannot_be_normalised_says_why(pixels: np.ndarray, method: str, message: str):
+def test_a_slide_that_cannot_be_normalised_is_refused_with_the_reason(
+    pixels: np.ndarray, method: str, message: str
+):
     with pytest.raises(HistoboostError, match=message) as error:
         normalise(pixels, method)
     assert "\n" not in str(error.value)

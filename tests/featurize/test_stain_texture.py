@@ -36,7 +36,7 @@ def test_a_pure_stain_is_found_in_its_own_channel():
         assert mean[other] == pytest.approx(0.0, abs=0.02)
 
 
-def test_it_needs_no_weights_and_says_so_when_given_some():
+def test_weights_are_refused():
     assert load_backbone("stain-texture").input_px is None
     with pytest.raises(HistoboostError, match="has no weights"):
         load_backbone("stain-texture", "random")

@@ -52,7 +52,7 @@ def test_patches_keep_the_order_of_spots_in_memory_and_go_by_squares_in_tiles():
     assert [(y, x) for x, y in squares] == sorted((y, x) for x, y in squares)
 
 
-def test_nothing_missing_is_no_work():
+def test_a_complete_slide_has_no_work():
     stream = PatchStream(ArrayImage(PIXELS), XY, {8: []}, 16)
     assert len(stream.work) == 0
     assert list(stream.cut(Engine(4))) == []
@@ -75,7 +75,7 @@ def test_a_batch_of_large_patches_holds_fewer_of_them(monkeypatch):
 
 @pytest.mark.parametrize("kind", IMAGES)
 @pytest.mark.parametrize("batch", [1, 5, 64])
-def test_patches_are_the_plain_crops_resized_in_whatever_pieces(kind: str, batch: int):
+def test_batches_of_any_size_are_the_resized_crops(kind: str, batch: int):
     stream = PatchStream(IMAGES[kind], XY, MISSING, 16)
     for cut in stream.cut(Engine(batch)):
         middle = max(1, len(cut.work) // 2)
@@ -87,7 +87,7 @@ def test_patches_are_the_plain_crops_resized_in_whatever_pieces(kind: str, batch
             assert torch.equal(patch, patches.resize(plain.permute(0, 3, 1, 2), 16)[0])
 
 
-def test_an_error_of_a_thread_that_cuts_is_raised_where_the_batch_is_asked_for():
+def test_an_error_of_a_cropping_thread_is_raised_with_its_batch():
     class Broken(TileCache):
         def read_region(self, *where: int) -> np.ndarray:
             raise OSError("the disk is gone")

@@ -10,7 +10,7 @@ def summary(**fields: object) -> FeaturizeSummary:
     return FeaturizeSummary(**{**known, **fields})  # type: ignore[arg-type]
 
 
-def test_one_slide_is_not_called_slides():
+def test_the_summary_uses_singular_and_plural():
     assert str(summary(slides=["A"], kept=5)).startswith("1 slide: net@64 was complete already")
     assert str(summary(kept=5)).startswith("2 slides: ")
     assert "net@32, net@64 were" in str(summary(embeddings=["net@32", "net@64"], kept=5))
@@ -22,13 +22,13 @@ def test_deeper_layers_are_counted_beside_their_network():
     assert "net@32 (and 2 earlier layers), net@64, own.2 were complete" in line
 
 
-def test_the_rate_counts_what_was_computed_in_this_run():
+def test_the_rate_counts_patches_of_this_run_only():
     line = str(summary(computed=100, kept=900, wall_seconds=10.0))
     assert "100 patches in 10.0 s (10.0 patches/s" in line
     assert line.endswith("; 900 more were there already")
 
 
-def test_loading_is_named_where_it_takes_a_share_that_one_sees():
+def test_loading_and_unaccounted_time_are_reported_if_considerable():
     seconds = {"read": 1.0, "crop": 1.0, "forward": 4.0, "write": 0.0}
     line = str(summary(computed=1, load_seconds=4.0, seconds=seconds, wall_seconds=10.0))
     assert "loading 40%, read 10%, crop 10%, forward 40%, write 0%)" in line

@@ -17,7 +17,7 @@ timm = pytest.importorskip("timm", reason="pip install 'histoboost[timm]'")
 
 
 @pytest.mark.parametrize("name", ["timm:test_vit.r160_in1k", "timm:test_resnet.r160_in1k"])
-def test_a_network_of_timm_brings_its_size_and_normalisation(name: str):
+def test_a_network_of_timm_has_its_own_size_and_normalisation(name: str):
     net = load_backbone(name, "random")
     config = timm.get_pretrained_cfg(name.removeprefix("timm:"))
     assert net.input_px == config.input_size[-1]
@@ -87,7 +87,7 @@ def test_class_and_mean_leave_the_registers_out():
     torch.testing.assert_close(ClassAndMean(network)(pixels), expected)
 
 
-def test_without_a_network_one_line_says_where_the_weights_belong(hub: Callable, tmp_path: Path):
+def test_offline_one_line_names_the_cache_folder(hub: Callable, tmp_path: Path):
     for name in ("hf-hub:me/unlisted", "timm:test_vit.r160_in1k"):
         with pytest.raises(
             HistoboostError, match="could not be fetched from huggingface.co"

@@ -29,7 +29,7 @@ def changed(seed: int = 0, group: int = 1, **choices: object) -> Tensor:
 
 
 @pytest.mark.parametrize("name", [*EACH])
-def test_each_augmentation_changes_each_spot_otherwise_but_its_views_alike(name: str) -> None:
+def test_each_augmentation_is_drawn_per_spot_and_alike_for_its_fields_of_view(name: str) -> None:
     out = changed(**{name: EACH[name]})
     assert out.shape == views().shape
     assert out.dtype == torch.uint8

@@ -27,7 +27,7 @@ def run(*arguments: object, code: int = 0) -> Result:
 
 
 @pytest.mark.parametrize("preset", list(PRESETS))
-def test_both_recipes_run_end_to_end(
+def test_both_presets_run_end_to_end(
     small_h5: Path, tmp_path: Path, preset: str, tiny_net: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backbones = PRESETS[preset].backbones
@@ -47,7 +47,7 @@ def test_both_recipes_run_end_to_end(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-def test_killed_by_the_system_and_started_again_equals_uninterrupted(
+def test_killed_and_restarted_equals_uninterrupted(
     small_h5: Path, tmp_path: Path, tiny_net: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = [
@@ -90,7 +90,7 @@ def test_killed_by_the_system_and_started_again_equals_uninterrupted(
         }
 
 
-def test_a_config_file_fills_in_the_recipe(small_h5: Path, tmp_path: Path, tiny_net: str) -> None:
+def test_a_config_file_changes_the_preset(small_h5: Path, tmp_path: Path, tiny_net: str) -> None:
     (tmp_path / "c.toml").write_text(
         f'[finetune]\npreset = "cnn-ensemble"\nbackbones = "{tiny_net}"\npatch = 24\n'
         'weights = "random"\nepochs = 5\nhidden = "none"\nrotation = 0\nthreads = 1\n'

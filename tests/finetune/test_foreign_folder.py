@@ -78,7 +78,7 @@ def test_a_network_that_a_folder_names_is_neither_imported_nor_fetched(
     assert not (folder / "ran").exists()
 
 
-def test_the_user_s_own_network_is_named_again_on_the_command_line(folder: Path) -> None:
+def test_your_own_network_must_be_named_again_to_predict(folder: Path) -> None:
     how = ["--backbones", OWN, "--weights", "random", "--epochs", "1", "--threads", "1"]
     done = CliRunner().invoke(main, ["finetune", "slides.h5", "own", *how])
     assert done.exit_code == 0, done.output

@@ -16,12 +16,12 @@ def values(seed: int, ties: bool = False) -> np.ndarray:
 
 
 @pytest.mark.parametrize("ties", [False, True])
-def test_exact_ranks_are_those_of_scipy(ties: bool) -> None:
+def test_exact_ranks_equal_scipy(ties: bool) -> None:
     x = values(0, ties)
     np.testing.assert_allclose(exact_ranks(torch.from_numpy(x)), rankdata(x, axis=1))
 
 
-def test_soft_ranks_become_exact_when_the_temperature_falls() -> None:
+def test_soft_ranks_become_exact_at_low_temperature() -> None:
     x = torch.from_numpy(values(1))
     far = (soft_ranks(x, 1.0) - exact_ranks(x)).abs().max()
     near = (soft_ranks(x, 1e-4) - exact_ranks(x)).abs().max()
@@ -33,7 +33,7 @@ def test_soft_ranks_ignore_shift_and_scale() -> None:
     torch.testing.assert_close(soft_ranks(7 * x - 3, 0.1), soft_ranks(x, 0.1), rtol=1e-4, atol=1e-4)
 
 
-def test_the_loss_is_one_minus_the_mean_spearman_when_the_temperature_is_low() -> None:
+def test_the_loss_is_one_minus_the_mean_spearman_at_low_temperature() -> None:
     p, t = values(3), values(4, ties=True)
     expected = 1 - np.mean([spearmanr(a, b).statistic for a, b in zip(p, t, strict=True)])
     got = soft_spearman_loss(torch.from_numpy(p), torch.from_numpy(t), 1e-4)

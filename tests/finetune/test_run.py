@@ -40,7 +40,7 @@ def outputs(ensemble: Ensemble, dataset: Dataset) -> Any:
 
 
 @pytest.mark.filterwarnings("ignore:.*only training slide")
-def test_each_fold_gets_a_model_and_predictions_of_what_it_held_out(
+def test_each_fold_has_a_model_and_predictions_of_its_held_out_slides(
     dataset: Dataset, tmp_path: Path, train: Train
 ) -> None:
     lines: list[str] = []
@@ -98,7 +98,7 @@ def test_other_settings_or_data_in_the_same_folder_are_refused(
         train(dataset, copy, held_out=["S_2"])
 
 
-def test_what_a_killed_run_left_of_a_first_file_is_no_foreign_file(
+def test_leftovers_of_a_killed_run_are_not_foreign_files(
     dataset: Dataset, copy: Path, train: Train, tmp_path: Path, tiny: Callable[..., Settings]
 ) -> None:
     (tmp_path / "new" / ".histoboost-x").mkdir(parents=True)
@@ -175,7 +175,7 @@ def test_a_plan_that_cannot_be_trained_is_refused(
         train(dataset, tmp_path, **options)
 
 
-def test_a_backbone_of_ones_own_that_brings_its_weights_can_be_tuned(
+def test_your_own_backbone_with_weights_can_be_tuned(
     dataset: Dataset,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

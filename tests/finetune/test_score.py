@@ -93,15 +93,13 @@ def test_outputs_come_in_all_units(crossed: Path, small_h5: Path, units: str) ->
     assert np.isfinite(prediction.values).all()
 
 
-def test_predicting_a_slide_that_the_networks_were_trained_on_is_warned_of(
-    crossed: Path, small_h5: Path
-) -> None:
+def test_predicting_a_training_slide_is_warned_of(crossed: Path, small_h5: Path) -> None:
     model = Ensemble.load(crossed / "cv" / "folds" / "S_2")
     with pytest.warns(HistoboostWarning, match=r"S_1: the model was trained on a slide of this"):
         model.predict(open_dataset(small_h5), ["S_1", "S_2"], device=CPU)
 
 
-def test_intervals_are_refused_by_name(crossed: Path, small_h5: Path, tmp_path: Path) -> None:
+def test_intervals_are_refused(crossed: Path, small_h5: Path, tmp_path: Path) -> None:
     model = crossed / "cv" / "folds" / "S_1"
     said = run("predict", small_h5, model, "-o", tmp_path / "s.csv", "--interval", 0.9, code=2)
     assert "is a fine-tuned model; omit --interval" in said

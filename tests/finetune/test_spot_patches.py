@@ -57,7 +57,7 @@ def test_spots_on_one_line_have_the_coordinate_zero() -> None:
     np.testing.assert_array_equal(scaled, [[0, 0], [0, 1]])
 
 
-def test_flat_patches_raise_an_alarm() -> None:
+def test_flat_patches_are_warned_of() -> None:
     blank = ArrayImage(np.full((90, 120, 3), 240, np.uint8))
     slides = (SLIDES[0], dataclasses.replace(SLIDES[1], image=blank))
     with pytest.warns(HistoboostWarning, match="slide B: 9 of 9 patches of 24 px") as caught:

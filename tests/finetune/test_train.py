@@ -222,7 +222,7 @@ def test_frozen_batch_norm_keeps_its_statistics(training: Make, choice: str, mov
     assert torch.equal(before, run.net.trunk.state_dict()[name]) != moves
 
 
-def test_members_of_an_ensemble_start_and_go_differently() -> None:
+def test_members_of_an_ensemble_start_differently() -> None:
     settings = tiny(backbones=(TINY_NET, TINY_NET))
     first, second, again = (build(settings, member, 14)[0].head[-1].weight for member in (0, 1, 0))
     assert torch.equal(first, again)
