@@ -36,7 +36,8 @@ def read_array(
     try:
         array = np.load(file, mmap_mode=mmap_mode, allow_pickle=False)
     except Exception as error:  # noqa: BLE001  (damaged headers raise any type)
-        reason = " ".join(str(error).split())[:200]
+        # The first sentence: NumPy goes on to advise unpickling.
+        reason = " ".join(str(error).split()).partition(". ")[0][:200]
         raise BadInput(f"{name}: is not a NumPy array file ({reason}); {remedy}") from error
     if not isinstance(array, np.ndarray):
         raise BadInput(f"{name}: is an archive, not one array; {remedy}")
