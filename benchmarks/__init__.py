@@ -1,1 +1,1 @@
-"""What histoboost costs beside what people use today; `python -m benchmarks` runs all of it."""
+"""Speed, memory and accuracy against common alternatives; run all with `python -m benchmarks`."""

@@ -1,14 +1,13 @@
-"""Every comparison in one table, each row a ratio measured in one run.
+"""Run all comparisons and print one table of speed ratios, each measured within one run.
 
     python -m benchmarks [--quick] [--only PART] [--device cuda] [--json FILE]
 
-The whole takes about two hours on two cores; ``--quick`` takes minutes and shows only that all of
-it runs: its ratios mean nothing. Run it on a machine that does nothing else.
+A full run takes about two hours on two cores of an otherwise idle machine. With ``--quick`` it
+takes minutes and only checks that everything runs; its ratios are meaningless.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -18,8 +17,8 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks.parts import PARTS, on_gpu
-from benchmarks.table import HEADER, Row
+from benchmarks.common import make_parser
+from benchmarks.parts import HEADER, PARTS, Row, on_gpu
 
 PACKAGES = (
     *("histoboost", "numpy", "zarr", "torch", "torchvision", "openvino", "lightgbm", "xgboost"),
@@ -28,7 +27,7 @@ PACKAGES = (
 
 
 def processor() -> str:
-    """The processor's name; Linux keeps it where Python does not look."""
+    """Model name of the CPU, which `platform` lacks on Linux."""
     cpuinfo = Path("/proc/cpuinfo")
     for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else ():
         if line.startswith("model name"):
@@ -37,7 +36,7 @@ def processor() -> str:
 
 
 def machine() -> dict[str, str]:
-    """What the figures were measured on."""
+    """Hardware, load and package versions."""
     import torch
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -50,7 +49,7 @@ def machine() -> dict[str, str]:
 
 
 def versions() -> Iterator[str]:
-    """Of every package that takes part."""
+    """Version of each package compared, or that it is not installed."""
     for package in PACKAGES:
         try:
             yield f"{package} {version(package)}"
@@ -60,28 +59,29 @@ def versions() -> Iterator[str]:
 
 def main() -> None:
     """Run the parts, then print the table."""
-    parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
-    parser.add_argument("--only", choices=PARTS, help="run this part alone")
-    parser.add_argument("--json", type=Path, help="write machine and rows here too")
-    parser.add_argument("--device", choices=["cuda"], help="of featurize, the rows on a GPU alone")
-    arguments = parser.parse_args()
-    if arguments.device and arguments.only != "featurize":
+    parser = make_parser(__doc__)
+    parser.prog = "python -m benchmarks"
+    parser.add_argument("--quick", action="store_true", help="small sizes, to check that it runs")
+    parser.add_argument("--only", choices=PARTS, help="run only this part")
+    parser.add_argument("--json", type=Path, help="also write machine and rows as JSON")
+    parser.add_argument("--device", choices=["cuda"], help="featurize: run only the GPU rows")
+    args = parser.parse_args()
+    if args.device and args.only != "featurize":
         parser.error("--device: only featurize runs on a GPU; add --only featurize")
     about = machine()
     rows: list[Row] = []
-    for name in [arguments.only] if arguments.only else PARTS:
-        for row in (on_gpu if arguments.device else PARTS[name])(arguments.quick):
-            print(row.markdown(), file=sys.stderr, flush=True)  # the whole takes hours
+    for name in [args.only] if args.only else PARTS:
+        for row in (on_gpu if args.device else PARTS[name])(args.quick):
+            print(row.markdown(), file=sys.stderr, flush=True)  # a full run takes hours
             rows.append(row)
     for key, text in about.items():
         print(f"{key}: {text}")
-    if arguments.quick:
-        print("sizes: --quick, the ratios mean nothing")
+    if args.quick:
+        print("sizes: --quick, the ratios are meaningless")
     print("", *HEADER, *(row.markdown() for row in rows), sep="\n")
-    if arguments.json:
-        record = {**about, "quick": arguments.quick, "rows": [asdict(row) for row in rows]}
-        arguments.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    if args.json:
+        record = {**about, "quick": args.quick, "rows": [asdict(row) for row in rows]}
+        args.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

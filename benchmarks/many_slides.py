@@ -1,7 +1,7 @@
-"""What a run and a listing cost before any spot is looked at, as slides grow: see `scale`.
+"""Cost of listing slides and planning a run as the number of slides grows; run by `scale`.
 
-The store holds two embeddings of every slide. All but its first slide are documents of their own
-beside links to the first one's tables and chunks, so that 100,000 slides take minutes to make.
+The store has two embeddings per slide. Each slide has its own documents, but all except the first
+link to the first one's tables and chunks, so that making 100,000 slides takes minutes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from histoboost.cache.layout import read_document, seal
 from histoboost.cache.local import LocalBackend
@@ -23,10 +24,10 @@ from histoboost.spots import SpotTable
 NAMES = ("net@64", "net@128")
 SIDE = 10
 
-#: What is measured, by name: Python that finds the store and the manifest in `store` and `data`.
+#: Code measured, by row name; `store` and `data` are the store and the manifest.
 CALLS = {
     "names of the slides": "EmbeddingStore(store, mode='r').slides()",
-    "names of those without labels": "EmbeddingStore(store, mode='r').slides(labelled=False)",
+    "names of unlabelled slides": "EmbeddingStore(store, mode='r').slides(labelled=False)",
     "order of a run": "EmbeddingStore(store).orders(NAMES)",
     "cache list, no index": "main(['cache', 'list', store], standalone_mode=False)",
     "cache list": "main(['cache', 'list', store], standalone_mode=False)",
@@ -39,29 +40,29 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.cli import main
 from histoboost.slides.readers import open_dataset
 
-def told():  # seconds of the processor and, of this process alone, peak memory in MB; Linux only
+def print_usage():  # CPU seconds and peak memory in MB of this process alone; Linux only
     peak = re.search(r'VmHWM:\s+(\d+)', open('/proc/self/status').read())
     print(time.process_time(), int(peak[1]) / 1e3)
 
-atexit.register(told)
+atexit.register(print_usage)
 data, store, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 NAMES = [f'S_{at:06}' for at in range(count)]
 """
 
 
 def measure_slides(counts: list[int]) -> None:
-    """Print a table in Markdown: CPU seconds, wall seconds and peak memory of every call."""
+    """Print a Markdown table with CPU seconds, wall seconds and peak memory of every call."""
     print("| slides | call | CPU s | wall s | peak MB |\n|---|---|---|---|---|")
     for count in counts:
         with tempfile.TemporaryDirectory() as folder:
             data, store = make_data(Path(folder), count), make_slides(Path(folder), count)
-            time.sleep(2)  # what changed just now is not believed by an index
+            time.sleep(2)  # an index does not trust files that have just changed
             for name, call in CALLS.items():
-                cpu, wall, peak = _measured(SETUP + call, data, store, count)
+                cpu, wall, peak = _measure(SETUP + call, data, store, count)
                 print(f"| {count:,} | {name} | {cpu:.1f} | {wall:.1f} | {peak:.0f} |", flush=True)
 
 
-def _measured(code: str, *arguments: object) -> tuple[float, float, float]:
+def _measure(code: str, *arguments: object) -> tuple[float, float, float]:
     start = time.perf_counter()
     command = [sys.executable, "-W", "ignore", "-c", code, *map(str, arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
@@ -70,9 +71,7 @@ def _measured(code: str, *arguments: object) -> tuple[float, float, float]:
 
 
 def make_data(folder: Path, count: int) -> Path:
-    """A manifest of `count` slides with a hundred spots each."""
-    from PIL import Image
-
+    """Write a manifest of `count` slides with a hundred spots each."""
     Image.fromarray(np.zeros((120, 120, 3), np.uint8)).save(folder / "one.png")
     rows = [f"{k},{10 * (k % SIDE) + 5},{10 * (k // SIDE) + 5},1,{k}" for k in range(SIDE**2)]
     (folder / "one.csv").write_text("\n".join(["spot,x,y,A,B", *rows]))
@@ -83,17 +82,19 @@ def make_data(folder: Path, count: int) -> Path:
 
 
 def make_slides(folder: Path, count: int) -> Path:
-    """A store of `count` slides."""
-    store, first = EmbeddingStore(folder / "many.zarr"), "S_000000"
+    """Write a store of `count` slides."""
+    path, first = folder / "many.zarr", "S_000000"
+    store, top = EmbeddingStore(path), path / "slides"
     xy = np.stack(np.divmod(np.arange(SIDE**2), SIDE), axis=1) * 10.0
     labels = np.ones((len(xy), 2), np.float32)
     store.write_spots(SpotTable(first, xy, tuple(map(str, range(len(xy)))), labels, ("A", "B")))
     for name in NAMES:
         recipe = Recipe({"slide_pixels": first, "backbone": "phantom", "patch_px": name})
         store.writer(first, name, recipe, len(xy), 4).write_all(np.ones((len(xy), 4)))
-    top, backend = folder / "many.zarr" / "slides", LocalBackend(folder / "many.zarr")
-    slide = read_document(backend, f"slides/{first}")
-    embeddings = {name: read_document(backend, f"slides/{first}/obsm/{name}") for name in NAMES}
+    folders = [f"slides/{first}", *(f"slides/{first}/obsm/{name}" for name in NAMES)]
+    slide, *embeddings = (read_document(LocalBackend(path), each) for each in folders)
+    for document in (slide, *embeddings):
+        del document["attributes"]["histoboost"]["digest"]  # `seal` adds the new one
     for at in range(1, count):
         own = top / f"S_{at:06}"
         (own / "obsm").mkdir(parents=True)
@@ -104,11 +105,11 @@ def make_slides(folder: Path, count: int) -> Path:
             (own / "obsm" / part).symlink_to(f"../../{first}/obsm/{part}")
         slide["attributes"]["histoboost"]["order"] = at
         (own / "zarr.json").write_bytes(seal(slide))
-        for name, document in embeddings.items():
+        for name, document in zip(NAMES, embeddings, strict=True):
             (own / "obsm" / name).mkdir()
             (own / "obsm" / name / "c").symlink_to(f"../../../{first}/obsm/{name}/c")
             fields = document["attributes"]["histoboost"]
             fields["recipe"]["slide_pixels"] = own.name
             fields["recipe_digest"] = Recipe(fields["recipe"]).digest
             (own / "obsm" / name / "zarr.json").write_bytes(seal(document))
-    return folder / "many.zarr"
+    return path

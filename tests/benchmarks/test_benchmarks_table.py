@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from histoboost import EmbeddingStore
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -25,11 +27,9 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_a_competitor_that_is_not_installed_has_a_row_with_the_pip_command(
     parts: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bare = ("openvino", "xgboost", "catboost", "distributed", "lazyslide")
-    monkeypatch.setattr(parts, "find_spec", lambda package: package not in bare)
+    monkeypatch.setattr(parts, "find_spec", lambda package: None)
     monkeypatch.setattr(parts, "measure", lambda *arguments, **options: ({}, ""))
-    names = ("featurize", "regress", "scaling", "lazyslide")
-    rows = [row.markdown() for part in names for row in parts.PARTS[part](False)]
+    rows = [row.markdown() for part in parts.PARTS.values() for row in part(False)]
     for name, requirement in {
         "openvino": "'histoboost[openvino]'",
         "XGBoost": "xgboost",
@@ -57,11 +57,11 @@ def test_a_ratio_is_their_time_over_ours_with_both_accuracies(
 def test_a_failed_benchmark_has_a_row_with_its_exit_code(
     parts: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stopped: tuple[dict[str, Any], str] = parts.measure("store", "--no-such-option")
-    monkeypatch.setattr(parts, "measure", lambda *arguments, **options: stopped)
+    failed: tuple[dict[str, Any], str] = parts.measure("store", "--no-such-option")
+    monkeypatch.setattr(parts, "measure", lambda *arguments, **options: failed)
     (row,) = parts.store(True)
     assert row.ratio is None
-    assert "`benchmarks.store` stopped with exit code 2" in row.markdown()
+    assert "`benchmarks.store` failed with exit code 2" in row.markdown()
 
 
 def test_one_part_prints_machine_versions_and_its_ratio(tmp_path: Path) -> None:
@@ -73,3 +73,11 @@ def test_one_part_prints_machine_versions_and_its_ratio(tmp_path: Path) -> None:
     assert f"| store | EmbeddingStore.read | numpy.load | {row['ratio']:.2f} |" in done.stdout
     assert "cores" in done.stdout
     assert "numpy 2" in done.stdout
+
+
+def test_the_store_of_many_slides_is_intact(parts: ModuleType, tmp_path: Path) -> None:
+    from benchmarks.many_slides import make_slides
+
+    store = EmbeddingStore(make_slides(tmp_path, 3), mode="r")
+    assert store.slides() == ["S_000000", "S_000001", "S_000002"]
+    assert not any(row.lacking for row in store.summary())
