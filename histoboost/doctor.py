@@ -64,7 +64,7 @@ def examine() -> list[Finding]:
     return [
         Finding("software", "python", platform.python_version()),
         Finding("software", "histoboost", __version__),
-        *(_package("software", name, "pip install histoboost") for name in CORE),
+        *(_package("software", name, f"pip install {name}") for name in CORE),
         *(
             _package("optional", name, f"for {purpose}: pip install 'histoboost[{extra}]'")
             for name, (extra, purpose) in OPTIONAL.items()

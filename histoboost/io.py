@@ -108,7 +108,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def plain_errors(path: object, kept: str = "what was there is kept") -> Iterator[None]:
+def plain_errors(path: object, kept: str = "the old content is kept") -> Iterator[None]:
     """Turn errors of the system while writing `path` into one line, which ends in `kept`."""
     try:
         yield

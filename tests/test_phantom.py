@@ -82,35 +82,6 @@ def test_neighbouring_spots_are_similar():
     assert similarity > chance + 0.15
 
 
-def test_colour_and_texture_predict_cell_types():
-    """On a held-out slide, ridge on a few colour statistics beats the mean-rank profile."""
-    features, ranks, slides = [], [], []
-    for seed in range(3):
-        slide = phantom_slide(seed=seed, spots=120)
-        density = -np.log10((slide.image.read_rows(0, slide.image.shape[0]) + 1.0) / 256)
-        column, row = slide.xy.astype(int).T
-        mean = [uniform_filter(density[..., c], 13)[row, column] for c in range(3)]
-        square = [uniform_filter(density[..., c] ** 2, 13)[row, column] for c in range(3)]
-        block = np.stack([*mean, *(s - m**2 for s, m in zip(square, mean, strict=True))], axis=1)
-        features.append((block - block.mean(axis=0)) / block.std(axis=0))
-        ranks.append(rankdata(slide.abundance, axis=1))
-        slides.append(np.full(len(block), seed))
-    x, y, slide_of = np.concatenate(features), np.concatenate(ranks), np.concatenate(slides)
-    gains = []
-    for held_out in range(3):
-        train, test = slide_of != held_out, slide_of == held_out
-        profile = y[train].mean(axis=0)
-        weights = np.linalg.solve(
-            x[train].T @ x[train] + np.eye(x.shape[1]), x[train].T @ (y[train] - profile)
-        )
-        guess = x[test] @ weights + profile
-        gains.append(
-            np.mean([spearmanr(a, b)[0] for a, b in zip(guess, y[test], strict=True)])
-            - np.mean([spearmanr(profile, b)[0] for b in y[test]])
-        )
-    assert np.mean(gains) > 0.03
-
-
 def test_impossible_phantoms_are_refused(tmp_path):
     with pytest.raises(HistoboostError, match="too small"):
         phantom_slide(spots=3)

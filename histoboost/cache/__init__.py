@@ -1,1 +1,1 @@
-"""The only thing the two stages share: what was computed, from what, and is it whole."""
+"""The embedding store: all that the two stages share."""

@@ -75,6 +75,11 @@ def test_tls_without_certificates_is_refused() -> None:
     assert "no certificates" in refused("tls://127.0.0.1:8786")
 
 
+def test_a_scheduler_without_workers_is_refused(cluster, monkeypatch) -> None:
+    monkeypatch.setattr(module, "WORKER_TIMEOUT_S", 0.2)
+    assert "no workers; start one" in refused(cluster.address)
+
+
 def test_a_worker_without_histoboost_is_named(cluster, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\n"

@@ -107,26 +107,6 @@ def test_a_worker_killed_in_the_middle_of_a_fold_costs_only_what_it_held(cluster
         assert {**one, "fit_seconds": 0} == {**other, "fit_seconds": 0}
 
 
-def test_a_worker_without_access_to_the_store_ends_the_command_with_one_line(
-    cluster, store: EmbeddingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error_of
-) -> None:
-    location = Path(store.location)
-    for name in ("one", "two"):
-        cluster.start_worker(name, without=location.parent)
-    cluster.wait_for_workers(2)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    choices = ["--model", "lightgbm", "--held-out", "S_1"]
-    line = error_of(["evaluate", str(location), "--scheduler", cluster.address, *choices])
-    assert "fold that holds out S_1" in line
-    assert f"cannot open the store {location}" in line
-
-
-def test_a_scheduler_without_workers_is_refused_in_one_line(cluster, monkeypatch):
-    monkeypatch.setattr("histoboost.cluster.WORKER_TIMEOUT_S", 0.2)
-    with pytest.raises(HistoboostError, match="no workers; start one"), connect(cluster.address):
-        pass
-
-
 def test_a_lost_scheduler_is_one_line_and_finished_folds_are_kept(cluster, store, tmp_path):
     cluster.start_worker("one")
     kept = FoldCache(tmp_path / "folds")
