@@ -1,32 +1,29 @@
-"""Stage 1 against its own forward pass and against the field's usual way.
-
-Three contestants embed the same spots of one slide at the challenge's size, round after round in
-turn, so that whatever else the machine does hits all of them alike:
-
-- ``forward``: the backbone alone, on a batch that is in memory already, same engine as ours; half
-  of it before ours and half after, so that a machine that grows slower meanwhile hits both;
-- ``ours``: `histoboost.featurize.featurize`, from an HDF5 file to a finished store: reading,
-  cropping, forward and writing, without loading weights and making the engine;
-- ``usual``: one PIL crop per patch and a torchvision transform in a DataLoader, eager fp32 NCHW; on
-  a tenth of the patches, since its rate does not depend on their number, and without reading the
-  slide.
-
-What counts are ratios, so each is printed with its minimum, median and maximum over the rounds::
+"""Stage 1 against its own forward pass and the usual way to embed patches.
 
     python -m benchmarks.featurize    # on the CPU, torch and OpenVINO
-    python -m benchmarks.gpu          # the same on a GPU, for small and large backbones
+    python -m benchmarks.gpu          # on a GPU, for small and large backbones
+
+Three methods embed the same spots of one slide at the challenge's size. They alternate over several
+rounds, so that other load on the machine affects all of them:
+
+- ``forward``: the backbone alone on a batch in memory, with our engine; half of it before ours and
+  half after, to balance drift of the machine's speed;
+- ``ours``: `histoboost.featurize.featurize` from an HDF5 file to a finished store: read, crop,
+  forward and write, without loading weights and building the engine;
+- ``usual``: a PIL crop per patch and a torchvision transform in a DataLoader, eager fp32 NCHW,
+  without reading the slide; measured on a tenth of the patches, because its rate is constant.
+
+Ratios are given as minimum, median and maximum over rounds.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import platform
-import statistics
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +32,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from benchmarks.common import make_parser, names, numbers, report, spread
 from histoboost.featurize import featurize
 from histoboost.featurize.backbones.base import Backbone
 from histoboost.featurize.backbones.factory import load_backbone
@@ -46,7 +44,7 @@ SIDE = 2000
 
 
 def write_slide(path: Path, spots: int) -> None:
-    """A float32 slide of 2,000 x 2,000 px, as the challenge stores them."""
+    """Write a float32 slide of 2,000 x 2,000 px in the challenge's format."""
     rng = np.random.default_rng(0)
     coarse = torch.from_numpy(rng.random((1, 3, 250, 250), np.float32))
     smooth = torch.nn.functional.interpolate(coarse, size=(SIDE, SIDE), mode="bilinear")
@@ -62,7 +60,7 @@ def write_slide(path: Path, spots: int) -> None:
 
 
 class UsualPatches(Dataset):
-    """What most public solutions do: a PIL crop and a transform per patch."""
+    """Patches as in most public solutions: a PIL crop and a transform each."""
 
     def __init__(self, path: Path, sizes: list[int], net: Backbone) -> None:
         from PIL import Image
@@ -70,9 +68,9 @@ class UsualPatches(Dataset):
 
         slide = open_dataset(path).slides[0]
         with h5py.File(path) as file:
-            whole = (file["images/Test/S_7"][()] * 255).astype(np.uint8)
+            pixels = (file["images/Test/S_7"][()] * 255).astype(np.uint8)
         margin = max(sizes)
-        padded = np.pad(whole, ((margin, margin), (margin, margin), (0, 0)), mode="symmetric")
+        padded = np.pad(pixels, ((margin, margin), (margin, margin), (0, 0)), mode="symmetric")
         self.image = Image.fromarray(padded)
         self.boxes = [
             (x + margin - px // 2, y + margin - px // 2, x + margin + px // 2, y + margin + px // 2)
@@ -95,39 +93,37 @@ class UsualPatches(Dataset):
 
 
 def usual(path: Path, sizes: list[int], net: Backbone, device: torch.device, batch: int) -> float:
-    """Seconds of the field's usual way, scaled from a tenth of the patches."""
+    """Seconds of the usual way, scaled up from a tenth of the patches."""
     module = net.module.to(device)
     workers = 0 if device.type == "cpu" else (os.cpu_count() or 1)
-    everything = UsualPatches(path, sizes, net)
-    tenth = Subset(everything, range(0, len(everything), 10))
+    patches = UsualPatches(path, sizes, net)
+    tenth = Subset(patches, range(0, len(patches), 10))
     start = time.perf_counter()
     with torch.no_grad():
         loader = DataLoader(tenth, batch_size=batch, num_workers=workers)
         np.concatenate([module(part.to(device)).cpu().numpy() for part in loader])
-    return (time.perf_counter() - start) * len(everything) / len(tenth)
+    return (time.perf_counter() - start) * len(patches) / len(tenth)
 
 
 def forward(engine: Engine, net: Backbone, count: int) -> float:
-    """Seconds of the backbone alone, on as many patches, from a batch that lies in memory."""
+    """Seconds of the backbone alone on `count` patches, from a batch in memory."""
     noise = torch.Generator().manual_seed(0)
     shape = (engine.batch, net.input_px or 64, net.input_px or 64, 3)
     batch = torch.randint(0, 256, shape, dtype=torch.uint8, generator=noise)
     batch = batch.permute(0, 3, 1, 2).to(engine.device)
     passes = -(-count // engine.batch)
     start = time.perf_counter()
-    waiting = None
-    for _ in range(passes):
-        pending = engine.submit(batch)
-        if waiting is not None:
-            waiting()
-        waiting = pending
-    if waiting is not None:
-        waiting()
+    pending = engine.submit(batch)
+    for _ in range(passes - 1):
+        following = engine.submit(batch)
+        pending()
+        pending = following
+    pending()
     return (time.perf_counter() - start) * count / (passes * engine.batch)
 
 
 def ours(path: Path, backbone: str, sizes: list[int], options: dict[str, Any]) -> dict[str, float]:
-    """Seconds of each step of ours."""
+    """Seconds of each step of `featurize`."""
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "store"
         return featurize(
@@ -135,14 +131,7 @@ def ours(path: Path, backbone: str, sizes: list[int], options: dict[str, Any]) -
         ).seconds
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    """Minimum, median and maximum."""
-    low, middle, high = min(values), statistics.median(values), max(values)
-    return {"min": round(low, 3), "median": round(middle, 3), "max": round(high, 3)}
-
-
 def compare(
-    path: Path,
     spots: int,
     net: Backbone,
     sizes: list[int],
@@ -151,52 +140,53 @@ def compare(
     with_usual: bool,
     options: dict[str, Any],
 ) -> dict[str, Any]:
-    """Run the contestants in turns on a slide from `write_slide`; `options` go to `featurize`."""
+    """Alternate the methods on a slide from `write_slide`; `options` go to `featurize`."""
     count = spots * len(sizes)
-    seconds: dict[str, list[float]] = {}
-    steps: dict[str, dict[str, float]] = {name: {} for name in engines}
-    for number in range(rounds + 1):  # the first warms everything up
-        took: dict[str, float] = {}
-        for name, engine in engines.items():
-            took[f"forward {name}"] = forward(engine, net, count // 2)
-            parts = ours(path, net.name, sizes, {**options, "engine": name})
-            took[f"ours {name}"] = sum(parts.values())
-            took[f"forward {name}"] += forward(engine, net, count - count // 2)
-            if number:
-                for step, value in parts.items():
-                    steps[name][step] = steps[name].get(step, 0.0) + value
-        if with_usual:
-            device = next(iter(engines.values())).device
-            took["usual"] = usual(path, sizes, net, device, options.get("batch_size") or 32)
-        if number:
-            for name, value in took.items():
-                seconds.setdefault(name, []).append(value)
-        rates = {name: f"{count / value:.1f}/s" for name, value in took.items()}
-        print(rates, file=sys.stderr, flush=True)
-    ratios: dict[str, dict[str, float]] = {}
-    for name in engines:
-        for label, other in (("pure forward", f"forward {name}"), ("usual way", "usual")):
-            if other in seconds:
-                pairs = zip(seconds[other], seconds[f"ours {name}"], strict=True)
-                ratios[f"ours / {label}, {name}"] = spread([a / b for a, b in pairs])
+    history: list[dict[str, float]] = []
+    steps: dict[str, Counter[str]] = {name: Counter() for name in engines}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "slide.h5"
+        write_slide(path, spots)
+        for number in range(rounds + 1):  # the first is a warm-up
+            took: dict[str, float] = {}
+            for name, engine in engines.items():
+                took[f"forward {name}"] = forward(engine, net, count // 2)
+                parts = ours(path, net.name, sizes, {**options, "engine": name})
+                took[f"ours {name}"] = sum(parts.values())
+                took[f"forward {name}"] += forward(engine, net, count - count // 2)
+                if number:
+                    steps[name].update(parts)
+            if with_usual:
+                device = next(iter(engines.values())).device
+                took["usual"] = usual(path, sizes, net, device, options.get("batch_size") or 32)
+            history.append(took)
+            rates = {name: f"{count / value:.1f}/s" for name, value in took.items()}
+            print(rates, file=sys.stderr, flush=True)
+    measured = history[1:]
+    ratios = {
+        f"ours / {label}, {name}": spread([took[other] / took[f"ours {name}"] for took in measured])
+        for name in engines
+        for label, other in (("pure forward", f"forward {name}"), ("usual way", "usual"))
+        if other in history[0]
+    }
     return {
         "backbone": net.name,
         "patch": sizes,
         "patches": count,
         "rounds": rounds,
         "patches_per_second": {
-            name: spread([count / value for value in values]) for name, values in seconds.items()
+            name: spread([count / took[name] for took in measured]) for name in history[0]
         },
         "ratios": ratios,
         "share_of_time": {
-            name: {step: round(value / sum(parts.values()), 3) for step, value in parts.items()}
+            name: {step: round(value / parts.total(), 3) for step, value in parts.items()}
             for name, parts in steps.items()
         },
     }
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Cores, load, versions and the GPU's name."""
+    """Cores, load, torch version and GPU name."""
     return {
         "threads": torch.get_num_threads(),
         "load": os.getloadavg(),
@@ -206,32 +196,24 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run the rounds and print ratios."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    """Run the rounds and print the figures."""
+    parser = make_parser(__doc__)
     parser.add_argument("--backbone", default="efficientnet_b0")
-    parser.add_argument("--patch", default="64,128,256")
+    parser.add_argument("--patch", type=numbers, default="64,128,256")
     parser.add_argument("--spots", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--engines", default="torch,openvino")
+    parser.add_argument("--engines", type=names, default="torch,openvino")
     parser.add_argument("--without-usual", action="store_true")
-    parser.add_argument("--json")
+    parser.add_argument("--json", type=Path, help="also write the figures as JSON")
     args = parser.parse_args()
     device = pick_device("cpu")
-    sizes = [int(px) for px in args.patch.split(",")]
     net = load_backbone(args.backbone, "random")
-    names = args.engines.split(",")
-    engines = {name: pick_engine(net, device, engine=name) for name in names}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "slide.h5"
-        write_slide(path, args.spots)
-        found = compare(
-            *(path, args.spots, net, sizes, engines),
-            *(args.rounds, not args.without_usual, {"device": "cpu"}),
-        )
-    text = json.dumps(found | machine(device), indent=2)
-    print(text)
-    if args.json:
-        Path(args.json).write_text(text + "\n")
+    engines = {name: pick_engine(net, device, engine=name) for name in args.engines}
+    figures = compare(
+        *(args.spots, net, args.patch, engines, args.rounds),
+        *(not args.without_usual, {"device": "cpu"}),
+    )
+    report(figures | machine(device), args.json)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,15 @@
-"""Stage 1 against LazySlide's feature extraction: the same tiles of one slide, the same network.
+"""Stage 1 against LazySlide: the same tiles of one slide through the same network.
 
     python -m benchmarks.lazyslide [--json FILE]
 
-A phantom slide lies in one tiled TIFF. Ours is `histoboost.featurize.featurize` from that file to a
-finished store; theirs opens the slide, is told the tiles and extracts features, which end in its
-tables.
-Neither time has the loading of the network in it. The network is ours with random weights, so that
-nothing is downloaded, and the features of both must agree. Round after round in turn; what counts
-are the ratios.
+Both embed a phantom slide from a tiled TIFF, in alternate rounds. `histoboost.featurize.featurize`
+writes a finished store; LazySlide opens the slide, gets the tiles and writes features to its
+tables. Loading the network is not timed. The network has our random weights, so that nothing is
+downloaded, and both must yield the same features.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 import time
 from importlib.metadata import version
@@ -26,27 +22,26 @@ import torch
 from numpy.typing import NDArray
 from torchvision.transforms import v2
 
-from benchmarks.featurize import spread
+from benchmarks.common import make_parser, names, read_pixels, report, spread
 from histoboost.cache.store import EmbeddingStore
 from histoboost.featurize import featurize
 from histoboost.featurize.backbones.base import Backbone
 from histoboost.featurize.backbones.factory import load_backbone
 from histoboost.phantom import phantom_slide
 
-#: The least correlation between our feature vector of a tile and theirs. They differ by float16 in
-#: our store and by the algorithm that enlarges a patch.
+#: Lowest correlation allowed between the two embeddings of a tile, which differ in our float16 and
+#: in the resizing algorithm.
 ALIKE = 0.99
 
 
 def write_slide(folder: Path, spots: int, patch: int) -> tuple[Path, Path, NDArray[np.int64]]:
-    """A tiled TIFF, a manifest that names it, and the upper left corners of the tiles in it.
+    """Write a tiled TIFF and its manifest; return both and the top left corners of the tiles.
 
-    Spots at whole pixels, with the patch inside the slide: beyond its edge the two differ.
+    Spots are at integer pixels and patches inside the slide, as the two treat edges differently.
     """
     slide = phantom_slide(spots=spots)
-    pixels = slide.image.read_rows(0, slide.image.shape[0])
     margin = patch // 2
-    pixels = np.pad(pixels, ((margin, margin), (margin, margin), (0, 0)), mode="edge")
+    pixels = np.pad(read_pixels(slide), ((margin, margin), (margin, margin), (0, 0)), mode="edge")
     xy = np.rint(slide.xy).astype(np.int64) + margin
     image, manifest = folder / "slide.tif", folder / "slides.csv"
     tifffile.imwrite(image, pixels, tile=(256, 256), photometric="rgb", compression="jpeg")
@@ -60,12 +55,24 @@ def write_slide(folder: Path, spots: int, patch: int) -> tuple[Path, Path, NDArr
 def ours(
     manifest: Path, backbone: str, patch: int, engine: str, device: str
 ) -> tuple[float, NDArray[np.float16]]:
-    """Seconds and features of our stage 1."""
+    """Seconds and features of `featurize`."""
     with tempfile.TemporaryDirectory() as folder:
         choices = {"backbone": backbone, "weights": "random", "engine": engine, "device": device}
         done = featurize(manifest, f"{folder}/store", patch=[patch], **choices)
         store = EmbeddingStore(f"{folder}/store", mode="r")
         return sum(done.seconds.values()), store.read("S", f"{backbone}@{patch}")
+
+
+def transform_for(net: Backbone) -> v2.Compose:
+    """Preprocessing of a tile for LazySlide."""
+    return v2.Compose(
+        [
+            v2.ToImage(),
+            v2.Resize((net.input_px, net.input_px), antialias=True),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(net.mean, net.std),
+        ]
+    )
 
 
 def theirs(
@@ -76,69 +83,58 @@ def theirs(
     from wsidata import TileSpec, open_wsi
     from wsidata.io import add_tiles
 
-    transform = v2.Compose(
-        [
-            v2.ToImage(),
-            v2.Resize((net.input_px, net.input_px), antialias=True),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(net.mean, net.std),
-        ]
-    )
+    options = {"transform": transform_for(net), "device": device, "pbar": False}
     start = time.perf_counter()
     wsi = open_wsi(image, store=None)
     spec = TileSpec(patch, patch, patch, patch)
     add_tiles(wsi, "tiles", corners, spec, np.zeros(len(corners), np.int64))
-    found = feature_extraction(
-        wsi, net.module, transform=transform, device=device, pbar=False, return_features=True
-    )
-    return time.perf_counter() - start, found
+    features = feature_extraction(wsi, net.module, return_features=True, **options)
+    return time.perf_counter() - start, features
 
 
 def least_correlation(left: NDArray, right: NDArray) -> float:
-    """Of the features of one tile in both, the least over the tiles."""
+    """Lowest correlation, over tiles, of the two feature vectors of a tile."""
     pairs = zip(left.astype(np.float64), right.astype(np.float64), strict=True)
-    return min(float(np.corrcoef(one, other)[0, 1]) for one, other in pairs)
+    return min(float(np.corrcoef(pair)[0, 1]) for pair in pairs)
 
 
 def main() -> None:
     """Run the rounds and print the ratios."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--backbone", default="resnet18")
     parser.add_argument("--patch", type=int, default=128)
     parser.add_argument("--spots", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--engines", default="torch,openvino")
-    parser.add_argument("--json", type=Path)
-    choice = parser.parse_args()
-    net = load_backbone(choice.backbone, "random")
+    parser.add_argument("--engines", type=names, default="torch,openvino")
+    parser.add_argument("--json", type=Path, help="also write the figures as JSON")
+    args = parser.parse_args()
+    net = load_backbone(args.backbone, "random")
     net.module.eval()
-    ratios: dict[str, list[float]] = {engine: [] for engine in choice.engines.split(",")}
-    alike = 1.0
+    ratios: dict[str, list[float]] = {engine: [] for engine in args.engines}
+    lowest = 1.0
     with tempfile.TemporaryDirectory() as folder:
-        image, manifest, corners = write_slide(Path(folder), choice.spots, choice.patch)
-        for number in range(choice.rounds + 1):  # the first warms everything up
-            took, features = theirs(image, corners, net, choice.patch, choice.device)
-            for engine, found in ratios.items():
-                seconds, rows = ours(manifest, choice.backbone, choice.patch, engine, choice.device)
-                alike = min(alike, least_correlation(rows, features))
+        image, manifest, corners = write_slide(Path(folder), args.spots, args.patch)
+        for number in range(args.rounds + 1):  # the first is a warm-up
+            took, features = theirs(image, corners, net, args.patch, args.device)
+            for engine in ratios:
+                seconds, rows = ours(manifest, args.backbone, args.patch, engine, args.device)
+                lowest = min(lowest, least_correlation(rows, features))
                 if number:
-                    found.append(took / seconds)
+                    ratios[engine].append(took / seconds)
                 print(f"{engine}: LazySlide {took:.2f} s, histoboost {seconds:.2f} s", flush=True)
-    if alike < ALIKE:
-        raise SystemExit(f"the two do not embed the same tiles: they correlate by {alike:.3f}")
-    result = {
+    if lowest < ALIKE:
+        raise SystemExit(f"embeddings of the same tile differ: correlation {lowest:.3f}")
+    figures = {
         "lazyslide": version("lazyslide"),
-        "backbone": choice.backbone,
+        "backbone": args.backbone,
         "tiles": len(corners),
-        "patch_px": choice.patch,
-        "device": choice.device,
-        "least_correlation": alike,
-        "ratios": {engine: spread(found) for engine, found in ratios.items()},
+        "patch_px": args.patch,
+        "device": args.device,
+        "least_correlation": lowest,
+        "ratios": {engine: spread(values) for engine, values in ratios.items()},
     }
-    print(json.dumps(result, indent=2))
-    if choice.json:
-        choice.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    report(figures, args.json)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,17 @@
-"""From a whole-slide file to a map: how long is all that is not the network?
+"""From a whole-slide file to embeddings of a lattice: how much time is not the network's?
 
     python -m benchmarks.map [--side 30000] [--backbone NAME] [--lazyslide] [--json FILE]
 
-A tiled JPEG TIFF like an Aperio file, with a pyramid, of which a fifth is tissue (a phantom's,
-repeated). `featurize` lays the lattice on it, reads, crops, embeds and stores; the seconds of each
-step are its own; `cpu` are seconds of all cores, which other programs on the machine add less to. A
-second run, a command of its own, finds all done. Peak memory is that of the process. With
-``--lazyslide`` LazySlide finds tissue, tiles it at the same pitch and extracts features with the
-same network, in the same run; its rate is given for each of its tiles.
+The slide is a pyramidal TIFF of JPEG tiles, like Aperio's, of which a fifth is (phantom) tissue.
+`featurize` places the lattice, reads, crops, embeds and stores; its steps are timed in wall
+seconds. ``cpu`` are CPU seconds over all cores, which depend less on other load. A second run, in a
+process of its own, finds everything done. Peak memory is that of the process. With ``--lazyslide``,
+LazySlide finds tissue, makes tiles at the same pitch and extracts features with the same network;
+the two are compared per tile and spot.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import resource
 import subprocess
 import sys
@@ -28,6 +26,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.common import make_parser, read_pixels, report
 from histoboost.featurize import featurize
 from histoboost.featurize.backbones.factory import load_backbone
 from histoboost.phantom import phantom_slide
@@ -35,33 +34,27 @@ from histoboost.slides.images import open_image
 from histoboost.slides.lattice import lay_lattice
 from histoboost.slides.readers.images import plain_slide
 
-#: Of the file; pixels are half a micrometre wide, and the lattice's spots 100 um apart.
+#: Tile size in pixels, pixel size, spot pitch and patch size in micrometres.
 TILE, UM, PITCH, PATCH = 256, 0.5, 100, 112
 PYRAMID = (1, 4, 16)
 TISSUE = 0.2
 
 
 def write_slide(path: Path, side: int) -> None:
-    """A slide of `side` x `side` px: tissue in a square in the middle, glass about it."""
-    phantom = phantom_slide(spots=60, pitch_px=PITCH / UM).image
-    stain = phantom.read_rows(0, phantom.shape[0])
+    """Write a slide of `side` x `side` px: a central square of tissue, glass around it."""
+    stain = read_pixels(phantom_slide(spots=60, pitch_px=PITCH / UM))
     rows, columns = (length // 4 for length in stain.shape[:2])
-    stain = stain[rows:-rows, columns:-columns]  # the middle of the section
-    first = int(side * (1 - TISSUE**0.5) / 2)
+    stain = stain[rows:-rows, columns:-columns]  # no glass
+    half = side / 2 - int(side * (1 - TISSUE**0.5) / 2)
 
     def tiles(step: int) -> Iterator[NDArray[np.uint8]]:
         small = np.asarray(Image.fromarray(stain).reduce(step))
-        along = np.arange(TILE)
-        for top in range(0, side // step, TILE):
-            for left in range(0, side // step, TILE):
-                inside = [
-                    np.abs((k + along) * step - side / 2) < side / 2 - first for k in (top, left)
-                ]
-                on = inside[0][:, None, None] & inside[1][None, :, None]
-                rows, columns = (
-                    (k + along) % n for k, n in zip((top, left), small.shape, strict=False)
-                )
-                yield np.where(on, small[rows][:, columns], 240).astype(np.uint8)
+        starts = range(0, side // step, TILE)
+        for rows in (start + np.arange(TILE) for start in starts):
+            for columns in (start + np.arange(TILE) for start in starts):
+                y, x = (np.abs(each * step - side / 2) < half for each in (rows, columns))
+                tissue = small[np.ix_(rows % small.shape[0], columns % small.shape[1])]
+                yield np.where((y[:, None] & x)[..., None], tissue, 240).astype(np.uint8)
 
     with tifffile.TiffWriter(path, bigtiff=True) as tiff:
         for step in PYRAMID:
@@ -73,7 +66,7 @@ def write_slide(path: Path, side: int) -> None:
                 photometric="rgb",
                 compression="jpeg",
                 compressionargs={"level": 85},
-                resolution=(1e4 / UM / step,) * 2,  # LazySlide looks for it
+                resolution=(1e4 / UM / step,) * 2,  # needed by LazySlide
                 resolutionunit="CENTIMETER",
                 subifds=len(PYRAMID) - 1 if step == 1 else None,
                 subfiletype=0 if step == 1 else 1,
@@ -81,35 +74,31 @@ def write_slide(path: Path, side: int) -> None:
 
 
 def ours(path: Path, folder: Path, backbone: str, engine: str) -> dict[str, Any]:
-    """Seconds of every step, of a second run, and megabytes at the peak."""
+    """Seconds of every step and of a second run, and peak memory in MiB."""
     start, cpu = time.perf_counter(), time.process_time()
-    spots = sum(len(one.xy) for one in lay_lattice(plain_slide(path), PITCH / UM))
+    spots = sum(len(part.xy) for part in lay_lattice(plain_slide(path), PITCH / UM))
     tissue, tissue_cpu = time.perf_counter() - start, time.process_time() - cpu
-    choices: dict[str, Any] = {"backbone": backbone, "weights": "random", "engine": engine}
-    choices |= {"patch": f"{PATCH}um", "pitch": f"{PITCH}um", "um_per_px": UM, "device": "cpu"}
+    settings: dict[str, Any] = {"backbone": backbone, "weights": "random", "engine": engine}
+    settings |= {"patch": f"{PATCH}um", "pitch": f"{PITCH}um", "um_per_px": UM, "device": "cpu"}
     cpu = time.process_time()
-    done = featurize(path, folder / "store.zarr", **choices)
-    whole_cpu = time.process_time() - cpu
-    options = [part for name, value in choices.items() for part in (_option(name), str(value))]
-    command = [sys.executable, "-m", "histoboost", "featurize", str(path), *options]
+    done = featurize(path, folder / "store.zarr", **settings)
+    featurize_cpu = time.process_time() - cpu
+    command = [sys.executable, "-m", "histoboost", "featurize", path, folder / "store.zarr"]
+    for name, value in settings.items():
+        command += [f"--{name.replace('_', '-')}", str(value)]
     start, cpu = time.perf_counter(), _children_cpu()
-    again = subprocess.run([*command, str(folder / "store.zarr")], check=True, capture_output=True)
+    again = subprocess.run(command, check=True, capture_output=True)
     assert b"nothing computed" in again.stdout
     second = {"wall": time.perf_counter() - start, "cpu": _children_cpu() - cpu}
     forward = done.seconds["forward"]
-    beside = tissue + sum(done.seconds.values()) - forward
     return {
         "spots": spots,
         "seconds": {"tissue": tissue, **done.seconds},
-        "beside_forward": beside / forward,
-        "cpu": {"tissue": tissue_cpu, "featurize": whole_cpu},
+        "beside_forward": (tissue + sum(done.seconds.values()) - forward) / forward,
+        "cpu": {"tissue": tissue_cpu, "featurize": featurize_cpu},
         "second_run_s": second,
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
 
 
 def _children_cpu() -> float:
@@ -118,49 +107,46 @@ def _children_cpu() -> float:
 
 
 def theirs(path: Path, backbone: str) -> dict[str, Any]:
-    """Tiles of LazySlide, and its seconds for tissue and tiles, and with features."""
+    """Number of tiles of LazySlide, its seconds for tissue and tiles, and in total."""
     import lazyslide
-    import torch
-    from torchvision.transforms import v2
     from wsidata import open_wsi
+
+    from benchmarks.lazyslide import transform_for
 
     net = load_backbone(backbone, "random")
     net.module.eval()
-    resize = v2.Resize((net.input_px, net.input_px), antialias=True)
-    to_float = v2.ToDtype(torch.float32, scale=True)
-    transform = v2.Compose([v2.ToImage(), resize, to_float, v2.Normalize(net.mean, net.std)])
+    options = {"transform": transform_for(net), "device": "cpu", "pbar": False}
     start = time.perf_counter()
     wsi = open_wsi(path, store=None)
     lazyslide.pp.find_tissues(wsi)
     lazyslide.pp.tile_tissues(wsi, int(PATCH / UM), stride_px=int(PITCH / UM))
     tiled = time.perf_counter() - start
-    lazyslide.tl.feature_extraction(wsi, net.module, transform=transform, device="cpu", pbar=False)
+    lazyslide.tl.feature_extraction(wsi, net.module, **options)
     seconds = time.perf_counter() - start
     return {"tiles": len(wsi.shapes["tiles"]), "tiled_s": tiled, "seconds": seconds}
 
 
 def main() -> None:
-    """Write the slide, run, print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--side", type=int, default=30_000)
+    """Write the slide, measure and print."""
+    parser = make_parser(__doc__)
+    parser.add_argument("--side", type=int, default=30_000, help="pixels")
     parser.add_argument("--backbone", default="resnet18")
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--lazyslide", action="store_true")
-    parser.add_argument("--json", type=Path)
-    choice = parser.parse_args()
+    parser.add_argument("--json", type=Path, help="also write the figures as JSON")
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "slide.tif"
-        write_slide(path, choice.side)
+        write_slide(path, args.side)
         size = f"{open_image(path).shape}, {path.stat().st_size / 1e6:.0f} MB"
-        result = {"slide": size, "backbone": choice.backbone}
-        result |= ours(path, Path(folder), choice.backbone, choice.engine)
-        if choice.lazyslide:
-            result["lazyslide"] = found = theirs(path, choice.backbone)
-            whole = sum(result["seconds"].values()) / result["spots"]  # type: ignore[arg-type]
-            result["times_as_fast"] = found["seconds"] / found["tiles"] / whole
-    print(json.dumps(result, indent=2))
-    if choice.json:
-        choice.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        figures: dict[str, Any] = {"slide": size, "backbone": args.backbone}
+        figures |= ours(path, Path(folder), args.backbone, args.engine)
+        if args.lazyslide:
+            figures["lazyslide"] = theirs(path, args.backbone)
+            per_spot = sum(figures["seconds"].values()) / figures["spots"]
+            per_tile = figures["lazyslide"]["seconds"] / figures["lazyslide"]["tiles"]
+            figures["times_as_fast"] = per_tile / per_spot
+    report(figures, args.json)
 
 
 if __name__ == "__main__":
