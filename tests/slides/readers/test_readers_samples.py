@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 import anndata
@@ -99,14 +101,6 @@ def library(adata: anndata.AnnData) -> dict:
     return adata.uns["spatial"]["P_1"]
 
 
-def an_id_of_another_name(adata: anndata.AnnData) -> None:
-    adata.obs["library_id"] = "0"  # there is one image only
-
-
-def is_single(adata: anndata.AnnData) -> None:
-    adata.uns["spatial"]["is_single"] = True
-
-
 def hires_image(adata: anndata.AnnData) -> None:
     images = library(adata)["images"]
     images["hires_image"] = images.pop("hires")
@@ -116,10 +110,6 @@ def hest(adata: anndata.AnnData) -> None:
     images, factors = library(adata)["images"], library(adata)["scalefactors"]
     images["downscaled_fullres"] = images.pop("hires")
     factors["tissue_downscaled_fullres_scalef"] = factors.pop("tissue_hires_scalef")
-
-
-def text_among_factors(adata: anndata.AnnData) -> None:
-    library(adata)["scalefactors"]["source"] = "Space Ranger"
 
 
 def coordinates_as_frame(adata: anndata.AnnData) -> None:
@@ -133,39 +123,32 @@ def sparse_abundances(adata: anndata.AnnData) -> None:
     adata.uns["cell_types"] = np.array(table.columns, dtype=str)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        an_id_of_another_name,
-        is_single,
-        hires_image,
-        hest,
-        text_among_factors,
-        coordinates_as_frame,
-        sparse_abundances,
-    ],
-)
+CHANGES = {
+    "an id of another name": lambda adata: adata.obs.insert(0, "library_id", "0"),
+    "CELLxGENE": lambda adata: adata.uns["spatial"].update(is_single=True),
+    "text among the factors": lambda adata: library(adata)["scalefactors"].update(source="10x"),
+    "hires_image": hires_image,
+    "HEST": hest,
+    "coordinates as a frame": coordinates_as_frame,
+    "sparse abundances": sparse_abundances,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_what_other_tools_write_is_read(tmp_path, make_anndata, same_slide, change):
     adata = make_anndata()
-    change(adata)
+    CHANGES[change](adata)
     (slide,) = open_dataset(write(adata, tmp_path)).slides
     same_slide(slide)
 
 
-def no_image(adata: anndata.AnnData) -> None:
-    del adata.uns["spatial"]
-
-
-def lowres_only(adata: anndata.AnnData) -> None:
-    del library(adata)["images"]["hires"]
-
-
-@pytest.mark.parametrize("change", [no_image, lowres_only])
+@pytest.mark.parametrize("remove", ["spatial", "spatial/P_1/images/hires"])
 def test_the_message_of_a_missing_image_leads_to_a_manifest_that_works(
-    tmp_path, make_anndata, source, full, change
+    tmp_path, make_anndata, source, full, remove
 ):
     adata = make_anndata()
-    change(adata)
+    *parents, key = remove.split("/")
+    reduce(getitem, parents, adata.uns).pop(key)
     with pytest.raises(HistoboostError, match="manifest: a .csv with the columns slide,image,sp"):
         open_dataset(write(adata, tmp_path))
     (tmp_path / "slides.csv").write_text("slide,image,spots\nP_1,full.png,slide.h5ad\n")
