@@ -6,10 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.cli import main
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.featurize import featurize
 from histoboost.phantom import phantom_slide
@@ -229,12 +227,9 @@ def test_featurize_cuts_patches_where_the_alignment_puts_the_spots(tmp_path):
         featurize(Dataset(tmp_path / "x.h5", [shifted]), tmp_path / "moved", **options)
 
 
-def test_the_command_writes_table_pictures_and_json(tmp_path, phantom_h5):
+def test_the_command_writes_table_pictures_and_json(tmp_path, phantom_h5, succeeds):
     out = tmp_path / "alignment.csv"
-    result = CliRunner().invoke(
-        main, ["align", str(phantom_h5), "-o", str(out), "--json", str(tmp_path / "a.json")]
-    )
-    assert result.exit_code == 0, result.output
+    succeeds("align", phantom_h5, "-o", out, "--json", tmp_path / "a.json")
     names = [slide.name for slide in open_dataset(phantom_h5).slides]
     assert list(read_table(out)) == names
     pictures = sorted(path.stem for path in (tmp_path / "alignment_overlays").iterdir())
@@ -244,11 +239,10 @@ def test_the_command_writes_table_pictures_and_json(tmp_path, phantom_h5):
     assert "cx" in found["convention"]
 
 
-def test_an_existing_table_survives_bad_input(tmp_path):
+def test_an_existing_table_survives_bad_input(tmp_path, run):
     out = tmp_path / "alignment.csv"
     out.write_text("slide,dx,dy,scale\nS_1,1,2,1\n")
-    result = CliRunner().invoke(main, ["align", str(tmp_path / "no.h5"), "-o", str(out)])
-    assert result.exit_code == 2
+    assert run("align", tmp_path / "no.h5", "-o", out).exit_code == 2
     assert "S_1,1,2,1" in out.read_text()
 
 

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from click.testing import CliRunner, Result
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.cli import main
 
 
-def run(*args: object) -> Result:
-    return CliRunner().invoke(main, [str(arg) for arg in args])
-
-
-def test_a_space_ranger_folder_is_embedded_in_micrometres(tmp_path, write_outs, source):
+def test_a_space_ranger_folder_is_embedded_in_micrometres(tmp_path, write_outs, source, succeeds):
     pytest.importorskip("torchstain", reason="pip install 'histoboost[stain]'")
     sample = write_outs()
     store = tmp_path / "store.zarr"
     args = ["featurize", sample, store, "--backbone", "stain-texture", "--patch", "55um,110um"]
-    done = run(*args, "--stain", "reinhard", "--format", "spaceranger")
-    assert done.exit_code == 0, done.output
+    succeeds(*args, "--stain", "reinhard", "--format", "spaceranger")
     recipes = EmbeddingStore(store, mode="r").embeddings("P_1")
     assert sorted(recipes) == ["stain-texture@110um", "stain-texture@55um"]
     fields = recipes["stain-texture@55um"].fields
@@ -37,7 +30,7 @@ def test_a_space_ranger_folder_is_embedded_in_micrometres(tmp_path, write_outs, 
         (["--backbone", "no_such_module:net"], "No module named 'no_such_module'"),
     ],
 )
-def test_a_mistake_is_one_line_and_no_store(tmp_path, write_outs, more, message):
+def test_a_mistake_is_one_line_and_no_store(tmp_path, write_outs, run, more, message):
     if "timm:resnet_18" in more:
         pytest.importorskip("timm", reason="pip install 'histoboost[timm]'")
     path = write_outs()

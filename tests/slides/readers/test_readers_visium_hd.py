@@ -7,9 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from histoboost.cli import main
 from histoboost.errors import HistoboostError
 from histoboost.slides.readers import open_dataset
 
@@ -95,13 +93,11 @@ def test_two_bin_sizes_of_one_section_are_not_two_slides_of_a_manifest(write_hd,
         open_dataset(manifest)
 
 
-def test_the_command_line_chooses_with_bin(write_hd, tmp_path, phantom_h5):
-    sample = str(write_hd("P_1"))
-    run = CliRunner().invoke(main, ["inspect", sample, "--bin", "16um"])
-    assert run.exit_code == 0, run.output
-    assert "P_1" in run.output
-    for arguments in ([sample], [str(phantom_h5), "--format", "hdf5", "--bin", "16um"]):
-        assert CliRunner().invoke(main, ["inspect", *arguments]).exit_code == 2
+def test_the_command_line_chooses_with_bin(write_hd, phantom_h5, run, succeeds):
+    sample = write_hd("P_1")
+    assert "P_1" in succeeds("inspect", sample, "--bin", "16um").output
+    for arguments in ([sample], [phantom_h5, "--format", "hdf5", "--bin", "16um"]):
+        assert run("inspect", *arguments).exit_code == 2
 
 
 def test_plain_visium_has_no_bins_and_its_spatial_folder_is_enough(write_outs, same_slide):
