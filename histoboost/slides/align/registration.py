@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoboost.slides.align.tissue_grid import CERTAINTY, TissueGrid, estimate_tissue
-from histoboost.slides.align.votes import Votes, collect_votes, straight_sides
+from histoboost.slides.align.votes import REGIONS, Votes, collect_votes, straight_sides
 from histoboost.slides.tissue import look_up
 
 Array = NDArray[np.float64]
@@ -112,7 +112,7 @@ def _scores(
     The last two axes are shifts by whole grid cells around `start`, rows first.
     """
     size = 2 * steps + 1
-    out = np.zeros((votes.regions, len(scales), size, size), np.float32)
+    out = np.zeros((REGIONS, len(scales), size, size), np.float32)
     layers = {
         True: (grid.tissue, np.log(1 - CERTAINTY)),
         False: (grid.glass, np.log(GLASS_BEYOND)),
@@ -123,7 +123,7 @@ def _scores(
         views[kind] = np.lib.stride_tricks.sliding_window_view(padded, (size, size)), beyond
     for index, scale in enumerate(scales):
         transform = Transform(start.dx, start.dy, float(scale))
-        for positions, kind, region, weight in votes.groups:
+        for positions, kind, region, weight in votes:
             view, beyond = views[kind]
             moved = transform.apply(positions, shape)
             column, row = np.floor(moved / grid.cell).astype(np.intp).T + size - steps
@@ -148,7 +148,7 @@ def _search(
     scores = _scores(votes, grid, Transform(), SCALES, steps, shape)
     prior = -((SCALES - 1) ** 2) / 2 / SCALE_SPREAD**2 / TEMPER
     dx, dy = _shifts(grid.cell, steps)
-    each = scores.reshape(votes.regions, -1)
+    each = scores.reshape(REGIONS, -1)
     extra = np.broadcast_to(prior[:, None, None], scores.shape[1:]).reshape(-1)
 
     def transform(index: int) -> Transform:
@@ -194,7 +194,7 @@ def distance(one: Transform, other: Transform, xy: Array, shape: tuple[int, int]
 def _empty_on_glass(
     votes: Votes, grid: TissueGrid, transform: Transform, shape: tuple[int, int]
 ) -> float:
-    positions = [group[0] for group in votes.groups if not group[1]]
+    positions = [group[0] for group in votes if not group[1]]
     if not positions:
         return 0.0
     moved = transform.apply(np.concatenate(positions), shape)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -17,19 +16,12 @@ EMPTY_FROM, EMPTY_TO, EMPTY_STEP = 0.95, 3.0, 1 / 3
 #: More spots or empty positions add time but no certainty.
 MAX_VOTES = 5000
 
-#: Regions across a slide, for the bootstrap.
+#: Regions across a slide and in total, for the bootstrap.
 REGIONS_ACROSS = 6
+REGIONS = REGIONS_ACROSS**2
 
-
-@dataclass(frozen=True)
-class Votes:
-    """Spots and empty positions, grouped by kind and region.
-
-    A group is (positions (n, 2) in pixels, whether they are spots, region, weight of one).
-    """
-
-    groups: list[tuple[Array, bool, int, float]]
-    regions: int
+#: Groups of (positions (n, 2) in pixels, whether they are spots, region, weight of one).
+Votes = list[tuple[Array, bool, int, float]]
 
 
 def collect_votes(xy: Array, pitch: float) -> Votes:
@@ -44,13 +36,13 @@ def collect_votes(xy: Array, pitch: float) -> Votes:
     positions = np.concatenate([spots, empty])
     region = _regions(positions)
     is_spot = np.arange(len(positions)) < len(spots)
-    groups = []
-    for index in range(REGIONS_ACROSS**2):
+    groups: Votes = []
+    for index in range(REGIONS):
         for kind, weight in ((True, spot_weight), (False, EMPTY_STEP**2 * empty_weight)):
             members = positions[(region == index) & (is_spot == kind)]
             if len(members):
                 groups.append((members, kind, index, weight))
-    return Votes(groups, REGIONS_ACROSS**2)
+    return groups
 
 
 def _grid_near(xy: Array, reach: float, per_reach: int) -> Array:
