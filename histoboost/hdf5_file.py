@@ -31,15 +31,7 @@ _checked: dict[str, tuple[int, ...]] = {}
 
 
 def open_hdf5(path: Path) -> h5py.File:
-    """Open an HDF5 file for reading.
-
-    Raises
-    ------
-    OSError
-        If it cannot be opened.
-    HistoboostError
-        If a link or dataset refers to another file, or a type is damaged.
-    """
+    """Open an HDF5 file for reading; refused if it refers to other files or a type is damaged."""
     file = h5py.File(path, "r")
     try:
         found = os.stat(path)

@@ -30,23 +30,10 @@ def read_arrays(
 ) -> dict[str, tuple[NDArray[np.float16], Recipe]]:
     """Read ``directory/<slide>.npy`` (or another suffix): arrays (N, D) with their recipes.
 
-    Rows of an ``.npy`` file are in the store's order; all other files are matched to spots, see
-    `patch_files` (``.h5``, ``.pt``) and `patch_stores` (``.zarr``, ``.embeddings.zarr``).
-
-    Parameters
-    ----------
-    directory : Path
-        Folder with exactly one file per slide, or slide2vec's output, where they are in
-        ``tile_embeddings``.
-    tables : mapping
-        Slide name to spot table.
-    name : str
-        Name of the embedding; selects one if a file contains several.
-
-    Raises
-    ------
-    HistoboostError
-        If slides and files do not correspond one to one, or an array does not fit.
+    `tables` maps every slide to its spots. There must be exactly one file per slide, in slide2vec's
+    output in the subfolder ``tile_embeddings``. Rows of an ``.npy`` file are in the store's order;
+    all other files are matched to spots, see `patch_files` (``.h5``, ``.pt``) and `patch_stores`
+    (``.zarr``, ``.embeddings.zarr``), where `name` selects one of several embeddings.
     """
     if not directory.is_dir():
         raise BadInput(f"{directory}: no such folder; give the one with <slide>.npy files")

@@ -10,8 +10,7 @@ import numpy as np
 from histoboost.cache.backend import Backend
 from histoboost.cache.layout import ROOT_DOCUMENT, Damaged, slide_key
 from histoboost.cache.pending import forget_labels, note_labels
-from histoboost.cache.spot_files import decode_table
-from histoboost.cache.table import encode_slide, open_slide, put_in_place, read_files, read_table
+from histoboost.cache.table import encode_slide, open_slide, put_in_place, read_table
 from histoboost.errors import BadInput
 from histoboost.spots import SpotTable
 
@@ -28,9 +27,7 @@ def with_labels(backend: Backend, table: SpotTable) -> SpotTable:
     record = open_slide(backend, table.slide)
     labels = _FOLDERS if table.group is not None else _FOLDERS[:-1]
     rest = {path: digest for path, digest in record.files.items() if not path.startswith(labels)}
-    files = read_files(backend, replace(record, files=rest))
-    root = backend.read(f"{slide_key(table.slide)}/{ROOT_DOCUMENT}") or b""
-    stored = decode_table(table.slide, {**files, ROOT_DOCUMENT: root})
+    stored = read_table(backend, replace(record, files=rest))
     differences = stored.with_labels(None).differences(table.with_labels(None))
     if differences:
         raise BadInput(

@@ -29,16 +29,8 @@ def read_h5(path: Path) -> Patches:
     ``coords``, (M, 2), are the upper left corners of the patches, (x, y) in slide pixels. The side
     of a patch is an attribute (``patch_size_level0`` or ``patch_size_src``); without it ``coords``
     may be spot centres, or corners at the same offset from them.
-
-    Raises
-    ------
-    HistoboostError
-        If the file is damaged or has other content.
-
-    References
-    ----------
-    ``save_h5`` and ``coords_to_h5`` in ``trident/IO.py`` of mahmoodlab/TRIDENT; ``embed_tiles`` in
-    ``src/hest/bench/benchmark.py`` of mahmoodlab/HEST.
+    See ``save_h5`` and ``coords_to_h5`` in ``trident/IO.py`` of mahmoodlab/TRIDENT, and
+    ``embed_tiles`` in ``src/hest/bench/benchmark.py`` of mahmoodlab/HEST.
     """
     try:
         with open_hdf5(path) as file:
@@ -95,15 +87,7 @@ def read_pt(path: Path) -> Patches:
     ``tile_embeddings/<slide>.pt`` has its coordinates in ``tiles/<slide>.coordinates.npz``, arrays
     ``x`` and ``y``: upper left corners of the patches in slide pixels. The side of a patch is
     ``tile_size_lv0`` in ``tile_embeddings/<slide>.meta.json``.
-
-    Raises
-    ------
-    HistoboostError
-        If a file is damaged or has other content, or there are no coordinates.
-
-    References
-    ----------
-    ``docs/output-layout.rst`` and ``slide2vec/artifacts.py`` of clemsgrs/slide2vec.
+    See ``docs/output-layout.rst`` and ``slide2vec/artifacts.py`` of clemsgrs/slide2vec.
     """
     require(str(path), "torch", "torch")
     tensor = read_torch(path, "cannot be read as a file of torch", REMEDY)

@@ -18,25 +18,11 @@ TOLERANCE = 0.25
 
 @dataclass(frozen=True, eq=False)
 class Patches:
-    """Embeddings of M patches with their coordinates or barcodes.
+    """Embeddings of M patches, (M, D), with their coordinates or barcodes.
 
-    Attributes
-    ----------
-    path : Path
-        Source file, for messages.
-    features : ndarray of shape (M, D)
-        Embeddings.
-    coords : ndarray of shape (M, 2), or None
-        Upper left corners, (x, y) in slide pixels; if `side` is unknown, possibly spot centres.
-    side : float or None
-        Side of a patch in slide pixels.
-    barcodes : list of str, or None
-        Spot ids; take precedence over coordinates.
-
-    Raises
-    ------
-    HistoboostError
-        If shapes do not match, or a coordinate is not finite.
+    `coords`, (M, 2), are upper left corners, (x, y) in slide pixels, and `side` is that of a patch;
+    if `side` is unknown, `coords` may be spot centres. `barcodes` are spot ids and take precedence.
+    `path` is named in errors.
     """
 
     path: Path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -22,10 +21,9 @@ from histoboost.cache.table import (
     embedding_names,
     is_slide,
     open_slide,
-    parse_slide,
     read_table,
-    slide_documents,
     slide_names,
+    slide_records,
 )
 from histoboost.cache.verify import Verification, verify
 from histoboost.errors import BadInput
@@ -56,8 +54,9 @@ class StoreReader:
     def slides(self, labelled: bool | None = None) -> list[str]:
         """Names of all, only labelled or only unlabelled slides, in the order of writing."""
         found = []
-        for name, data in slide_documents(self._backend):
-            record = self._intact(partial(parse_slide, self._backend, name, data), name)
+        for name, record in slide_records(self._backend):
+            if isinstance(record, Damaged):
+                raise damaged_store(self._backend, name, None, str(record))
             if labelled in (None, record.labelled):
                 found.append((record.order, name))
         return [name for _, name in sorted(found)]

@@ -37,17 +37,6 @@ class Recipe:
     Embeddings with the same recipe have the same numbers (up to the last bits, which depend on the
     device). Batch size, number of workers, paths and device index are therefore excluded.
 
-    Parameters
-    ----------
-    fields : mapping
-        Names to JSON values: str, int, finite float, bool, None, and lists (or tuples) and
-        mappings of them.
-
-    Raises
-    ------
-    HistoboostError
-        If a value is not representable in JSON.
-
     Examples
     --------
     >>> a = Recipe({"backbone": "resnet18", "patch_px": 64})

@@ -52,24 +52,23 @@ class SlideRecord:
 
 def open_slide(backend: Backend, slide: str) -> SlideRecord:
     """Read the metadata of a slide; raises `Damaged` if missing or changed."""
-    return _record_of(slide, read_document(backend, slide_key(slide)))
+    return _parse(slide, read_document(backend, slide_key(slide)))
 
 
-def slide_documents(backend: Backend) -> Iterator[tuple[str, bytes | None]]:
-    """Names of the slides, sorted, with their documents, None if unreadable."""
+def slide_records(backend: Backend) -> Iterator[tuple[str, SlideRecord | Damaged]]:
+    """Names of the slides, sorted, with their metadata or the damage to these."""
     names = list(filter(is_slide_name, backend.folders(SLIDES)))
     keys = [f"{slide_key(name)}/{ROOT_DOCUMENT}" for name in names]
     for name, data in zip(names, backend.read_many(keys), strict=True):
-        if data is not None or is_slide(backend, name):
-            yield name, data
+        if data is None and not is_slide(backend, name):
+            continue
+        try:
+            yield name, _parse(name, unseal(data)) if data else open_slide(backend, name)
+        except Damaged as damage:
+            yield name, damage
 
 
-def parse_slide(backend: Backend, slide: str, data: bytes | None) -> SlideRecord:
-    """Like `open_slide`, for a document from `slide_documents`."""
-    return open_slide(backend, slide) if data is None else _record_of(slide, unseal(data))
-
-
-def _record_of(slide: str, document: dict[str, Any]) -> SlideRecord:
+def _parse(slide: str, document: dict[str, Any]) -> SlideRecord:
     own: dict[str, Any] = document["attributes"]["histoboost"]
     try:
         numbers = int(own["order"]), int(own["n_spots"])
@@ -217,10 +216,8 @@ def next_orders(backend: Backend, slides: Sequence[str]) -> dict[str, int]:
     stored, as after an interrupted run, the others take the free positions between. A single
     damaged slide gets the first free position, its own unless slides were removed.
     """
-    orders = {}
-    for name, data in slide_documents(backend):
-        with contextlib.suppress(Damaged):
-            orders[name] = parse_slide(backend, name, data).order
+    found = slide_records(backend)
+    orders = {name: record.order for name, record in found if isinstance(record, SlideRecord)}
     taken = set(orders.values())
     last = max(taken, default=-1) + 1
     first = next((orders[name] - at for at, name in enumerate(slides) if name in orders), last)
