@@ -147,7 +147,7 @@ def _open_slides(
         raise BadInput("slides: none given; name at least one")
     name, times = Counter(slide.name for slide in found).most_common(1)[0]
     if times > 1:
-        raise BadInput(f"{times} slides are called {name!r}; rename a file, or map them separately")
+        raise BadInput(f"{times} slides are named {name!r}; rename a file, or map them separately")
     return [
         replace(
             slide,

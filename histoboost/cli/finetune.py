@@ -185,7 +185,7 @@ def finetune(
         plans,
         device=pick_device(device),
         checkpoint_s=60 * checkpoint_minutes,
-        tell=lambda line: echo(line, err=True),
+        log=lambda line: echo(line, err=True),
     )
     for model in trained:
         echo(f"{model.plan.folder}: trained in {model.ensemble.fit_seconds():,.0f} s")

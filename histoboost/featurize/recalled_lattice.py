@@ -23,7 +23,7 @@ def lay_or_recall(
 ) -> list[Slide]:
     """Like `lay_lattice`, but take the same lattice from the store if the image is unchanged.
 
-    Regions from a file may have changed, and single cells are counted again: both are laid anew.
+    Lattices from a file of regions, or with counts of single cells, are always laid again.
     """
     if slide.cells is None and str(tissue) in ("auto", "all"):
         if not isinstance(store, EmbeddingStore):

@@ -135,7 +135,7 @@ class Run:
             summary.kept += kept
             if kept:
                 advance(kept, kept=True)
-            # What another process has published since is computed all the same: it was counted.
+            # Embeddings that another process published meanwhile are recomputed: they were counted.
             sinks = [sink for sink in sinks if sink.missing or not sink.writer.published]
             if sinks:
                 by_px[px] = sinks

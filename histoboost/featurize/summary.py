@@ -54,7 +54,7 @@ class FeaturizeSummary:
         """Format as one line."""
         where = f"{len(self.slides)} slide{'s' if len(self.slides) != 1 else ''}"
         if not self.embeddings:
-            return f"{where}: spots and abundances stored, no embeddings asked for"
+            return f"{where}: spots and abundances stored, no embeddings requested"
         names = _without_layers(self.embeddings)
         spent = self.load_seconds + sum(self.seconds.values())
         if not self.computed:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.errors import BadInput, HistoboostError, pass_on, warnings_kept
+from histoboost.errors import BadInput, pass_on, warnings_kept
 from histoboost.featurize.backbones.factory import is_harmless
 from histoboost.finetune.folder import (
     ALIGNMENT,
@@ -88,8 +88,6 @@ class Ensemble:
                 str(folder / ALIGNMENT) if alignment == "table" else alignment,
                 tuple(str(slide["slide"]) for slide in fields["slides"]),
             )
-        except HistoboostError:
-            raise
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise BadInput(f"{path}: cannot be read ({error}); train again") from error
         check_cell_type_names(ensemble.cell_types, folder)

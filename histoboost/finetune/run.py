@@ -59,11 +59,11 @@ def train_models(
     *,
     device: torch.device,
     checkpoint_s: float = 60.0,
-    tell: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> list[Trained]:
     """Train the unfinished members of planned models, and predict the held-out slides.
 
-    All `plans` have the same settings. Writes a checkpoint every `checkpoint_s` seconds; `tell`
+    All `plans` have the same settings. Writes a checkpoint every `checkpoint_s` seconds; `log`
     gets a line per epoch.
     """
     settings = plans[0].settings
@@ -72,7 +72,7 @@ def train_models(
     pace, trained = Pace(0), []
     for number, plan in enumerate(plans):
         title = f"fold {number + 1}/{len(plans)}, " if len(plans) > 1 else ""
-        on_epoch = _reporter(plan, title, len(plans) - number, pace, tell)
+        on_epoch = _reporter(plan, title, len(plans) - number, pace, log)
         ensemble = _train_ensemble(plan, pixels, title, checkpoint_s, on_epoch)
         began = time.monotonic()
         predictions = {slide.name: ensemble.outputs(slide, pixels) for slide in plan.held_out}
@@ -81,7 +81,7 @@ def train_models(
 
 
 def _reporter(
-    plan: Plan, title: str, models: int, pace: Pace, tell: Callable[[str], None]
+    plan: Plan, title: str, models: int, pace: Pace, log: Callable[[str], None]
 ) -> Callable[[int, Epoch], None]:
     """Report lines like ``resnet18 1/1, epoch 3/30: loss 0.0421, up to 0:01:00 left``."""
     epochs, backbones = plan.settings.epochs, plan.settings.backbones
@@ -96,7 +96,7 @@ def _reporter(
         if row["stop_loss"] is not None:
             line += f"; on {plan.stopping(member)} loss {row['stop_loss']:.4f}"
             line += f", per-spot Spearman {row['score']:.3f}"
-        tell(f"{line}, up to {clock(pace.left_s or 0.0)} left")
+        log(f"{line}, up to {clock(pace.left_s or 0.0)} left")
 
     return on_epoch
 

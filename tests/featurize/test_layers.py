@@ -61,7 +61,7 @@ def outputs(net: Backbone) -> dict[str, torch.Tensor]:
 
 
 def small(name: str) -> Backbone:
-    """With weights as they are initialised, at a size that keeps the test short."""
+    """With random weights and a small input."""
     return replace(load_backbone(name, "random"), input_px=64)
 
 

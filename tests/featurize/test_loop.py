@@ -185,7 +185,7 @@ def test_tasks_are_done_in_order_and_none_after_an_error():
 
 
 class MadeAsRead(SlideImage):
-    """A slide of 3,000 x 3,000 px (27 MB as uint8) that is made as it is read, in tiles."""
+    """A slide of 3,000 x 3,000 px (27 MB as uint8) whose tiles are computed on reading."""
 
     levels = (Level(3000, 3000),)
     tiles = ((64, 64),)

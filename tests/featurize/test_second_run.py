@@ -1,4 +1,4 @@
-"""A second run over what is stored loads no network, and still sees whatever has changed."""
+"""A second run over a complete store loads no network, and still detects changes."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_neither_featurize_nor_map_imports_torch_for_what_is_stored(
     model = CompositionRegressor(model="ridge").fit(tmp_path / "train.zarr")
     model.save(tmp_path / "model")
     [first] = map_slide(image, tmp_path / "model", store=tmp_path / "m.zarr", um_per_px=2.5)
-    assert EmbeddingStore(tmp_path / "m.zarr").source(first.slide)["turns"], "how it lies"
+    assert EmbeddingStore(tmp_path / "m.zarr").source(first.slide)["turns"]
     featurize(image, tmp_path / "s.zarr", **CHOICES)
     code = f"""
 import sys, numpy

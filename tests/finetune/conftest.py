@@ -64,7 +64,7 @@ def tiny(tiny_net: str) -> Callable[..., Settings]:
 
 @pytest.fixture(scope="session")
 def train(tiny: Callable[..., Settings]) -> Train:
-    """Plan and train on the CPU; S_1 is held out where nothing else is said."""
+    """Plan and train on the CPU; holds out S_1 by default."""
 
     def train(
         dataset: Dataset,
@@ -75,8 +75,8 @@ def train(tiny: Callable[..., Settings]) -> Train:
         **options: Any,
     ) -> list[Trained]:
         plans = plan_models(dataset, out, settings or tiny(), held_out=held_out, **options)
-        told = [] if lines is None else lines
-        return train_models(plans, device=torch.device("cpu"), tell=told.append)
+        log = [] if lines is None else lines
+        return train_models(plans, device=torch.device("cpu"), log=log.append)
 
     return train
 

@@ -33,7 +33,7 @@ CPU = torch.device("cpu")
 def archive(tmp_path: Path) -> Path:
     """A finished model and one that was killed in its second member, of commit 6c83f06.
 
-    Both of `slides`, with A held out; predicted.npy is what they said of it when finished.
+    Both are of `slides` without A; predicted.npy is the finished model's prediction of A.
     """
     with zipfile.ZipFile(Path(__file__).parent / "data" / "finetune-0.1.0.zip") as packed:
         packed.extractall(tmp_path)
@@ -59,7 +59,7 @@ def train_again(slides: Dataset, folder: Path, lines: list[str]) -> Trained:
     fields = json.loads((folder / "finetune.json").read_text())
     settings = Settings.from_json(fields["settings"])
     plans = plan_models(aligned(slides, table), folder, settings, held_out=["A"], alignment=table)
-    [trained] = train_models(plans, device=CPU, tell=lines.append)
+    [trained] = train_models(plans, device=CPU, log=lines.append)
     return trained
 
 

@@ -101,8 +101,8 @@ def test_predicting_a_training_slide_is_warned_of(crossed: Path, small_h5: Path)
 
 def test_intervals_are_refused(crossed: Path, small_h5: Path, tmp_path: Path) -> None:
     model = crossed / "cv" / "folds" / "S_1"
-    said = run("predict", small_h5, model, "-o", tmp_path / "s.csv", "--interval", 0.9, code=2)
-    assert "is a fine-tuned model; omit --interval" in said
+    error = run("predict", small_h5, model, "-o", tmp_path / "s.csv", "--interval", 0.9, code=2)
+    assert "is a fine-tuned model; omit --interval" in error
 
 
 def test_evaluate_warns_where_a_backbone_was_tuned_on_the_held_out_slide(
@@ -122,8 +122,8 @@ def test_evaluate_warns_where_a_backbone_was_tuned_on_the_held_out_slide(
 def test_a_folder_that_holds_something_else_is_left_alone(small_h5: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("do not touch")
     options = ("--backbones", TINY_NET, "--weights", "random")
-    said = run("finetune", small_h5, tmp_path, *options, code=2)
-    assert "thesis.tex, which finetune did not write" in said
+    error = run("finetune", small_h5, tmp_path, *options, code=2)
+    assert "thesis.tex, which finetune did not write" in error
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_bad_input_is_one_clear_line(
     small_h5: Path, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     common = ["finetune", small_h5, tmp_path / "x", "--backbones", TINY_NET, "--weights", "random"]
-    said = run(*common, *arguments, code=2)
-    [line] = [line for line in said.splitlines() if line.startswith("Error:")]
+    error = run(*common, *arguments, code=2)
+    [line] = [line for line in error.splitlines() if line.startswith("Error:")]
     assert message in line
     assert not (tmp_path / "x").exists()

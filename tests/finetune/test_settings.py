@@ -83,7 +83,7 @@ def outcome(
     def outcome(settings: Settings, stop_on: str, run: int = 0) -> Outcome:
         folder = tmp_path_factory.mktemp("model")
         plans = plan_models(dataset, folder, settings, held_out=["S_1"], stop_on=[stop_on])
-        [trained] = train_models(plans, device=torch.device("cpu"), tell=lambda line: None)
+        [trained] = train_models(plans, device=torch.device("cpu"), log=lambda line: None)
         rows = [row for rows in trained.ensemble.histories().values() for row in rows]
         steps = [(row["learning_rate"], row["improved"]) for row in rows]
         return trained.predictions["S_1"], steps

@@ -77,7 +77,7 @@ def made(slides: tuple[Slide, Slide]) -> Callable[..., Training]:
 
 @pytest.fixture
 def training(made: Callable[..., Training], tmp_path: Path) -> Callable[..., Training]:
-    """The same, in a folder of its own."""
+    """The same, in a temporary folder."""
     return lambda settings, spots=(16, 8), folder=tmp_path: made(settings, spots, folder)
 
 
