@@ -151,22 +151,6 @@ def test_the_engine_is_not_part_of_the_identity(tiny_net: str, tmp_path: Path):
     assert (first.computed, again.computed, again.kept) == (8, 0, 8)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"engine": "tensorrt"}, "--engine tensorrt: unknown"),
-        ({"views": 3}, "--views 3: unknown; give 1 or 8"),
-        ({"precision": "fp8"}, "--precision fp8: unknown"),
-        pytest.param(
-            {"engine": "openvino", "precision": "bf16"}, "give --engine torch", marks=needs_openvino
-        ),
-    ],
-)
-def test_unsupported_options_of_an_engine_are_one_line(tiny_net: str, options, message):
-    with pytest.raises(HistoboostError, match=message):
-        pick_engine(load_backbone(tiny_net), CPU, **options)
-
-
 def test_without_the_extra_openvino_is_refused_and_auto_takes_torch(tiny_net: str, monkeypatch):
     net = load_backbone(tiny_net)
     monkeypatch.setattr("histoboost.errors.find_spec", lambda name: None)
@@ -184,6 +168,8 @@ def test_a_network_without_an_input_size_of_its_own_runs_in_torch():
     assert pick_engine(net, CPU).name == "torch"
     with pytest.raises(HistoboostError, match="cannot run stain-texture; give --engine torch"):
         pick_engine(net, CPU, engine="openvino")
+    with pytest.raises(HistoboostError, match="fp32 here, not in bf16; give --engine torch"):
+        pick_engine(net, CPU, engine="openvino", precision="bf16")
 
 
 def test_threads_stay_within_the_allowed_cores(monkeypatch):

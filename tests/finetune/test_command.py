@@ -46,21 +46,41 @@ def test_both_presets_run_end_to_end(
     assert [fold["held_out"] for fold in scores["folds"]] == [["S_1"]]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-def test_killed_and_restarted_equals_uninterrupted(
-    small_h5: Path, tmp_path: Path, tiny_net: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = [
+@pytest.fixture(scope="module")
+def options(tiny_net: str) -> list[str]:
+    """All that draws random numbers or keeps a state, switched on; two steps an epoch."""
+    return [
         *("--preset", "cnn-ensemble", "--backbones", f"{tiny_net},{tiny_net}"),
-        *("--epochs", "2", "--checkpoint-minutes", "0", *SMALL),
+        *("--plateau-patience", "1", "--epochs", "2", "--checkpoint-minutes", "0", *SMALL),
     ]
-    killed, whole = tmp_path / "killed", tmp_path / "whole"
+
+
+@pytest.fixture(scope="module")
+def whole(small_h5: Path, options: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted training."""
+    folder = tmp_path_factory.mktemp("whole") / "cnn"
+    run(small_h5, folder, *options)
+    return folder
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.parametrize("last", [6, 7, 8])  # inside and between epochs of the second member
+def test_killed_and_restarted_equals_uninterrupted(
+    small_h5: Path,
+    tmp_path: Path,
+    tiny_net: str,
+    options: list[str],
+    whole: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    last: int,
+) -> None:
+    killed = tmp_path / "killed"
     step, steps = torch.optim.Adam.step, 0
 
     def step_or_die(self: torch.optim.Adam, *args: Any, **kwargs: Any) -> Any:
         nonlocal steps
         steps += 1
-        if steps == 7:  # two steps an epoch: in the second epoch of the second member
+        if steps == last:
             os.kill(os.getpid(), signal.SIGKILL)
         return step(self, *args, **kwargs)
 
@@ -76,13 +96,21 @@ def test_killed_and_restarted_equals_uninterrupted(
     members = [f"member_{i}_{tiny_net}" for i in (0, 1)]
     assert (killed / members[0] / "model.pt").exists()
     assert not (killed / members[1] / "model.pt").exists()
-    run(small_h5, whole, *options)
     again = run(small_h5, killed, *options).stderr
-    assert "epoch 1/2" not in again  # that one is not trained again
+    assert "1/2, epoch" not in again  # the first member is not trained again
+    assert ("epoch 1/2" in again) == (last == 6)
     assert "epoch 2/2" in again
     for member in members:
         expected, got = (load_tensors(out / member / "model.pt")["net"] for out in (whole, killed))
         assert all(torch.equal(expected[name], got[name]) for name in expected)
+        expected, got = (
+            [
+                {**row, "seconds": 0}
+                for row in json.loads((out / member / "history.json").read_text())
+            ]
+            for out in (whole, killed)
+        )
+        assert expected == got
         assert {path.name for path in (killed / member).iterdir()} == {
             "model.pt",
             "backbone.pth",

@@ -159,22 +159,6 @@ def test_members_are_stopped_by_different_training_slides_if_there_are_several(
         assert stopping_slides(dataset.slides[:1], ["auto"]) == ()
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"stop_on": ["S_1"]}, "none of these is a training slide"),
-        ({"held_out": ["S_1", "S_2", "S_3"]}, "no labelled slide left"),
-        ({"held_out": None, "slides": ["S_1", "S_9"]}, "S_9 has no abundances"),
-    ],
-    ids=["the held-out slide stops", "all are held out", "unlabelled"],
-)
-def test_a_plan_that_cannot_be_trained_is_refused(
-    dataset: Dataset, tmp_path: Path, train: Train, options: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(HistoboostError, match=message):
-        train(dataset, tmp_path, **options)
-
-
 def test_your_own_backbone_with_weights_can_be_tuned(
     dataset: Dataset,
     tmp_path: Path,

@@ -49,11 +49,11 @@ def tiny(name: str = "cnn-baseline", **changes: Any) -> Settings:
     return preset(name, **{**base, **changes})
 
 
-@pytest.fixture(scope="module")
-def made(slides: tuple[Slide, Slide]) -> Callable[..., Training]:
-    """A training on the first of `spots` of S_1, stopped by the second of S_2 if there are any."""
+@pytest.fixture
+def training(slides: tuple[Slide, Slide], tmp_path: Path) -> Callable[..., Training]:
+    """Makes a training on the first spots of S_1, stopped by the first of S_2 if there are any."""
 
-    def made(settings: Settings, spots: tuple[int, ...], folder: Path) -> Training:
+    def training(settings: Settings, spots: tuple[int, ...] = (16, 8)) -> Training:
         cut = [s.only(np.arange(len(s.xy)) < n) for s, n in zip(slides, spots, strict=False)]
         net, backbone = build(settings, 0, 14)
         pixels = load_pixels(cut, torch.device("cpu"), 32)
@@ -68,17 +68,11 @@ def made(slides: tuple[Slide, Slide]) -> Callable[..., Training]:
             train=parts[0],
             stop=parts[1] if len(parts) > 1 else None,
             score=lambda outputs: spot_spearman(outputs, cut[-1].abundance),
-            folder=folder,
+            folder=tmp_path,
             title="test",
         )
 
-    return made
-
-
-@pytest.fixture
-def training(made: Callable[..., Training], tmp_path: Path) -> Callable[..., Training]:
-    """The same, in a temporary folder."""
-    return lambda settings, spots=(16, 8), folder=tmp_path: made(settings, spots, folder)
+    return training
 
 
 Make = Callable[..., Training]
@@ -96,59 +90,6 @@ def test_the_network_overfits_32_spots(slides: tuple[Slide, Slide], training: Ma
     profile = np.repeat(ranks(slide).mean(0, keepdims=True), 32, axis=0)
     constant = spot_spearman(profile, slide.abundance)
     assert spot_spearman(outputs, slide.abundance) > constant + 0.2
-
-
-class Killed(Exception):
-    """Stands in for a SIGKILL: nothing of the training gets to run after it."""
-
-
-#: All that draws random numbers or keeps a state, switched on.
-EVERYTHING: dict[str, Any] = {
-    "name": "cnn-ensemble",
-    "patch": (24, 48),
-    "hidden": (16,),
-    "coords": 8,
-    "epochs": 3,
-    "plateau_patience": 1,
-    "patience": 0,
-}
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(made: Make, tmp_path_factory: pytest.TempPathFactory, tiny_net: str) -> Training:
-    """A whole training with everything switched on."""
-    run = made(tiny(**EVERYTHING), (36, 20), tmp_path_factory.mktemp("uninterrupted"))
-    run.run(1e9)
-    return run
-
-
-@pytest.mark.parametrize("last_step", [2, 5, 6])  # 5 batches an epoch: inside, end, beginning
-def test_killed_and_resumed_equals_uninterrupted(
-    training: Make, uninterrupted: Training, monkeypatch: pytest.MonkeyPatch, last_step: int
-) -> None:
-    settings, spots = tiny(**EVERYTHING), (36, 20)
-    steps, allowed = 0, last_step
-    step = torch.optim.Adam.step
-
-    def step_and_die(self: torch.optim.Adam, *args: Any, **kwargs: Any) -> Any:
-        nonlocal steps
-        if steps == allowed:
-            raise Killed
-        steps += 1
-        return step(self, *args, **kwargs)
-
-    monkeypatch.setattr(torch.optim.Adam, "step", step_and_die)
-    with pytest.raises(Killed):
-        training(settings, spots).run(0.0)
-    steps, allowed = 0, 1000
-    torch.manual_seed(987)  # another process has another state
-    resumed = training(settings, spots)
-    history = resumed.run(1e9)
-    assert steps == 3 * 5 - last_step
-    for name, value in uninterrupted.net.state_dict().items():
-        assert torch.equal(value, resumed.net.state_dict()[name]), name
-    for got, row in zip(history, uninterrupted.state.history, strict=True):
-        assert {**got, "seconds": 0} == {**row, "seconds": 0}
 
 
 def test_a_checkpoint_of_other_settings_is_refused(training: Make) -> None:
