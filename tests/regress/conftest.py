@@ -1,9 +1,12 @@
-"""A small store with embeddings that know something of the abundances."""
+"""A small store with embeddings that are informative of the abundances."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from numpy.typing import NDArray
 
 from histoboost.cache.recipe import Recipe
 from histoboost.cache.store import EmbeddingStore
+from histoboost.regress.bundle import digest_of
 from histoboost.regress.features import FeatureMatrix, assemble
 from histoboost.regress.layout import Layout, describe
 from histoboost.regress.slides import named_slides
@@ -80,6 +84,22 @@ def matrix_of(
 ) -> FeatureMatrix:
     """The matrix of `features` for these slides."""
     return assemble(store, layout_of(store, slides, features), standardize)
+
+
+def rewrite(bundle: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change `model.json` together with its digest, as an attacker would."""
+    document = json.loads((bundle / "model.json").read_text())
+    change(document)
+    document["digest"] = digest_of(document)
+    (bundle / "model.json").write_text(json.dumps(document))
+
+
+def replace_file(bundle: Path, name: str, data: bytes) -> None:
+    """Replace a file together with its digest, as an attacker would."""
+    digest = hashlib.sha256(data).hexdigest()
+    stem, _, suffix = name.rpartition(".")
+    (bundle / f"{stem}-{digest}.{suffix}").write_bytes(data)
+    rewrite(bundle, lambda document: document["files"].update({name: digest}))
 
 
 @pytest.fixture(scope="session")

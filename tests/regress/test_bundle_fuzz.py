@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import shutil
@@ -15,9 +14,10 @@ import pytest
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError
-from histoboost.regress.bundle import digest_of
 from histoboost.regress.heads import MODELS
 from histoboost.regress.model import CompositionRegressor
+
+from .conftest import replace_file, rewrite
 
 ODD = [None, True, 0, -1, 3, 1e308, 10**30, "", "x", "9" * 400, [], [[]], {}, [None], {"a": 1}]
 
@@ -40,34 +40,34 @@ def reshaped(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     ]
 
 
-def attack(bundle: Path, rng: np.random.Generator) -> None:
-    document = json.loads((bundle / "model.json").read_text())
-    names = list(document["files"])
-    if rng.random() < 0.5:
-        container, key = (found := places(document))[rng.integers(len(found))]
-        if rng.random() < 0.3:
-            del container[key]
-        else:
-            container[key] = ODD[rng.integers(len(ODD))]
+def change_document(document: dict[str, Any], rng: np.random.Generator) -> None:
+    container, key = (found := places(document))[rng.integers(len(found))]
+    if rng.random() < 0.3:
+        del container[key]
     else:
-        name = names[rng.integers(len(names))]
-        stem, _, suffix = name.rpartition(".")
-        data = bytearray((bundle / f"{stem}-{document['files'][name]}.{suffix}").read_bytes())
-        if suffix == "npy" and rng.random() < 0.8:
-            buffer = io.BytesIO()
-            np.save(buffer, reshaped(np.load(io.BytesIO(data)), rng))
-            data = bytearray(buffer.getvalue())
-        else:
-            for at in rng.integers(0, len(data), rng.integers(1, 4)):
-                data[at] = rng.integers(256)
-        document["files"][name] = digest = hashlib.sha256(data).hexdigest()
-        (bundle / f"{stem}-{digest}.{suffix}").write_bytes(data)
-    document["digest"] = digest_of(document)
-    (bundle / "model.json").write_text(json.dumps(document))
+        container[key] = ODD[rng.integers(len(ODD))]
+
+
+def attack(bundle: Path, rng: np.random.Generator) -> None:
+    if rng.random() < 0.5:
+        rewrite(bundle, lambda document: change_document(document, rng))
+        return
+    files = json.loads((bundle / "model.json").read_text())["files"]
+    name = list(files)[rng.integers(len(files))]
+    stem, _, suffix = name.rpartition(".")
+    data = bytearray((bundle / f"{stem}-{files[name]}.{suffix}").read_bytes())
+    if suffix == "npy" and rng.random() < 0.8:
+        buffer = io.BytesIO()
+        np.save(buffer, reshaped(np.load(io.BytesIO(data)), rng))
+        data = bytearray(buffer.getvalue())
+    else:
+        for at in rng.integers(0, len(data), rng.integers(1, 4)):
+            data[at] = rng.integers(256)
+    replace_file(bundle, name, bytes(data))
 
 
 def used(bundle: Path, store: EmbeddingStore) -> str:
-    """What loading a model and predicting with it comes to, in words."""
+    """Load a model and predict with it; the error, if any."""
     try:
         with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
             model = CompositionRegressor.load(bundle)

@@ -39,7 +39,6 @@ def cheating(tmp_path_factory: pytest.TempPathFactory) -> EmbeddingStore:
     rng = np.random.default_rng(0)
     for slide in "ABC":
         labels = store.spots(slide).abundance
-        assert labels is not None
         noise = rng.normal(size=labels.shape).astype(np.float32)
         add_embedding(store, slide, "cheat", np.log(labels) if slide == "C" else noise)
     return store
@@ -79,7 +78,6 @@ def with_other_labels(matrix: FeatureMatrix, slide: int) -> FeatureMatrix:
     """The same features, the abundances of one slide shuffled over its spots and made tenfold."""
     spots = list(matrix.layout.spots)
     labels = spots[slide].abundance
-    assert labels is not None
     shuffled = np.random.default_rng(0).permutation(labels.ravel()).reshape(labels.shape)
     spots[slide] = replace(spots[slide], abundance=10 * shuffled)
     return FeatureMatrix(matrix.values, replace(matrix.layout, spots=tuple(spots)))

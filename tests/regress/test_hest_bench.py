@@ -53,12 +53,11 @@ def patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plain(path: Path, training: str, test: str, components: int) -> np.ndarray:
     """Pearson correlation of each gene, by scikit-learn alone; no PCA where `components` is 0."""
     store = EmbeddingStore(path, mode="r")
-    train_x, test_x = (
-        np.concatenate([store.read(slide, "net@64") for slide in slides]).astype(np.float64)
-        for slides in (training, test)
-    )
-    train_y, test_y = (
-        np.concatenate([store.spots(slide).abundance for slide in slides]).astype(np.float64)
+    (train_x, train_y), (test_x, test_y) = (
+        (
+            np.concatenate([store.read(slide, "net@64") for slide in slides]).astype(np.float64),
+            np.concatenate([store.spots(slide).abundance for slide in slides]).astype(np.float64),
+        )
         for slides in (training, test)
     )
     steps = [PCA(components, svd_solver="full")] if components else []
@@ -80,9 +79,8 @@ def test_one_command_scores_as_hest_bench_does(
     result = CliRunner().invoke(main, command.split())
     assert result.exit_code == 0, result.output
     found = json.loads((tmp_path / "scores.json").read_text())["abundance_pearson"]
-    expected = np.array(
-        [plain(patients, "CD", "AB", components), plain(patients, "AB", "CD", components)]
-    )
+    folds = ("CD", "AB"), ("AB", "CD")
+    expected = np.array([plain(patients, *slides, components) for slides in folds])
     np.testing.assert_allclose(found["folds"], expected.mean(axis=1), atol=1e-6)
     np.testing.assert_allclose(list(found["types"].values()), expected.mean(axis=0), atol=1e-6)
     assert found["mean"] == pytest.approx(expected.mean(), abs=1e-6)

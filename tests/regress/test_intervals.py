@@ -51,34 +51,23 @@ def test_the_level_held_by_the_others_is_the_level_asked_for() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:interval")
-def test_a_slide_counts_the_same_however_many_spots_it_has() -> None:
+def test_groups_count_the_same_however_many_slides_and_spots_they_have() -> None:
     one, two, three = phantom(3, 1, (60, 61))
     many = Residuals((np.tile(one.predicted[0], (7, 1)),), (np.tile(one.true[0], (7, 1)),), (0,))
-    few = [
-        Residuals.concatenate(each).half_width(0.8, "none", TARGET)
-        for each in ([one, two, three], [many, two, three])
-    ]
-    np.testing.assert_allclose(*few)
-
-
-@pytest.mark.filterwarnings("ignore:interval")
-def test_slides_that_were_held_out_together_are_one() -> None:
-    one, two, three = phantom(3, 2)
-    together = Residuals(one.predicted + two.predicted, one.true + two.true, (0, 0))
-    as_one = Residuals(*((np.concatenate(p),) for p in (together.predicted, together.true)), (0,))
-    widths = [
-        Residuals.concatenate([each, three]).half_width(0.8, "none", TARGET)
-        for each in (together, as_one)
-    ]
-    np.testing.assert_array_equal(*widths)
+    together = Residuals(one.predicted * 7, one.true * 7, (0,) * 7)
+    expected, *others = (
+        Residuals.concatenate([each, two, three]).half_width(0.8, "none", TARGET)
+        for each in (one, many, together)
+    )
+    for found in others:
+        np.testing.assert_allclose(found, expected)
 
 
 def test_too_few_slides_for_a_level_are_said_in_one_line_and_enough_are_not() -> None:
     with pytest.warns(HistoboostWarning, match="there are 3 held-out .*and 9 are needed") as heard:
         Residuals.concatenate(phantom(3, 3)).half_width(0.9, "none", TARGET)
     assert len([w for w in heard if "interval" in str(w.message)]) == 1
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(action="error"):
         Residuals.concatenate(phantom(9, 3)).half_width(0.9, "none", TARGET)
         Residuals.concatenate(phantom(3, 3)).half_width(0.75, "none", TARGET)
 

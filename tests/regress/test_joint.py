@@ -65,7 +65,7 @@ def test_the_merge_equals_isotonic_regression_spot_by_spot(seed: int, ties: bool
 
 
 @pytest.mark.parametrize("spots", [1, 2])
-def test_one_or_two_spots_have_no_map_and_keep_the_order_alone(spots: int) -> None:
+def test_one_or_two_spots_have_only_an_order(spots: int) -> None:
     joint = predicted(0, spots)
     np.testing.assert_array_equal(merge(joint), joint.order)
 
@@ -144,8 +144,7 @@ def test_the_share_target_says_that_it_has_learned_no_totals() -> None:
     target = fit_target("share", ABUNDANCE)
     with pytest.warns(HistoboostWarning, match="learns no totals"):
         to_units(predicted(0).share, "abundance", target)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(action="error"):
         to_units(predicted(0).share, "share", target)
 
 
@@ -154,8 +153,7 @@ def test_totals_that_are_all_alike_need_no_learning_and_no_word(name: str) -> No
     target = fit_target(name, to_shares(ABUNDANCE).astype(np.float32))
     joint = predicted(0)
     joint.total[:] = 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(action="error"):
         values = joint.columns() if name == "joint" else joint.share
         found = to_units(values, "abundance", target)
     np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)

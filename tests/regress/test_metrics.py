@@ -104,9 +104,8 @@ def test_a_slide_without_any_abundance_is_scored_without_a_warning() -> None:
 def test_spots_without_any_abundance_count_for_the_order_alone() -> None:
     predicted, true = shares(3)
     xy = np.arange(20.0).reshape(10, 2)
-    table = SpotTable(
-        "S", xy, tuple("0123456789"), np.concatenate([true, np.zeros((1, 6))]), tuple("abcdef")
-    )
+    abundance = np.concatenate([true, np.zeros((1, 6))])
+    table = SpotTable("S", xy, tuple("0123456789"), abundance, tuple("abcdef"))
     guess = np.concatenate([predicted, predicted[:1]])
     scores, _ = five_scores([guess], [guess], [Truth.from_spots(table)])
     assert scores["share_rmse"] == pytest.approx(share_rmse(predicted, true), rel=1e-6)
@@ -125,12 +124,8 @@ def test_training_spots_without_any_abundance_do_not_blur_the_mean_share() -> No
         return SpotTable(name, rng.uniform(0, 9, (spots, 2)), ids, abundance, types)
 
     training, held_out = slide("A", 30, empty=20), [slide("B", 12)]
-    rest = replace(
-        training,
-        xy=training.xy[20:],
-        spot_ids=training.spot_ids[20:],
-        abundance=training.abundance[20:],
-    )
+    kept = {name: getattr(training, name)[20:] for name in ("xy", "spot_ids", "abundance")}
+    rest = replace(training, **kept)
     one, other = (baselines([table], held_out, Setup())["mean"] for table in (training, rest))
     assert one["share_rmse"] == pytest.approx(other["share_rmse"])
     assert one["share_jsd"] == pytest.approx(other["share_jsd"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import pickle
@@ -19,13 +18,12 @@ from sklearn.base import clone
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.outputs.table import write_submission
-from histoboost.regress.bundle import digest_of
 from histoboost.regress.compatibility import check_alike
 from histoboost.regress.heads import MODELS
 from histoboost.regress.model import CompositionRegressor
 from histoboost.regress.units import UNITS
 
-from .conftest import TYPES, add_embedding
+from .conftest import TYPES, add_embedding, replace_file, rewrite
 
 FEW = {"n_estimators": 10, "num_leaves": 4}
 
@@ -196,22 +194,6 @@ def test_the_submission_keeps_every_row_in_order(store: EmbeddingStore, tmp_path
 def bundle(store: EmbeddingStore, tmp_path: Path) -> Path:
     trained(store).save(tmp_path / "m")
     return tmp_path / "m"
-
-
-def rewrite(bundle: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Change `model.json` together with its digest, as someone hostile would."""
-    document = json.loads((bundle / "model.json").read_text())
-    change(document)
-    document["digest"] = digest_of(document)
-    (bundle / "model.json").write_text(json.dumps(document))
-
-
-def replace_file(bundle: Path, name: str, data: bytes) -> None:
-    """Swap a file together with its digest, as someone hostile would."""
-    digest = hashlib.sha256(data).hexdigest()
-    stem, _, suffix = name.rpartition(".")
-    (bundle / f"{stem}-{digest}.{suffix}").write_bytes(data)
-    rewrite(bundle, lambda document: document["files"].update({name: digest}))
 
 
 def test_no_file_of_a_bundle_is_a_pickle(bundle: Path) -> None:

@@ -1,4 +1,4 @@
-"""Features that are read some rows at a time give the model that a matrix in memory gives."""
+"""Features read in pieces of rows give the same model as a matrix in memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from histoboost.regress import fitting
 from histoboost.regress.features import FeatureMatrix, StoredFeatures, assemble
 from histoboost.regress.fitting import features_for, fit_predictor
 from histoboost.regress.heads import blocks, coords, kernel_ridge, stack
-from histoboost.regress.heads.base import Training
 from histoboost.regress.heads.blocks import draw, rows_of
 from histoboost.regress.heads.kernel_ridge import KernelRidge
 from histoboost.regress.joint import split
@@ -42,10 +41,7 @@ def test_rows_read_from_the_store_are_those_of_the_matrix(
     store: EmbeddingStore, standardize: str
 ) -> None:
     layout = layout_of(store, ["A", "D"], SPEC)
-    matrix, stored = (
-        assemble(store, layout, standardize),
-        StoredFeatures(store, layout, standardize),
-    )
+    matrix, stored = (read(store, layout, standardize) for read in (assemble, StoredFeatures))
     for slide in (0, 1):
         whole, block = matrix.block(slide), stored.block(slide)
         np.testing.assert_equal(stored.moments_of(slide), matrix.moments_of(slide))
@@ -92,9 +88,7 @@ def test_a_model_of_stored_features_is_that_of_the_matrix(
     difference = np.abs(found[0] - found[1])
     if model == "kernel":
         assert difference.max() < 1e-5
-    assert difference.mean() < 3e-3, (
-        "trees turn a rounding into a step, but into few and small ones"
-    )
+    assert difference.mean() < 3e-3, "trees turn rounding into steps, but few and small ones"
 
 
 @pytest.mark.usefixtures("few_rows")
@@ -163,13 +157,6 @@ def test_slides_give_as_many_spots_as_they_weigh_and_no_more_than_they_have(coun
     unfilled = [size for size, weight in zip(sizes, weights, strict=True) if size < len(weight)]
     assert max(unfilled, default=0) - min(unfilled, default=0) <= 1
     np.testing.assert_array_equal(np.concatenate(rows), np.concatenate(draw(weights, count, 3)))
-
-
-def test_the_landmarks_of_a_slide_do_not_depend_on_the_others_labels() -> None:
-    training: Training = joint_training()
-    other = replace(training, targets=[t[::-1] for t in training.targets])
-    one, two = (KernelRidge.fit(each, gaussian=True).features for each in (training, other))
-    np.testing.assert_array_equal(one.landmarks, two.landmarks)
 
 
 def test_position_is_learned_from_some_spots_where_there_are_very_many(

@@ -40,21 +40,15 @@ def test_types_without_trees_are_those_of_the_kernel_and_the_others_are_not(
     assert len(fitted.to_files().texts) == 2 * len(trees)
 
 
-def test_trees_for_all_types_are_those_of_the_default() -> None:
-    training, new = joint_training(), make_training(1, seed=1).blocks[0]
-    some, default = (
+def test_trees_of_one_target_are_limited_too_and_trees_for_all_types_are_the_default() -> None:
+    training, new = replace(make_training(), options=FEW), make_training(1, seed=1).blocks[0]
+    kernel = KernelHead().fit(training).predict(new)
+    default, every, some = (
         StackHead().fit(replace(training, trees=trees)).predict(new)
-        for trees in (list(range(5)), None)
+        for trees in (None, [0, 1, 2, 3], [2])
     )
-    np.testing.assert_array_equal(some, default)
-
-
-def test_trees_of_one_target_are_limited_too() -> None:
-    training, new = make_training(), make_training(1, seed=1).blocks[0]
-    training = replace(training, options=FEW, trees=[2])
-    fitted, kernel = StackHead().fit(training), KernelHead().fit(training)
-    differs = (fitted.predict(new) != kernel.predict(new)).any(axis=0)
-    np.testing.assert_array_equal(differs, [False, False, True, False])
+    np.testing.assert_array_equal(every, default)
+    np.testing.assert_array_equal((some != kernel).any(axis=0), [False, False, True, False])
 
 
 @pytest.mark.parametrize("types", [[7], [-1], [1, 1], [2, 0]])
@@ -71,16 +65,12 @@ def test_very_many_trees_are_announced(monkeypatch: pytest.MonkeyPatch) -> None:
         StackHead().fit(joint_training())
 
 
-def test_a_setup_without_the_choice_reads_and_writes_as_ever() -> None:
-    plain = Setup(model="stack")
+def test_trees_of_a_setup_are_optional_checked_and_kept() -> None:
+    plain, some = Setup(model="stack"), Setup(trees=["A", "B", "A"])
     assert "trees" not in plain.to_json()
-    assert Setup.from_json(plain.to_json()) == plain
-    some = Setup(trees=["A", "B", "A"])
-    assert Setup.from_json(some.to_json()) == some
     assert some.trees == ("A", "B")
-
-
-def test_trees_are_refused_where_there_are_none_to_leave_out() -> None:
+    for setup in (plain, some):
+        assert Setup.from_json(setup.to_json()) == setup
     with pytest.raises(HistoboostError, match="trees: model kernel"):
         Setup(model="kernel", trees=())
     with pytest.raises(HistoboostError, match="no cell type 'X'; there are A, B"):
