@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from histoboost.cache.liveness import sole_owner
 from histoboost.errors import BadInput
@@ -188,15 +187,11 @@ def _read_files(folder: Path, document: dict[str, Any]) -> Files:
         if path.suffix == ".txt":
             texts[stem] = data.decode("utf-8", errors="strict")
         else:
-            arrays[stem] = _load_array(path, data)
+            array = read_array(io.BytesIO(data), path, "train it again")
+            if array.dtype.kind != "f" or not np.isfinite(array).all():
+                raise BadInput(f"{path}: contains values other than finite numbers; train it again")
+            arrays[stem] = array
     return Files(document, texts, arrays)
-
-
-def _load_array(path: Path, data: bytes) -> NDArray[Any]:
-    array = read_array(io.BytesIO(data), path, "train it again")
-    if array.dtype.kind != "f" or not np.isfinite(array).all():
-        raise BadInput(f"{path}: contains values other than finite numbers; train it again")
-    return array
 
 
 def _read_index(folder: Path) -> bytes:

@@ -73,9 +73,18 @@ def featurize_commands(location: str, missing: Recipes) -> list[str]:
         making = Making.from_recipe(name, fields)
         if making is None:
             return []
+        options: list[str] = []
+        for option, value, default in (
+            ("--stain", making.stain, "none"),
+            ("--views", str(making.views), "1"),
+            ("--precision", making.precision, "fp32"),
+            ("--weights", "FILE" if "tuned_on" in fields else "", ""),
+        ):
+            if value != default:
+                options += [option, value]
         command = (
             *("histoboost", "featurize", "DATA", location, "--backbone", making.backbone),
-            *_options(making, tuned="tuned_on" in fields),
+            *options,
             *(() if making.name is None else ("--name", making.name)),
         )
         sides, layers = commands.setdefault(command, ([], []))
@@ -87,17 +96,3 @@ def featurize_commands(location: str, missing: Recipes) -> list[str]:
         + (f" --patch {','.join(dict.fromkeys(sides))}" if sides else "")
         for command, (sides, layers) in commands.items()
     ]
-
-
-def _options(making: Making, *, tuned: bool) -> tuple[str, ...]:
-    """Further options of featurize that are not the default."""
-    found: list[str] = []
-    for option, value, default in (
-        ("--stain", making.stain, "none"),
-        ("--views", str(making.views), "1"),
-        ("--precision", making.precision, "fp32"),
-        ("--weights", "FILE" if tuned else "", ""),
-    ):
-        if value != default:
-            found += [option, value]
-    return tuple(found)

@@ -108,9 +108,8 @@ def train_unit(unit: Unit) -> tuple[Predictor, tuple[str, ...]]:
 class _Held:
     """The matrix that a worker keeps between units, freed before the next one is read."""
 
-    def __init__(self) -> None:
-        self._source: Source | None = None
-        self._matrix: Features | None = None
+    _source: Source | None = None
+    _matrix: Features | None = None
 
     def matrix(self, unit: Unit) -> Features:
         """Features of a unit; refuse a store with other content than the caller's."""

@@ -43,7 +43,6 @@ class FeatureMatrix:
         return np.concatenate([[0], np.cumsum([len(table) for table in self.layout.spots])])
 
     def block(self, slide: int) -> Matrix:
-        """Features of one slide, a view."""
         return self.values[self.starts[slide] : self.starts[slide + 1]]
 
     def moments_of(self, slide: int) -> Matrix | None:
@@ -61,7 +60,6 @@ class StoredFeatures:
         ]
 
     def block(self, slide: int) -> SlideFeatures:
-        """Features of one slide."""
         return self._blocks[slide]
 
     def moments_of(self, slide: int) -> Matrix | None:
@@ -71,27 +69,23 @@ class StoredFeatures:
 Features = FeatureMatrix | StoredFeatures
 
 
+@dataclass(eq=False)
 class SlideFeatures:
     """Features (n, F) of one slide, read in pieces of rows; see `Rowwise`."""
 
-    def __init__(
-        self,
-        store: EmbeddingStore,
-        table: SpotTable,
-        columns: Sequence[Columns],
-        standardize: str = "slide",
-    ) -> None:
-        self._store, self._table, self._columns = store, table, columns
-        self._standardize = standardize == "slide"
-        self._moments: Matrix | None = None
+    store: EmbeddingStore
+    table: SpotTable
+    columns: Sequence[Columns]
+    standardize: str = "slide"
+    _moments: Matrix | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
-        return len(self._table), self._columns[-1].stop
+        return len(self.table), self.columns[-1].stop
 
     def pieces(self) -> Iterator[tuple[slice, Matrix]]:
         moments = self.moments
-        for own, part in self._read(np.arange(len(self._table))):
+        for own, part in self._read(np.arange(len(self.table))):
             self._scale(part, moments)
             yield own, part
 
@@ -112,7 +106,7 @@ class SlideFeatures:
     @property
     def moments(self) -> Matrix | None:
         """Mean and variance (2, F) of each column, see `FeatureMatrix`."""
-        if self._standardize and self._moments is None:
+        if self.standardize == "slide" and self._moments is None:
             for _ in self.unscaled_pieces():
                 pass
         return self._moments
@@ -120,34 +114,34 @@ class SlideFeatures:
     def unscaled_pieces(self) -> Iterator[tuple[slice, Matrix]]:
         """Yield all rows before standardisation; the last one completes the moments."""
         moments = Moments()
-        for own, part in self._read(np.arange(len(self._table))):
-            if self._standardize:
+        for own, part in self._read(np.arange(len(self.table))):
+            if self.standardize == "slide":
                 moments.add(part)
             yield own, part
-        if self._standardize:
+        if self.standardize == "slide":
             self._moments = moments.found()
-            for c in self._columns:
+            for c in self.columns:
                 if c.term.name == COORDS:
                     self._moments[:, c.start : c.stop] = [[0.0], [1.0]]
 
     def _scale(self, part: Matrix, moments: Matrix | None) -> None:
         """Standardise all columns but coordinates, in place, if there are moments."""
-        for c in self._columns:
+        for c in self.columns:
             if moments is not None and c.term.name != COORDS:
                 standardize_columns(part[:, c.start : c.stop], moments[:, c.start : c.stop])
 
     def _read(self, rows: Rows) -> Iterator[tuple[slice, Matrix]]:
         """Yield all columns of some spots, ascending, before standardisation."""
-        xy, sources = self._table.xy, []
-        means = {c.term.around: _mean(xy, c.term) for c in self._columns if c.term.around}
-        for name in dict.fromkeys(c.term.name for c in self._columns if c.term.name != COORDS):
-            own = [c for c in self._columns if c.term.name == name]
+        xy, sources = self.table.xy, []
+        means = {c.term.around: _mean(xy, c.term) for c in self.columns if c.term.around}
+        for name in dict.fromkeys(c.term.name for c in self.columns if c.term.name != COORDS):
+            own = [c for c in self.columns if c.term.name == name]
             shape, around = (len(xy), own[0].stop - own[0].start), [c.term.around for c in own]
             read = StoredRows(
-                self._store, self._table.slide, name, shape, [means.get(each) for each in around]
+                self.store, self.table.slide, name, shape, [means.get(each) for each in around]
             )
             sources.append((read, own))
-        places = [c for c in self._columns if c.term.name == COORDS]
+        places = [c for c in self.columns if c.term.name == COORDS]
         coords = unit_coords(xy) if places else xy
         for piece in row_pieces(len(rows)):
             found = np.empty((piece.stop - piece.start, self.shape[1]), np.float32)

@@ -78,7 +78,6 @@ class Predictor:
         return {name: float(part.sum()) for name, part in zip(names, parts, strict=True)}
 
     def to_files(self) -> Files:
-        """Content of the bundle."""
         files = self.fitted.to_files()
         spans, arrays = self.reduction.to_files()
         arrays |= {f"head-{name}": array for name, array in files.arrays.items()}

@@ -97,7 +97,6 @@ class Residuals:
         )
 
     def to_files(self) -> dict[str, NDArray[Any]]:
-        """Arrays of the bundle."""
         arrays: dict[str, NDArray[Any]] = {
             "heldout_predicted": np.concatenate(self.predicted).astype(np.float32),
             "heldout_true": np.concatenate(self.true).astype(np.float32),

@@ -39,12 +39,10 @@ class Block:
 
     @property
     def start(self) -> int:
-        """First column."""
         return self.columns[0].start
 
     @property
     def stop(self) -> int:
-        """Column after the last."""
         return self.columns[-1].stop
 
 
@@ -63,17 +61,14 @@ class Layout:
 
     @property
     def slides(self) -> tuple[str, ...]:
-        """Names of the slides."""
         return tuple(table.slide for table in self.spots)
 
     @property
     def columns(self) -> tuple[Columns, ...]:
-        """Columns of all blocks."""
         return tuple(columns for block in self.blocks for columns in block.columns)
 
     @property
     def features(self) -> str:
-        """The resolved feature-set expression."""
         return "+".join(str(block.term) for block in self.blocks)
 
     @cached_property

@@ -83,7 +83,6 @@ class Novelty:
         return found[0], found[1]
 
     def to_files(self) -> tuple[dict[str, int], dict[str, NDArray[Any]]]:
-        """Widths and arrays of the bundle."""
         arrays: dict[str, NDArray[Any]] = {"novelty-far": np.array([self.far])}
         for name, view in zip(VIEWS, self.views, strict=True):
             arrays |= {f"novelty-{name}-{part}": getattr(view, part) for part in PARTS}

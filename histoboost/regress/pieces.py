@@ -116,7 +116,6 @@ class Sections:
             )
 
     def to_files(self) -> tuple[dict[str, float], dict[str, Matrix]]:
-        """Fields and arrays of the bundle."""
         arrays = {f"sections-{n}": getattr(self, n) for n in ("mean", "within", "between")}
         fields = {"px": self.px, "spots": self.spots}
         return fields | ({} if self.um is None else {"um": self.um}), arrays

@@ -49,7 +49,6 @@ class Part:
 
     @property
     def width(self) -> int:
-        """Number of columns after the transform."""
         return self.stop - self.start if self.axes is None else self.axes.shape[1]
 
 
@@ -68,7 +67,6 @@ class Reduction:
 
     @property
     def changes(self) -> bool:
-        """Whether any column is transformed."""
         return any(part.mean is not None for part in self.parts)
 
     def scale(self) -> Matrix:

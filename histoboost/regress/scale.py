@@ -25,7 +25,6 @@ class Scale:
     pitch_um: float | None = None
 
     def to_json(self) -> dict[str, float]:
-        """Known values by name."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     @classmethod

@@ -90,7 +90,6 @@ class Setup:
         return f"for {len(grown)} cell types; kernel ridge alone predicts {len(left)}: {some(left)}"
 
     def to_json(self) -> dict[str, Any]:
-        """Inverse of `from_json`."""
         values = {**asdict(self), "options": dict(self.options)}
         if self.trees is None:  # the format before `trees` existed
             del values["trees"]

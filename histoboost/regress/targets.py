@@ -91,7 +91,6 @@ class Target:
         return predicted
 
     def to_json(self) -> dict[str, Any]:
-        """Inverse of `from_json`."""
         kept = {"name": self.name, "floor": self.floor, "profile": list(self.profile)}
         if self.name in ("joint", "share"):
             kept |= {"total": self.total, "totals_vary": self.totals_vary}

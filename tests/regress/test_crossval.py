@@ -12,12 +12,15 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.errors import HistoboostError, HistoboostWarning
+from histoboost.errors import HistoboostError, HistoboostWarning, warnings_kept
 from histoboost.regress.baselines import SCORES
 from histoboost.regress.crossval import cross_validate
 from histoboost.regress.folds import make_folds
 from histoboost.regress.heads import MODELS
+from histoboost.regress.leakage import warn_of_tuning
 from histoboost.spots import SpotTable
+
+from .conftest import add_embedding
 
 FEW = {"n_estimators": 30, "num_leaves": 4}
 
@@ -173,6 +176,27 @@ def test_slides_of_one_patient_that_are_held_out_singly_are_named(store: Embeddi
         cross_validate(store, **options, group_by="slide")
     with pytest.warns(HistoboostWarning, match="scores do not apply to other patients"):
         cross_validate(store, **options, slides=["A", "B"])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", HistoboostWarning)
+    with warnings.catch_warnings(action="error", category=HistoboostWarning):
         cross_validate(store, **options)
+
+
+@pytest.fixture
+def tuned(tmp_path: Path) -> EmbeddingStore:
+    store = EmbeddingStore(tmp_path / "store.zarr")
+    tuned_on = [{"slide": "other name", "pixels": "pixels of S_1", "spots": "spots of S_2"}]
+    for slide in ("S_1", "S_2", "S_3"):
+        xy = np.random.default_rng(0).uniform(0, 9, (4, 2))
+        store.write_spots(SpotTable(slide, xy, tuple("abcd")))
+        for name, extra in (("tuned", {"tuned_on": tuned_on}), ("frozen", {})):
+            fields = {"slide_pixels": f"pixels of {slide}", "spots": f"spots of {slide}", **extra}
+            add_embedding(store, slide, name, np.zeros((4, 2), np.float32), **fields)
+    return store
+
+
+def test_a_tuned_slide_is_recognised_by_its_pixels_or_spots_and_others_are_not_named(
+    tuned: EmbeddingStore,
+) -> None:
+    with warnings_kept() as heard:
+        warn_of_tuning(tuned, ["tuned", "frozen"], ["S_1", "S_2", "S_3"])
+    [line] = heard
+    assert "tuned: its backbone was tuned on S_1, S_2, held out" in line

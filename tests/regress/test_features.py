@@ -16,7 +16,9 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.regress.expression import parse_features, resolve
 from histoboost.regress.features import assemble
+from histoboost.regress.fitting import fit_predictor
 from histoboost.regress.neighbors import area_mean, ring_mean
+from histoboost.regress.setup import Setup
 from histoboost.spots import SpotTable
 
 from .conftest import add_embedding, fill_store, layout_of, matrix_of
@@ -123,8 +125,7 @@ def test_more_components_than_columns_are_said_once_and_cut_down(store: Embeddin
         layout = layout_of(store, ["A", "B"], spec)
     assert len(heard) == 1
     assert layout.features == "pca:22(net@32+net@64:ring1)+pca:12(net@32)+coords"
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(action="error"):
         again = layout_of(store, ["A", "B"], layout.features)
     assert again.columns == layout.columns
 
@@ -203,3 +204,27 @@ def test_a_slide_of_one_spot_has_features(tmp_path: Path) -> None:
     add_embedding(store, "one", "n", np.array([[1.0, 2.0]], np.float32))
     values = matrix_of(store, ["one"], "n+n:ring1+coords").values
     np.testing.assert_array_equal(values, [[0, 0, 0, 0, 0.5, 0.5]])
+
+
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory: pytest.TempPathFactory) -> EmbeddingStore:
+    """A store whose embedding `twice` is net@32 and net@32 again."""
+    store = EmbeddingStore(fill_store(tmp_path_factory.mktemp("twice") / "s.zarr"))
+    for slide in "ABCD":
+        values = store.read(slide, "net@32").astype(np.float32)
+        add_embedding(store, slide, "twice", np.tile(values, 2))
+    return store
+
+
+@pytest.mark.parametrize("model", ["ridge", "kernel"])
+@pytest.mark.parametrize("once", ["net@64+net@32", "net@64+pca:3(net@32)", "net@32:ring1+net@64"])
+def test_an_embedding_that_is_twice_as_wide_counts_as_much(
+    twice: EmbeddingStore, model: str, once: str
+) -> None:
+    found = []
+    for features in (once, once.replace("net@32", "twice")):
+        matrix = matrix_of(twice, ["A", "B", "C"], features)
+        predictor = fit_predictor(matrix, [0, 1], Setup(features, model, group_by="slide"))
+        found.append(predictor.predict(matrix.block(2), matrix.layout.spots[2].xy))
+    np.testing.assert_allclose(*found, atol=2e-3)
+    assert np.ptp(found[0], axis=0).min() > 0.01

@@ -69,8 +69,7 @@ def test_what_is_predicted_worse_than_by_a_constant_profile_is_named(
     spots = store.spots("C")
     swapped = np.ascontiguousarray(spots.abundance[:, ::-1])  # all it learns is wrong on C
     other = replace(spots, slide="E", abundance=swapped, group="p9")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", HistoboostWarning)
+    with warnings.catch_warnings(action="error", category=HistoboostWarning):
         cross_validate(store, "net@*", "ridge")
     store.write_spots(other)
     for name in ("net@32", "net@64"):

@@ -24,7 +24,6 @@ from sklearn.preprocessing import StandardScaler
 from histoboost.cache.store import EmbeddingStore
 from histoboost.cli import main
 from histoboost.regress.model import CompositionRegressor
-from histoboost.regress.reduce import moments, principal_axes
 from histoboost.spots import SpotTable
 
 from .conftest import add_embedding, hexagonal
@@ -96,17 +95,3 @@ def test_standardisation_over_training_spots_is_kept_in_the_bundle(
     loaded = CompositionRegressor.load(tmp_path / "model")
     ours, theirs = (each.predict(patients, "C").to_frame() for each in (model, loaded))
     pd.testing.assert_frame_equal(ours, theirs)
-
-
-@pytest.mark.parametrize("count", [2, 30])  # 30 is exact, 2 is searched for
-def test_components_of_standardised_columns_are_those_of_scikit_learn(count: int) -> None:
-    rng = np.random.default_rng(0)
-    rows = (rng.normal(size=(90, 4)) @ rng.normal(size=(4, 400))) * np.geomspace(0.1, 10, 400)
-    rows = (rows + 0.01 * rng.normal(size=(90, 400)) + 3).astype(np.float32)
-    rows[:, 7] = 0.25  # constant
-    mean, axes = principal_axes([rows[:40], rows[40:]], count, 0, standardize=True)
-    expected = make_pipeline(StandardScaler(), PCA(count)).fit_transform(rows.astype(np.float64))
-    found = (rows - mean) @ axes
-    ratio = np.abs((found * expected).sum(axis=0)) / (expected**2).sum(axis=0)
-    np.testing.assert_allclose(ratio, 1, atol=1e-3)
-    assert moments([rows])[1][7] == 1

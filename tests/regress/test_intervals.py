@@ -87,7 +87,6 @@ def test_residuals_survive_their_files(grouped: bool) -> None:
     if not grouped:
         del arrays["heldout_groups"]
     again = Residuals.from_files(arrays, 3, 3)
-    assert again is not None
     assert again.groups == (joined.groups if grouped else None)
     assert again.to_files().keys() == arrays.keys()
     arrays["heldout_groups"] = np.zeros(2)

@@ -92,8 +92,7 @@ def test_a_type_that_is_constant_correlates_with_nothing(level: float) -> None:
 
 def test_a_slide_without_any_abundance_is_scored_without_a_warning() -> None:
     table = SpotTable("S", np.eye(3)[:, :2], ("0", "1", "2"), np.zeros((3, 2)), ("a", "b"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(action="error"):
         scores, types = five_scores(
             [np.eye(3)[:, :2]], [np.full((3, 2), 0.5)], [Truth.from_spots(table)]
         )
