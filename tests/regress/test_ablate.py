@@ -76,7 +76,7 @@ def test_leave_one_out_drops_each_term_in_turn(store: EmbeddingStore) -> None:
     ]
 
 
-def test_of_many_terms_what_they_share_is_left_out(tmp_path: Path) -> None:
+def test_leave_one_out_of_many_terms_drops_what_they_share(tmp_path: Path) -> None:
     store, rng = EmbeddingStore(tmp_path / "s.zarr"), np.random.default_rng(0)
     layers = ("net@32", "net@32.layer1.std", "net@64", "net@64.layer1.std")
     for slide in ("A", "B"):

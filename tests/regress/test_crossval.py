@@ -30,7 +30,7 @@ def options(model: str) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("model", ["lightgbm", "ridge", "kernel", "stack"])
-def test_every_head_beats_the_constant_profiles(store: EmbeddingStore, model: str) -> None:
+def test_every_model_beats_the_constant_profiles(store: EmbeddingStore, model: str) -> None:
     scores = cross_validate(store, "net@*", model, options=options(model), jobs=1, group_by="slide")
     assert scores.mean("spot_spearman") > scores.baseline("mean-rank") + 0.05
     assert scores.mean("type_spearman") > 0.3

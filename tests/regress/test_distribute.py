@@ -81,7 +81,7 @@ def test_what_a_worker_warns_of_comes_back_with_its_result(store: EmbeddingStore
         pass_on([said])
 
 
-def test_a_worker_whose_threads_may_not_start_processes_says_so(
+def test_a_worker_whose_threads_may_not_start_processes_warns(
     store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(distribute, "worker_threads", lambda: 2)

@@ -119,7 +119,7 @@ def test_an_embedding_that_a_slide_lacks_is_left_out_of_a_glob_and_refused_by_na
         layout_of(store, ["A", "B"], "net@32+net@64")
 
 
-def test_more_components_than_columns_are_said_once_and_cut_down(store: EmbeddingStore) -> None:
+def test_more_components_than_columns_are_limited_with_one_warning(store: EmbeddingStore) -> None:
     spec = "pca:999(net@32+net@64:ring1)+pca:12(net@32)+coords"
     with pytest.warns(HistoboostWarning, match="only 22 columns") as heard:
         layout = layout_of(store, ["A", "B"], spec)
@@ -176,7 +176,7 @@ def test_a_column_that_hardly_varies_is_not_blown_up(tmp_path: Path) -> None:
         (["A"], "net@16", "no embedding matches 'net@16'; there are net@32, net@64"),
     ],
 )
-def test_what_the_store_lacks_is_named(
+def test_missing_slides_and_embeddings_are_named(
     store: EmbeddingStore, slides: list[str], spec: str, message: str
 ) -> None:
     with pytest.raises(HistoboostError, match=message):
@@ -218,7 +218,7 @@ def twice(tmp_path_factory: pytest.TempPathFactory) -> EmbeddingStore:
 
 @pytest.mark.parametrize("model", ["ridge", "kernel"])
 @pytest.mark.parametrize("once", ["net@64+net@32", "net@64+pca:3(net@32)", "net@32:ring1+net@64"])
-def test_an_embedding_that_is_twice_as_wide_counts_as_much(
+def test_an_embedding_counts_the_same_at_twice_its_width(
     twice: EmbeddingStore, model: str, once: str
 ) -> None:
     found = []

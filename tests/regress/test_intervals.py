@@ -34,7 +34,7 @@ def held(known: list[Residuals], new: Residuals, level: float) -> float:
 
 @pytest.mark.filterwarnings("ignore:interval")
 @pytest.mark.parametrize("slides", [3, 5, 12])
-def test_on_exchangeable_slides_nine_tenths_hold_nine_tenths(slides: int) -> None:
+def test_intervals_of_exchangeable_slides_have_their_nominal_coverage(slides: int) -> None:
     """The mean over 20 draws of a few slides to learn from, each asked of 15 new ones."""
     found = []
     for draw in range(20):
@@ -44,7 +44,7 @@ def test_on_exchangeable_slides_nine_tenths_hold_nine_tenths(slides: int) -> Non
 
 
 @pytest.mark.filterwarnings("ignore:interval")
-def test_the_level_held_by_the_others_is_the_level_asked_for() -> None:
+def test_mean_coverage_of_held_out_folds_is_the_level() -> None:
     folds = phantom(12, 5)
     for level in (0.5, 0.8, 0.9):
         assert np.mean(coverage(folds, level, "none", TARGET)) == pytest.approx(level, abs=0.02)
@@ -63,7 +63,7 @@ def test_groups_count_the_same_however_many_slides_and_spots_they_have() -> None
         np.testing.assert_allclose(found, expected)
 
 
-def test_too_few_slides_for_a_level_are_said_in_one_line_and_enough_are_not() -> None:
+def test_only_too_few_slides_for_a_level_are_warned_about() -> None:
     with pytest.warns(HistoboostWarning, match="there are 3 held-out .*and 9 are needed") as heard:
         Residuals.concatenate(phantom(3, 3)).half_width(0.9, "none", TARGET)
     assert len([w for w in heard if "interval" in str(w.message)]) == 1
@@ -72,7 +72,7 @@ def test_too_few_slides_for_a_level_are_said_in_one_line_and_enough_are_not() ->
         Residuals.concatenate(phantom(3, 3)).half_width(0.75, "none", TARGET)
 
 
-def test_slides_that_differ_beyond_all_bounds_are_said() -> None:
+def test_slides_that_differ_beyond_all_bounds_are_warned_about() -> None:
     small, large = phantom(2, 4)
     far = Residuals((large.predicted[0] + 1e3,), large.true, (0,))
     with pytest.warns(HistoboostWarning, match="largest error"):

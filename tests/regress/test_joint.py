@@ -131,7 +131,7 @@ def test_each_of_the_units_comes_from_the_part_that_is_right_for_it() -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3], ids=["as predicted", "smoothed"])
-def test_totals_that_could_not_be_learned_are_said(share: float) -> None:
+def test_totals_that_could_not_be_learned_are_warned_about(share: float) -> None:
     xy = np.stack(np.meshgrid(np.arange(4.0), np.arange(3.0)), axis=-1).reshape(-1, 2)
     joint = predicted(0)
     joint.total[:] = -0.3
@@ -140,7 +140,7 @@ def test_totals_that_could_not_be_learned_are_said(share: float) -> None:
         to_units(columns, "abundance", fit_target("joint", ABUNDANCE))
 
 
-def test_the_share_target_says_that_it_has_learned_no_totals() -> None:
+def test_the_share_target_warns_that_it_learns_no_totals() -> None:
     target = fit_target("share", ABUNDANCE)
     with pytest.warns(HistoboostWarning, match="learns no totals"):
         to_units(predicted(0).share, "abundance", target)
@@ -149,7 +149,7 @@ def test_the_share_target_says_that_it_has_learned_no_totals() -> None:
 
 
 @pytest.mark.parametrize("name", ["joint", "share"])
-def test_totals_that_are_all_alike_need_no_learning_and_no_word(name: str) -> None:
+def test_equal_totals_need_no_learning_and_no_warning(name: str) -> None:
     target = fit_target(name, to_shares(ABUNDANCE).astype(np.float32))
     joint = predicted(0)
     joint.total[:] = 0

@@ -48,7 +48,7 @@ def test_a_saved_model_predicts_the_same(store: EmbeddingStore, model: str, tmp_
     assert second.importances() == pytest.approx(first.importances())
 
 
-def test_globs_are_resolved_when_training_so_that_a_richer_store_changes_nothing(
+def test_globs_are_resolved_in_training_so_later_embeddings_change_nothing(
     make_store: Callable[..., EmbeddingStore],
 ) -> None:
     store = make_store(slides=3)
@@ -87,7 +87,7 @@ NET = {"backbone": "net", "patch_px": 32}
         ({"odd": {"maker": "somebody"}}, "store them as for the training slides"),
     ],
 )
-def test_a_store_without_an_embedding_of_the_model_is_told_how_to_make_it(
+def test_a_missing_embedding_is_named_with_the_command_that_makes_it(
     store: EmbeddingStore, tmp_path: Path, made: dict[str, Any], command: str
 ) -> None:
     bare = EmbeddingStore(tmp_path / "bare.zarr")
@@ -101,7 +101,7 @@ def test_a_store_without_an_embedding_of_the_model_is_told_how_to_make_it(
     assert "\n" not in line
 
 
-def test_predicting_a_slide_that_the_model_was_trained_on_is_warned_of(
+def test_predictions_of_a_training_slide_are_warned_about(
     store: EmbeddingStore, recwarn: pytest.WarningsRecorder
 ) -> None:
     model = trained(store, "ridge", features="net@32")
@@ -123,7 +123,7 @@ def test_importances_name_every_term_sum_to_one_and_are_explained(
         assert sum(shares.values()) == pytest.approx(1)
 
 
-def test_a_store_whose_embeddings_were_made_otherwise_is_refused(
+def test_embeddings_made_differently_than_in_training_are_refused(
     store: EmbeddingStore, tmp_path: Path
 ) -> None:
     model = trained(store, "ridge", features="net@32")
@@ -245,7 +245,7 @@ def test_an_edited_model_json_is_refused_and_can_be_trained_over(
     assert (bundle / "model.json").read_text() == text
 
 
-def test_the_estimator_has_the_manners_of_scikit_learn(store: EmbeddingStore) -> None:
+def test_the_estimator_follows_scikit_learn(store: EmbeddingStore) -> None:
     options = {"n_estimators": 7}
     model = CompositionRegressor("net@*", "lightgbm", smooth=0.5, options=options)
     assert model.get_params()["options"] is options

@@ -19,6 +19,7 @@ from histoboost.regress.lightgbm_text import checked_trees
 from histoboost.regress.multi_target_lgbm import MultiTargetLGBM
 
 Array = NDArray[Any]
+Data = tuple[Array, Array, Array]
 
 
 @parametrize_with_checks([MultiTargetLGBM(n_estimators=20, n_jobs=1)])
@@ -28,7 +29,7 @@ def test_it_is_an_sklearn_estimator(estimator: Any, check: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def data() -> tuple[Array, Array, Array]:
+def data() -> Data:
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 40)).astype(np.float32)
     y = np.column_stack([X[:, 0] * X[:, 1], np.abs(X[:, 2]), X[:, 3] + rng.normal(size=300)])
@@ -37,9 +38,7 @@ def data() -> tuple[Array, Array, Array]:
 
 @pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_models_equal_separately_binned_ones_exactly(
-    data: tuple[Array, Array, Array], jobs: int, weighted: bool
-) -> None:
+def test_models_equal_separately_binned_ones_exactly(data: Data, jobs: int, weighted: bool) -> None:
     X, y, weight = data
     weight = weight if weighted else None
     blocks = [X[:100], X[100:130], X[130:]]
@@ -53,9 +52,7 @@ def test_models_equal_separately_binned_ones_exactly(
         np.testing.assert_array_equal(predicted[:, target], alone.predict(X))
 
 
-def test_the_seed_decides_everything_and_the_texts_hold_it(
-    data: tuple[Array, Array, Array],
-) -> None:
+def test_the_seed_decides_everything_and_the_texts_hold_it(data: Data) -> None:
     X, y, _ = data
     models = [
         MultiTargetLGBM(n_estimators=10, n_jobs=1, random_state=seed).fit(X, y)
@@ -67,9 +64,7 @@ def test_the_seed_decides_everything_and_the_texts_hold_it(
     np.testing.assert_array_equal(MultiTargetLGBM.from_texts(models[0].texts_).predict(X), first)
 
 
-def test_held_out_rows_stop_the_training_and_train_nothing(
-    data: tuple[Array, Array, Array],
-) -> None:
+def test_held_out_rows_stop_the_training_and_train_nothing(data: Data) -> None:
     X, y, _ = data
     settings = {"learning_rate": 0.3, "n_jobs": 1}
     model = MultiTargetLGBM(n_estimators=200, **settings)
@@ -79,7 +74,7 @@ def test_held_out_rows_stop_the_training_and_train_nothing(
     np.testing.assert_allclose(model.predict(X)[:, 0], fixed.predict(X)[:, 0])
 
 
-def test_importances_sum_to_one_and_tell_what_matters(data: tuple[Array, Array, Array]) -> None:
+def test_importances_sum_to_one_and_favour_informative_features(data: Data) -> None:
     X, y, _ = data
     shares = MultiTargetLGBM(n_estimators=30, n_jobs=1).fit(X, y).feature_importances_
     assert shares.sum() == pytest.approx(1)
@@ -87,7 +82,7 @@ def test_importances_sum_to_one_and_tell_what_matters(data: tuple[Array, Array, 
 
 
 @pytest.fixture(scope="module")
-def text(data: tuple[Array, Array, Array]) -> str:
+def text(data: Data) -> str:
     """Three trees."""
     X, y, _ = data
     return MultiTargetLGBM(n_estimators=3, n_jobs=1).fit(X, y[:, 0]).texts_[0]
@@ -156,7 +151,7 @@ def with_true_sizes(text: str) -> str:
 
 @pytest.mark.parametrize("count", [300, pytest.param(20_000, marks=pytest.mark.soak)])
 def test_an_edited_text_is_refused_in_one_line_or_predicts(
-    data: tuple[Array, Array, Array], text: str, count: int
+    data: Data, text: str, count: int
 ) -> None:
     """Most of these crash or hang the process when LightGBM parses them."""
     rng, lines = np.random.default_rng(0), []

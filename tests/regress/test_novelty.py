@@ -44,9 +44,7 @@ def model_of(store: EmbeddingStore, **more: object) -> CompositionRegressor:
     return CompositionRegressor("net@32+net@64", "ridge").fit(store, **more)
 
 
-def test_noise_is_unlike_and_said_so_and_a_training_slide_repeated_is_not(
-    many: EmbeddingStore,
-) -> None:
+def test_noise_is_unlike_the_training_slides_and_a_copy_of_one_is_not(many: EmbeddingStore) -> None:
     rng = np.random.default_rng(0)
     noise = add_slide(many, "noise", lambda x: 30 * rng.normal(size=x.shape))
     again = add_slide(many, "again", lambda x: x)

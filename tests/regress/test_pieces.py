@@ -72,7 +72,7 @@ def test_a_piece_is_predicted_more_like_its_section_as_it_grows(
 
 @pytest.mark.filterwarnings("ignore::histoboost.errors.HistoboostWarning")
 @pytest.mark.parametrize("model", ["kernel", "ridge"])
-def test_one_kind_of_tissue_is_not_taken_for_a_section(
+def test_one_kind_of_tissue_is_not_treated_as_a_section(
     store: EmbeddingStore, whole: FeatureMatrix, tmp_path: Path, model: str
 ) -> None:
     fitted, table = predictor(whole, model), store.spots("C")

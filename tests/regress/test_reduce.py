@@ -14,7 +14,7 @@ from histoboost.regress.layout import Block, Columns
 from histoboost.regress.reduce import fit_reduction, moments, principal_axes
 
 
-def test_fewer_training_spots_than_components_are_said() -> None:
+def test_fewer_training_spots_than_components_are_warned_about() -> None:
     inner = Term("net@32")
     block = Block(Term("", components=15, inner=(inner,)), (Columns(inner, 0, 20),))
     rows = np.random.default_rng(0).normal(size=(8, 20)).astype(np.float32)

@@ -39,7 +39,7 @@ def test_scale_is_the_median_of_the_slides_and_unknown_where_none_knows() -> Non
     assert measure_scale(tables[2:]) == Scale(pitch_px=pytest.approx(100))
 
 
-def test_a_model_knows_the_scale_of_its_training_slides_when_it_is_loaded_again(
+def test_a_loaded_model_knows_the_scale_of_its_training_slides(
     store: EmbeddingStore, tmp_path: Path
 ) -> None:
     CompositionRegressor("net@32", "ridge").fit(store).save(tmp_path / "m")
@@ -81,7 +81,7 @@ def test_areas_on_another_pitch_changed_patches_and_missing_detail_are_warned_ab
         check_scale(trained_at(*trained), table(pitch, um_per_px), features, recipes)
 
 
-def test_no_word_is_said_of_scales_that_are_alike_unknown_or_irrelevant() -> None:
+def test_scales_that_are_similar_unknown_or_irrelevant_are_not_warned_about() -> None:
     resampled = {"net@32": {"patch_px": 32, "slide_scale": {"um_per_px": 1.0}}}
     with warnings.catch_warnings(action="error"):
         check_scale(trained_at(20, None), table(10, None), PLAIN, IN_PX)
@@ -92,7 +92,7 @@ def test_no_word_is_said_of_scales_that_are_alike_unknown_or_irrelevant() -> Non
                 check_scale(trained, table(22, um_per_px), features, IN_PX)
 
 
-def test_comparisons_in_pixels_for_want_of_micrometres_are_named() -> None:
+def test_comparisons_in_pixels_are_noted_if_micrometres_are_unknown() -> None:
     known, unknown = table(20, 0.5), table(20, None)
     scale = trained_at(20, 0.5)
     assert compared_in(scale, [known]) is None
@@ -101,7 +101,7 @@ def test_comparisons_in_pixels_for_want_of_micrometres_are_named() -> None:
     assert "does not store" in compared_in(Scale(), [known])
 
 
-def test_predict_refuses_rings_on_another_pitch_and_show_tells_the_pitch(
+def test_predict_refuses_rings_on_another_pitch_and_show_prints_the_pitch(
     store: EmbeddingStore, tmp_path: Path
 ) -> None:
     other = EmbeddingStore(tmp_path / "other.zarr")
@@ -135,9 +135,7 @@ def test_novel_share_counts_the_spots_above_1_and_is_unknown_without_novelty() -
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".h5ad", ".csv"])
-def test_novelty_stands_beside_predictions_in_all_but_the_challenges_table(
-    tmp_path: Path, suffix: str
-) -> None:
+def test_novelty_is_a_column_of_all_tables_but_the_challenges(tmp_path: Path, suffix: str) -> None:
     if suffix == ".parquet":
         pytest.importorskip("pyarrow", reason="pip install 'histoboost[parquet]'")
     path = tmp_path / f"out{suffix}"

@@ -27,6 +27,8 @@ from histoboost.regress.heads.stack import (
 from histoboost.regress.joint import split, to_joint
 from histoboost.regress.multi_target_lgbm import MultiTargetLGBM
 
+Ridge = tuple[Training, KernelRidge]
+
 
 def make_training(slides: int = 3, seed: int = 0) -> Training:
     rng = np.random.default_rng(seed)
@@ -84,7 +86,7 @@ def test_a_stack_is_the_mean_of_its_kernel_and_its_trees_and_survives_its_files(
     np.testing.assert_array_equal(loaded.predict(new), predicted)
 
 
-def test_a_kernel_tells_informative_from_idle_features() -> None:
+def test_kernel_importances_favour_informative_features() -> None:
     training = make_training()
     for block in training.blocks:
         block[:, 6:] *= 1e-3
@@ -93,7 +95,7 @@ def test_a_kernel_tells_informative_from_idle_features() -> None:
     assert shares[:6].sum() > 0.9
 
 
-def test_one_training_slide_leaves_the_kernel_alone_and_says_so() -> None:
+def test_with_one_training_slide_the_kernel_is_used_alone_with_a_warning() -> None:
     training = make_training(1)
     with pytest.warns(HistoboostWarning, match="kernel ridge is used alone"):
         fitted = StackHead().fit(training)
@@ -117,13 +119,13 @@ def joint_training(slides: int = 3, **more: Any) -> Training:
 
 
 @pytest.fixture(scope="module")
-def joint_ridge() -> tuple[Training, KernelRidge]:
+def joint_ridge() -> Ridge:
     training = joint_training()
     return training, KernelRidge.fit(training, gaussian=True)
 
 
 def test_penalties_are_those_of_least_error_for_the_part_and_for_each_target(
-    joint_ridge: tuple[Training, KernelRidge],
+    joint_ridge: Ridge,
 ) -> None:
     training, ridge = joint_ridge
     errors = np.empty((len(PENALTIES), 16))
@@ -138,9 +140,7 @@ def test_penalties_are_those_of_least_error_for_the_part_and_for_each_target(
     assert len(set(ridge.own)) > 2
 
 
-def test_a_joint_kernel_equals_the_mean_of_two_dense_solutions(
-    joint_ridge: tuple[Training, KernelRidge],
-) -> None:
+def test_a_joint_kernel_equals_the_mean_of_two_dense_solutions(joint_ridge: Ridge) -> None:
     training, ridge = joint_ridge
     new, y = make_training(1, seed=1).blocks[0], np.concatenate(training.targets)
     mean = y.mean(axis=0)
@@ -157,9 +157,7 @@ def test_a_joint_kernel_equals_the_mean_of_two_dense_solutions(
     np.testing.assert_allclose(fast, plain, atol=2e-3)
 
 
-def test_a_shrunken_target_keeps_its_mean_and_loses_spread(
-    joint_ridge: tuple[Training, KernelRidge],
-) -> None:
+def test_a_shrunken_target_keeps_its_mean_and_loses_spread(joint_ridge: Ridge) -> None:
     training, ridge = joint_ridge
     mean = np.concatenate(training.targets).mean(axis=0)
     found = []
@@ -175,7 +173,7 @@ def joint_stack() -> FittedStack:
 
 
 def test_one_forest_corrects_order_and_map_and_another_the_shares(
-    joint_ridge: tuple[Training, KernelRidge], joint_stack: FittedStack
+    joint_ridge: Ridge, joint_stack: FittedStack
 ) -> None:
     (training, ridge), fitted = joint_ridge, joint_stack
     new = make_training(1, seed=1).blocks[0]
@@ -237,7 +235,7 @@ def test_parts_of_another_stack_are_refused(joint_stack: FittedStack, name: str)
         StackHead().load(files)
 
 
-def test_totals_that_the_image_does_not_tell_are_their_mean() -> None:
+def test_totals_that_cannot_be_learned_stay_at_their_mean() -> None:
     training = joint_training()
     rng = np.random.default_rng(0)
     for target in training.targets:

@@ -77,7 +77,7 @@ def test_trees_of_a_setup_are_optional_checked_and_kept() -> None:
         Setup(trees=["X"]).tree_types(["A", "B"])
 
 
-def test_what_is_left_out_is_said_by_every_command_and_kept_in_the_model(
+def test_cell_types_without_trees_are_named_by_every_command_and_kept_in_the_model(
     store: EmbeddingStore, tmp_path: Path
 ) -> None:
     types = store.spots("A").cell_types
