@@ -107,9 +107,7 @@ def test_a_resampled_image_does_not_depend_on_the_region_read(section: Slide) ->
     assert np.array_equal(image.read_rows(7, 9), whole[7:9])
 
 
-def test_a_second_run_with_a_store_computes_nothing_and_reads_no_pixel(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_run_with_a_store_reads_no_pixel(folder, tmp_path, monkeypatch):
     first = _values(folder / "section.ome.tif", folder, store=tmp_path / "store.zarr", finer=2)
 
     monkeypatch.setattr(Run, "make_engine", None)

@@ -167,9 +167,7 @@ def test_mounted_like_refuses_a_model_with_coordinates(refusal, folder, tmp_path
     assert not (tmp_path / "s.zarr").exists()
 
 
-def test_featurize_turns_slides_for_a_model_and_predict_reports_it(
-    succeeds, folder, turned_data, tmp_path
-):
+def test_featurize_turns_slides_and_predict_reports_it(succeeds, folder, turned_data, tmp_path):
     store, model = tmp_path / "new.zarr", folder / "model"
     done = succeeds("featurize", "x", store, *LIKE, model)
     assert "is mounted differently from the training slides" in done.output

@@ -56,7 +56,8 @@ class EmbeddingWriter:
         self._key = embedding_key(slide, name)
         self._slices = chunk_slices(n_spots)
         self._verified: dict[int, str] = {}
-        self._staging = _staging_name(slide, name, recipe, self._shape)
+        identity = f"{slide}\n{name}\n{recipe.digest}\n{n_spots} {width}"
+        self._staging = f"unit-{digest_bytes(identity.encode())[:32]}"
         self._hold: Hold | None = None
         self._seen: bytes | None = None
         self._check_elsewhere()
@@ -133,12 +134,8 @@ class EmbeddingWriter:
 
     def close(self) -> None:
         """Give up the staging folder; unpublished chunks stay for a later run."""
-        if self._hold is None:
-            return
-        if self._published:
-            self._hold.drop()
-        else:
-            self._hold.release()
+        if self._hold is not None:
+            self._hold.drop() if self._published else self._hold.release()
 
     @property
     def _what(self) -> str:
@@ -181,16 +178,13 @@ class EmbeddingWriter:
         except Damaged:
             self._refuse_foreign()
             return False
-        if published.recipe != self._recipe:
-            differences = "; ".join(published.recipe.differences(self._recipe)[:3])
-        elif published.shape != self._shape:
-            differences = f"shape: {published.shape}, not {self._shape}"
-        else:
-            differences = ""
+        differences = published.recipe.differences(self._recipe)
+        if published.shape != self._shape:
+            differences.append(f"shape: {published.shape}, not {self._shape}")
         if differences:
             raise BadInput(
                 f"{self._backend}: {self._what} was stored with a different recipe "
-                f"({differences}); choose another name or remove it first"
+                f"({'; '.join(differences[:3])}); choose another name or remove it first"
             )
         if damaged_chunks(self._backend, published):
             self._refuse_foreign()
@@ -254,9 +248,3 @@ def to_float16(array: NDArray[np.floating[Any]], what: str) -> NDArray[np.float1
             f"{what}: values are not finite in float16; check the images and the weights"
         )
     return half
-
-
-def _staging_name(slide: str, name: str, recipe: Recipe, shape: tuple[int, int]) -> str:
-    """Name of the staging folder of this embedding with this recipe."""
-    identity = "\n".join([slide, name, recipe.digest, f"{shape[0]} {shape[1]}"])
-    return f"unit-{digest_bytes(identity.encode())[:32]}"

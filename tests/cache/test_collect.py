@@ -51,9 +51,7 @@ def test_staged_files_of_a_live_process_are_kept_at_any_age(store, holder):
     assert len(staging(store)) == 1
 
 
-def test_staged_files_of_a_killed_process_block_nobody_and_are_removed_at_once(
-    store, holder, recipe
-):
+def test_staged_files_of_a_killed_process_are_removed_at_once(store, holder, recipe):
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     writer = store.writer("S_1", "held@1", recipe(), 2100, 3)  # a different recipe

@@ -34,9 +34,7 @@ def calls(monkeypatch, real_sync) -> list[tuple[str, str]]:
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux")
 
 
-def test_every_file_is_synced_before_it_is_named_and_its_folder_after(
-    tmp_path, calls, table, rows, put
-):
+def test_files_are_synced_before_renaming_and_folders_after(tmp_path, calls, table, rows, put):
     store = EmbeddingStore(tmp_path / "store")
     store.write_spots(table())
     put(store, "S_1", "net@64", rows())
@@ -60,7 +58,7 @@ def test_every_file_is_synced_before_it_is_named_and_its_folder_after(
     assert names >= 3 + 3 + 2
 
 
-def test_a_chunk_that_cannot_be_synced_counts_as_missing(
+def test_an_unsynced_chunk_counts_as_missing(
     store, half_written, rows, recipe, monkeypatch, real_sync
 ):
     def failing(descriptor):

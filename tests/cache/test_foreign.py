@@ -56,9 +56,7 @@ ZARR = {"zarr_format": 3, "node_type": "group", "attributes": {}}
         *["cache list .", "cache gc .", "cache verify .", "cache remove . --slide S_1"],
     ],
 )
-def test_a_folder_named_slides_does_not_make_a_store(
-    refusal, tmp_path, monkeypatch, there, command
-):
+def test_a_folder_named_slides_is_no_store(refusal, tmp_path, monkeypatch, there, command):
     write_phantom(tmp_path / "data.h5", slides=2, spots=12)
     for name, text in {".git/HEAD": "ref", "code.py": "1", there: json.dumps(ZARR)}.items():
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)

@@ -30,9 +30,7 @@ def test_each_slide_gets_its_own_rows(tmp_path: Path, table: Any, rows: Any) -> 
         (np.full((5, 3), None), "is not a NumPy array file"),
     ],
 )
-def test_an_array_that_does_not_fit_is_refused_by_the_name_of_its_file(
-    tmp_path: Path, table: Any, array: np.ndarray, fault: str
-) -> None:
+def test_an_array_that_does_not_fit_is_refused_by_file_name(tmp_path, table, array, fault):
     np.save(tmp_path / "S_1.npy", array)
     with pytest.raises(HistoboostError) as refused:
         read_arrays(tmp_path, {"S_1": table("S_1", 5)})

@@ -152,9 +152,7 @@ def test_a_writer_killed_before_any_operation_resumes(run, files, tmp_path, smal
 
 
 @pytest.mark.parametrize("job", ["featurize", "chunks"])
-def test_four_processes_write_one_store_and_each_unit_is_published_once(
-    run, data, files, tmp_path, job
-):
+def test_four_processes_publish_each_embedding_once(run, data, files, tmp_path, job):
     featurize = {"data": data, "backbone": "stain-texture", "patch": [16, 32]}
     arguments = featurize if job == "featurize" else {}
     (alone,) = run(job, tmp_path / "alone", **arguments)
@@ -165,9 +163,7 @@ def test_four_processes_write_one_store_and_each_unit_is_published_once(
     assert not (tmp_path / "store" / ".staging").exists()
 
 
-def test_processes_of_which_some_are_killed_leave_an_intact_store(
-    run, files, tmp_path, small_chunks
-):
+def test_processes_of_which_some_are_killed_leave_no_damage(run, files, tmp_path, small_chunks):
     run("chunks", tmp_path / "alone")
     for i in range(5):
         store = tmp_path / f"store-{i}"

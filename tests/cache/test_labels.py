@@ -30,9 +30,7 @@ def labelled(store: EmbeddingStore, put) -> EmbeddingStore:
 
 
 @pytest.mark.parametrize("labels", [OTHER, NONE, {**OTHER, "split": None}])
-def test_a_relabelled_store_equals_one_written_with_these_labels(
-    labelled, tmp_path, table, put, files, labels
-):
+def test_a_relabelled_store_equals_a_new_one(labelled, tmp_path, table, put, files, labels):
     assert list(labelled.relabel([table("S_1", **labels)])) == ["S_1"]
     fresh = EmbeddingStore(tmp_path / "fresh")
     fresh.write_spots(table("S_1", **labels))
@@ -77,9 +75,7 @@ def test_a_damaged_slide_in_a_group_is_not_repaired_without_it(labelled, table):
         ({"image_shape": (9, 9)}, "image_shape differs"),
     ],
 )
-def test_different_spots_are_refused_and_nothing_is_changed(
-    labelled, table, files, tmp_path, changes, message
-):
+def test_different_spots_are_refused(labelled, table, files, tmp_path, changes, message):
     labelled.write_spots(table("S_0", n=5))
     before = files(labelled.location)
     with pytest.raises(HistoboostError, match=f"slide S_1: {message}.*only labels can be replaced"):

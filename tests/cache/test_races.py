@@ -27,9 +27,7 @@ def test_a_store_that_another_process_is_creating_is_accepted(tmp_path, monkeypa
     assert EmbeddingStore(tmp_path / "store").slides() == []
 
 
-def test_a_staged_chunk_is_linked_while_another_process_stages_it_again(
-    tmp_path: Path,
-) -> None:
+def test_a_staged_chunk_is_linked_while_another_process_stages_it_again(tmp_path):
     # Linux refuses to link a file while a rename replaces it.
     place, data, done = LocalBackend(tmp_path), b"rows" * 100, threading.Event()
     held = place.hold("unit")

@@ -68,9 +68,7 @@ def wait_for_one_embedding(store: Path) -> None:
         time.sleep(0.02)
 
 
-def test_a_cluster_embeds_what_this_machine_embeds_and_then_nothing_again(
-    cluster, slides: Path, local: EmbeddingStore, tmp_path: Path
-) -> None:
+def test_a_cluster_embeds_the_same_as_this_machine_once(cluster, slides, local, tmp_path):
     cluster.start_worker("one")
     cluster.start_worker("two")
     store = tmp_path / "store.zarr"
@@ -83,9 +81,7 @@ def test_a_cluster_embeds_what_this_machine_embeds_and_then_nothing_again(
     assert "nothing computed" in again.stdout
 
 
-def test_a_worker_killed_in_the_middle_costs_only_the_units_it_held(
-    cluster, slides: Path, local: EmbeddingStore, tmp_path: Path
-) -> None:
+def test_a_killed_worker_costs_only_the_units_it_held(cluster, slides, local, tmp_path):
     cluster.start_worker("one")
     victim = cluster.start_worker("two")
     store = tmp_path / "store.zarr"
@@ -112,9 +108,7 @@ def test_a_caller_killed_in_the_middle_leaves_finished_slides(cluster, slides, l
     assert_equal(store, local)
 
 
-def test_a_worker_without_access_to_the_store_is_named_in_one_line(
-    cluster, slides: Path, tmp_path: Path, error_of
-) -> None:
+def test_a_worker_without_access_to_the_store_is_named(cluster, slides, tmp_path, error_of):
     shared = tmp_path / "shared"
     shared.mkdir()
     cluster.start_worker("one", without=shared)
@@ -129,9 +123,7 @@ def test_a_worker_creates_no_store(tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere.zarr").exists()
 
 
-def test_a_worker_without_the_weights_ends_the_run_with_one_line(
-    cluster, slides: Path, tmp_path: Path, error_of
-) -> None:
+def test_a_worker_without_the_weights_is_one_line(cluster, slides, tmp_path, error_of):
     cluster.start_worker("one", TORCH_HOME=str(tmp_path / "no-weights-here"))
     more = ["--backbone", "mobilenet_v2"]
     line = error_of(arguments(slides, tmp_path / "store.zarr", cluster.address, *more))

@@ -51,9 +51,7 @@ def shuffled(*arrays: np.ndarray) -> list[np.ndarray]:
         (0.0, {}),  # spot centres
     ],
 )
-def test_patches_are_matched_by_coordinates_in_any_order(
-    tmp_path: Path, store: EmbeddingStore, table, features, shift: float, more: dict
-):
+def test_patches_are_matched_by_coordinates(tmp_path, store, table, features, shift, more):
     coords, rows = shuffled((table.xy - shift).astype(np.int64), features)
     folder = write(tmp_path, coords, rows[None] if more else rows, **more)
     assert store.import_arrays("uni", folder) == ["S_1"]
