@@ -1,4 +1,4 @@
-"""Several embeddings from one forward pass equal those of a pass for each."""
+"""Several embeddings from one forward pass equal those of separate passes."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def normal(net: Backbone) -> torch.Tensor:
 
 
 def columns(net: Backbone, engine: str, views: int = 1) -> list[np.ndarray]:
-    """What one pass gives, layer by layer."""
+    """Output of one pass, layer by layer."""
     px = net.input_px
     rows = pick_engine(net, CPU, engine=engine, views=views, batch=2).submit(patches(px))()
     return np.split(rows, np.cumsum(widths(net, px))[:-1], axis=1)
 
 
 def outputs(net: Backbone) -> dict[str, torch.Tensor]:
-    """What every deep layer of the plain network returns, by its name."""
+    """Outputs of the deep layers of the plain network, by name."""
     found: dict[str, torch.Tensor] = {}
     for name in net.deep:
         layer = net.module.get_submodule(name.partition(":")[0])
@@ -212,15 +212,19 @@ def test_every_layer_is_an_embedding_with_a_recipe_of_its_own(
     assert plain.embeddings("S") == recipes
 
 
-@pytest.mark.parametrize("layers", ["deep", "default"])
-def test_a_backbone_without_deep_layers_has_its_plain_embedding_only(tmp_path, data, layers: str):
-    featurize(data, tmp_path / "s", backbone="stain-texture", patch=8, layers=layers)
-    assert set(EmbeddingStore(tmp_path / "s").embeddings("S")) == {"stain-texture@8"}
-
-
-def test_a_chosen_name_is_followed_by_the_layer(tmp_path: Path, deep_net: str, data: Dataset):
-    featurize(data, tmp_path / "s", backbone=deep_net, patch=8, name="mine", layers="2,1:std")
-    assert set(EmbeddingStore(tmp_path / "s").embeddings("S")) == {"mine.2", "mine.1.std"}
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"backbone": "stain-texture", "layers": "deep"}, {"stain-texture@8"}),
+        ({"backbone": "stain-texture", "layers": "default"}, {"stain-texture@8"}),
+        ({"name": "mine", "layers": "2,1:std"}, {"mine.2", "mine.1.std"}),
+    ],
+)
+def test_embeddings_are_named_after_their_layer(
+    tmp_path: Path, deep_net: str, data: Dataset, options: dict, names: set[str]
+):
+    featurize(data, tmp_path / "s", **{"backbone": deep_net, "patch": 8, **options})
+    assert set(EmbeddingStore(tmp_path / "s").embeddings("S")) == names
 
 
 def test_only_missing_chunks_of_a_layer_are_computed_and_written(

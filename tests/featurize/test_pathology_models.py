@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,28 +31,24 @@ timm = pytest.importorskip("timm", reason="pip install 'histoboost[timm]'")
 DOCS = Path(__file__).parents[2] / "docs"
 every_model = pytest.mark.parametrize("model", pathology.MODELS, ids=lambda model: model.short)
 
-#: A model as small as timm has them, in the place of a listed one.
-TINY = FoundationModel(
-    name="Tiny",
-    repository="me/Tiny",
-    revision="0123abc" + 33 * "0",
-    architecture="test_vit",
-    arguments={"reg_tokens": 2},
-    pooling="class token and mean of patch tokens",
-    width=128,
-    parameters=0,
-    licence="MIT",
-    reference="none",
-    checked="here",
-    input_px=160,
-    normalisation="half",
-)
-
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> FoundationModel:
-    monkeypatch.setattr(pathology, "MODELS", (*pathology.MODELS, TINY))
-    return TINY
+    """A listed model with class token and mean of patch tokens, the smallest that timm has."""
+    model = replace(
+        pathology.foundation_model("virchow2"),
+        name="Tiny",
+        repository="me/Tiny",
+        revision="0123abc" + 33 * "0",
+        architecture="test_vit",
+        arguments={"reg_tokens": 2},
+        swiglu=False,
+        width=128,
+        input_px=160,
+        normalisation="half",
+    )
+    monkeypatch.setattr(pathology, "MODELS", (*pathology.MODELS, model))
+    return model
 
 
 #: Fewer and narrower blocks, so that a test takes no time.
@@ -148,7 +145,7 @@ def test_weights_come_from_an_offline_cache_at_the_pinned_revision(
 
     torch.manual_seed(3)
     state = timm.create_model("test_vit", reg_tokens=2, num_classes=5).state_dict()
-    snapshot = hub("me/Tiny", {}, revision=TINY.revision)
+    snapshot = hub("me/Tiny", {}, revision=tiny.revision)
     save_file(state, snapshot / "model.safetensors")
     torch.save(state, tmp_path / "tiny.pth")
     cached, given = load_backbone("tiny"), load_backbone("tiny", str(tmp_path / "tiny.pth"))
