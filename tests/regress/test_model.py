@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import pickle
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 
@@ -182,12 +182,9 @@ def test_bounds_of_abundances_are_negative_only_where_labels_may_be(
 def test_the_submission_keeps_every_row_in_order(store: EmbeddingStore, tmp_path: Path) -> None:
     predictions = trained(store).predict(store, ["D", "A"])
     write_submission(tmp_path / "s.csv", predictions)
-    rows = list(csv.reader(io.StringIO((tmp_path / "s.csv").read_text())))
-    assert rows[0] == ["ID", *TYPES]
-    assert [row[0] for row in rows[1:]] == [str(i) for i in range(144)]
-    values = np.array([row[1:] for row in rows[1:]], dtype=float)
-    expected = np.concatenate([p.values for p in predictions])
-    np.testing.assert_allclose(values, expected, rtol=1e-6)
+    table = pd.read_csv(tmp_path / "s.csv", index_col="ID")
+    assert (list(table), list(table.index)) == (list(TYPES), list(range(144)))
+    np.testing.assert_allclose(table, np.concatenate([p.values for p in predictions]), rtol=1e-6)
 
 
 @pytest.fixture

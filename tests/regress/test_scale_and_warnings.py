@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from click.testing import CliRunner
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.cli import main
 from histoboost.errors import HistoboostError, HistoboostWarning
-from histoboost.outputs.predictions import write_predictions
 from histoboost.regress.heads.constant import Constant
 from histoboost.regress.model import CompositionRegressor
 from histoboost.regress.predictions import Prediction
@@ -132,22 +130,6 @@ def prediction(novelty: list[float] | None) -> Prediction:
 def test_novel_share_counts_the_spots_above_1_and_is_unknown_without_novelty() -> None:
     assert prediction([0.5] * 12 + [1.5] * 4).novel_share == 0.25
     assert prediction(None).novel_share is None
-
-
-@pytest.mark.parametrize("suffix", [".parquet", ".h5ad", ".csv"])
-def test_novelty_is_a_column_of_all_tables_but_the_challenges(tmp_path: Path, suffix: str) -> None:
-    if suffix == ".parquet":
-        pytest.importorskip("pyarrow", reason="pip install 'histoboost[parquet]'")
-    path = tmp_path / f"out{suffix}"
-    novelty = list(np.linspace(0, 2, 16))
-    write_predictions(path, [prediction(novelty)], submission=True)
-    if suffix == ".csv":
-        assert list(pd.read_csv(path)) == ["ID", "a", "b"]
-        return
-    import anndata
-
-    table = pd.read_parquet(path) if suffix == ".parquet" else anndata.read_h5ad(path).obs
-    np.testing.assert_allclose(table["novelty"], novelty)
 
 
 def test_predict_writes_a_summary_of_each_slide_as_json(store_path: Path, tmp_path: Path) -> None:

@@ -157,16 +157,6 @@ def test_a_joint_kernel_equals_the_mean_of_two_dense_solutions(joint_ridge: Ridg
     np.testing.assert_allclose(fast, plain, atol=2e-3)
 
 
-def test_a_shrunken_target_keeps_its_mean_and_loses_spread(joint_ridge: Ridge) -> None:
-    training, ridge = joint_ridge
-    mean = np.concatenate(training.targets).mean(axis=0)
-    found = []
-    for shrink in (1.0, 0.25):
-        weights, intercept = ridge.total.solve({3: np.ones(16)}, np.full(16, shrink))
-        found.append(mapped(ridge.features, *training.blocks) @ weights + intercept - mean)
-    np.testing.assert_allclose(found[1], 0.25 * found[0], atol=1e-6)
-
-
 @pytest.fixture(scope="module")
 def joint_stack() -> FittedStack:
     return StackHead().fit(joint_training())
