@@ -103,19 +103,19 @@ def replace_file(bundle: Path, name: str, data: bytes) -> None:
 
 
 @pytest.fixture(scope="session")
-def store_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def store_path(tmp_path_factory):
     """Three labelled slides A, B, C and the unlabelled D; read only."""
     return fill_store(tmp_path_factory.mktemp("regress") / "store.zarr")
 
 
 @pytest.fixture(scope="session")
-def store(store_path: Path) -> EmbeddingStore:
+def store(store_path):
     """The same, opened for reading."""
     return EmbeddingStore(store_path, mode="r")
 
 
 @pytest.fixture(scope="session")
-def make_store(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., EmbeddingStore]:
+def make_store(tmp_path_factory):
     """Another store, with the arguments of `fill_store`."""
 
     def make(**arguments: bool | int) -> EmbeddingStore:

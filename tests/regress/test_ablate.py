@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,9 +30,7 @@ def score(store: EmbeddingStore, kept: FoldCache, slides: str = "ABC", **change:
 
 
 @pytest.mark.parametrize("overlap", [0, 1 / 2])
-def test_intervals_are_those_of_the_paired_t_test_widened_by_shared_training_slides(
-    overlap: float,
-) -> None:
+def test_intervals_are_those_of_the_paired_t_test_widened_by_shared_training_slides(overlap):
     a, b = np.random.default_rng(0).normal(size=(2, 6))
     found = paired_difference(a, b, overlap)
     expected = ttest_1samp(a - b, 0).confidence_interval(0.95)
@@ -44,14 +40,14 @@ def test_intervals_are_those_of_the_paired_t_test_widened_by_shared_training_sli
     assert paired_difference(a[:1], b[:1], overlap).interval is None
 
 
-def test_the_overlap_is_that_of_held_out_and_training_slides(store: EmbeddingStore) -> None:
+def test_the_overlap_is_that_of_held_out_and_training_slides(store):
     table = ablate(store, ["net@32", "net@64"], model="ridge", group_by="group")
     values = [row.by_fold("spot_spearman") for row in table.rows]
     expected = paired_difference(*values[::-1], overlap=(2 / 1 + 1 / 2) / 2)
     assert table.difference(1, "spot_spearman") == expected
 
 
-def test_rows_are_compared_with_the_first_fold_by_fold(store: EmbeddingStore) -> None:
+def test_rows_are_compared_with_the_first_fold_by_fold(store):
     table = ablate(store, ["net@32", "net@64", "net@32"], **BY_SLIDE)
     result = json.loads(json.dumps(table.to_json()))
     first, second, same = result["rows"]
@@ -66,7 +62,7 @@ def test_rows_are_compared_with_the_first_fold_by_fold(store: EmbeddingStore) ->
     assert "Only 3 folds" in result["caution"]
 
 
-def test_leave_one_out_drops_each_term_in_turn(store: EmbeddingStore) -> None:
+def test_leave_one_out_drops_each_term_in_turn(store):
     table = ablate(store, ["net@*+coords"], leave_one_out=True, **BY_SLIDE)
     assert [row.setup.features for row in table.rows] == [
         "net@32+net@64+coords",
@@ -76,7 +72,7 @@ def test_leave_one_out_drops_each_term_in_turn(store: EmbeddingStore) -> None:
     ]
 
 
-def test_leave_one_out_of_many_terms_drops_what_they_share(tmp_path: Path) -> None:
+def test_leave_one_out_of_many_terms_drops_what_they_share(tmp_path):
     store, rng = EmbeddingStore(tmp_path / "s.zarr"), np.random.default_rng(0)
     layers = ("net@32", "net@32.layer1.std", "net@64", "net@64.layer1.std")
     for slide in ("A", "B"):
@@ -100,7 +96,7 @@ def test_leave_one_out_of_many_terms_drops_what_they_share(tmp_path: Path) -> No
     assert [row.get("without") for row in table.to_json()["rows"]] == [None, *parts, *around]
 
 
-def test_seeds_are_averaged(store: EmbeddingStore) -> None:
+def test_seeds_are_averaged(store):
     few = {"n_estimators": 5, "num_leaves": 3}
     table = ablate(store, ["net@32", "net@64"], seeds=2, options=few, group_by="slide", jobs=1)
     assert [fold.seed for fold in table.rows[0].folds] == [0, 0, 0, 1, 1, 1]
@@ -108,16 +104,14 @@ def test_seeds_are_averaged(store: EmbeddingStore) -> None:
     assert table.to_json()["rows"][0]["seed_spread"]["spot_spearman"] > 0
 
 
-def test_nothing_to_compare_is_refused(store: EmbeddingStore) -> None:
+def test_nothing_to_compare_is_refused(store):
     with pytest.raises(HistoboostError, match="nothing to compare"):
         ablate(store, ["net@32"])
     with pytest.raises(HistoboostError, match="has one term"):
         ablate(store, ["net@32"], leave_one_out=True)
 
 
-def test_a_slip_in_the_last_feature_set_shows_before_the_first_is_computed(
-    store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slip_in_the_last_feature_set_shows_before_the_first_is_computed(store, monkeypatch):
     computed: list[object] = []
     monkeypatch.setattr(crossval, "run_fold", lambda *arguments: computed.append(arguments))
     with pytest.raises(HistoboostError, match="no embedding matches"):
@@ -125,15 +119,13 @@ def test_a_slip_in_the_last_feature_set_shows_before_the_first_is_computed(
     assert not computed
 
 
-def test_a_feature_set_is_warned_about_once(store: EmbeddingStore) -> None:
+def test_a_feature_set_is_warned_about_once(store):
     with pytest.warns(HistoboostWarning) as heard:
         ablate(store, ["pca:99(net@32)+coords"], leave_one_out=True, **BY_SLIDE)
     assert sum("pca:99" in str(one.message) for one in heard) == 1
 
 
-def test_an_interrupted_ablation_resumes(
-    store: EmbeddingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_ablation_resumes(store, tmp_path, monkeypatch):
     real, done = crossval.run_fold, []
 
     def interrupted(*arguments: object) -> object:
@@ -163,9 +155,7 @@ def test_an_interrupted_ablation_resumes(
     ],
     ids=["cut short", "another score", "another number of spots", "deep"],
 )
-def test_a_kept_result_that_is_not_as_it_was_written_is_computed_again(
-    store: EmbeddingStore, tmp_path: Path, change: Callable[[str], str]
-) -> None:
+def test_a_kept_result_that_is_not_as_it_was_written_is_computed_again(store, tmp_path, change):
     kept = FoldCache(tmp_path)
     first = ablate(store, ["net@32", "net@64"], **BY_SLIDE, cache=kept)
     for path in tmp_path.glob("*.json"):
@@ -178,25 +168,21 @@ def test_a_kept_result_that_is_not_as_it_was_written_is_computed_again(
     "change",
     [{"target": "raw"}, {"seed": 1}, {"standardize": "none"}, {"smooth": 0.1}, {"slides": "AB"}],
 )
-def test_whatever_changes_the_numbers_is_computed_again(
-    store: EmbeddingStore, tmp_path: Path, change: dict[str, object]
-) -> None:
+def test_whatever_changes_the_numbers_is_computed_again(store, tmp_path, change):
     kept = FoldCache(tmp_path)
     score(store, kept)
     score(store, kept, **change)
     assert len(list(tmp_path.iterdir())) > 3
 
 
-def test_changed_labels_or_embeddings_are_computed_again(
-    make_store: Callable[..., EmbeddingStore], tmp_path: Path
-) -> None:
+def test_changed_labels_or_embeddings_are_computed_again(make_store, tmp_path):
     kept = FoldCache(tmp_path)
     for store, count in ((make_store(), 3), (make_store(seed=1), 6), (make_store(), 6)):
         score(store, kept)
         assert len(list(tmp_path.iterdir())) == count
 
 
-def test_without_a_home_directory_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_home_directory_the_remedy_is_named(monkeypatch):
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)

@@ -81,9 +81,7 @@ def used(bundle: Path, store: EmbeddingStore) -> str:
 
 @pytest.mark.parametrize("count", [6, pytest.param(300, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("name", MODELS)
-def test_a_model_that_was_edited_is_refused_in_one_line_or_predicts(
-    store: EmbeddingStore, tmp_path: Path, name: str, count: int
-) -> None:
+def test_a_model_that_was_edited_is_refused_in_one_line_or_predicts(store, tmp_path, name, count):
     features = {"coords": "coords", "stack": "net@32+coords"}.get(
         name, "pca:3(net@32)+net@64:area10"
     )

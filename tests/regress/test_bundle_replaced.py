@@ -42,7 +42,7 @@ def as_format_1(folder: Path) -> None:
 
 
 @pytest.fixture(params=[1, 2])
-def bundle(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+def bundle(tmp_path, request):
     """A bundle of the format of 0.1.0, and one of today's."""
     write_bundle(tmp_path / "m", content(1))
     if request.param == 1:
@@ -72,8 +72,8 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, call: str, step: int, error: BaseEx
 @pytest.mark.parametrize("step", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("call", CALLS)
 def test_a_kill_or_a_full_disk_leaves_the_old_bundle_or_the_new_one(
-    bundle: Path, call: str, step: int, error: BaseException, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    bundle, call, step, error, monkeypatch
+):
     with monkeypatch.context() as patch:
         fail_at(patch, call, step, error)
         try:
@@ -92,9 +92,7 @@ def test_a_kill_or_a_full_disk_leaves_the_old_bundle_or_the_new_one(
     assert len({path.name for path in bundle.iterdir()} - plain) == 4
 
 
-def test_a_reader_beside_a_save_gets_one_or_the_other(
-    bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reader_beside_a_save_gets_one_or_the_other(bundle, monkeypatch):
     original, saves = Path.read_bytes, [2, 3]
 
     def read(path: Path) -> bytes:
@@ -109,7 +107,7 @@ def test_a_reader_beside_a_save_gets_one_or_the_other(
     assert number_of(bundle) == 3
 
 
-def test_only_the_files_of_the_older_bundle_go(bundle: Path) -> None:
+def test_only_the_files_of_the_older_bundle_go(bundle):
     mine = {"notes.txt": b"a", "tree_000.csv": b"b", "sub/mean.npy": b"c", "report.html": b"d"}
     for name, data in mine.items():
         (bundle / name).parent.mkdir(exist_ok=True)
@@ -121,7 +119,7 @@ def test_only_the_files_of_the_older_bundle_go(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("document", ['{"model": "other"}', "{", "[]", '{"histoboost_model": "1"}'])
-def test_a_folder_with_some_other_model_json_is_refused(tmp_path: Path, document: str) -> None:
+def test_a_folder_with_some_other_model_json_is_refused(tmp_path, document):
     (tmp_path / "model.json").write_text(document)
     (tmp_path / "weights.bin").write_bytes(b"mine")
     for attempt in (lambda: check_target(tmp_path), lambda: write_bundle(tmp_path, content(1))):
@@ -132,7 +130,7 @@ def test_a_folder_with_some_other_model_json_is_refused(tmp_path: Path, document
     assert (tmp_path / "model.json").read_text() == document
 
 
-def test_names_in_a_bundle_lead_to_no_deletion_outside_of_it(bundle: Path) -> None:
+def test_names_in_a_bundle_lead_to_no_deletion_outside_of_it(bundle):
     victim = bundle.parent / "victim.txt"
     victim.write_text("mine")
     document = json.loads((bundle / "model.json").read_text())
@@ -143,7 +141,7 @@ def test_names_in_a_bundle_lead_to_no_deletion_outside_of_it(bundle: Path) -> No
     assert number_of(bundle) == 2
 
 
-def test_a_model_that_is_a_link_stays_one_and_its_target_is_replaced(bundle: Path) -> None:
+def test_a_model_that_is_a_link_stays_one_and_its_target_is_replaced(bundle):
     alias = bundle.parent / "alias"
     alias.symlink_to(bundle)
     write_bundle(alias, content(2))

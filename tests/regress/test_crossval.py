@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,22 +28,20 @@ def options(model: str) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("model", ["lightgbm", "ridge", "kernel", "stack"])
-def test_every_model_beats_the_constant_profiles(store: EmbeddingStore, model: str) -> None:
+def test_every_model_beats_the_constant_profiles(store, model):
     scores = cross_validate(store, "net@*", model, options=options(model), jobs=1, group_by="slide")
     assert scores.mean("spot_spearman") > scores.baseline("mean-rank") + 0.05
     assert scores.mean("type_spearman") > 0.3
 
 
 @pytest.mark.parametrize("model", ["mean", "mean-rank"])
-def test_a_constant_profile_scores_like_the_baseline_of_its_name(
-    store: EmbeddingStore, model: str
-) -> None:
+def test_a_constant_profile_scores_like_the_baseline_of_its_name(store, model):
     scores = cross_validate(store, "net@32", model)
     assert scores.mean("spot_spearman") == pytest.approx(scores.baseline(model))
     assert scores.mean("type_spearman") == 0
 
 
-def test_json_is_as_the_design_says(store: EmbeddingStore) -> None:
+def test_json_is_as_the_design_says(store):
     scores = cross_validate(store, "net@32", "ridge", group_by="slide")
     result = json.loads(json.dumps(scores.to_json()))
     assert result["features"] == "net@32"
@@ -66,9 +62,7 @@ def test_json_is_as_the_design_says(store: EmbeddingStore) -> None:
 
 
 @pytest.mark.parametrize("group_by", [{}, {"group_by": "group"}])
-def test_groups_are_held_out_together_wherever_they_are_known(
-    store: EmbeddingStore, group_by: dict[str, str]
-) -> None:
+def test_groups_are_held_out_together_wherever_they_are_known(store, group_by):
     scores = cross_validate(store, "net@32", "ridge", **group_by)
     assert [fold.held_out for fold in scores.folds] == [("A", "B"), ("C",)]
     assert [fold["name"] for fold in scores.to_json()["folds"]] == ["p1 (A, B)", "p2 (C)"]
@@ -79,7 +73,7 @@ def spots_of(**groups: str | None) -> list[SpotTable]:
     return [SpotTable(slide, xy, ("0",), group=group) for slide, group in groups.items()]
 
 
-def test_a_slide_without_a_group_and_slides_of_a_single_group_are_held_out_alone() -> None:
+def test_a_slide_without_a_group_and_slides_of_a_single_group_are_held_out_alone():
     spots = spots_of(A="p1", B=None, C="p1", p1=None)
     folds = make_folds(spots, "auto")
     assert [fold.held_out for fold in folds] == [(0, 2), (1,), (3,)]
@@ -90,15 +84,13 @@ def test_a_slide_without_a_group_and_slides_of_a_single_group_are_held_out_alone
     assert [(fold.held_out, fold.group) for fold in folds] == [((0,), None), ((1,), None)]
 
 
-def test_a_path_and_a_single_name_mean_what_a_store_and_a_list_do(
-    store: EmbeddingStore, store_path: Path
-) -> None:
+def test_a_path_and_a_single_name_mean_what_a_store_and_a_list_do(store, store_path):
     one = cross_validate(str(store_path), "net@32", "ridge", held_out="C", slides=["A", "C"])
     other = cross_validate(store, "net@32", "ridge", held_out=["C"], slides=("A", "C"))
     assert one.mean("spot_spearman") == other.mean("spot_spearman")
 
 
-def test_scores_are_a_table_with_one_row_per_fold(store: EmbeddingStore) -> None:
+def test_scores_are_a_table_with_one_row_per_fold(store):
     scores = cross_validate(store, "net@32", "ridge", seeds=2)
     frame = scores.to_frame()
     assert list(frame["held_out"]) == ["A, B", "C"] * 2
@@ -109,9 +101,7 @@ def test_scores_are_a_table_with_one_row_per_fold(store: EmbeddingStore) -> None
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_neither_jobs_nor_threads_change_the_numbers(
-    store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch, jobs: int
-) -> None:
+def test_neither_jobs_nor_threads_change_the_numbers(store, monkeypatch, jobs):
     monkeypatch.setattr("joblib.cpu_count", lambda: 2)
     more, found = {"options": FEW, "held_out": "B", "group_by": "slide"}, []
     for each in (1, jobs):
@@ -124,9 +114,7 @@ def test_neither_jobs_nor_threads_change_the_numbers(
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.filterwarnings("ignore::histoboost.errors.HistoboostWarning")
-def test_shuffled_labels_score_like_the_constant_baseline(
-    make_store: Callable[..., EmbeddingStore], model: str
-) -> None:
+def test_shuffled_labels_score_like_the_constant_baseline(make_store, model):
     store = make_store(shuffled=True, slides=4)
     other = {"standardize": "none", "balance": "none", "smooth": 0.5}
     for features, more in (("net@*+net@*:ring1", {}), ("pca:4(net@*)+coords", other)):
@@ -136,7 +124,7 @@ def test_shuffled_labels_score_like_the_constant_baseline(
         assert abs(scores.mean("type_spearman")) < 0.12
 
 
-def test_predictions_that_hardly_vary_raise_a_warning(store: EmbeddingStore) -> None:
+def test_predictions_that_hardly_vary_raise_a_warning(store):
     few = {"n_estimators": 1, "learning_rate": 1e-6}
     with pytest.warns(HistoboostWarning, match="hardly vary"):
         cross_validate(store, "net@32", "lightgbm", jobs=1, options=few)
@@ -163,14 +151,12 @@ def test_predictions_that_hardly_vary_raise_a_warning(store: EmbeddingStore) -> 
         ({"options": {"early_stopping": 0}, "model": "lightgbm"}, "of 1 or more"),
     ],
 )
-def test_bad_input_is_one_clear_line(
-    store: EmbeddingStore, arguments: dict[str, object], message: str
-) -> None:
+def test_bad_input_is_one_clear_line(store, arguments, message):
     with pytest.raises(HistoboostError, match=message.replace("(", r"\(")):
         cross_validate(store, **{"features": "net@32", **arguments})
 
 
-def test_slides_of_one_patient_that_are_held_out_singly_are_named(store: EmbeddingStore) -> None:
+def test_slides_of_one_patient_that_are_held_out_singly_are_named(store):
     options = {"features": "net@32", "model": "mean"}
     with pytest.warns(HistoboostWarning, match="slides A, B are of one group, p1"):
         cross_validate(store, **options, group_by="slide")
@@ -181,7 +167,7 @@ def test_slides_of_one_patient_that_are_held_out_singly_are_named(store: Embeddi
 
 
 @pytest.fixture
-def tuned(tmp_path: Path) -> EmbeddingStore:
+def tuned(tmp_path):
     store = EmbeddingStore(tmp_path / "store.zarr")
     tuned_on = [{"slide": "other name", "pixels": "pixels of S_1", "spots": "spots of S_2"}]
     for slide in ("S_1", "S_2", "S_3"):
@@ -193,9 +179,7 @@ def tuned(tmp_path: Path) -> EmbeddingStore:
     return store
 
 
-def test_a_tuned_slide_is_recognised_by_its_pixels_or_spots_and_others_are_not_named(
-    tuned: EmbeddingStore,
-) -> None:
+def test_a_tuned_slide_is_recognised_by_its_pixels_or_spots_and_others_are_not_named(tuned):
     with warnings_kept() as heard:
         warn_of_tuning(tuned, ["tuned", "frozen"], ["S_1", "S_2", "S_3"])
     [line] = heard

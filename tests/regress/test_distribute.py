@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +24,7 @@ FOLD = Fold((2,), (0, 1))
 
 
 @pytest.fixture(autouse=True)
-def held(monkeypatch: pytest.MonkeyPatch) -> None:
+def held(monkeypatch):
     """This process becomes a worker that holds nothing yet."""
     monkeypatch.setattr(distribute, "_held", distribute._Held())
 
@@ -35,9 +34,7 @@ def unit_of(store: EmbeddingStore, model: str = "ridge", fold: Fold = FOLD, **mo
     return Unit(source_of(store, layout_of(store, SLIDES, setup.features), setup), fold, setup)
 
 
-def test_a_worker_reads_once_and_lets_the_old_go(
-    store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_reads_once_and_lets_the_old_go(store, monkeypatch):
     read, real = [], distribute.features_for
 
     def noted(*arguments: Any) -> Any:
@@ -54,9 +51,7 @@ def test_a_worker_reads_once_and_lets_the_old_go(
     assert len(read) == 2
 
 
-def test_a_store_that_has_changed_since_is_read_again(
-    make_store: Callable[..., EmbeddingStore],
-) -> None:
+def test_a_store_that_has_changed_since_is_read_again(make_store):
     store = make_store()
     unit = unit_of(store)
     before = score_unit(unit)[0].predictions["C"]
@@ -74,16 +69,14 @@ def test_a_store_that_has_changed_since_is_read_again(
     np.testing.assert_array_equal(after, expected.predictions["C"])
 
 
-def test_what_a_worker_warns_of_comes_back_with_its_result(store: EmbeddingStore) -> None:
+def test_what_a_worker_warns_of_comes_back_with_its_result(store):
     [said] = score_unit(unit_of(store, "stack", Fold((2,), (0,))))[1]
     assert "kernel ridge is used alone" in said
     with pytest.warns(HistoboostWarning, match="kernel ridge is used alone"):
         pass_on([said])
 
 
-def test_a_worker_whose_threads_may_not_start_processes_warns(
-    store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_whose_threads_may_not_start_processes_warns(store, monkeypatch):
     monkeypatch.setattr(distribute, "worker_threads", lambda: 2)
     monkeypatch.setattr(distribute, "can_fork", lambda: False)
     [said] = score_unit(unit_of(store))[1]
@@ -92,9 +85,7 @@ def test_a_worker_whose_threads_may_not_start_processes_warns(
 
 
 @pytest.mark.parametrize(("model", "kind"), [("kernel", StoredFeatures), ("ridge", FeatureMatrix)])
-def test_a_worker_holds_no_more_features_than_its_model_needs(
-    store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch, model: str, kind: type
-) -> None:
+def test_a_worker_holds_no_more_features_than_its_model_needs(store, monkeypatch, model, kind):
     unit = unit_of(store, model)
     expected = score_unit(unit)[0].predictions["C"]
     monkeypatch.setattr(fitting, "MOST_BYTES", 0)

@@ -1,10 +1,6 @@
 """Feature-set expressions and the matrices made from them."""
 
-from __future__ import annotations
-
 import warnings
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,14 +35,14 @@ PCA = st.builds(
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.one_of(PLAIN, PCA), min_size=1, max_size=5))
-def test_what_is_parsed_prints_as_it_was_written(terms: list[str]) -> None:
+def test_what_is_parsed_prints_as_it_was_written(terms):
     spec = "+".join(terms)
     assert "+".join(str(term) for term in parse_features(spec)) == spec
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(alphabet="ab@:ringe12(pca)+ *coords", max_size=20))
-def test_any_text_is_parsed_or_refused_in_one_line(spec: str) -> None:
+def test_any_text_is_parsed_or_refused_in_one_line(spec):
     refused = ""
     try:
         assert parse_features(spec)
@@ -71,12 +67,12 @@ def test_any_text_is_parsed_or_refused_in_one_line(spec: str) -> None:
         ("pca:0(a)", "cannot read"),
     ],
 )
-def test_a_malformed_expression_says_what_is_wrong(spec: str, message: str) -> None:
+def test_a_malformed_expression_says_what_is_wrong(spec, message):
     with pytest.raises(HistoboostError, match=message):
         parse_features(spec)
 
 
-def test_globs_are_resolved_in_natural_order_and_each_term_enters_once() -> None:
+def test_globs_are_resolved_in_natural_order_and_each_term_enters_once():
     terms = parse_features("net@*+net@64+coords+net@*:ring1+coords")
     found = resolve(terms, ["net@128", "net@64"], "store")
     expected = ["net@64", "net@128", "coords", "net@64:ring1", "net@128:ring1"]
@@ -92,9 +88,7 @@ def test_globs_are_resolved_in_natural_order_and_each_term_enters_once() -> None
     ],
     ids=["last layers", "deep layers", "spreads alone"],
 )
-def test_default_is_every_embedding_and_the_areas_of_those_that_are_means(
-    known: list[str], areas_of: list[str]
-) -> None:
+def test_default_is_every_embedding_and_the_areas_of_those_that_are_means(known, areas_of):
     plain = [str(term) for term in resolve(parse_features("*"), known, "store")]
     around = [f"{name}:area{percent}" for percent in (1, 10, 90) for name in areas_of]
     found = [str(term) for term in resolve(parse_features("default"), known, "store")]
@@ -106,9 +100,7 @@ def test_default_is_every_embedding_and_the_areas_of_those_that_are_means(
         resolve(parse_features("default"), [], "store")
 
 
-def test_an_embedding_that_a_slide_lacks_is_left_out_of_a_glob_and_refused_by_name(
-    make_store: Callable[..., EmbeddingStore],
-) -> None:
+def test_an_embedding_that_a_slide_lacks_is_left_out_of_a_glob_and_refused_by_name(make_store):
     store = make_store()
     store.remove("net@64", "B")
     with pytest.warns(HistoboostWarning, match="net@64 is left out: missing on slide B"):
@@ -119,7 +111,7 @@ def test_an_embedding_that_a_slide_lacks_is_left_out_of_a_glob_and_refused_by_na
         layout_of(store, ["A", "B"], "net@32+net@64")
 
 
-def test_more_components_than_columns_are_limited_with_one_warning(store: EmbeddingStore) -> None:
+def test_more_components_than_columns_are_limited_with_one_warning(store):
     spec = "pca:999(net@32+net@64:ring1)+pca:12(net@32)+coords"
     with pytest.warns(HistoboostWarning, match="only 22 columns") as heard:
         layout = layout_of(store, ["A", "B"], spec)
@@ -130,7 +122,7 @@ def test_more_components_than_columns_are_limited_with_one_warning(store: Embedd
     assert again.columns == layout.columns
 
 
-def test_the_matrix_holds_what_the_expression_says(store: EmbeddingStore) -> None:
+def test_the_matrix_holds_what_the_expression_says(store):
     spec = "net@64+net@32:ring2+net@32:area10+coords"
     matrix = matrix_of(store, ["A", "C"], spec, standardize="none")
     plain = store.read("C", "net@64").astype(np.float32)
@@ -142,7 +134,7 @@ def test_the_matrix_holds_what_the_expression_says(store: EmbeddingStore) -> Non
     assert matrix.layout.features == spec
 
 
-def test_rows_of_a_slide_do_not_depend_on_the_other_slides(store: EmbeddingStore) -> None:
+def test_rows_of_a_slide_do_not_depend_on_the_other_slides(store):
     spec = "net@*+net@*:ring2+coords"
     together = matrix_of(store, ["A", "B", "D"], spec)
     for index, slide in enumerate("ABD"):
@@ -150,15 +142,13 @@ def test_rows_of_a_slide_do_not_depend_on_the_other_slides(store: EmbeddingStore
         np.testing.assert_array_equal(together.block(index), alone.values)
 
 
-def test_standardised_columns_have_mean_0_and_variance_1_in_every_slide(
-    store: EmbeddingStore,
-) -> None:
+def test_standardised_columns_have_mean_0_and_variance_1_in_every_slide(store):
     block = matrix_of(store, ["A", "B"], "net@32").block(1)
     np.testing.assert_allclose(block.mean(axis=0), 0, atol=1e-5)
     assert block.std(axis=0).min() > 0.7  # clipping may take a little of the 1
 
 
-def test_a_column_that_hardly_varies_is_not_blown_up(tmp_path: Path) -> None:
+def test_a_column_that_hardly_varies_is_not_blown_up(tmp_path):
     store = EmbeddingStore(fill_store(tmp_path / "s.zarr", slides=2))
     rng = np.random.default_rng(0)
     for slide in "AB":
@@ -176,16 +166,12 @@ def test_a_column_that_hardly_varies_is_not_blown_up(tmp_path: Path) -> None:
         (["A"], "net@16", "no embedding matches 'net@16'; there are net@32, net@64"),
     ],
 )
-def test_missing_slides_and_embeddings_are_named(
-    store: EmbeddingStore, slides: list[str], spec: str, message: str
-) -> None:
+def test_missing_slides_and_embeddings_are_named(store, slides, spec, message):
     with pytest.raises(HistoboostError, match=message):
         matrix_of(store, slides, spec)
 
 
-def test_embeddings_that_were_made_differently_or_are_not_finite_are_refused(
-    store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_embeddings_that_were_made_differently_or_are_not_finite_are_refused(store, monkeypatch):
     # A store refuses both on writing; one put together by hand does not.
     layout, made = layout_of(store, ["A", "B"], "net@32"), store.embeddings
     other = {"net@32": Recipe({"backbone": "net@32", "patch_px": 33})}
@@ -198,7 +184,7 @@ def test_embeddings_that_were_made_differently_or_are_not_finite_are_refused(
         assemble(store, layout)
 
 
-def test_a_slide_of_one_spot_has_features(tmp_path: Path) -> None:
+def test_a_slide_of_one_spot_has_features(tmp_path):
     store = EmbeddingStore(tmp_path / "s.zarr")
     store.write_spots(SpotTable("one", np.array([[5.0, 6.0]]), ("0",)))
     add_embedding(store, "one", "n", np.array([[1.0, 2.0]], np.float32))
@@ -207,7 +193,7 @@ def test_a_slide_of_one_spot_has_features(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def twice(tmp_path_factory: pytest.TempPathFactory) -> EmbeddingStore:
+def twice(tmp_path_factory):
     """A store whose embedding `twice` is net@32 and net@32 again."""
     store = EmbeddingStore(fill_store(tmp_path_factory.mktemp("twice") / "s.zarr"))
     for slide in "ABCD":
@@ -218,9 +204,7 @@ def twice(tmp_path_factory: pytest.TempPathFactory) -> EmbeddingStore:
 
 @pytest.mark.parametrize("model", ["ridge", "kernel"])
 @pytest.mark.parametrize("once", ["net@64+net@32", "net@64+pca:3(net@32)", "net@32:ring1+net@64"])
-def test_an_embedding_counts_the_same_at_twice_its_width(
-    twice: EmbeddingStore, model: str, once: str
-) -> None:
+def test_an_embedding_counts_the_same_at_twice_its_width(twice, model, once):
     found = []
     for features in (once, once.replace("net@32", "twice")):
         matrix = matrix_of(twice, ["A", "B", "C"], features)

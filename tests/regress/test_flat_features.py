@@ -45,9 +45,7 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("model", ["stack", "ridge", "kernel", "lightgbm"])
 @pytest.mark.filterwarnings("ignore::histoboost.errors.HistoboostWarning")
-def test_every_model_scores_features_that_hardly_vary(
-    tmp_path: Path, kind: str, model: str
-) -> None:
+def test_every_model_scores_features_that_hardly_vary(tmp_path, kind, model):
     store = store_of(tmp_path, *KINDS[kind])
     options = {"n_estimators": 3} if model in ("stack", "lightgbm") else {}
     for spec in ("n", "pca:3(n)+n:ring1"):
@@ -60,7 +58,7 @@ def test_every_model_scores_features_that_hardly_vary(
 
 
 @pytest.mark.parametrize("model", ["ridge", "kernel"])
-def test_constant_features_give_the_mean_profile_and_say_so(tmp_path: Path, model: str) -> None:
+def test_constant_features_give_the_mean_profile_and_say_so(tmp_path, model):
     store = store_of(tmp_path, *KINDS["constant"])
     with pytest.warns(HistoboostWarning, match="do not vary across the training spots"):
         scores = cross_validate(store, "n", model, target="rank")

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from histoboost.cache.store import EmbeddingStore
 from histoboost.regress import baselines
 from histoboost.regress.baselines import Truth, five_scores
 from histoboost.regress.crossval import run_fold
@@ -34,9 +33,7 @@ FITTED = [
 
 @pytest.mark.parametrize(("model", "options"), FITTED)
 @pytest.mark.filterwarnings("ignore::histoboost.errors.HistoboostWarning")
-def test_a_held_out_slide_changes_nothing_of_the_model(
-    store: EmbeddingStore, model: str, options: dict[str, Any]
-) -> None:
+def test_a_held_out_slide_changes_nothing_of_the_model(store, model, options):
     """Predictions of one spot stay the same whatever else the held-out slide holds."""
     setup = Setup("pca:3(net@32)+net@64", model, standardize="none", options=options)
     matrix = matrix_of(store, ["A", "B", "C"], setup.features, "none")
@@ -59,9 +56,7 @@ def with_other_labels(matrix: FeatureMatrix, slide: int) -> FeatureMatrix:
 
 @pytest.mark.parametrize("model", ["stack", "kernel", "coords", "lightgbm"])
 @pytest.mark.filterwarnings("ignore::histoboost.errors.HistoboostWarning")
-def test_no_output_for_a_held_out_slide_depends_on_its_labels(
-    store: EmbeddingStore, model: str
-) -> None:
+def test_no_output_for_a_held_out_slide_depends_on_its_labels(store, model):
     options = FEW if model in ("stack", "lightgbm") else {}
     matrix = matrix_of(store, ["A", "B", "C"], "coords" if model == "coords" else "net@32")
     setup = Setup("net@32", model, group_by="slide", options=options, smooth=0.2)
@@ -74,9 +69,7 @@ def test_no_output_for_a_held_out_slide_depends_on_its_labels(
         np.testing.assert_array_equal(found[0][units], found[1][units], err_msg=units)
 
 
-def test_no_baseline_depends_on_the_labels_of_the_held_out_slide(
-    store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_baseline_depends_on_the_labels_of_the_held_out_slide(store, monkeypatch):
     guesses: list[list[Array]] = []
 
     def kept(order: list[Array], shares: list[Array], held_out: list[Truth]) -> Any:

@@ -1,17 +1,12 @@
 """Held-out predictions as a table, and where they are worth less than a constant profile."""
 
-from __future__ import annotations
-
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.regress.baselines import SCORES, slide_scores
 from histoboost.regress.crossval import cross_validate, run_folds
@@ -27,9 +22,7 @@ from .conftest import TYPES, add_embedding
 
 
 @pytest.mark.parametrize("units", UNITS)
-def test_rows_are_what_a_model_of_the_other_slides_predicts(
-    store: EmbeddingStore, units: str
-) -> None:
+def test_rows_are_what_a_model_of_the_other_slides_predicts(store, units):
     table = held_out_frame(cross_validate(store, "net@32", "ridge"), units)
     assert list(table) == ["fold", "slide", "spot", "x", "y", *TYPES]
     assert list(table.groupby("slide").fold.unique().map(list)) == [["p1"], ["p1"], ["p2"]]
@@ -39,15 +32,13 @@ def test_rows_are_what_a_model_of_the_other_slides_predicts(
     pd.testing.assert_frame_equal(found, expected)
 
 
-def test_several_seeds_give_the_predictions_of_the_first(store: EmbeddingStore) -> None:
+def test_several_seeds_give_the_predictions_of_the_first(store):
     few = {"options": {"n_estimators": 5, "num_leaves": 3}, "jobs": 1}
     both, first = (cross_validate(store, "net@32", seeds=seeds, **few) for seeds in (2, 1))
     pd.testing.assert_frame_equal(held_out_frame(both), held_out_frame(first))
 
 
-def test_folds_kept_from_an_earlier_run_have_no_predictions_and_say_so(
-    store: EmbeddingStore, tmp_path: Path
-) -> None:
+def test_folds_kept_from_an_earlier_run_have_no_predictions_and_say_so(store, tmp_path):
     setup, spots = Setup("net@32", "ridge"), labelled_slides(store)
     kept = FoldCache(tmp_path)
     run_folds(store, setup, spots, cache=kept)
@@ -57,14 +48,12 @@ def test_folds_kept_from_an_earlier_run_have_no_predictions_and_say_so(
 
 
 @pytest.mark.parametrize("name", ["fold", "slide", "x"])
-def test_a_cell_type_with_the_name_of_a_column_is_refused(name: str) -> None:
+def test_a_cell_type_with_the_name_of_a_column_is_refused(name):
     with pytest.raises(HistoboostError, match=f"'{name}'"):
         check_columns(["T cells", name], "store.zarr")
 
 
-def test_what_is_predicted_worse_than_by_a_constant_profile_is_named(
-    make_store: Callable[..., EmbeddingStore],
-) -> None:
+def test_what_is_predicted_worse_than_by_a_constant_profile_is_named(make_store):
     store = make_store()
     spots = store.spots("C")
     swapped = np.ascontiguousarray(spots.abundance[:, ::-1])  # all it learns is wrong on C
@@ -85,7 +74,7 @@ def test_what_is_predicted_worse_than_by_a_constant_profile_is_named(
     )
 
 
-def test_labelled_slides_are_scored_as_the_fold_that_holds_them_out(store: EmbeddingStore) -> None:
+def test_labelled_slides_are_scored_as_the_fold_that_holds_them_out(store):
     model = CompositionRegressor("net@32", "ridge").fit(store, ["A", "B"])
     fold = cross_validate(store, "net@32", "ridge", held_out="C").folds[0]
     for units in UNITS:  # whatever is handed out
@@ -94,7 +83,7 @@ def test_labelled_slides_are_scored_as_the_fold_that_holds_them_out(store: Embed
     assert model.predict(store, "D")[0].scores is None
 
 
-def test_labels_are_compared_by_the_names_of_their_cell_types(store: EmbeddingStore) -> None:
+def test_labels_are_compared_by_the_names_of_their_cell_types(store):
     table = store.spots("C")
     truth = table.abundance.astype(np.float64)
     turned = replace(table, abundance=table.abundance[:, ::-1], cell_types=TYPES[::-1])

@@ -32,7 +32,7 @@ GENES = ("g1", "g2", "g3", "g4")
 
 
 @pytest.fixture(scope="module")
-def patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def patients(tmp_path_factory):
     """Two slides of each of two patients, 150 spots with 300 features of differing spread."""
     path, rng = tmp_path_factory.mktemp("hest") / "store.zarr", np.random.default_rng(0)
     store, xy = EmbeddingStore(path), hexagonal(15, 10)
@@ -69,9 +69,7 @@ def plain(path: Path, training: str, test: str, components: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("features", "components"), [("pca:256(net@64)", 256), ("net@64", 0)])
-def test_one_command_scores_as_hest_bench_does(
-    patients: Path, tmp_path: Path, features: str, components: int
-) -> None:
+def test_one_command_scores_as_hest_bench_does(patients, tmp_path, features, components):
     alpha = 100 / ((components or 300) * len(GENES))
     command = f"evaluate {patients} --model ridge --features {features} --standardize training "
     command += f"--balance none --target raw --set alpha={alpha} --json {tmp_path / 'scores.json'}"
@@ -87,9 +85,7 @@ def test_one_command_scores_as_hest_bench_does(
 
 
 @pytest.mark.parametrize("features", ["pca:20(net@64)", "net@64+coords"])
-def test_standardisation_over_training_spots_is_kept_in_the_bundle(
-    patients: Path, tmp_path: Path, features: str
-) -> None:
+def test_standardisation_over_training_spots_is_kept_in_the_bundle(patients, tmp_path, features):
     model = CompositionRegressor(features, "ridge", standardize="training", options={"alpha": 1.0})
     model.fit(patients, ["A", "B"]).save(tmp_path / "model")
     loaded = CompositionRegressor.load(tmp_path / "model")

@@ -34,7 +34,7 @@ def held(known: list[Residuals], new: Residuals, level: float) -> float:
 
 @pytest.mark.filterwarnings("ignore:interval")
 @pytest.mark.parametrize("slides", [3, 5, 12])
-def test_intervals_of_exchangeable_slides_have_their_nominal_coverage(slides: int) -> None:
+def test_intervals_of_exchangeable_slides_have_their_nominal_coverage(slides):
     """The mean over 20 draws of a few slides to learn from, each asked of 15 new ones."""
     found = []
     for draw in range(20):
@@ -44,14 +44,14 @@ def test_intervals_of_exchangeable_slides_have_their_nominal_coverage(slides: in
 
 
 @pytest.mark.filterwarnings("ignore:interval")
-def test_mean_coverage_of_held_out_folds_is_the_level() -> None:
+def test_mean_coverage_of_held_out_folds_is_the_level():
     folds = phantom(12, 5)
     for level in (0.5, 0.8, 0.9):
         assert np.mean(coverage(folds, level, "none", TARGET)) == pytest.approx(level, abs=0.02)
 
 
 @pytest.mark.filterwarnings("ignore:interval")
-def test_groups_count_the_same_however_many_slides_and_spots_they_have() -> None:
+def test_groups_count_the_same_however_many_slides_and_spots_they_have():
     one, two, three = phantom(3, 1, (60, 61))
     many = Residuals((np.tile(one.predicted[0], (7, 1)),), (np.tile(one.true[0], (7, 1)),), (0,))
     together = Residuals(one.predicted * 7, one.true * 7, (0,) * 7)
@@ -63,7 +63,7 @@ def test_groups_count_the_same_however_many_slides_and_spots_they_have() -> None
         np.testing.assert_allclose(found, expected)
 
 
-def test_only_too_few_slides_for_a_level_are_warned_about() -> None:
+def test_only_too_few_slides_for_a_level_are_warned_about():
     with pytest.warns(HistoboostWarning, match="there are 3 held-out .*and 9 are needed") as heard:
         Residuals.concatenate(phantom(3, 3)).half_width(0.9, "none", TARGET)
     assert len([w for w in heard if "interval" in str(w.message)]) == 1
@@ -72,7 +72,7 @@ def test_only_too_few_slides_for_a_level_are_warned_about() -> None:
         Residuals.concatenate(phantom(3, 3)).half_width(0.75, "none", TARGET)
 
 
-def test_slides_that_differ_beyond_all_bounds_are_warned_about() -> None:
+def test_slides_that_differ_beyond_all_bounds_are_warned_about():
     small, large = phantom(2, 4)
     far = Residuals((large.predicted[0] + 1e3,), large.true, (0,))
     with pytest.warns(HistoboostWarning, match="largest error"):
@@ -81,7 +81,7 @@ def test_slides_that_differ_beyond_all_bounds_are_warned_about() -> None:
 
 
 @pytest.mark.parametrize("grouped", [True, False], ids=["with groups", "as 0.1.0 wrote them"])
-def test_residuals_survive_their_files(grouped: bool) -> None:
+def test_residuals_survive_their_files(grouped):
     joined = Residuals.concatenate(phantom(3, 6))
     arrays = joined.to_files()
     if not grouped:
@@ -94,6 +94,6 @@ def test_residuals_survive_their_files(grouped: bool) -> None:
         Residuals.from_files(arrays, 3, 3)
 
 
-def test_a_level_beyond_the_number_of_spots_is_refused() -> None:
+def test_a_level_beyond_the_number_of_spots_is_refused():
     with pytest.raises(HistoboostError, match="too few"):
         phantom(1, 7, (20, 21))[0].half_width(0.99, "none", TARGET)

@@ -50,28 +50,26 @@ def plain_merge(joint: Joint) -> Array:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 9), st.booleans())
-def test_the_merge_keeps_the_order_of_every_spot(
-    seed: int, spots: int, types: int, ties: bool
-) -> None:
+def test_the_merge_keeps_the_order_of_every_spot(seed, spots, types, ties):
     joint = predicted(seed, spots, types, ties)
     np.testing.assert_array_equal(rankdata(merge(joint), axis=1), rankdata(joint.order, axis=1))
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.booleans())
-def test_the_merge_equals_isotonic_regression_spot_by_spot(seed: int, ties: bool) -> None:
+def test_the_merge_equals_isotonic_regression_spot_by_spot(seed, ties):
     joint = predicted(seed, ties=ties)
     np.testing.assert_allclose(merge(joint), plain_merge(joint), atol=1e-12)
 
 
 @pytest.mark.parametrize("spots", [1, 2])
-def test_one_or_two_spots_have_only_an_order(spots: int) -> None:
+def test_one_or_two_spots_have_only_an_order(spots):
     joint = predicted(0, spots)
     np.testing.assert_array_equal(merge(joint), joint.order)
 
 
 @pytest.mark.parametrize("level", [0.1, 0.5, 1 / 3], ids=["a tenth", "a half", "a third"])
-def test_a_constant_map_moves_no_type(level: float) -> None:
+def test_a_constant_map_moves_no_type(level):
     joint = predicted(0, spots=11)
     joint.map[:, 2] = level  # its mean is off by a rounding: no reason to move the type
     np.testing.assert_allclose(merge(joint), plain_merge(joint), atol=1e-12)
@@ -81,7 +79,7 @@ def test_a_constant_map_moves_no_type(level: float) -> None:
     np.testing.assert_allclose(merge(flat), 1.001 * flat.order, atol=1e-12)
 
 
-def test_the_map_is_followed_where_the_order_allows_it() -> None:
+def test_the_map_is_followed_where_the_order_allows_it():
     order = np.tile([0.0, 0.5, 1.0], (20, 1)) + np.random.default_rng(0).normal(0, 1e-3, (20, 3))
     joint = predicted(1, spots=20, types=3)._replace(order=order)
     for type_ in range(3):
@@ -91,16 +89,14 @@ def test_the_map_is_followed_where_the_order_allows_it() -> None:
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(1, 6))
 @settings(max_examples=20, deadline=None)
-def test_columns_are_split_into_what_they_were_joined_from(
-    seed: int, spots: int, types: int
-) -> None:
+def test_columns_are_split_into_what_they_were_joined_from(seed, spots, types):
     abundance = np.random.default_rng(seed).lognormal(size=(spots, types))
     joint = to_joint(abundance, abundance.sum(1).mean())
     for one, other in zip(joint, split(joint.columns()), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-def test_negative_abundances_count_as_none_and_a_spot_without_any_has_no_shares() -> None:
+def test_negative_abundances_count_as_none_and_a_spot_without_any_has_no_shares():
     joint = to_joint(np.array([[-1.0, 1.0, 3.0], [0.0, 0.0, 0.0], [-1.0, -2.0, 0.0]]), 4.0)
     np.testing.assert_array_equal(joint.share, [[0, 0.25, 0.75], [0, 0, 0], [0, 0, 0]])
     assert joint.total[0] == 0
@@ -112,7 +108,7 @@ def test_negative_abundances_count_as_none_and_a_spot_without_any_has_no_shares(
 ABUNDANCE = np.random.default_rng(0).lognormal(sigma=2, size=(30, 5))
 
 
-def test_each_of_the_units_comes_from_the_part_that_is_right_for_it() -> None:
+def test_each_of_the_units_comes_from_the_part_that_is_right_for_it():
     target, joint = fit_target("joint", ABUNDANCE), predicted(3)
     found = {
         units: to_units(joint.columns(), units, target)
@@ -131,7 +127,7 @@ def test_each_of_the_units_comes_from_the_part_that_is_right_for_it() -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3], ids=["as predicted", "smoothed"])
-def test_totals_that_could_not_be_learned_are_warned_about(share: float) -> None:
+def test_totals_that_could_not_be_learned_are_warned_about(share):
     xy = np.stack(np.meshgrid(np.arange(4.0), np.arange(3.0)), axis=-1).reshape(-1, 2)
     joint = predicted(0)
     joint.total[:] = -0.3
@@ -140,7 +136,7 @@ def test_totals_that_could_not_be_learned_are_warned_about(share: float) -> None
         to_units(columns, "abundance", fit_target("joint", ABUNDANCE))
 
 
-def test_the_share_target_warns_that_it_learns_no_totals() -> None:
+def test_the_share_target_warns_that_it_learns_no_totals():
     target = fit_target("share", ABUNDANCE)
     with pytest.warns(HistoboostWarning, match="learns no totals"):
         to_units(predicted(0).share, "abundance", target)
@@ -149,7 +145,7 @@ def test_the_share_target_warns_that_it_learns_no_totals() -> None:
 
 
 @pytest.mark.parametrize("name", ["joint", "share"])
-def test_equal_totals_need_no_learning_and_no_warning(name: str) -> None:
+def test_equal_totals_need_no_learning_and_no_warning(name):
     target = fit_target(name, to_shares(ABUNDANCE).astype(np.float32))
     joint = predicted(0)
     joint.total[:] = 0
@@ -159,7 +155,7 @@ def test_equal_totals_need_no_learning_and_no_warning(name: str) -> None:
     np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)
 
 
-def test_ranks_that_are_known_make_the_same_target_and_go_with_their_table() -> None:
+def test_ranks_that_are_known_make_the_same_target_and_go_with_their_table():
     abundance = np.random.default_rng(0).integers(0, 4, (9, 5)).astype(np.float32)
     table = SpotTable("S", np.eye(9)[:, :2], tuple("012345678"), abundance, tuple("abcde"))
     plain, known = to_joint(abundance, 2.0), to_joint(abundance, 2.0, ranks_of(table))

@@ -28,9 +28,7 @@ from histoboost.spots import SpotTable
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 1), st.booleans())
-def test_rank_correlations_equal_scipy_and_are_0_for_constants(
-    seed: int, axis: int, ties: bool
-) -> None:
+def test_rank_correlations_equal_scipy_and_are_0_for_constants(seed, axis, ties):
     rng = np.random.default_rng(seed)
     a, b = rng.normal(size=(2, 9, 7))
     if ties:
@@ -46,7 +44,7 @@ def test_rank_correlations_equal_scipy_and_are_0_for_constants(
     assert mean(a, b) == pytest.approx(found.mean())
 
 
-def test_shapes_and_numbers_are_checked() -> None:
+def test_shapes_and_numbers_are_checked():
     with pytest.raises(HistoboostError, match="shapes"):
         spot_spearman(np.zeros((2, 3)), np.zeros((3, 2)))
     with pytest.raises(HistoboostError, match="not finite"):
@@ -64,7 +62,7 @@ def shares(seed: int, spots: int = 9, types: int = 6) -> tuple[np.ndarray, np.nd
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.1, 1 / 3]))
-def test_scores_of_shares_equal_scipy(seed: int, constant: float) -> None:
+def test_scores_of_shares_equal_scipy(seed, constant):
     predicted, true = shares(seed)
     columns = predicted.T.copy(), true.T.copy()
     columns[0][1] = columns[1][2] = constant
@@ -79,7 +77,7 @@ def test_scores_of_shares_equal_scipy(seed: int, constant: float) -> None:
     assert share_rmse(predicted, true) == pytest.approx(rmse)
 
 
-def test_a_slide_without_any_abundance_is_scored_without_a_warning() -> None:
+def test_a_slide_without_any_abundance_is_scored_without_a_warning():
     table = SpotTable("S", np.eye(3)[:, :2], ("0", "1", "2"), np.zeros((3, 2)), ("a", "b"))
     with warnings.catch_warnings(action="error"):
         scores, types = five_scores(
@@ -89,7 +87,7 @@ def test_a_slide_without_any_abundance_is_scored_without_a_warning() -> None:
     assert types["a"] == {"spearman": 0.0, "pearson": 0.0}
 
 
-def test_spots_without_any_abundance_count_for_the_order_alone() -> None:
+def test_spots_without_any_abundance_count_for_the_order_alone():
     predicted, true = shares(3)
     xy = np.arange(20.0).reshape(10, 2)
     abundance = np.concatenate([true, np.zeros((1, 6))])
@@ -102,7 +100,7 @@ def test_spots_without_any_abundance_count_for_the_order_alone() -> None:
     assert scores["spot_spearman"] == pytest.approx(0.9 * spot_spearman(predicted, true))
 
 
-def test_training_spots_without_any_abundance_do_not_blur_the_mean_share() -> None:
+def test_training_spots_without_any_abundance_do_not_blur_the_mean_share():
     rng, types = np.random.default_rng(0), tuple("abc")
 
     def slide(name: str, spots: int, empty: int = 0) -> SpotTable:

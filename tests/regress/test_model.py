@@ -5,9 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,7 +34,7 @@ def trained(store: EmbeddingStore, model: str = "lightgbm", **more: Any) -> Comp
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_saved_model_predicts_the_same(store: EmbeddingStore, model: str, tmp_path: Path) -> None:
+def test_a_saved_model_predicts_the_same(store, model, tmp_path):
     first = trained(store, model, smooth=0.25)
     first.save(tmp_path / "m")
     second = CompositionRegressor.load(tmp_path / "m")
@@ -48,9 +46,7 @@ def test_a_saved_model_predicts_the_same(store: EmbeddingStore, model: str, tmp_
     assert second.importances() == pytest.approx(first.importances())
 
 
-def test_globs_are_resolved_in_training_so_later_embeddings_change_nothing(
-    make_store: Callable[..., EmbeddingStore],
-) -> None:
+def test_globs_are_resolved_in_training_so_later_embeddings_change_nothing(make_store):
     store = make_store(slides=3)
     model = trained(store, "ridge", features="net@*")
     before = model.predict(store)[0].values
@@ -87,9 +83,7 @@ NET = {"backbone": "net", "patch_px": 32}
         ({"odd": {"maker": "somebody"}}, "store them as for the training slides"),
     ],
 )
-def test_a_missing_embedding_is_named_with_the_command_that_makes_it(
-    store: EmbeddingStore, tmp_path: Path, made: dict[str, Any], command: str
-) -> None:
+def test_a_missing_embedding_is_named_with_the_command_to_make_it(store, tmp_path, made, command):
     bare = EmbeddingStore(tmp_path / "bare.zarr")
     bare.write_spots(store.spots("D"))
     with pytest.raises(HistoboostError) as caught:
@@ -101,9 +95,7 @@ def test_a_missing_embedding_is_named_with_the_command_that_makes_it(
     assert "\n" not in line
 
 
-def test_predictions_of_a_training_slide_are_warned_about(
-    store: EmbeddingStore, recwarn: pytest.WarningsRecorder
-) -> None:
+def test_predictions_of_a_training_slide_are_warned_about(store, recwarn):
     model = trained(store, "ridge", features="net@32")
     recwarn.clear()
     model.predict(store)
@@ -113,9 +105,7 @@ def test_predictions_of_a_training_slide_are_warned_about(
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_importances_name_every_term_sum_to_one_and_are_explained(
-    store: EmbeddingStore, model: str
-) -> None:
+def test_importances_name_every_term_sum_to_one_and_are_explained(store, model):
     shares = trained(store, model).importances()
     assert bool(shares) == bool(MODELS[model].importance) == bool(MODELS[model].meaning)
     if shares:
@@ -123,9 +113,7 @@ def test_importances_name_every_term_sum_to_one_and_are_explained(
         assert sum(shares.values()) == pytest.approx(1)
 
 
-def test_embeddings_made_differently_than_in_training_are_refused(
-    store: EmbeddingStore, tmp_path: Path
-) -> None:
+def test_embeddings_made_differently_than_in_training_are_refused(store, tmp_path):
     model = trained(store, "ridge", features="net@32")
     other = EmbeddingStore(tmp_path / "o.zarr")
     other.write_spots(store.spots("D"))
@@ -137,9 +125,7 @@ def test_embeddings_made_differently_than_in_training_are_refused(
         model.predict(other)
 
 
-def test_intervals_widen_with_their_level_and_need_a_model_trained_for_them(
-    store: EmbeddingStore, tmp_path: Path
-) -> None:
+def test_intervals_widen_with_their_level_and_need_a_model_trained_for_them(store, tmp_path):
     with pytest.raises(HistoboostError, match="train it with --intervals"):
         trained(store, "ridge").predict(store, interval=0.9)
     model = trained(store, "ridge", intervals=True)
@@ -163,9 +149,7 @@ def test_intervals_widen_with_their_level_and_need_a_model_trained_for_them(
 
 
 @pytest.mark.parametrize("target", ["rank", "raw"])
-def test_bounds_of_abundances_are_negative_only_where_labels_may_be(
-    make_store: Callable[..., EmbeddingStore], target: str
-) -> None:
+def test_bounds_of_abundances_are_negative_only_where_labels_may_be(make_store, target):
     store = make_store()
     lowest = {}
     for sign in ("none below 0", "some below 0"):
@@ -179,7 +163,7 @@ def test_bounds_of_abundances_are_negative_only_where_labels_may_be(
     assert lowest["some below 0"] < -1
 
 
-def test_the_submission_keeps_every_row_in_order(store: EmbeddingStore, tmp_path: Path) -> None:
+def test_the_submission_keeps_every_row_in_order(store, tmp_path):
     predictions = trained(store).predict(store, ["D", "A"])
     write_submission(tmp_path / "s.csv", predictions)
     table = pd.read_csv(tmp_path / "s.csv", index_col="ID")
@@ -188,12 +172,12 @@ def test_the_submission_keeps_every_row_in_order(store: EmbeddingStore, tmp_path
 
 
 @pytest.fixture
-def bundle(store: EmbeddingStore, tmp_path: Path) -> Path:
+def bundle(store, tmp_path):
     trained(store).save(tmp_path / "m")
     return tmp_path / "m"
 
 
-def test_no_file_of_a_bundle_is_a_pickle(bundle: Path) -> None:
+def test_no_file_of_a_bundle_is_a_pickle(bundle):
     assert {path.suffix for path in bundle.iterdir()} == {".json", ".txt", ".npy"}
     for path in bundle.glob("*.npy"):
         np.load(path, allow_pickle=False)
@@ -220,18 +204,14 @@ def test_no_file_of_a_bundle_is_a_pickle(bundle: Path) -> None:
         (lambda d: d.update(recipes=[1]), "does not describe a model"),
     ],
 )
-def test_a_bundle_whose_json_was_changed_is_refused_in_one_line(
-    bundle: Path, change: Callable[[dict[str, Any]], None], message: str
-) -> None:
+def test_a_bundle_whose_json_was_changed_is_refused_in_one_line(bundle, change, message):
     rewrite(bundle, change)
     with pytest.raises(HistoboostError, match=message) as caught:
         CompositionRegressor.load(bundle)
     assert "\n" not in str(caught.value).strip()
 
 
-def test_an_edited_model_json_is_refused_and_can_be_trained_over(
-    store: EmbeddingStore, bundle: Path
-) -> None:
+def test_an_edited_model_json_is_refused_and_can_be_trained_over(store, bundle):
     text = (bundle / "model.json").read_text()
     edited = json.loads(text)
     edited["target"]["profile"][0] += 1
@@ -242,7 +222,7 @@ def test_an_edited_model_json_is_refused_and_can_be_trained_over(
     assert (bundle / "model.json").read_text() == text
 
 
-def test_the_estimator_follows_scikit_learn(store: EmbeddingStore) -> None:
+def test_the_estimator_follows_scikit_learn(store):
     options = {"n_estimators": 7}
     model = CompositionRegressor("net@*", "lightgbm", smooth=0.5, options=options)
     assert model.get_params()["options"] is options
@@ -257,7 +237,7 @@ def test_the_estimator_follows_scikit_learn(store: EmbeddingStore) -> None:
         CompositionRegressor(model="forest").fit(store)
 
 
-def test_predictions_are_a_table_of_spots(store: EmbeddingStore, store_path: Path) -> None:
+def test_predictions_are_a_table_of_spots(store, store_path):
     model = trained(store, "ridge", features="net@32", intervals=True)
     with pytest.warns(HistoboostWarning, match="trained on"):
         both = model.predict(store_path, ["D", "A"], units="none", interval=0.5)
@@ -274,7 +254,7 @@ def test_predictions_are_a_table_of_spots(store: EmbeddingStore, store_path: Pat
     assert len(model.predict(store, "D")) == 1
 
 
-def test_files_that_are_cut_short_or_swapped_are_refused(bundle: Path) -> None:
+def test_files_that_are_cut_short_or_swapped_are_refused(bundle):
     [path] = bundle.glob("lightgbm_000-*.txt")
     text = path.read_bytes()
     path.write_bytes(text[: len(text) // 2])
@@ -293,9 +273,7 @@ def test_files_that_are_cut_short_or_swapped_are_refused(bundle: Path) -> None:
             CompositionRegressor.load(bundle)
 
 
-def test_what_is_no_bundle_is_neither_read_nor_replaced(
-    store: EmbeddingStore, bundle: Path, tmp_path: Path
-) -> None:
+def test_what_is_no_bundle_is_neither_read_nor_replaced(store, bundle, tmp_path):
     model = trained(store, "mean", features="net@32")
     model.save(bundle)
     assert CompositionRegressor.load(bundle).setup_.model == "mean"

@@ -23,13 +23,13 @@ Data = tuple[Array, Array, Array]
 
 
 @parametrize_with_checks([MultiTargetLGBM(n_estimators=20, n_jobs=1)])
-def test_it_is_an_sklearn_estimator(estimator: Any, check: Any) -> None:
+def test_it_is_an_sklearn_estimator(estimator, check):
     with warnings.catch_warnings(action="ignore"):
         check(estimator)
 
 
 @pytest.fixture(scope="module")
-def data() -> Data:
+def data():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 40)).astype(np.float32)
     y = np.column_stack([X[:, 0] * X[:, 1], np.abs(X[:, 2]), X[:, 3] + rng.normal(size=300)])
@@ -38,7 +38,7 @@ def data() -> Data:
 
 @pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_models_equal_separately_binned_ones_exactly(data: Data, jobs: int, weighted: bool) -> None:
+def test_models_equal_separately_binned_ones_exactly(data, jobs, weighted):
     X, y, weight = data
     weight = weight if weighted else None
     blocks = [X[:100], X[100:130], X[130:]]
@@ -52,7 +52,7 @@ def test_models_equal_separately_binned_ones_exactly(data: Data, jobs: int, weig
         np.testing.assert_array_equal(predicted[:, target], alone.predict(X))
 
 
-def test_the_seed_decides_everything_and_the_texts_hold_it(data: Data) -> None:
+def test_the_seed_decides_everything_and_the_texts_hold_it(data):
     X, y, _ = data
     models = [
         MultiTargetLGBM(n_estimators=10, n_jobs=1, random_state=seed).fit(X, y)
@@ -64,7 +64,7 @@ def test_the_seed_decides_everything_and_the_texts_hold_it(data: Data) -> None:
     np.testing.assert_array_equal(MultiTargetLGBM.from_texts(models[0].texts_).predict(X), first)
 
 
-def test_held_out_rows_stop_the_training_and_train_nothing(data: Data) -> None:
+def test_held_out_rows_stop_the_training_and_train_nothing(data):
     X, y, _ = data
     settings = {"learning_rate": 0.3, "n_jobs": 1}
     model = MultiTargetLGBM(n_estimators=200, **settings)
@@ -74,7 +74,7 @@ def test_held_out_rows_stop_the_training_and_train_nothing(data: Data) -> None:
     np.testing.assert_allclose(model.predict(X)[:, 0], fixed.predict(X)[:, 0])
 
 
-def test_importances_sum_to_one_and_favour_informative_features(data: Data) -> None:
+def test_importances_sum_to_one_and_favour_informative_features(data):
     X, y, _ = data
     shares = MultiTargetLGBM(n_estimators=30, n_jobs=1).fit(X, y).feature_importances_
     assert shares.sum() == pytest.approx(1)
@@ -82,19 +82,19 @@ def test_importances_sum_to_one_and_favour_informative_features(data: Data) -> N
 
 
 @pytest.fixture(scope="module")
-def text(data: Data) -> str:
+def text(data):
     """Three trees."""
     X, y, _ = data
     return MultiTargetLGBM(n_estimators=3, n_jobs=1).fit(X, y[:, 0]).texts_[0]
 
 
-def test_a_text_that_is_cut_short_is_refused(text: str) -> None:
+def test_a_text_that_is_cut_short_is_refused(text):
     for cut in (0, 10, 400, text.index("end of trees")):
         with pytest.raises(HistoboostError, match="cut short"):
             MultiTargetLGBM.from_texts([text[:cut]])
 
 
-def test_processes_never_exceed_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_never_exceed_the_cores(monkeypatch):
     monkeypatch.setattr("joblib.cpu_count", lambda: 4)
     for tasks in (1, 3, 50):
         for jobs in (None, 1, 2, 4):
@@ -103,7 +103,7 @@ def test_processes_never_exceed_the_cores(monkeypatch: pytest.MonkeyPatch) -> No
         assert processes(50, 9) <= 4
 
 
-def test_matrix_products_keep_to_one_thread_for_a_while() -> None:
+def test_matrix_products_keep_to_one_thread_for_a_while():
     def threads() -> list[int]:
         return [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
 
@@ -150,9 +150,7 @@ def with_true_sizes(text: str) -> str:
 
 
 @pytest.mark.parametrize("count", [300, pytest.param(20_000, marks=pytest.mark.soak)])
-def test_an_edited_text_is_refused_in_one_line_or_predicts(
-    data: Data, text: str, count: int
-) -> None:
+def test_an_edited_text_is_refused_in_one_line_or_predicts(data, text, count):
     """Most of these crash or hang the process when LightGBM parses them."""
     rng, lines = np.random.default_rng(0), []
     for _ in range(count):
@@ -193,9 +191,7 @@ def test_an_edited_text_is_refused_in_one_line_or_predicts(
         ("\n\n\nend of", "\nend of", "runs into the next"),
     ],
 )
-def test_a_text_that_is_no_sound_set_of_trees_is_refused(
-    text: str, old: str, new: str, message: str
-) -> None:
+def test_a_text_that_is_no_sound_set_of_trees_is_refused(text, old, new, message):
     assert old in text
     with pytest.raises(HistoboostError, match=message):
         MultiTargetLGBM.from_texts([with_true_sizes(text.replace(old, new, 1))])
@@ -204,9 +200,7 @@ def test_a_text_that_is_no_sound_set_of_trees_is_refused(
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("rounds", [1, 3])
 @pytest.mark.parametrize("target", ["constant", "zero", "few", "plain"])
-def test_every_text_that_lightgbm_writes_can_be_read_again(
-    target: str, rounds: int, weighted: bool
-) -> None:
+def test_every_text_that_lightgbm_writes_can_be_read_again(target, rounds, weighted):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(8 if target == "few" else 60, 3))
     y = {"constant": np.ones(len(x)), "zero": np.zeros(len(x))}.get(target, x[:, 0])

@@ -21,7 +21,7 @@ def lattice(kind: str, rows: int, columns: int) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize(("kind", "degree"), [("hexagonal", 6), ("square", 4)])
-def test_inner_spots_have_as_many_neighbours_as_the_lattice_says(kind: str, degree: int) -> None:
+def test_inner_spots_have_as_many_neighbours_as_the_lattice_says(kind, degree):
     xy = lattice(kind, 9, 9)
     jittered = xy + np.random.default_rng(0).uniform(-1.2, 1.2, xy.shape)
     graph = spot_graph(jittered)
@@ -32,9 +32,7 @@ def test_inner_spots_have_as_many_neighbours_as_the_lattice_says(kind: str, degr
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["hexagonal", "square"]), st.integers(1, 3))
-def test_the_mean_is_that_over_the_spots_at_graph_distance_1_to_k(
-    seed: int, kind: str, rings: int
-) -> None:
+def test_the_mean_is_that_over_the_spots_at_graph_distance_1_to_k(seed, kind, rings):
     rng = np.random.default_rng(seed)
     xy = lattice(kind, 6, 5)[rng.random(30) < 0.5]
     if len(xy) == 0:
@@ -50,20 +48,20 @@ def test_the_mean_is_that_over_the_spots_at_graph_distance_1_to_k(
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 3), st.integers(1, 100), st.integers(1, 400))
-def test_constants_stay_constant(seed: int, rings: int, percent: int, spots: int) -> None:
+def test_constants_stay_constant(seed, rings, percent, spots):
     xy = np.random.default_rng(seed).uniform(0, 300, size=(spots, 2))
     ones = np.ones((spots, 1), np.float32)
     np.testing.assert_allclose(ring_mean(xy, rings) @ ones, 1, atol=1e-6)
     np.testing.assert_allclose(area_mean(xy, percent) @ ones, 1, atol=1e-5)
 
 
-def test_fifty_thousand_spots_stay_sparse() -> None:
+def test_fifty_thousand_spots_stay_sparse():
     operator = ring_mean(lattice("hexagonal", 250, 200), 2)
     assert operator.shape == (50_000, 50_000)
     assert operator.nnz <= 18 * 50_000
 
 
-def test_spots_at_one_place_are_neighbours_and_do_not_shrink_the_pitch() -> None:
+def test_spots_at_one_place_are_neighbours_and_do_not_shrink_the_pitch():
     xy = np.concatenate([lattice("square", 4, 4), [[0.0, 0.0]]])
     assert spot_pitch(xy) == 25
     assert spot_graph(xy)[[0]].sum() == 3
@@ -91,9 +89,7 @@ SEEDS, KINDS = st.integers(0, 2**32 - 1), st.sampled_from(["hexagonal", "square"
 
 @settings(max_examples=20, deadline=None)
 @given(SEEDS, KINDS, st.integers(1, 100))
-def test_the_mean_over_a_small_area_is_that_over_the_spots_in_it(
-    seed: int, kind: str, percent: int
-) -> None:
+def test_the_mean_over_a_small_area_is_that_over_the_spots_in_it(seed, kind, percent):
     xy = tissue(seed, kind)
     values = np.random.default_rng(seed).normal(size=(len(xy), 3)).astype(np.float32)
     expected = plain_area_mean(xy, percent, values)
@@ -102,9 +98,7 @@ def test_the_mean_over_a_small_area_is_that_over_the_spots_in_it(
 
 @pytest.mark.parametrize("percent", [10, 50, 90, 100])
 @pytest.mark.parametrize("kind", ["hexagonal", "square"])
-def test_the_mean_over_a_large_area_is_close_to_that_over_the_spots_in_it(
-    kind: str, percent: int
-) -> None:
+def test_the_mean_over_a_large_area_is_close_to_that_over_the_spots_in_it(kind, percent):
     xy = tissue(0, kind, 40, 40)
     waves = np.sin(xy @ np.array([[0.02, 0.002], [0.005, 0.03]])).astype(np.float32)
     expected = plain_area_mean(xy, percent, waves)
@@ -114,9 +108,7 @@ def test_the_mean_over_a_large_area_is_close_to_that_over_the_spots_in_it(
 
 @settings(max_examples=15, deadline=None)
 @given(SEEDS, KINDS, st.sampled_from([1, 10, 90, 100]), st.sampled_from([12, 30]))
-def test_areas_depend_on_neither_the_order_of_spots_nor_the_unit_nor_the_origin(
-    seed: int, kind: str, percent: int, rows: int
-) -> None:
+def test_areas_depend_on_neither_the_order_of_spots_nor_unit_nor_origin(seed, kind, percent, rows):
     rng = np.random.default_rng(seed)
     xy = tissue(seed, kind, rows, rows)
     values = rng.normal(size=(len(xy), 2)).astype(np.float32)
@@ -129,7 +121,7 @@ def test_areas_depend_on_neither_the_order_of_spots_nor_the_unit_nor_the_origin(
 
 
 @pytest.mark.parametrize("percent", [1, 10, 100])
-def test_one_spot_is_its_own_area_and_two_spots_are_each_others(percent: int) -> None:
+def test_one_spot_is_its_own_area_and_two_spots_are_each_others(percent):
     values = np.array([[1.0], [3.0]], np.float32)
     np.testing.assert_array_equal(area_mean(np.zeros((1, 2)), percent) @ values[:1], [[1]])
     for two in (np.array([[5.0, 5.0], [9.0, 5.0]]), np.zeros((2, 2))):

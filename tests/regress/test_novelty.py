@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,7 +29,7 @@ def add_slide(store: EmbeddingStore, slide: str, change: Callable[..., np.ndarra
 
 
 @pytest.fixture
-def many(make_store: Callable[..., EmbeddingStore]) -> EmbeddingStore:
+def many(make_store):
     """Seven labelled slides A to G and H without labels, all alike."""
     return make_store(slides=8)
 
@@ -44,7 +43,7 @@ def model_of(store: EmbeddingStore, **more: object) -> CompositionRegressor:
     return CompositionRegressor("net@32+net@64", "ridge").fit(store, **more)
 
 
-def test_noise_is_unlike_the_training_slides_and_a_copy_of_one_is_not(many: EmbeddingStore) -> None:
+def test_noise_is_unlike_the_training_slides_and_a_copy_of_one_is_not(many):
     rng = np.random.default_rng(0)
     noise = add_slide(many, "noise", lambda x: 30 * rng.normal(size=x.shape))
     again = add_slide(many, "again", lambda x: x)
@@ -56,9 +55,7 @@ def test_noise_is_unlike_the_training_slides_and_a_copy_of_one_is_not(many: Embe
     assert found[1].novel_share < 0.05
 
 
-def test_spots_of_another_tissue_are_novel_within_a_slide_of_the_same_stain(
-    many: EmbeddingStore,
-) -> None:
+def test_spots_of_another_tissue_are_novel_within_a_slide_of_the_same_stain(many):
     rng = np.random.default_rng(0)
 
     def other_tissue(values: np.ndarray) -> np.ndarray:
@@ -72,9 +69,7 @@ def test_spots_of_another_tissue_are_novel_within_a_slide_of_the_same_stain(
     assert np.median(said.novelty) > 1.5 * np.median(same.novelty)
 
 
-def test_novelty_does_not_depend_on_the_order_of_spots_or_slides_or_on_the_rows_read_at_once(
-    many: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_novelty_depends_neither_on_the_order_nor_on_the_rows_read_at_once(many, monkeypatch):
     order = np.random.default_rng(0).permutation(len(many.spots("A")))
     tables = [many.spots(slide) for slide in "BCD"]
     judge = fit_novelty(many, tables, NAMES, 0)
@@ -90,7 +85,7 @@ def test_novelty_does_not_depend_on_the_order_of_spots_or_slides_or_on_the_rows_
     np.testing.assert_allclose(novelty_of(pieces, many, "A"), expected, rtol=1e-3)
 
 
-def test_one_odd_training_slide_does_not_loosen_what_counts_as_far(many: EmbeddingStore) -> None:
+def test_one_odd_training_slide_does_not_loosen_what_counts_as_far(many):
     odd = add_slide(many, "odd", lambda x: 4 * x[::-1] + 5)
     tables = [many.spots(slide) for slide in "ABCDE"]
     plain = fit_novelty(many, tables, NAMES, 0)
@@ -99,9 +94,7 @@ def test_one_odd_training_slide_does_not_loosen_what_counts_as_far(many: Embeddi
     assert 0.6 < medians[1] / medians[0] < 1.5
 
 
-def test_copies_of_one_slide_and_embeddings_without_variance_give_finite_novelty(
-    many: EmbeddingStore,
-) -> None:
+def test_copies_of_one_slide_and_embeddings_without_variance_give_finite_novelty(many):
     add_slide(many, "copy", lambda x: x)
     flat = add_slide(many, "flat", lambda x: np.ones_like(x))
     for pair in (("A", "copy"), (flat, "A"), (flat, flat)):
@@ -110,9 +103,7 @@ def test_copies_of_one_slide_and_embeddings_without_variance_give_finite_novelty
             assert np.isfinite(novelty_of(judge, many, slide)).all()
 
 
-def test_novelty_survives_the_bundle_and_is_small_there_and_refused_if_inconsistent(
-    many: EmbeddingStore, tmp_path: Path
-) -> None:
+def test_novelty_survives_the_bundle_and_is_small_there_and_refused_if_inconsistent(many, tmp_path):
     first = model_of(many)
     first.save(tmp_path / "m")
     [a], [b] = (m.predict(many, "H") for m in (first, CompositionRegressor.load(tmp_path / "m")))
@@ -123,9 +114,7 @@ def test_novelty_survives_the_bundle_and_is_small_there_and_refused_if_inconsist
         Novelty.from_files(widths | {"more": 3}, arrays)
 
 
-def test_nothing_is_judged_by_a_model_of_one_slide_or_one_that_uses_no_embeddings(
-    many: EmbeddingStore,
-) -> None:
+def test_nothing_is_judged_by_a_model_of_one_slide_or_one_that_uses_no_embeddings(many):
     one = model_of(many, slides="A")
     for model in (one, CompositionRegressor(model="coords").fit(many)):
         [said] = model.predict(many, "H")

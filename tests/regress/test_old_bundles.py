@@ -1,7 +1,5 @@
 """Models that histoboost 0.1.0 wrote are read and predict what they predicted then."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import zipfile
@@ -17,7 +15,7 @@ from histoboost.regress.model import CompositionRegressor
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def archive(tmp_path_factory):
     """A store of one slide, three bundles, and what two of them said of it at commit 6c83f06."""
     folder = tmp_path_factory.mktemp("0.1.0")
     with zipfile.ZipFile(Path(__file__).parent / "data" / "bundle-0.1.0.zip") as packed:
@@ -26,7 +24,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", ["stack", "lightgbm"])
-def test_a_model_of_0_1_0_predicts_to_the_last_digit(archive: Path, name: str) -> None:
+def test_a_model_of_0_1_0_predicts_to_the_last_digit(archive, name):
     expected = json.loads((archive / "expected.json").read_text())
     model = CompositionRegressor.load(archive / name)
     store = EmbeddingStore(archive / "store.zarr", mode="r")
@@ -44,7 +42,7 @@ def test_a_model_of_0_1_0_predicts_to_the_last_digit(archive: Path, name: str) -
     assert model.importances() == pytest.approx(expected[f"{name}/importances"], abs=exact)
 
 
-def test_a_model_of_0_1_0_is_written_again_as_it_was(archive: Path, tmp_path: Path) -> None:
+def test_a_model_of_0_1_0_is_written_again_as_it_was(archive, tmp_path):
     CompositionRegressor.load(archive / "stack").save(tmp_path / "m")
     old, new = read_bundle(archive / "stack"), read_bundle(tmp_path / "m")
     assert old.texts == new.texts
@@ -57,7 +55,7 @@ def test_a_model_of_0_1_0_is_written_again_as_it_was(archive: Path, tmp_path: Pa
     }
 
 
-def test_a_blend_of_0_1_0_is_refused_with_the_way_to_another(archive: Path) -> None:
+def test_a_blend_of_0_1_0_is_refused_with_the_way_to_another(archive):
     with pytest.raises(HistoboostError, match="blend.*train it again") as caught:
         CompositionRegressor.load(archive / "blend")
     assert "\n" not in str(caught.value)

@@ -1,10 +1,6 @@
 """Features read in pieces of rows give the same model as a matrix in memory."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +24,7 @@ KERNELS = ["stack", "kernel"]
 
 
 @pytest.fixture
-def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def few_rows(monkeypatch):
     """Pieces of 16 rows, and nothing is small enough to be held."""
     monkeypatch.setattr(blocks, "ROWS", 16)
     monkeypatch.setattr(fitting, "MOST_BYTES", 0)
@@ -37,9 +33,7 @@ def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("few_rows")
 @pytest.mark.parametrize("standardize", ["slide", "none"])
-def test_rows_read_from_the_store_are_those_of_the_matrix(
-    store: EmbeddingStore, standardize: str
-) -> None:
+def test_rows_read_from_the_store_are_those_of_the_matrix(store, standardize):
     layout = layout_of(store, ["A", "D"], SPEC)
     matrix, stored = (read(store, layout, standardize) for read in (assemble, StoredFeatures))
     for slide in (0, 1):
@@ -55,9 +49,7 @@ def test_rows_read_from_the_store_are_those_of_the_matrix(
 
 
 @pytest.mark.parametrize("order", [slice(None), np.random.default_rng(0).permutation(60)])
-def test_features_do_not_depend_on_how_many_rows_are_read_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: Any
-) -> None:
+def test_features_do_not_depend_on_how_many_rows_are_read_at_once(tmp_path, monkeypatch, order):
     store, rng = EmbeddingStore(tmp_path / "s.zarr"), np.random.default_rng(1)
     xy = (np.stack(np.divmod(np.arange(60), 8), axis=1) * 10.0)[order]
     store.write_spots(SpotTable("A", xy, tuple(map(str, range(60))), None, ()))
@@ -72,9 +64,7 @@ def test_features_do_not_depend_on_how_many_rows_are_read_at_once(
 
 @pytest.mark.usefixtures("few_rows")
 @pytest.mark.parametrize("model", KERNELS)
-def test_a_model_of_stored_features_is_that_of_the_matrix(
-    store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch, model: str
-) -> None:
+def test_a_model_of_stored_features_is_that_of_the_matrix(store, monkeypatch, model):
     layout = layout_of(store, ["A", "B", "C", "D"], SPEC)
     setup = Setup(SPEC, model, options={"n_estimators": 4} if model == "stack" else {})
     found = []
@@ -93,9 +83,7 @@ def test_a_model_of_stored_features_is_that_of_the_matrix(
 
 @pytest.mark.usefixtures("few_rows")
 @pytest.mark.parametrize("model", KERNELS)
-def test_threads_change_no_digit(
-    store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch, model: str
-) -> None:
+def test_threads_change_no_digit(store, monkeypatch, model):
     monkeypatch.setattr("joblib.cpu_count", lambda: 3)
     layout = layout_of(store, ["A", "B", "C"], SPEC)
     setup = Setup(SPEC, model, options={"n_estimators": 4} if model == "stack" else {})
@@ -107,9 +95,7 @@ def test_threads_change_no_digit(
 
 
 @pytest.mark.parametrize("model", ["ridge", "lightgbm"])
-def test_models_that_need_all_features_at_once_get_the_matrix(
-    store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch, model: str
-) -> None:
+def test_models_that_need_all_features_at_once_get_the_matrix(store, monkeypatch, model):
     monkeypatch.setattr(fitting, "MOST_BYTES", 0)
     layout = layout_of(store, ["A", "B"], "net@32")
     assert isinstance(features_for(store, layout, Setup("net@32", model)), FeatureMatrix)
@@ -118,7 +104,7 @@ def test_models_that_need_all_features_at_once_get_the_matrix(
     assert model not in fitting.ROWWISE
 
 
-def test_what_is_not_held_is_solved_again_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_held_is_solved_again_to_the_same(monkeypatch):
     training = joint_training()
     monkeypatch.setattr(kernel_ridge, "HELD_SPOTS", 1000)
     held = KernelRidge.fit(training, gaussian=True)
@@ -135,9 +121,7 @@ def test_what_is_not_held_is_solved_again_to_the_same(monkeypatch: pytest.Monkey
             np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-def test_trees_of_more_spots_than_they_may_see_grow_on_some_of_every_slide(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_trees_of_more_spots_than_they_may_see_grow_on_some_of_every_slide(monkeypatch):
     training, new = joint_training(), joint_training(1).blocks[0]
     everything = split(stack.StackHead().fit(training).predict(new)).order
     monkeypatch.setattr(stack, "TREE_SPOTS", 90)
@@ -146,7 +130,7 @@ def test_trees_of_more_spots_than_they_may_see_grow_on_some_of_every_slide(
 
 
 @pytest.mark.parametrize("count", [1, 7, 20, 59, 60, 100])
-def test_slides_give_as_many_spots_as_they_weigh_and_no_more_than_they_have(count: int) -> None:
+def test_slides_give_as_many_spots_as_they_weigh_and_no_more_than_they_have(count):
     weights = [np.full(4, 5.0), np.full(16, 1.25), np.full(40, 0.5)]  # alike in sum
     rows = draw(weights, count, seed=3)
     sizes = [len(each) for each in rows]
@@ -159,9 +143,7 @@ def test_slides_give_as_many_spots_as_they_weigh_and_no_more_than_they_have(coun
     np.testing.assert_array_equal(np.concatenate(rows), np.concatenate(draw(weights, count, 3)))
 
 
-def test_position_is_learned_from_some_spots_where_there_are_very_many(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_position_is_learned_from_some_spots_where_there_are_very_many(monkeypatch):
     rng = np.random.default_rng(0)
     xy = [rng.random((400, 2)).astype(np.float32) for _ in range(3)]
     training = replace(

@@ -41,7 +41,7 @@ def outermost(store: EmbeddingStore, count: int) -> Rows:
 
 
 @pytest.fixture(scope="module")
-def whole(store: EmbeddingStore) -> FeatureMatrix:
+def whole(store):
     return matrix_of(store, ["A", "B", "C"], FEATURES)
 
 
@@ -49,7 +49,7 @@ def predictor(whole: FeatureMatrix, model: str = "kernel") -> Predictor:
     return fit_predictor(whole, [0, 1], Setup(FEATURES, model, group_by="slide"), jobs=1)
 
 
-def test_a_whole_section_is_predicted_by_its_own_statistics(whole: FeatureMatrix) -> None:
+def test_a_whole_section_is_predicted_by_its_own_statistics(whole):
     fitted = predictor(whole)
     expected = fitted.predict(whole.block(2), whole.layout.spots[2].xy)
     np.testing.assert_array_equal(fitted.predict_slide(whole, 2), expected)
@@ -57,9 +57,7 @@ def test_a_whole_section_is_predicted_by_its_own_statistics(whole: FeatureMatrix
 
 @pytest.mark.filterwarnings("ignore::histoboost.errors.HistoboostWarning")
 @pytest.mark.parametrize("model", ["kernel", "ridge"])
-def test_a_piece_is_predicted_more_like_its_section_as_it_grows(
-    store: EmbeddingStore, whole: FeatureMatrix, tmp_path: Path, model: str
-) -> None:
+def test_a_piece_is_predicted_more_like_its_section_as_it_grows(store, whole, tmp_path, model):
     fitted, apart = predictor(whole, model), []
     inside = fitted.predict_slide(whole, 2)
     for count in (9, 36, 53, 72):
@@ -72,9 +70,7 @@ def test_a_piece_is_predicted_more_like_its_section_as_it_grows(
 
 @pytest.mark.filterwarnings("ignore::histoboost.errors.HistoboostWarning")
 @pytest.mark.parametrize("model", ["kernel", "ridge"])
-def test_one_kind_of_tissue_is_not_treated_as_a_section(
-    store: EmbeddingStore, whole: FeatureMatrix, tmp_path: Path, model: str
-) -> None:
+def test_one_kind_of_tissue_is_not_treated_as_a_section(store, whole, tmp_path, model):
     fitted, table = predictor(whole, model), store.spots("C")
     rows = np.sort(np.argsort(table.abundance[:, 0] / table.abundance.sum(axis=1))[-12:])
     part = matrix_of(piece_of(store, tmp_path, rows), ["P"], FEATURES)
@@ -84,7 +80,7 @@ def test_one_kind_of_tissue_is_not_treated_as_a_section(
     assert np.square(placed - inside).mean() < np.square(own - inside).mean()
 
 
-def test_statistics_of_sections_are_those_of_training_slides_alone(whole: FeatureMatrix) -> None:
+def test_statistics_of_sections_are_those_of_training_slides_alone(whole):
     moments = whole.moments.copy()
     moments[2] = 1e3
     one, other = predictor(whole).sections, predictor(replace(whole, moments=moments)).sections
@@ -93,14 +89,14 @@ def test_statistics_of_sections_are_those_of_training_slides_alone(whole: Featur
     np.testing.assert_allclose(one.mean, whole.moments[:2, 0].mean(axis=0), rtol=1e-5)
 
 
-def test_neighbourhoods_are_estimated_from_the_spot_itself(whole: FeatureMatrix) -> None:
+def test_neighbourhoods_are_estimated_from_the_spot_itself(whole):
     features = predictor(whole).fitted.similarities
     known = np.arange(whole.values.shape[1]) < 22  # the embeddings, before their means
     estimated = features.complete(whole.block(0), known)
     assert np.corrcoef(estimated.ravel(), whole.block(0)[:, ~known].ravel())[0, 1] > 0.8
 
 
-def test_coverage_is_the_area_of_the_spots_in_micrometres_where_known(whole: FeatureMatrix) -> None:
+def test_coverage_is_the_area_of_the_spots_in_micrometres_where_known(whole):
     sections, table = predictor(whole).sections, whole.layout.spots[2]
     assert sections.coverage(table) == 1
     assert sections.coverage(replace(table, xy=table.xy / 4)) == pytest.approx(1 / 12)
@@ -109,9 +105,7 @@ def test_coverage_is_the_area_of_the_spots_in_micrometres_where_known(whole: Fea
     assert known.coverage(finer) == known.coverage(replace(table, um_per_px=1.0)) == 1
 
 
-def test_only_a_piece_is_warned_about_with_the_reasons(
-    store: EmbeddingStore, whole: FeatureMatrix, tmp_path: Path
-) -> None:
+def test_only_a_piece_is_warned_about_with_the_reasons(store, whole, tmp_path):
     part = matrix_of(piece_of(store, tmp_path, np.arange(6)), ["P"], FEATURES)
     with warnings_kept() as heard:
         predictor(whole).predict_slide(part, 0)
@@ -121,9 +115,7 @@ def test_only_a_piece_is_warned_about_with_the_reasons(
 
 
 @pytest.mark.filterwarnings("ignore::histoboost.errors.HistoboostWarning")
-def test_a_bundle_keeps_the_sections_and_one_without_them_predicts_as_before(
-    store: EmbeddingStore, tmp_path: Path
-) -> None:
+def test_a_bundle_keeps_the_sections_and_one_without_them_predicts_as_before(store, tmp_path):
     piece = piece_of(store, tmp_path, np.arange(6))
     model = CompositionRegressor(FEATURES, "kernel").fit(store, ["A", "B"], jobs=1)
     said = model.predict(piece, "P", units="none")[0].values
@@ -140,9 +132,7 @@ def test_a_bundle_keeps_the_sections_and_one_without_them_predicts_as_before(
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_one_or_two_spots_are_predicted(
-    store: EmbeddingStore, whole: FeatureMatrix, tmp_path: Path, count: int
-) -> None:
+def test_one_or_two_spots_are_predicted(store, whole, tmp_path, count):
     part = matrix_of(piece_of(store, tmp_path, np.arange(count)), ["P"], FEATURES)
     with pytest.warns(HistoboostWarning, match="slide P: covers only part"):
         assert np.isfinite(predictor(whole).predict_slide(part, 0)).all()

@@ -1,7 +1,5 @@
 """Principal components of `pca:K(...)` terms."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
@@ -14,7 +12,7 @@ from histoboost.regress.layout import Block, Columns
 from histoboost.regress.reduce import fit_reduction, moments, principal_axes
 
 
-def test_fewer_training_spots_than_components_are_warned_about() -> None:
+def test_fewer_training_spots_than_components_are_warned_about():
     inner = Term("net@32")
     block = Block(Term("", components=15, inner=(inner,)), (Columns(inner, 0, 20),))
     rows = np.random.default_rng(0).normal(size=(8, 20)).astype(np.float32)
@@ -24,7 +22,7 @@ def test_fewer_training_spots_than_components_are_warned_about() -> None:
 
 @pytest.mark.parametrize("standardize", [False, True])
 @pytest.mark.parametrize("count", [2, 30])  # 30 is exact, 2 is a randomised search
-def test_components_are_those_of_scikit_learn(count: int, standardize: bool) -> None:
+def test_components_are_those_of_scikit_learn(count, standardize):
     rng = np.random.default_rng(0)
     rows = (rng.normal(size=(90, 4)) @ rng.normal(size=(4, 400))) * np.geomspace(0.1, 10, 400)
     rows = (rows + 0.01 * rng.normal(size=(90, 400)) + 3).astype(np.float32)

@@ -7,7 +7,6 @@ import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -30,16 +29,14 @@ def table(pitch: float, um_per_px: float | None) -> SpotTable:
     return SpotTable("S", xy, tuple(map(str, range(16))), um_per_px=um_per_px)
 
 
-def test_scale_is_the_median_of_the_slides_and_unknown_where_none_knows() -> None:
+def test_scale_is_the_median_of_the_slides_and_unknown_where_none_knows():
     tables = [table(20, 0.5), table(22, 0.5), table(100, None)]
     scale = measure_scale(tables)
     assert (scale.um_per_px, scale.pitch_px, scale.pitch_um) == pytest.approx((0.5, 22, 10.5))
     assert measure_scale(tables[2:]) == Scale(pitch_px=pytest.approx(100))
 
 
-def test_a_loaded_model_knows_the_scale_of_its_training_slides(
-    store: EmbeddingStore, tmp_path: Path
-) -> None:
+def test_a_loaded_model_knows_the_scale_of_its_training_slides(store, tmp_path):
     CompositionRegressor("net@32", "ridge").fit(store).save(tmp_path / "m")
     model = CompositionRegressor.load(tmp_path / "m")
     assert (model.um_per_px_, model.pitch_um_) == (None, None)
@@ -55,7 +52,7 @@ IN_PX, IN_UM = {"net@32": {"patch_px": 32}}, {"net@32": {"patch_um": 16.0}}
 
 
 @pytest.mark.parametrize("um_per_px", [None, 0.5])
-def test_rings_on_another_pitch_are_refused_with_the_remedy(um_per_px: float | None) -> None:
+def test_rings_on_another_pitch_are_refused_with_the_remedy(um_per_px):
     trained, unit = trained_at(20, um_per_px), "px" if um_per_px is None else "um"
     pattern = rf"slide S: spots are \d+ {unit} apart.*histoboost map"
     for pitch in (10, 30):
@@ -73,13 +70,13 @@ def test_rings_on_another_pitch_are_refused_with_the_remedy(um_per_px: float | N
     ],
 )
 def test_areas_on_another_pitch_changed_patches_and_missing_detail_are_warned_about(
-    trained: Any, pitch: float, um_per_px: float, features: str, recipes: Any, message: str
-) -> None:
+    trained, pitch, um_per_px, features, recipes, message
+):
     with pytest.warns(HistoboostWarning, match=message):
         check_scale(trained_at(*trained), table(pitch, um_per_px), features, recipes)
 
 
-def test_scales_that_are_similar_unknown_or_irrelevant_are_not_warned_about() -> None:
+def test_scales_that_are_similar_unknown_or_irrelevant_are_not_warned_about():
     resampled = {"net@32": {"patch_px": 32, "slide_scale": {"um_per_px": 1.0}}}
     with warnings.catch_warnings(action="error"):
         check_scale(trained_at(20, None), table(10, None), PLAIN, IN_PX)
@@ -90,7 +87,7 @@ def test_scales_that_are_similar_unknown_or_irrelevant_are_not_warned_about() ->
                 check_scale(trained, table(22, um_per_px), features, IN_PX)
 
 
-def test_comparisons_in_pixels_are_noted_if_micrometres_are_unknown() -> None:
+def test_comparisons_in_pixels_are_noted_if_micrometres_are_unknown():
     known, unknown = table(20, 0.5), table(20, None)
     scale = trained_at(20, 0.5)
     assert compared_in(scale, [known]) is None
@@ -99,9 +96,7 @@ def test_comparisons_in_pixels_are_noted_if_micrometres_are_unknown() -> None:
     assert "does not store" in compared_in(Scale(), [known])
 
 
-def test_predict_refuses_rings_on_another_pitch_and_show_prints_the_pitch(
-    store: EmbeddingStore, tmp_path: Path
-) -> None:
+def test_predict_refuses_rings_on_another_pitch_and_show_prints_the_pitch(store, tmp_path):
     other = EmbeddingStore(tmp_path / "other.zarr")
     spots = store.spots("D")
     other.write_spots(replace(spots, xy=spots.xy * 2))
@@ -127,12 +122,12 @@ def prediction(novelty: list[float] | None) -> Prediction:
     return Prediction(table(20, None), ("a", "b"), values, "share", novelty=known)
 
 
-def test_novel_share_counts_the_spots_above_1_and_is_unknown_without_novelty() -> None:
+def test_novel_share_counts_the_spots_above_1_and_is_unknown_without_novelty():
     assert prediction([0.5] * 12 + [1.5] * 4).novel_share == 0.25
     assert prediction(None).novel_share is None
 
 
-def test_predict_writes_a_summary_of_each_slide_as_json(store_path: Path, tmp_path: Path) -> None:
+def test_predict_writes_a_summary_of_each_slide_as_json(store_path, tmp_path):
     model, output, path = (str(tmp_path / name) for name in ("m", "out.csv", "out.json"))
     CompositionRegressor("net@32", "ridge").fit(store_path).save(model)
     arguments = ["predict", str(store_path), model, "-o", output, "--json", path]
@@ -145,7 +140,7 @@ def test_predict_writes_a_summary_of_each_slide_as_json(store_path: Path, tmp_pa
     assert (slide["slide"], slide["spots"], slide["outputs"]) == ("D", 72, [output])
 
 
-def test_warnings_about_a_slide_are_kept_with_its_prediction(store: EmbeddingStore) -> None:
+def test_warnings_about_a_slide_are_kept_with_its_prediction(store):
     model = CompositionRegressor("net@32", "ridge").fit(store)
     constant = Constant(np.linspace(0, 1, 19))
     model.predictor_ = replace(model.predictor_, fitted=constant)

@@ -16,14 +16,7 @@ from histoboost.regress.heads.base import Array, Training
 from histoboost.regress.heads.feature_map import FeatureMap
 from histoboost.regress.heads.gram import PENALTIES
 from histoboost.regress.heads.kernel_ridge import PRIOR_GROUPS, KernelRidge
-from histoboost.regress.heads.stack import (
-    COMPONENTS,
-    DEFAULTS,
-    SHARE,
-    SHARE_OF_SHARES,
-    FittedStack,
-    StackHead,
-)
+from histoboost.regress.heads.stack import COMPONENTS, DEFAULTS, SHARE, SHARE_OF_SHARES, StackHead
 from histoboost.regress.joint import split, to_joint
 from histoboost.regress.multi_target_lgbm import MultiTargetLGBM
 
@@ -60,7 +53,7 @@ def dense(
     return cross - k.mean(0) - cross.mean(1)[:, None] + k.mean(), np.linalg.solve(damped, y)
 
 
-def test_held_out_predictions_equal_a_kernel_ridge_of_the_other_slides() -> None:
+def test_held_out_predictions_equal_a_kernel_ridge_of_the_other_slides():
     training = make_training()
     one = np.full(4, PENALTIES.index(0.3))
     ridge = replace(KernelRidge.fit(training, gaussian=True), common=one, own=one)
@@ -72,7 +65,7 @@ def test_held_out_predictions_equal_a_kernel_ridge_of_the_other_slides() -> None
     assert ridge.total.weight == 120
 
 
-def test_a_stack_is_the_mean_of_its_kernel_and_its_trees_and_survives_its_files() -> None:
+def test_a_stack_is_the_mean_of_its_kernel_and_its_trees_and_survives_its_files():
     training = make_training()
     fitted = StackHead().fit(training)
     new = make_training(1, seed=1).blocks[0]
@@ -86,7 +79,7 @@ def test_a_stack_is_the_mean_of_its_kernel_and_its_trees_and_survives_its_files(
     np.testing.assert_array_equal(loaded.predict(new), predicted)
 
 
-def test_kernel_importances_favour_informative_features() -> None:
+def test_kernel_importances_favour_informative_features():
     training = make_training()
     for block in training.blocks:
         block[:, 6:] *= 1e-3
@@ -95,7 +88,7 @@ def test_kernel_importances_favour_informative_features() -> None:
     assert shares[:6].sum() > 0.9
 
 
-def test_with_one_training_slide_the_kernel_is_used_alone_with_a_warning() -> None:
+def test_with_one_training_slide_the_kernel_is_used_alone_with_a_warning():
     training = make_training(1)
     with pytest.warns(HistoboostWarning, match="kernel ridge is used alone"):
         fitted = StackHead().fit(training)
@@ -119,14 +112,12 @@ def joint_training(slides: int = 3, **more: Any) -> Training:
 
 
 @pytest.fixture(scope="module")
-def joint_ridge() -> Ridge:
+def joint_ridge():
     training = joint_training()
     return training, KernelRidge.fit(training, gaussian=True)
 
 
-def test_penalties_are_those_of_least_error_for_the_part_and_for_each_target(
-    joint_ridge: Ridge,
-) -> None:
+def test_penalties_are_those_of_least_error_for_the_part_and_for_each_target(joint_ridge):
     training, ridge = joint_ridge
     errors = np.empty((len(PENALTIES), 16))
     for at in range(len(PENALTIES)):
@@ -140,7 +131,7 @@ def test_penalties_are_those_of_least_error_for_the_part_and_for_each_target(
     assert len(set(ridge.own)) > 2
 
 
-def test_a_joint_kernel_equals_the_mean_of_two_dense_solutions(joint_ridge: Ridge) -> None:
+def test_a_joint_kernel_equals_the_mean_of_two_dense_solutions(joint_ridge):
     training, ridge = joint_ridge
     new, y = make_training(1, seed=1).blocks[0], np.concatenate(training.targets)
     mean = y.mean(axis=0)
@@ -158,13 +149,11 @@ def test_a_joint_kernel_equals_the_mean_of_two_dense_solutions(joint_ridge: Ridg
 
 
 @pytest.fixture(scope="module")
-def joint_stack() -> FittedStack:
+def joint_stack():
     return StackHead().fit(joint_training())
 
 
-def test_one_forest_corrects_order_and_map_and_another_the_shares(
-    joint_ridge: Ridge, joint_stack: FittedStack
-) -> None:
+def test_one_forest_corrects_order_and_map_and_another_the_shares(joint_ridge, joint_stack):
     (training, ridge), fitted = joint_ridge, joint_stack
     new = make_training(1, seed=1).blocks[0]
     axes, true = ridge.principal_axes(COMPONENTS), split(np.concatenate(training.targets))
@@ -192,7 +181,7 @@ def test_one_forest_corrects_order_and_map_and_another_the_shares(
     np.testing.assert_array_equal(found.total, kernel.total)
 
 
-def test_a_joint_stack_survives_its_files_bit_for_bit(joint_stack: FittedStack) -> None:
+def test_a_joint_stack_survives_its_files_bit_for_bit(joint_stack):
     fitted, new = joint_stack, make_training(1, seed=1).blocks[0]
     assert len(fitted.forests) == 2
     files = fitted.to_files()
@@ -205,9 +194,7 @@ def test_a_joint_stack_survives_its_files_bit_for_bit(joint_stack: FittedStack) 
         np.testing.assert_array_equal(again.arrays[name], array)
 
 
-def test_a_joint_stack_saved_before_trees_had_shares_of_their_own_predicts_as_it_did(
-    joint_stack: FittedStack,
-) -> None:
+def test_a_joint_stack_saved_before_trees_had_shares_of_their_own_predicts_as_it_did(joint_stack):
     new, files = make_training(1, seed=1).blocks[0], joint_stack.to_files()
     del files.fields["tree_shares"]
     kernel = split(joint_stack.kernel.predict(new)).share
@@ -218,14 +205,14 @@ def test_a_joint_stack_saved_before_trees_had_shares_of_their_own_predicts_as_it
 
 
 @pytest.mark.parametrize("name", ["spread", "axes", "weights"])
-def test_parts_of_another_stack_are_refused(joint_stack: FittedStack, name: str) -> None:
+def test_parts_of_another_stack_are_refused(joint_stack, name):
     files = joint_stack.to_files()
     files.arrays[name] = files.arrays[name][:-1]
     with pytest.raises(ValueError, match="do not fit each other"):
         StackHead().load(files)
 
 
-def test_totals_that_cannot_be_learned_stay_at_their_mean() -> None:
+def test_totals_that_cannot_be_learned_stay_at_their_mean():
     training = joint_training()
     rng = np.random.default_rng(0)
     for target in training.targets:

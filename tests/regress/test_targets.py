@@ -1,7 +1,5 @@
 """Targets, the way back, and output units."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np
@@ -17,7 +15,7 @@ ABUNDANCE = np.random.default_rng(0).lognormal(sigma=2, size=(30, 7)).astype(np.
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_targets_and_the_way_back_keep_the_order_exactly_where_they_can(name: str) -> None:
+def test_targets_and_the_way_back_keep_the_order_exactly_where_they_can(name):
     target, order = fit_target(name, ABUNDANCE), rankdata(ABUNDANCE, axis=1)
     forward = target.forward(ABUNDANCE)
     back = target.to_abundance(forward)
@@ -33,7 +31,7 @@ def test_targets_and_the_way_back_keep_the_order_exactly_where_they_can(name: st
         np.testing.assert_allclose(back.sum(1), np.mean(ABUNDANCE.sum(1)), rtol=1e-5)
 
 
-def test_negative_and_zero_abundances_have_a_logarithm() -> None:
+def test_negative_and_zero_abundances_have_a_logarithm():
     values = np.array([[0.0, -1.0, 2.0], [1.0, 3.0, 0.5]])
     for abundance in (values, np.zeros((2, 3))):
         target = fit_target("log", abundance)
@@ -41,14 +39,14 @@ def test_negative_and_zero_abundances_have_a_logarithm() -> None:
 
 
 @pytest.mark.parametrize("name", ["joint", "share"])
-def test_a_target_survives_json(name: str) -> None:
+def test_a_target_survives_json(name):
     target = fit_target(name, ABUNDANCE)
     assert Target.from_json(json.loads(json.dumps(target.to_json()))) == target
 
 
 @pytest.mark.parametrize("units", UNITS)
 @pytest.mark.parametrize("name", TARGETS)
-def test_outputs_are_finite_and_keep_the_order(units: str, name: str) -> None:
+def test_outputs_are_finite_and_keep_the_order(units, name):
     target = fit_target(name, ABUNDANCE)
     shape = (12, target.width(7))
     raw = np.random.default_rng(1).normal(0.5, 0.2, size=shape).clip(0.01, 0.99)
@@ -68,7 +66,7 @@ def test_outputs_are_finite_and_keep_the_order(units: str, name: str) -> None:
         assert out.max() <= 1
 
 
-def test_extreme_and_equal_predictions_give_finite_outputs() -> None:
+def test_extreme_and_equal_predictions_give_finite_outputs():
     for name, fold in (("log", 1), ("joint", 3)):
         target = fit_target(name, ABUNDANCE)
         for raw in (np.full((3, 7), 4.0), np.tile([1e4, -1e4, 0, 0, 0, 0, 0], (3, 1))):
@@ -77,7 +75,7 @@ def test_extreme_and_equal_predictions_give_finite_outputs() -> None:
                 assert np.isfinite(to_units(predicted, units, target)).all(), units
 
 
-def test_unknown_names_are_refused() -> None:
+def test_unknown_names_are_refused():
     with pytest.raises(HistoboostError, match="choose one of joint, rank, log, raw, share"):
         fit_target("sqrt", ABUNDANCE)
     with pytest.raises(HistoboostError, match="choose one of rank, rank-slide"):

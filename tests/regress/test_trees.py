@@ -1,16 +1,12 @@
 """Trees for some cell types, or none: what is left out is the kernel's alone, and is said."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from histoboost import CompositionRegressor
-from histoboost.cache.store import EmbeddingStore
 from histoboost.cli import main
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.regress.heads import stack
@@ -25,9 +21,7 @@ FEW = {"n_estimators": 4}
 
 
 @pytest.mark.parametrize("trees", [[], [1], [0, 3, 4]])
-def test_types_without_trees_are_those_of_the_kernel_and_the_others_are_not(
-    trees: list[int],
-) -> None:
+def test_types_without_trees_are_those_of_the_kernel_and_the_others_are_not(trees):
     training, new = joint_training(), make_training(1, seed=1).blocks[0]
     kernel = split(KernelHead().fit(training).predict(new))
     fitted = StackHead().fit(replace(training, trees=trees))
@@ -40,7 +34,7 @@ def test_types_without_trees_are_those_of_the_kernel_and_the_others_are_not(
     assert len(fitted.to_files().texts) == 2 * len(trees)
 
 
-def test_trees_of_one_target_are_limited_too_and_trees_for_all_types_are_the_default() -> None:
+def test_trees_of_one_target_are_limited_too_and_trees_for_all_types_are_the_default():
     training, new = replace(make_training(), options=FEW), make_training(1, seed=1).blocks[0]
     kernel = KernelHead().fit(training).predict(new)
     default, every, some = (
@@ -52,20 +46,20 @@ def test_trees_of_one_target_are_limited_too_and_trees_for_all_types_are_the_def
 
 
 @pytest.mark.parametrize("types", [[7], [-1], [1, 1], [2, 0]])
-def test_a_bundle_whose_trees_are_of_no_type_is_refused(types: list[int]) -> None:
+def test_a_bundle_whose_trees_are_of_no_type_is_refused(types):
     files = StackHead().fit(replace(joint_training(), trees=[0, 1][: len(types)])).to_files()
     files.fields["tree_types"] = types
     with pytest.raises(ValueError, match="other cell types"):
         StackHead().load(files)
 
 
-def test_very_many_trees_are_announced(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_very_many_trees_are_announced(monkeypatch):
     monkeypatch.setattr(stack, "MANY", 9)
     with pytest.warns(HistoboostWarning, match="10 models of trees.*limit them with --trees"):
         StackHead().fit(joint_training())
 
 
-def test_trees_of_a_setup_are_optional_checked_and_kept() -> None:
+def test_trees_of_a_setup_are_optional_checked_and_kept():
     plain, some = Setup(model="stack"), Setup(trees=["A", "B", "A"])
     assert "trees" not in plain.to_json()
     assert some.trees == ("A", "B")
@@ -77,9 +71,7 @@ def test_trees_of_a_setup_are_optional_checked_and_kept() -> None:
         Setup(trees=["X"]).tree_types(["A", "B"])
 
 
-def test_cell_types_without_trees_are_named_by_every_command_and_kept_in_the_model(
-    store: EmbeddingStore, tmp_path: Path
-) -> None:
+def test_cell_types_without_trees_are_named_by_every_command_and_kept_in_the_model(store, tmp_path):
     types = store.spots("A").cell_types
     few = ["--features", "coords", "--set", "n_estimators=2", "--jobs", "1"]
     model, run = str(tmp_path / "model"), CliRunner().invoke
