@@ -20,7 +20,7 @@ from histoboost.cache.recipe import Recipe
 from histoboost.cache.store import EmbeddingStore
 from histoboost.digests import digest_bytes
 from histoboost.errors import DamagedStore
-from histoboost.featurize.stain import NormalisedImage, normalised
+from histoboost.featurize.stain import normalised
 from histoboost.slides.align.apply import AlignmentChoice, alignment_of, move_spots
 from histoboost.slides.align.estimate import Alignment
 from histoboost.slides.checks import check_slide
@@ -142,7 +142,6 @@ def _normalise_stain(
     found = normalised(slide.image, stain, slide.name)
     if not digest.startswith(OF_FILES):
         return read_pixels(found)
-    assert isinstance(found, NormalisedImage)
     how = f"{digest} {found.method} {found.matrix} {found.offset}"
     return TileCache(replace(found, image=raw)), OF_FILES + digest_bytes(how.encode())
 

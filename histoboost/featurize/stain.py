@@ -100,14 +100,11 @@ class NormalisedImage(SlideImage):
         return cast(NDArray[np.uint8], (rgb[:, 0] * 255).astype(np.uint8))
 
 
-def normalised(image: SlideImage, method: str, name: str) -> SlideImage:
-    """Normalise the stains of `image` by one of `RECIPES`; reads it once to estimate them.
+def normalised(image: SlideImage, method: str, name: str) -> NormalisedImage:
+    """Normalise the stains of `image` by macenko or reinhard; reads it once to estimate them.
 
     Refuses a slide with too little tissue or a single stain; `name` is for the message.
     """
-    check_method(method)
-    if method == "none":
-        return image
     tissue = _tissue_sample(image)
     stained = int((DENSITY_OF[tissue] >= DENSITY).all(axis=1).sum())
     if stained < LEAST:

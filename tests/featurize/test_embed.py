@@ -63,6 +63,7 @@ def test_flat_patches_are_warned_of(tmp_path: Path, data: Dataset):
     ("options", "message"),
     [
         ({"backbone": "resnet19"}, "did you mean resnet18"),
+        ({"stain": "vahadane"}, "unknown; give none, macenko, reinhard"),
         ({"name": "a+b"}, "embedding name 'a.b'"),
         ({"device": "cuda:99"}, "torch sees"),
     ],

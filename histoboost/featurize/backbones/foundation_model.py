@@ -60,17 +60,3 @@ class FoundationModel:
     def backbone(self) -> str:
         """Name in recipes."""
         return f"hf-hub:{self.repository}"
-
-    @property
-    def mean(self) -> tuple[float, float, float]:
-        """Mean of pixels in 0..1."""
-        return NORMALISATIONS[self.normalisation][0]
-
-    @property
-    def std(self) -> tuple[float, float, float]:
-        """Standard deviation of pixels in 0..1."""
-        return NORMALISATIONS[self.normalisation][1]
-
-    def nearest(self, um_per_px: float) -> float:
-        """The training resolution nearest to `um_per_px`."""
-        return min(self.um_per_px, key=lambda own: max(own / um_per_px, um_per_px / own))

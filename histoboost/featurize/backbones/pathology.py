@@ -72,7 +72,7 @@ def warn_if_far(
         )
         return
     seen = patch_px * um_per_px / (input_px or patch_px)
-    expected = model.nearest(seen)
+    expected = min(model.um_per_px, key=lambda own: max(own / seen, seen / own))
     side = model.input_px * expected
     if not 1 / TOLERANCE <= seen / expected <= TOLERANCE:
         warn(

@@ -17,7 +17,11 @@ from histoboost.errors import BadInput, require, warn
 from histoboost.featurize.backbones import poolings, weights
 from histoboost.featurize.backbones.base import Architecture
 from histoboost.featurize.backbones.checkpoints import for_timm
-from histoboost.featurize.backbones.foundation_model import POOLINGS, FoundationModel
+from histoboost.featurize.backbones.foundation_model import (
+    NORMALISATIONS,
+    POOLINGS,
+    FoundationModel,
+)
 
 #: Names of weights files in a repository, in the order they are tried.
 FILES = ("model.safetensors", "pytorch_model.bin")
@@ -66,13 +70,14 @@ def listed_architecture(model: FoundationModel, **smaller: Any) -> Architecture:
         model.architecture, num_classes=0, **{**model.arguments, **gated, **smaller}
     )
     module = _add_pooling(network, model)
+    mean, std = NORMALISATIONS[model.normalisation]
     return Architecture(
         module=module,
         head="head",
         layer=POOLINGS[model.pooling],
         input_px=model.input_px,
-        mean=model.mean,
-        std=model.std,
+        mean=mean,
+        std=std,
         interpolation=model.interpolation,
         pretrained=lambda: weights.read_weights(_fetch(model)),
         convert=partial(for_timm, module=module),

@@ -49,8 +49,7 @@ def limit_threads() -> int:
     PyTorch counts the cores of the machine; a container or a batch job may allow fewer.
     """
     threads = min(torch.get_num_threads(), int(joblib.cpu_count()))
-    if threads < torch.get_num_threads():
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads)
     return threads
 
 
