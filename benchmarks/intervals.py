@@ -1,20 +1,21 @@
-"""Whether prediction intervals hold what they promise on exchangeable phantom slides.
+"""Coverage of prediction intervals on exchangeable phantom slides.
 
     python -m benchmarks.intervals [--slides 5] [--level 0.9] [--draws 20]
 
-For every draw, a model with intervals is trained on a few phantom slides and asked of as many new
-ones; printed is the share of spots and types that its intervals hold, by units.
+In every draw, a model with intervals is trained on some phantom slides and predicts as many new
+ones. Coverage, the fraction of spots and types whose true value is within its interval, is printed
+by units.
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import warnings
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.common import make_parser
 from benchmarks.scale import make_store
 from histoboost.errors import HistoboostWarning
 from histoboost.regress.intervals import _truth
@@ -24,44 +25,43 @@ UNITS = ("rank", "share", "rank-slide")
 SPOTS, FEATURES, TYPES = 100, 64, 6
 
 
-def one_draw(folder: Path, slides: int, level: float, seed: int) -> list[list[float]]:
-    """Shares held, unit by unit and new slide by new slide."""
+def coverage(folder: Path, slides: int, level: float, seed: int) -> list[list[float]]:
+    """Coverage of one draw, by units and new slide."""
     store = folder / f"{seed}.zarr"
     make_store(store, SPOTS * 2 * slides, FEATURES, 2 * slides, TYPES, seed)
     names = [f"S_{i + 1}" for i in range(2 * slides)]
     model = CompositionRegressor("*", "kernel").fit(store, names[:slides], jobs=1, intervals=True)
-    held = []
+    covered = []
     for units in UNITS:
-        asked = model.predict(store, names[slides:], units=units, interval=level)
-        found = []
-        for one in asked:
-            assert one.low is not None
-            assert one.high is not None
-            assert one.spots.abundance is not None
-            true = _truth(one.spots.abundance, units, model.predictor_.target)
-            found.append(float(np.mean((true >= one.low) & (true <= one.high))))
-        held.append(found)
-    return held
+        covered.append([])
+        for prediction in model.predict(store, names[slides:], units=units, interval=level):
+            assert prediction.low is not None
+            assert prediction.high is not None
+            assert prediction.spots.abundance is not None
+            true = _truth(prediction.spots.abundance, units, model.predictor_.target)
+            inside = (true >= prediction.low) & (true <= prediction.high)
+            covered[-1].append(float(np.mean(inside)))
+    return covered
 
 
 def main() -> None:
-    """Print the mean over draws, and how far single draws and slides lie from it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Print mean coverage and its range over draws and slides."""
+    parser = make_parser(__doc__)
     parser.add_argument("--slides", type=int, default=5)
     parser.add_argument("--level", type=float, default=0.9)
     parser.add_argument("--draws", type=int, default=20)
-    given = parser.parse_args()
+    args = parser.parse_args()
     warnings.simplefilter("ignore", HistoboostWarning)
     with tempfile.TemporaryDirectory() as folder:
-        held = np.array(
-            [one_draw(Path(folder), given.slides, given.level, i) for i in range(given.draws)]
+        covered = np.array(
+            [coverage(Path(folder), args.slides, args.level, i) for i in range(args.draws)]
         )
-    for at, units in enumerate(UNITS):
-        draws = held[:, at].mean(axis=1)
+    for units, slides in zip(UNITS, covered.swapaxes(0, 1), strict=True):
+        draws = slides.mean(axis=1)
         print(
-            f"{units}: {held[:, at].mean():.3f} in the mean over {given.draws} draws of "
-            f"{given.slides} slides ({draws.min():.3f} to {draws.max():.3f}), single slides "
-            f"{held[:, at].min():.3f} to {held[:, at].max():.3f}"
+            f"{units}: mean coverage {slides.mean():.3f} over {args.draws} draws of {args.slides} "
+            f"slides, {draws.min():.3f} to {draws.max():.3f} by draw, {slides.min():.3f} to "
+            f"{slides.max():.3f} by slide"
         )
 
 

@@ -1,17 +1,16 @@
-"""How good is a map? A held-out section without its spots, against `predict` on them.
+"""Accuracy of a map: a held-out section without its spots, against `predict` on them.
 
     python -m benchmarks.map_scores DATA STORE SLIDE [--out SLIDE,..] [--finer 2] [--weights PATH]
 
-A model is trained on the labelled slides of STORE but SLIDE (and those of ``--out``, such as other
-sections of its donor). SLIDE is saved as a pyramidal TIFF without spots and mapped; the map is
-interpolated to the true spots and scored there, per spot and per type (Spearman). ``--enlarged``
-also maps its spots on the image enlarged four times and gives the correlations with `predict`, type
-by type.
+A model is trained on the labelled slides of STORE except SLIDE (and those of ``--out``, such as
+other sections of the same donor). SLIDE is saved as a pyramidal TIFF without spots and mapped; the
+map is interpolated at the true spots and scored per spot and per type (Spearman). ``--enlarged``
+also maps the spots on the image enlarged four times and prints the lowest correlation of a type
+with `predict`.
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -22,51 +21,53 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
 
+from benchmarks.common import make_parser, names, read_pixels
 from histoboost import CompositionRegressor, EmbeddingStore, map_slide
-from histoboost.regress.metrics import spearman
+from histoboost.regress.metrics import spot_spearman, type_spearman
 from histoboost.regress.predictions import Prediction
 from histoboost.slides.images.array import ArrayImage
 from histoboost.slides.readers import open_dataset
 
-#: Micrometres per pixel of training slides that do not tell theirs.
+#: Micrometres per pixel if those of the training slides are unknown.
 UM = 4.0
 
 
-def at(prediction: Prediction, xy: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A map between its places: linear, and beyond them the nearest."""
-    places = prediction.spots.xy, prediction.values
-    inside = LinearNDInterpolator(*places)(xy)
-    return np.where(np.isnan(inside), NearestNDInterpolator(*places)(xy), inside)
+def interpolate(prediction: Prediction, xy: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values of a map at `xy`: linear, and nearest outside its spots."""
+    known = prediction.spots.xy, prediction.values
+    inside = LinearNDInterpolator(*known)(xy)
+    return np.where(np.isnan(inside), NearestNDInterpolator(*known)(xy), inside)
 
 
 def scores(values: NDArray, truth: NDArray) -> str:
-    """Per spot / per type."""
-    return f"{spearman(values, truth, 1).mean():.4f} / {spearman(values, truth, 0).mean():.4f}"
+    """Format per-spot / per-type Spearman."""
+    return f"{spot_spearman(values, truth):.4f} / {type_spearman(values, truth):.4f}"
 
 
 def main() -> None:
     """Train, map, score, print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("data")
     parser.add_argument("store")
     parser.add_argument("slide")
-    parser.add_argument("--out", default="")
+    parser.add_argument("--out", type=names, default=[])
     parser.add_argument("--finer", type=int, default=1)
     parser.add_argument("--weights", default="pretrained")
     parser.add_argument("--enlarged", action="store_true")
-    choice = parser.parse_args()
-    store, slide = EmbeddingStore(choice.store, mode="r"), open_dataset(choice.data)[choice.slide]
-    out = {choice.slide, *choice.out.split(",")}
-    known = [name for name in store.slides() if name not in out and store.spots(name).labelled]
-    model = CompositionRegressor().fit(store, known)
-    [said] = model.predict(store, choice.slide, units="share")
+    args = parser.parse_args()
+    store, slide = EmbeddingStore(args.store, mode="r"), open_dataset(args.data)[args.slide]
+    out = {args.slide, *args.out}
+    training = [name for name in store.slides(labelled=True) if name not in out]
+    model = CompositionRegressor().fit(store, training)
+    [expected] = model.predict(store, args.slide, units="share")
     assert slide.abundance is not None
     truth = slide.abundance / np.maximum(slide.abundance.sum(axis=1, keepdims=True), 1e-9)
-    print(f"predict on the spots:      {scores(said.values, truth)}", flush=True)
+    print(f"predict on the spots:      {scores(expected.values, truth)}", flush=True)
     bare = replace(slide, name="bare", abundance=None, cell_types=())
-    [same] = map_slide(bare, model, weights=choice.weights)
-    print(f"map on the spots:          at most {np.abs(same.values - said.values).max():g} off")
-    pixels = slide.image.read_rows(0, slide.image.shape[0])
+    [mapped] = map_slide(bare, model, weights=args.weights)
+    error = np.abs(mapped.values - expected.values).max()
+    print(f"map on the spots:          differs by at most {error:g}")
+    pixels = read_pixels(slide)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "plain.tif"
         with tifffile.TiffWriter(path) as tiff:
@@ -74,25 +75,22 @@ def main() -> None:
                 level = np.asarray(Image.fromarray(pixels).reduce(step))
                 layout = {"tile": (256, 256), "photometric": "rgb", "compression": "zlib"}
                 tiff.write(level, subifds=2 - step, subfiletype=step - 1, **layout)
-        for finer in sorted({1, choice.finer}):
-            [found] = map_slide(path, model, finer=finer, weights=choice.weights)
-            print(
-                f"map, --finer {finer}:            {scores(at(found, slide.xy), truth)}", flush=True
-            )
-    if choice.enlarged:
+        for finer in sorted({1, args.finer}):
+            [mapped] = map_slide(path, model, finer=finer, weights=args.weights)
+            found = scores(interpolate(mapped, slide.xy), truth)
+            print(f"map, --finer {finer}:            {found}", flush=True)
+    if args.enlarged:
         if model.um_per_px_ is None:
             scale = replace(model.guard_.scale, um_per_px=UM)
             model.guard_ = replace(model.guard_, scale=scale)
         size = 4 * pixels.shape[1], 4 * pixels.shape[0]
-        large = ArrayImage(
-            np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
-        )
+        large = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
         um = (model.um_per_px_ or UM) / 4
         enlarged = replace(bare, image=ArrayImage(large), xy=4 * slide.xy, um_per_px=um)
-        [found] = map_slide(enlarged, model, weights=choice.weights)
-        pairs = zip(found.values.T, said.values.T, strict=True)
-        like = [float(np.corrcoef(one, other)[0, 1]) for one, other in pairs]
-        print(f"enlarged four times:       correlates by {min(like):.4f} or more")
+        [mapped] = map_slide(enlarged, model, weights=args.weights)
+        pairs = zip(mapped.values.T, expected.values.T, strict=True)
+        lowest = min(float(np.corrcoef(pair)[0, 1]) for pair in pairs)
+        print(f"enlarged four times:       correlation at least {lowest:.4f}")
 
 
 if __name__ == "__main__":

@@ -3,25 +3,27 @@
 
     python -m benchmarks.naive_loop STORE [--held-out S_2,S_3] [--every 4]
 
-The naive loop takes its defaults, the same embeddings without neighbours and rank targets; it gets
-every fourth cell type only, because a fit takes half a minute. Both are scored over these types.
+The naive loop gets the same embeddings without neighbours, rank targets and default parameters. It
+fits only every fourth cell type, because a fit takes half a minute; all methods are scored on these
+types.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ[name] = "1"  # before numpy is imported
+    os.environ[name] = "1"
 
 import numpy as np
 from lightgbm import LGBMRegressor
 
+from benchmarks.common import make_parser, names
 from histoboost.cache.store import EmbeddingStore
 from histoboost.regress.features import FeatureMatrix, assemble
 from histoboost.regress.folds import Fold, make_folds
+from histoboost.regress.joint import merge, split
 from histoboost.regress.layout import describe
 from histoboost.regress.metrics import spot_spearman, type_spearman
 from histoboost.regress.scores import run_fold
@@ -41,32 +43,31 @@ def naive(matrix: FeatureMatrix, fold: Fold, every: int) -> np.ndarray:
 
 
 def main() -> None:
-    """Print a row for every method: means over folds, CPU seconds of a fold."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    """Print a row for every method: mean scores over folds, CPU seconds per fold."""
+    parser = make_parser(__doc__)
     parser.add_argument("store")
-    parser.add_argument("--held-out")
+    parser.add_argument("--held-out", type=names)
     parser.add_argument("--every", type=int, default=4)
-    arguments = parser.parse_args()
-    store = EmbeddingStore(arguments.store, mode="r")
+    args = parser.parse_args()
+    store = EmbeddingStore(args.store, mode="r")
     slides = labelled_slides(store)
-    wanted = arguments.held_out.split(",") if arguments.held_out else None
-    print("| method | per spot | per type | CPU seconds of a fold |\n|---|---|---|---|")
+    print("| method | per spot | per type | CPU seconds per fold |\n|---|---|---|---|")
     for method in ("naive loop", "stack", "lightgbm"):
         setup = Setup("*") if method == "naive loop" else Setup(model=method)
         matrix = assemble(store, describe(store, slides, setup.features), setup.standardize)
         rows = []
-        for fold in make_folds(matrix.layout.spots, "slide", wanted):
+        for fold in make_folds(matrix.layout.spots, "slide", args.held_out):
             start = time.process_time()
             if method == "naive loop":
-                predicted = naive(matrix, fold, arguments.every)
+                predicted = naive(matrix, fold, args.every)
             else:
-                every_type = run_fold(matrix, fold, setup, jobs=1).predictions
-                predicted = every_type[slides[fold.held_out[0]].slide][:, :: arguments.every]
+                joint = run_fold(matrix, fold, setup, jobs=1).predictions
+                predicted = merge(split(joint[slides[fold.held_out[0]].slide]))[:, :: args.every]
             seconds = time.process_time() - start
-            true = matrix.layout.abundance(fold.held_out[0])[:, :: arguments.every]
+            true = matrix.layout.abundance(fold.held_out[0])[:, :: args.every]
             rows.append((spot_spearman(predicted, true), type_spearman(predicted, true), seconds))
         spot, kind, seconds = np.mean(rows, axis=0)
-        note = f" (one type in {arguments.every})" if method == "naive loop" else ""
+        note = f" (one type in {args.every})" if method == "naive loop" else ""
         print(f"| {method} | {spot:.3f} | {kind:.3f} | {seconds:,.1f}{note} |", flush=True)
 
 

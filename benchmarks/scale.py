@@ -1,14 +1,14 @@
-"""What stage 2 costs as spots, slides and targets grow.
+"""Cost of stage 2 as spots, slides and targets grow.
 
     python benchmarks/scale.py [--spots 10000,100000] [--features 1024] [--slides 4]
         [--types 35,2000] [--model stack] [--trees none|TYPES] [--held-out S_1] [--jobs N]
         [--out FILE.json]
     python -m benchmarks.scale --many 1000,100000
 
-Makes a store of phantom embeddings for each number of types and spots, on a square lattice, and
-measures `histoboost evaluate` on it (each slide held out in turn) in a process of its own: CPU
-seconds, wall seconds and peak memory, and the exponent with which each grows from one number of
-spots to the next. With `--many` it measures instead what listing and ordering so many slides cost.
+For each number of types and spots, makes a store of phantom embeddings on a square lattice and
+measures `histoboost evaluate` (each slide held out in turn) in a process of its own: CPU seconds,
+wall seconds and peak memory, and the exponent of their growth from one number of spots to the next.
+With `--many`, measures listing and planning runs for so many slides instead.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from itertools import pairwise, product
 from pathlib import Path
 
@@ -31,14 +30,14 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.spots import SpotTable
 
 RANK = 24
-#: Columns of one embedding; more features are several embeddings.
+#: Columns of an embedding; more features are split into several.
 WIDTH = 1280
 
 
 def make_store(
     path: Path, spots: int, features: int, slides: int, types: int, seed: int = 0
 ) -> None:
-    """Embeddings `net@1`, `net@2`, ... that know something of the abundances."""
+    """Write embeddings `net@1`, `net@2`, ... that correlate with the abundances."""
     rng, store = np.random.default_rng(seed), EmbeddingStore(path)
     widths = [min(WIDTH, features - start) for start in range(0, features, WIDTH)]
     mixing = [rng.normal(size=(RANK, width)).astype(np.float32) for width in widths]
@@ -63,16 +62,16 @@ def make_store(
             writer.publish()
 
 
-def measure(store: Path, options: Mapping[str, object]) -> dict[str, float]:
-    """CPU seconds, wall seconds and peak bytes of `histoboost evaluate` with some options."""
+def measure(store: Path, options: list[str]) -> dict[str, float]:
+    """CPU seconds, wall seconds and peak bytes of `histoboost evaluate`."""
     command = [sys.executable, "-m", "histoboost", "evaluate", str(store), "--features", "*"]
-    for name, value in options.items():
-        command += [] if value is None else [f"--{name}", str(value)]
     start = time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    child = subprocess.Popen(
+        [*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     _, status, used = os.wait4(child.pid, 0)
     if status:
-        raise SystemExit(f"{' '.join(command)} failed")
+        raise SystemExit(f"{' '.join([*command, *options])} failed")
     return {
         "cpu_seconds": used.ru_utime + used.ru_stime,
         "wall_seconds": time.perf_counter() - start,
@@ -89,26 +88,28 @@ def main() -> None:
     parser.add_argument("--types", default="35", help="numbers, comma-separated")
     parser.add_argument("--model", default="stack")
     for option in ("--trees", "--held-out", "--jobs"):
-        parser.add_argument(option, help="as of histoboost evaluate")
+        parser.add_argument(option, help="passed to histoboost evaluate")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
-    parser.add_argument("--many", help="numbers of slides, comma-separated, to list and to order")
-    given = parser.parse_args()
-    if given.many:
+    parser.add_argument("--many", help="numbers of slides to list and plan, comma-separated")
+    args = parser.parse_args()
+    if args.many:
         from benchmarks.many_slides import measure_slides
 
-        measure_slides([int(count) for count in given.many.split(",")])
+        measure_slides([int(count) for count in args.many.split(",")])
         return
-    options = {"model": given.model, "trees": given.trees, "held-out": given.held_out}
+    options = ["--model", args.model]
+    for name in ("trees", "held_out", "jobs"):
+        if (value := getattr(args, name)) is not None:
+            options += [f"--{name.replace('_', '-')}", value]
     rows: list[dict[str, float]] = []
-    sizes = product(*(map(int, numbers.split(",")) for numbers in (given.types, given.spots)))
+    sizes = product(*(map(int, numbers.split(",")) for numbers in (args.types, args.spots)))
     for types, spots in sizes:
         with tempfile.TemporaryDirectory() as folder:
             store = Path(folder) / "scale.zarr"
-            make_store(store, spots, given.features, given.slides, types)
-            found = measure(store, {**options, "jobs": given.jobs})
-            rows.append({"types": types, "spots": spots, **found})
+            make_store(store, spots, args.features, args.slides, types)
+            rows.append({"types": types, "spots": spots, **measure(store, options)})
         print(rows[-1], flush=True)
-    print(f"\n{given.model}, {given.slides} slides, {given.features} features")
+    print(f"\n{args.model}, {args.slides} slides, {args.features} features")
     print("\n| types | spots | CPU s | wall s | peak MB | exponent of CPU | of memory |")
     print("|---|---|---|---|---|---|---|")
     for before, row in pairwise([None, *rows]):
@@ -122,8 +123,8 @@ def main() -> None:
             f"| {row['wall_seconds']:,.0f} | {row['peak_bytes'] / 1e6:,.0f} "
             f"| {growth[0]} | {growth[1]} |"
         )
-    if given.out:
-        given.out.write_text(json.dumps({**vars(given), "out": str(given.out), "rows": rows}))
+    if args.out:
+        args.out.write_text(json.dumps({**vars(args), "out": str(args.out), "rows": rows}))
 
 
 if __name__ == "__main__":
