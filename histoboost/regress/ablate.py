@@ -146,7 +146,6 @@ def ablate(
     jobs: int | None = None,
     cache: FoldCache | None = None,
     client: Client | None = None,
-    setups: Sequence[Setup] = (),
     **more: Any,
 ) -> Ablation:
     """Score several feature sets and compare them with the first.
@@ -164,8 +163,6 @@ def ablate(
         As for `cross_validate`.
     cache : FoldCache, optional
         Stores results, so that an interrupted ablation resumes.
-    setups : sequence of Setup, optional
-        Further rows that differ in more than their features.
     **more
         Fields of `Setup`, the same for all feature sets.
 
@@ -179,7 +176,7 @@ def ablate(
         If there is nothing to compare, or as for `cross_validate`.
     """
     specs = [features] if isinstance(features, str) else features
-    rows = [*(Setup(spec, **more) for spec in specs), *setups]
+    rows = [Setup(spec, **more) for spec in specs]
     if not rows or (len(rows) < 2 and not leave_one_out):
         raise BadInput(
             "ablate: nothing to compare; give --features twice or more, or --leave-one-out"
@@ -200,9 +197,8 @@ def ablate(
             )
         if len(terms) > ONE_BY_ONE:
             left_out = dict(enumerate(without, start=len(specs)))
-        rows[len(specs) : len(specs)] = [
-            replace(rows[0], features="+".join(map(str, stay))) for stay in without.values()
-        ]
+        for stay in without.values():
+            rows.append(replace(rows[0], features="+".join(map(str, stay))))
     common: dict[str, Any] = {"seeds": seeds, "held_out": held_out, "jobs": jobs}
     common |= {"cache": cache, "client": client}
     return Ablation(tuple(run_folds(opened, row, spots, **common) for row in rows), left_out)

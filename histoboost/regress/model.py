@@ -221,17 +221,14 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
 
     @property
     def um_per_px_(self) -> float | None:
-        """Micrometres per pixel of the training slides."""
         return self.guard_.scale.um_per_px
 
     @property
     def pitch_px_(self) -> float | None:
-        """Spot pitch of the training slides in pixels."""
         return self.guard_.scale.pitch_px
 
     @property
     def pitch_um_(self) -> float | None:
-        """Spot pitch of the training slides in micrometres."""
         return self.guard_.scale.pitch_um
 
     def importances(self) -> dict[str, float]:

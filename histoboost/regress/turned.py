@@ -45,9 +45,7 @@ def cross_validate_turned(
     upright, other = (
         assemble(*each, setup.standardize) for each in ((store, layout), (turned, there))
     )
-    moments = None
-    if upright.moments is not None and other.moments is not None:
-        moments = np.concatenate([upright.moments, other.moments])
+    parts = [each.moments for each in (upright, other) if each.moments is not None]
     labelled = tuple(
         replace(table, abundance=own.abundance, cell_types=own.cell_types)
         for own, table in zip(wanted, tables, strict=True)
@@ -55,7 +53,7 @@ def cross_validate_turned(
     both = FeatureMatrix(
         np.concatenate([upright.values, other.values]),
         replace(layout, spots=(*layout.spots, *labelled)),
-        moments,
+        np.concatenate(parts) if parts else None,
     )
     place = {table.slide: len(spots) + at for at, table in enumerate(tables)}
     found = tuple(
