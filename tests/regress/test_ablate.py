@@ -1,4 +1,4 @@
-"""Ablations compare in pairs and go on where they were interrupted."""
+"""Ablations are paired comparisons and resume after an interruption."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models whose files were edited and given true digests again: refused in one line, or used."""
+"""Models edited by an attacker, with valid digests, are refused in one line or predict."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ODD = [None, True, 0, -1, 3, 1e308, 10**30, "", "x", "9" * 400, [], [[]], {}, [N
 
 
 def places(value: Any) -> list[tuple[Any, Any]]:
-    """Every container below `value` with every key in it."""
+    """List every container below `value` with each of its keys."""
     keys = value if isinstance(value, dict) else range(len(value))
     found = [(value, key) for key in keys]
     below = [value[key] for key in keys if isinstance(value[key], dict | list)]
@@ -31,7 +31,7 @@ def places(value: Any) -> list[tuple[Any, Any]]:
 
 
 def reshaped(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The array in another shape, of another kind or with odd values."""
+    """Return the array with another shape, dtype or odd values."""
     odd = np.where(rng.random(array.shape) < 0.3, rng.choice([0, 1e300, -1e-300, 2**53]), array)
     both = np.concatenate([array, array])
     smaller = [array[:-1], array[..., :-1], array[:0], array.ravel()[:1], np.float64(1)]

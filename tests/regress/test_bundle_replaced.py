@@ -1,4 +1,4 @@
-"""A bundle is replaced in one step, and nothing but a bundle's own files goes."""
+"""A bundle is replaced atomically, and only its own files are deleted."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from histoboost.regress.heads.base import Files
 
 
 class Killed(BaseException):
-    """The end of the process."""
+    """Stands for the end of the process."""
 
 
 def content(number: int) -> Files:
-    """A bundle whose every part says `number`; one file is the same in all."""
+    """A bundle with `number` in every part but one file, which is the same in all."""
     arrays = {"mean": np.full(3, float(number)), "same": np.zeros(2)}
     return Files({"number": number}, {"tree_000": f"tree {number}"}, arrays)
 
@@ -87,7 +87,7 @@ def test_a_kill_or_a_full_disk_leaves_the_old_bundle_or_the_new_one(
     assert number_of(bundle) in (1, 2)
     write_bundle(bundle, content(3))
     assert number_of(bundle) == 3
-    # model.json, a tree and two arrays; no index knows of files of 0.1.0 whose removal was killed.
+    # model.json, a tree and two arrays; files of 0.1.0 whose removal was killed are in no index.
     plain = {"tree_000.txt", "mean.npy", "same.npy"}
     assert len({path.name for path in bundle.iterdir()} - plain) == 4
 

@@ -1,4 +1,4 @@
-"""Cross-validation holds out whole slides and lets nothing through."""
+"""Cross-validation holds out whole slides without leakage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers read what they need once, hold on to nothing stale, and pass their warnings back."""
+"""Workers read what they need once, keep nothing stale, and return their warnings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FOLD = Fold((2,), (0, 1))
 
 @pytest.fixture(autouse=True)
 def held(monkeypatch):
-    """This process becomes a worker that holds nothing yet."""
+    """Turn this process into a worker without data."""
     monkeypatch.setattr(distribute, "_held", distribute._Held())
 
 

@@ -1,4 +1,4 @@
-"""Feature-set expressions and the matrices made from them."""
+"""Feature-set expressions and their matrices."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""Nothing of a held-out slide's labels reaches the model that predicts it."""
+"""Nothing of a held-out slide affects the model that predicts it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FITTED = [
 @pytest.mark.parametrize(("model", "options"), FITTED)
 @pytest.mark.filterwarnings("ignore::histoboost.errors.HistoboostWarning")
 def test_a_held_out_slide_changes_nothing_of_the_model(store, model, options):
-    """Predictions of one spot stay the same whatever else the held-out slide holds."""
+    """Predictions of one spot do not depend on the other held-out spots."""
     setup = Setup("pca:3(net@32)+net@64", model, standardize="none", options=options)
     matrix = matrix_of(store, ["A", "B", "C"], setup.features, "none")
     honest = run_fold(matrix, Fold((2,), (0, 1)), setup, 1).predictions["C"]
@@ -46,7 +46,7 @@ def test_a_held_out_slide_changes_nothing_of_the_model(store, model, options):
 
 
 def with_other_labels(matrix: FeatureMatrix, slide: int) -> FeatureMatrix:
-    """The same features, the abundances of one slide shuffled over its spots and made tenfold."""
+    """Shuffle the abundances of one slide over its spots and multiply them by ten."""
     spots = list(matrix.layout.spots)
     labels = spots[slide].abundance
     shuffled = np.random.default_rng(0).permutation(labels.ravel()).reshape(labels.shape)
@@ -85,4 +85,4 @@ def test_no_baseline_depends_on_the_labels_of_the_held_out_slide(store, monkeypa
     for model, again in zip(guesses[:3], guesses[3:], strict=True):
         for one, other in zip(model, again, strict=True):
             np.testing.assert_array_equal(one, other)
-    assert np.ptp(guesses[2][0], axis=0).min() > 0  # position says something, constants nothing
+    assert np.ptp(guesses[2][0], axis=0).min() > 0  # position is informative, constants are not

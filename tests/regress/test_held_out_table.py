@@ -1,4 +1,4 @@
-"""Held-out predictions as a table, and where they are worth less than a constant profile."""
+"""Held-out predictions as a table, and warnings where a constant profile scores higher."""
 
 import warnings
 from dataclasses import replace
@@ -77,7 +77,7 @@ def test_what_is_predicted_worse_than_by_a_constant_profile_is_named(make_store)
 def test_labelled_slides_are_scored_as_the_fold_that_holds_them_out(store):
     model = CompositionRegressor("net@32", "ridge").fit(store, ["A", "B"])
     fold = cross_validate(store, "net@32", "ridge", held_out="C").folds[0]
-    for units in UNITS:  # whatever is handed out
+    for units in UNITS:  # scores do not depend on the units
         [found] = model.predict(store, "C", units=units)
         assert found.scores == pytest.approx({name: getattr(fold, name) for name in SCORES})
     assert model.predict(store, "D")[0].scores is None

@@ -1,4 +1,4 @@
-"""Intervals hold what they promise where slides, not spots, are what is alike."""
+"""Intervals have their nominal coverage if slides, not spots, are exchangeable."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TARGET = fit_target("raw", np.ones((2, 2)))
 
 
 def phantom(slides: int, seed: int, sizes: tuple[int, int] = (20, 120)) -> list[Residuals]:
-    """Slides whose errors are alike in the long run: each has a scale and a shift of its own."""
+    """Slides with exchangeable errors: each has its own scale and shift."""
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(slides):
@@ -35,7 +35,7 @@ def held(known: list[Residuals], new: Residuals, level: float) -> float:
 @pytest.mark.filterwarnings("ignore:interval")
 @pytest.mark.parametrize("slides", [3, 5, 12])
 def test_intervals_of_exchangeable_slides_have_their_nominal_coverage(slides):
-    """The mean over 20 draws of a few slides to learn from, each asked of 15 new ones."""
+    """Mean over 20 draws of a few known slides, each evaluated on 15 new ones."""
     found = []
     for draw in range(20):
         known, new = phantom(slides, draw), phantom(15, 1000 + draw)

@@ -1,4 +1,4 @@
-"""Order and map in one prediction: the order is kept, the map followed as far as it allows."""
+"""Order and map in one prediction: the order is kept, the map as far as the order allows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spearman correlations equal scipy's."""
+"""Scores equal scipy's."""
 
 from __future__ import annotations
 

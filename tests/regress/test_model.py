@@ -1,4 +1,4 @@
-"""Trained models survive the disk and refuse what does not fit them."""
+"""Trained models survive saving and refuse stores and bundles that do not fit."""
 
 from __future__ import annotations
 

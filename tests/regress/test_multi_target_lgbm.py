@@ -1,4 +1,4 @@
-"""Many targets on one binned dataset: the same models as one by one."""
+"""Models of many targets on one binned dataset equal separate ones."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ WORDS = ["", *NUMBERS, "2147483648"]
 
 
 def edited(text: str, rng: np.random.Generator) -> str:
-    """The text with one to three bytes or words changed, removed, added or moved in its trees."""
+    """Change, remove, add or move one to three bytes or words in the trees of a text."""
     data, end = bytearray(text.encode()), text.index("end of trees")
     for _ in range(rng.integers(1, 4)):
         at, other = rng.integers(0, end, 2)
@@ -141,7 +141,7 @@ def edited(text: str, rng: np.random.Generator) -> str:
 
 
 def with_true_sizes(text: str) -> str:
-    """The text as an attacker would hand it in: with the sizes of the trees that it holds now."""
+    """Update the sizes of the trees in the header, as an attacker would."""
     head, end, rest = text.partition("\nend of trees\n")
     first, *trees = head.split("\nTree=")
     sizes = " ".join(str(len(f"Tree={tree}\n".encode())) for tree in trees)

@@ -1,4 +1,4 @@
-"""Neighbour means: laws that hold on every lattice."""
+"""Laws of neighbourhood means."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_spots_at_one_place_are_neighbours_and_do_not_shrink_the_pitch():
 
 
 def tissue(seed: int, kind: str, rows: int = 12, columns: int = 10) -> NDArray[np.float64]:
-    """Nine tenths of a lattice, a little jittered."""
+    """Nine tenths of a lattice, slightly jittered."""
     rng = np.random.default_rng(seed)
     xy = lattice(kind, rows, columns)
     return (xy + rng.uniform(-1, 1, xy.shape))[rng.random(len(xy)) < 0.9]

@@ -20,7 +20,7 @@ NAMES = ("net@32", "net@64")
 
 
 def add_slide(store: EmbeddingStore, slide: str, change: Callable[..., np.ndarray]) -> str:
-    """A copy of slide A whose embeddings `change` makes of those of A."""
+    """Add a copy of slide A with changed embeddings."""
     store.write_spots(replace(store.spots("A"), slide=slide, abundance=None, cell_types=()))
     for name in NAMES:
         values = change(store.read("A", name).astype(np.float32))
@@ -30,12 +30,12 @@ def add_slide(store: EmbeddingStore, slide: str, change: Callable[..., np.ndarra
 
 @pytest.fixture
 def many(make_store):
-    """Seven labelled slides A to G and H without labels, all alike."""
+    """Seven labelled slides A to G and H without labels, all similar."""
     return make_store(slides=8)
 
 
 def novelty_of(judge: Novelty, store: EmbeddingStore, slide: str) -> np.ndarray:
-    """Of the spots of a slide."""
+    """Novelty of the spots of a slide."""
     return np.maximum(*judge.by_view(store, store.spots(slide)))
 
 
@@ -59,7 +59,7 @@ def test_spots_of_another_tissue_are_novel_within_a_slide_of_the_same_stain(many
     rng = np.random.default_rng(0)
 
     def other_tissue(values: np.ndarray) -> np.ndarray:
-        """Moments as in training in every column, but no structure among columns."""
+        """Keep the moments of every column, but no structure among columns."""
         return np.stack([rng.permutation(column) for column in values.T], axis=1)
 
     slide = add_slide(many, "other", other_tissue)

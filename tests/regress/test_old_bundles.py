@@ -1,4 +1,4 @@
-"""Models that histoboost 0.1.0 wrote are read and predict what they predicted then."""
+"""Models written by histoboost 0.1.0 are read and predict the same."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from histoboost.regress.model import CompositionRegressor
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
-    """A store of one slide, three bundles, and what two of them said of it at commit 6c83f06."""
+    """A store of one slide, three bundles, and predictions of two of them at commit 6c83f06."""
     folder = tmp_path_factory.mktemp("0.1.0")
     with zipfile.ZipFile(Path(__file__).parent / "data" / "bundle-0.1.0.zip") as packed:
         packed.extractall(folder)
@@ -28,13 +28,13 @@ def test_a_model_of_0_1_0_predicts_to_the_last_digit(archive, name):
     expected = json.loads((archive / "expected.json").read_text())
     model = CompositionRegressor.load(archive / name)
     store = EmbeddingStore(archive / "store.zarr", mode="r")
-    # Another kind of processor rounds products of float32 otherwise, whatever the code.
+    # Other kinds of processors round float32 products differently.
     rows, root = (np.load(archive / "stack" / f"head-{n}.npy") for n in ("landmarks", "root"))
     here = hashlib.sha256(np.exp(rows @ rows.T @ root).tobytes()).hexdigest()
     exact = 1e-12 if here == expected["arithmetic"] else 1e-5
     for units in ("none", "rank", "abundance", "softmax"):
         [found] = model.predict(store, units=units, interval=0.8)
-        assert found.novelty is None  # it kept nothing to judge by
+        assert found.novelty is None  # 0.1.0 did not store training spots
         for one, other in zip(
             (found.values, found.low, found.high), expected[f"{name}/{units}"], strict=True
         ):

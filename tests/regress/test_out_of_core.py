@@ -25,7 +25,7 @@ KERNELS = ["stack", "kernel"]
 
 @pytest.fixture
 def few_rows(monkeypatch):
-    """Pieces of 16 rows, and nothing is small enough to be held."""
+    """Use pieces of 16 rows and keep nothing in memory."""
     monkeypatch.setattr(blocks, "ROWS", 16)
     monkeypatch.setattr(fitting, "MOST_BYTES", 0)
     monkeypatch.setattr(kernel_ridge, "HELD_SPOTS", 0)

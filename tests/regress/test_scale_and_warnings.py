@@ -1,4 +1,4 @@
-"""Slides on another scale than the training slides, and what predictions say of each slide."""
+"""Slides on another scale than the training slides, and summaries of predicted slides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stack learns from predictions for slides that their model has not seen."""
+"""The stack learns from held-out predictions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def make_training(slides: int = 3, seed: int = 0) -> Training:
 
 
 def held_out(ridge: KernelRidge, training: Training) -> list[np.ndarray]:
-    """What the others say of every training slide."""
+    """Predictions of each training slide by the others."""
     everything = [np.arange(len(target)) for target in training.targets]
     return ridge.unseen(np.empty((len(ridge.weights), 0)), everything)[1]
 
@@ -101,7 +101,7 @@ FEW = {"n_estimators": 12}
 
 
 def joint_training(slides: int = 3, **more: Any) -> Training:
-    """The same with abundances of five types, learned jointly."""
+    """Training data with abundances of five types, learned jointly."""
     plain = make_training(slides)
     mixing = np.random.default_rng(5).normal(size=(4, 5))
     abundances = [np.exp(target @ mixing) for target in plain.targets]

@@ -1,4 +1,4 @@
-"""Targets, the way back, and output units."""
+"""Targets, their inverse, and output units."""
 
 import json
 

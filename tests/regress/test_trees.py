@@ -1,4 +1,4 @@
-"""Trees for some cell types, or none: what is left out is the kernel's alone, and is said."""
+"""Trees for some cell types, or none; kernel ridge alone predicts the others."""
 
 from dataclasses import replace
 
