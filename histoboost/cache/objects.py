@@ -72,16 +72,14 @@ class ObjectBackend:
             yield from pool.map(self.read, keys)
 
     def fill(self, targets: Iterable[tuple[str, memoryview]]) -> Iterator[bytes | None]:
-        with ThreadPoolExecutor(_PARALLEL) as pool:
-            yield from pool.map(self._fill, targets)
-
-    def _fill(self, target: tuple[str, memoryview]) -> bytes | None:
-        key, body = target
-        data = self.read(key)
-        if data is None or len(data) < len(body):
-            return None
-        body[:] = data[: len(body)]
-        return data[len(body) :]
+        targets = list(targets)
+        found = self.read_many(key for key, _ in targets)
+        for (_, body), data in zip(targets, found, strict=True):
+            if data is None or len(data) < len(body):
+                yield None
+            else:
+                body[:] = data[: len(body)]
+                yield data[len(body) :]
 
     def fault(self, key: str) -> str:
         return "is missing"
