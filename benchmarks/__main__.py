@@ -9,52 +9,12 @@ takes minutes and only checks that everything runs; its ratios are meaningless.
 from __future__ import annotations
 
 import json
-import os
-import platform
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks.common import make_parser
+from benchmarks.common import machine, make_parser
 from benchmarks.parts import HEADER, PARTS, Row, on_gpu
-
-PACKAGES = (
-    *("histoboost", "numpy", "zarr", "torch", "torchvision", "openvino", "lightgbm", "xgboost"),
-    *("catboost", "scikit-learn", "distributed", "lazyslide"),
-)
-
-
-def processor() -> str:
-    """Model name of the CPU, which `platform` lacks on Linux."""
-    cpuinfo = Path("/proc/cpuinfo")
-    for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else ():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def machine() -> dict[str, str]:
-    """Hardware, load and package versions."""
-    import torch
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    return {
-        "machine": f"{processor()}, {cores} cores, {gpu}, {platform.system()}",
-        "load before": f"{os.getloadavg()[0]:.1f}",
-        "versions": ", ".join([f"Python {platform.python_version()}", *versions()]),
-    }
-
-
-def versions() -> Iterator[str]:
-    """Version of each package compared, or that it is not installed."""
-    for package in PACKAGES:
-        try:
-            yield f"{package} {version(package)}"
-        except PackageNotFoundError:
-            yield f"{package} not installed"
 
 
 def main() -> None:

@@ -19,7 +19,6 @@ Ratios are given as minimum, median and maximum over rounds.
 from __future__ import annotations
 
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -32,7 +31,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from benchmarks.common import make_parser, names, numbers, report, spread
+from benchmarks.common import machine, make_parser, names, numbers, report, spread
 from histoboost.featurize import featurize
 from histoboost.featurize.backbones.base import Backbone
 from histoboost.featurize.backbones.factory import load_backbone
@@ -92,7 +91,7 @@ class UsualPatches(Dataset):
         return self.transform(self.image.crop(self.boxes[index]).convert("RGB"))
 
 
-def usual(path: Path, sizes: list[int], net: Backbone, device: torch.device, batch: int) -> float:
+def usual(path: Path, sizes: list[int], net: Backbone, device: torch.device) -> float:
     """Seconds of the usual way, scaled up from a tenth of the patches."""
     module = net.module.to(device)
     workers = 0 if device.type == "cpu" else (os.cpu_count() or 1)
@@ -100,7 +99,7 @@ def usual(path: Path, sizes: list[int], net: Backbone, device: torch.device, bat
     tenth = Subset(patches, range(0, len(patches), 10))
     start = time.perf_counter()
     with torch.no_grad():
-        loader = DataLoader(tenth, batch_size=batch, num_workers=workers)
+        loader = DataLoader(tenth, batch_size=32, num_workers=workers)
         np.concatenate([module(part.to(device)).cpu().numpy() for part in loader])
     return (time.perf_counter() - start) * len(patches) / len(tenth)
 
@@ -158,7 +157,7 @@ def compare(
                     steps[name].update(parts)
             if with_usual:
                 device = next(iter(engines.values())).device
-                took["usual"] = usual(path, sizes, net, device, options.get("batch_size") or 32)
+                took["usual"] = usual(path, sizes, net, device)
             history.append(took)
             rates = {name: f"{count / value:.1f}/s" for name, value in took.items()}
             print(rates, file=sys.stderr, flush=True)
@@ -185,16 +184,6 @@ def compare(
     }
 
 
-def machine(device: torch.device) -> dict[str, Any]:
-    """Cores, load, torch version and GPU name."""
-    return {
-        "threads": torch.get_num_threads(),
-        "load": os.getloadavg(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
-        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-    }
-
-
 def main() -> None:
     """Run the rounds and print the figures."""
     parser = make_parser(__doc__)
@@ -213,7 +202,7 @@ def main() -> None:
         *(args.spots, net, args.patch, engines, args.rounds),
         *(not args.without_usual, {"device": "cpu"}),
     )
-    report(figures | machine(device), args.json)
+    report(machine() | figures, args.json)
 
 
 if __name__ == "__main__":

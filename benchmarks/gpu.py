@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from scipy.spatial.distance import pdist
 
-from benchmarks.common import make_parser, names, report
-from benchmarks.featurize import compare, forward, machine
+from benchmarks.common import machine, make_parser, names, report
+from benchmarks.featurize import compare, forward
 from histoboost.featurize.backbones.base import Backbone
 from histoboost.featurize.backbones.factory import load_once
 from histoboost.featurize.backbones.layers import with_layers
@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures as JSON, case by case")
     args = parser.parse_args()
     device = pick_device("cuda")
-    record: dict[str, Any] = machine(device) | {"cases": [], "left_out": []}
+    record: dict[str, Any] = machine() | {"cases": [], "left_out": []}
     start = time.perf_counter()
     for name, layers, sizes, compared in CASES:
         if args.only and name not in args.only:

@@ -32,15 +32,17 @@ from histoboost.phantom import phantom_slide
 #: Lowest correlation allowed between the two embeddings of a tile, which differ in our float16 and
 #: in the resizing algorithm.
 ALIKE = 0.99
+#: Side of a tile in pixels.
+PATCH = 128
 
 
-def write_slide(folder: Path, spots: int, patch: int) -> tuple[Path, Path, NDArray[np.int64]]:
+def write_slide(folder: Path, spots: int) -> tuple[Path, Path, NDArray[np.int64]]:
     """Write a tiled TIFF and its manifest; return both and the top left corners of the tiles.
 
     Spots are at integer pixels and patches inside the slide, as the two treat edges differently.
     """
     slide = phantom_slide(spots=spots)
-    margin = patch // 2
+    margin = PATCH // 2
     pixels = np.pad(read_pixels(slide), ((margin, margin), (margin, margin), (0, 0)), mode="edge")
     xy = np.rint(slide.xy).astype(np.int64) + margin
     image, manifest = folder / "slide.tif", folder / "slides.csv"
@@ -52,15 +54,13 @@ def write_slide(folder: Path, spots: int, patch: int) -> tuple[Path, Path, NDArr
     return image, manifest, xy - margin
 
 
-def ours(
-    manifest: Path, backbone: str, patch: int, engine: str, device: str
-) -> tuple[float, NDArray[np.float16]]:
+def ours(manifest: Path, backbone: str, engine: str) -> tuple[float, NDArray[np.float16]]:
     """Seconds and features of `featurize`."""
     with tempfile.TemporaryDirectory() as folder:
-        choices = {"backbone": backbone, "weights": "random", "engine": engine, "device": device}
-        done = featurize(manifest, f"{folder}/store", patch=[patch], **choices)
+        choices = {"backbone": backbone, "weights": "random", "engine": engine, "device": "cpu"}
+        done = featurize(manifest, f"{folder}/store", patch=[PATCH], **choices)
         store = EmbeddingStore(f"{folder}/store", mode="r")
-        return sum(done.seconds.values()), store.read("S", f"{backbone}@{patch}")
+        return sum(done.seconds.values()), store.read("S", f"{backbone}@{PATCH}")
 
 
 def transform_for(net: Backbone) -> v2.Compose:
@@ -76,17 +76,17 @@ def transform_for(net: Backbone) -> v2.Compose:
 
 
 def theirs(
-    image: Path, corners: NDArray[np.int64], net: Backbone, patch: int, device: str
+    image: Path, corners: NDArray[np.int64], net: Backbone
 ) -> tuple[float, NDArray[np.float32]]:
     """Seconds and features of LazySlide, with its default batch size and loader."""
     from lazyslide.tools import feature_extraction
     from wsidata import TileSpec, open_wsi
     from wsidata.io import add_tiles
 
-    options = {"transform": transform_for(net), "device": device, "pbar": False}
+    options = {"transform": transform_for(net), "device": "cpu", "pbar": False}
     start = time.perf_counter()
     wsi = open_wsi(image, store=None)
-    spec = TileSpec(patch, patch, patch, patch)
+    spec = TileSpec(PATCH, PATCH, PATCH, PATCH)
     add_tiles(wsi, "tiles", corners, spec, np.zeros(len(corners), np.int64))
     features = feature_extraction(wsi, net.module, return_features=True, **options)
     return time.perf_counter() - start, features
@@ -102,10 +102,8 @@ def main() -> None:
     """Run the rounds and print the ratios."""
     parser = make_parser(__doc__)
     parser.add_argument("--backbone", default="resnet18")
-    parser.add_argument("--patch", type=int, default=128)
     parser.add_argument("--spots", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--device", default="cpu")
     parser.add_argument("--engines", type=names, default="torch,openvino")
     parser.add_argument("--json", type=Path, help="also write the figures as JSON")
     args = parser.parse_args()
@@ -114,11 +112,11 @@ def main() -> None:
     ratios: dict[str, list[float]] = {engine: [] for engine in args.engines}
     lowest = 1.0
     with tempfile.TemporaryDirectory() as folder:
-        image, manifest, corners = write_slide(Path(folder), args.spots, args.patch)
+        image, manifest, corners = write_slide(Path(folder), args.spots)
         for number in range(args.rounds + 1):  # the first is a warm-up
-            took, features = theirs(image, corners, net, args.patch, args.device)
+            took, features = theirs(image, corners, net)
             for engine in ratios:
-                seconds, rows = ours(manifest, args.backbone, args.patch, engine, args.device)
+                seconds, rows = ours(manifest, args.backbone, engine)
                 lowest = min(lowest, least_correlation(rows, features))
                 if number:
                     ratios[engine].append(took / seconds)
@@ -129,8 +127,7 @@ def main() -> None:
         "lazyslide": version("lazyslide"),
         "backbone": args.backbone,
         "tiles": len(corners),
-        "patch_px": args.patch,
-        "device": args.device,
+        "patch_px": PATCH,
         "least_correlation": lowest,
         "ratios": {engine: spread(values) for engine, values in ratios.items()},
     }

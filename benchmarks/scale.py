@@ -1,8 +1,7 @@
 """Cost of stage 2 as spots, slides and targets grow.
 
     python benchmarks/scale.py [--spots 10000,100000] [--features 1024] [--slides 4]
-        [--types 35,2000] [--model stack] [--trees none|TYPES] [--held-out S_1] [--jobs N]
-        [--out FILE.json]
+        [--types 35,2000] [--model stack] [--trees none|TYPES]
     python -m benchmarks.scale --many 1000,100000
 
 For each number of types and spots, makes a store of phantom embeddings on a square lattice and
@@ -14,7 +13,6 @@ With `--many`, measures listing and planning runs for so many slides instead.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -64,14 +62,12 @@ def make_store(
 
 def measure(store: Path, options: list[str]) -> dict[str, float]:
     """CPU seconds, wall seconds and peak bytes of `histoboost evaluate`."""
-    command = [sys.executable, "-m", "histoboost", "evaluate", str(store), "--features", "*"]
+    command = [sys.executable, "-m", "histoboost", "evaluate", str(store), *options]
     start = time.perf_counter()
-    child = subprocess.Popen(
-        [*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, used = os.wait4(child.pid, 0)
     if status:
-        raise SystemExit(f"{' '.join([*command, *options])} failed")
+        raise SystemExit(f"{' '.join(command)} failed")
     return {
         "cpu_seconds": used.ru_utime + used.ru_stime,
         "wall_seconds": time.perf_counter() - start,
@@ -87,9 +83,7 @@ def main() -> None:
     parser.add_argument("--slides", type=int, default=4)
     parser.add_argument("--types", default="35", help="numbers, comma-separated")
     parser.add_argument("--model", default="stack")
-    for option in ("--trees", "--held-out", "--jobs"):
-        parser.add_argument(option, help="passed to histoboost evaluate")
-    parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    parser.add_argument("--trees", help="passed to histoboost evaluate")
     parser.add_argument("--many", help="numbers of slides to list and plan, comma-separated")
     args = parser.parse_args()
     if args.many:
@@ -97,10 +91,8 @@ def main() -> None:
 
         measure_slides([int(count) for count in args.many.split(",")])
         return
-    options = ["--model", args.model]
-    for name in ("trees", "held_out", "jobs"):
-        if (value := getattr(args, name)) is not None:
-            options += [f"--{name.replace('_', '-')}", value]
+    options = ["--features", "*", "--model", args.model]
+    options += ["--trees", args.trees] if args.trees else []
     rows: list[dict[str, float]] = []
     sizes = product(*(map(int, numbers.split(",")) for numbers in (args.types, args.spots)))
     for types, spots in sizes:
@@ -123,8 +115,6 @@ def main() -> None:
             f"| {row['wall_seconds']:,.0f} | {row['peak_bytes'] / 1e6:,.0f} "
             f"| {growth[0]} | {growth[1]} |"
         )
-    if args.out:
-        args.out.write_text(json.dumps({**vars(args), "out": str(args.out), "rows": rows}))
 
 
 if __name__ == "__main__":

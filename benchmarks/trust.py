@@ -23,7 +23,6 @@ import numpy as np
 from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
 from scipy.ndimage import gaussian_filter
 from scipy.stats import spearmanr
-from sklearn.base import clone
 
 from benchmarks.common import make_parser, read_pixels
 from histoboost.cache.store import EmbeddingStore
@@ -124,18 +123,18 @@ def featurize(data: Path, store: Path, patches: str, weights: str) -> None:
 
 
 def predict_all(
-    own: EmbeddingStore, foreign: EmbeddingStore, settings: dict[str, str]
+    own: EmbeddingStore, foreign: EmbeddingStore, model: str
 ) -> Iterator[tuple[str, Any]]:
     """Predictions for every labelled slide, corrupted slides and slides of other sets, by name."""
-    new = CompositionRegressor(**settings)
     labelled = own.slides(labelled=True)
     origins = {name: name.split("~")[0] for name in foreign.slides()}
     for held_out in [*labelled, "foreign"]:
-        model = clone(new).fit(own, [slide for slide in labelled if slide != held_out])
+        training = [slide for slide in labelled if slide != held_out]
+        fitted = CompositionRegressor(model=model).fit(own, training)
         if held_out in labelled:
-            yield held_out, model.predict(own, held_out)[0]
+            yield held_out, fitted.predict(own, held_out)[0]
         for name in (name for name, origin in origins.items() if origin == held_out):
-            yield name, model.predict(foreign, name)[0]
+            yield name, fitted.predict(foreign, name)[0]
 
 
 def show(title: str, predictions: dict[str, Any]) -> tuple[list[float], list[float]]:
@@ -168,7 +167,6 @@ def main() -> None:
     parser.add_argument("work", type=Path, help="folder for embeddings")
     parser.add_argument("sets", nargs="+", metavar="NAME=DATA:PATCHES")
     parser.add_argument("--weights", default="pretrained")
-    parser.add_argument("--features", default="default")
     parser.add_argument("--model", default="stack", help="kernel is faster on large sets")
     args = parser.parse_args()
     split = [each.partition("=") for each in args.sets]
@@ -186,10 +184,9 @@ def main() -> None:
         if not paths[0].exists():
             featurize(Path(data), paths[0], patches, args.weights)
         stores = [EmbeddingStore(path, mode="r") for path in paths]
-        settings = {"features": args.features, "model": args.model}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            more = show(name, dict(predict_all(*stores, settings)))
+            more = show(name, dict(predict_all(*stores, args.model)))
         novelty += more[0]
         loss += more[1]
     print(f"\nSpearman of median novelty and loss, all sets: {spearmanr(novelty, loss)[0]:.2f}")
