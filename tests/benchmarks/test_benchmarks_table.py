@@ -1,10 +1,11 @@
-"""`python -m benchmarks` prints one table that also lists competitors that are not installed."""
+"""`python -m benchmarks` lists every competitor in its table, and benchmarks of accuracy run."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 
 from histoboost import EmbeddingStore
+from histoboost.featurize import featurize
+from histoboost.phantom import write_phantom
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -81,3 +84,32 @@ def test_the_store_of_many_slides_is_intact(parts: ModuleType, tmp_path: Path) -
     store = EmbeddingStore(make_slides(tmp_path, 3), mode="r")
     assert store.slides() == ["S_000000", "S_000001", "S_000002"]
     assert not any(row.lacking for row in store.summary())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("benchmarks")
+    data = write_phantom(folder / "data.h5", slides=3, unlabelled=0, spots=40)
+    featurize(data, folder / "store.zarr", backbone="stain-texture", patch=[32])
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore::histoboost.errors.HistoboostWarning")
+@pytest.mark.parametrize(
+    ("command", "last"),
+    [
+        ("naive_loop store.zarr --every 13 --held-out S_1", "| lightgbm |"),
+        ("map_scores data.h5 store.zarr S_1 --enlarged", "enlarged four times:"),
+        ("mounting data.h5 store.zarr --slides S_1", "S_1: corrected to upright"),
+        ("pieces store.zarr --held-out S_1 --model ridge", "5 at random"),
+    ],
+)
+def test_benchmarks_of_accuracy_run_on_a_phantom(
+    parts, monkeypatch, capsys, folder, command, last
+) -> None:
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.setenv(variable, "1")  # naive_loop sets them
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", command.split())
+    import_module(f"benchmarks.{command.split()[0]}").main()
+    assert capsys.readouterr().out.splitlines()[-1].startswith(last)
