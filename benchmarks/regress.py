@@ -145,8 +145,8 @@ def theirs(matrix: FeatureMatrix, module: str, kind: str, options: Any) -> dict[
     X = np.concatenate([matrix.block(i) for i in fold.training])
     true = np.concatenate([matrix.layout.abundance(i) for i in fold.training])
     Y = fit_target("rank", true).forward(true)
-    cpu, wall = cpu_seconds(), time.perf_counter()
     estimator = getattr(import_module(module), kind)
+    cpu, wall = cpu_seconds(), time.perf_counter()
     columns = [
         estimator(**options).fit(X, Y[:, index]).predict(matrix.block(FOLD))
         for index in range(SAMPLED)

@@ -18,7 +18,7 @@ from histoboost.featurize.backbones.pathology import warn_if_far
 from histoboost.featurize.level import window
 from histoboost.featurize.opened_slide import OpenedSlide, QueuedSlide, recalled, remembered
 from histoboost.featurize.patch_size import PatchSize
-from histoboost.featurize.recipe import recipe
+from histoboost.featurize.recipe_fields import recipe
 from histoboost.featurize.summary import FeaturizeSummary
 from histoboost.names import layer_suffix
 from histoboost.slides.images.base import version

@@ -11,9 +11,9 @@ from histoboost.errors import BadInput, require
 from histoboost.io import check_output
 from histoboost.outputs.anndata import prediction_anndata, write_anndata
 from histoboost.outputs.geojson import write_geojson
+from histoboost.outputs.map_figure import write_picture
 from histoboost.outputs.map_page import write_map_page
 from histoboost.outputs.ome_tiff import write_ome_tiff
-from histoboost.outputs.picture import write_picture
 from histoboost.outputs.spatialdata import write_spatialdata
 from histoboost.outputs.table import prediction_table, write_submission, write_table
 

@@ -23,9 +23,11 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.cli import main
 from histoboost.cli.command import Group
 from histoboost.cli.json_output import json_option, write_json
+from histoboost.cli.options import UNITS
 from histoboost.doctor import CORE, OPTIONAL
 from histoboost.errors import BadInput
 from histoboost.regress.setup import Setup
+from histoboost.regress.units import UNITS as PREDICTION_UNITS
 from histoboost.spots import SpotTable
 
 NO_NETWORK = """
@@ -403,3 +405,7 @@ def test_the_defaults_in_the_help_are_those_of_the_model(name):
     }
     assert shown == {key: getattr(used, key) for key in shown}
     assert len(shown) == 8
+
+
+def test_the_command_line_offers_all_units_of_predictions():
+    assert set(UNITS) == set(PREDICTION_UNITS)

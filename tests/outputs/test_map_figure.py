@@ -13,7 +13,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from histoboost.outputs.canvas import round_length
-from histoboost.outputs.picture import map_figure, write_picture
+from histoboost.outputs.map_figure import map_figure, write_picture
 from histoboost.regress.predictions import Prediction
 
 

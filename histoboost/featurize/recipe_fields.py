@@ -1,4 +1,4 @@
-"""The recipe of an embedding: everything that changes its numbers."""
+"""Fields of the recipe of an embedding: all settings that change its numbers."""
 
 from __future__ import annotations
 
