@@ -210,3 +210,12 @@ def test_fp32_convolutions_are_never_tf32(monkeypatch: pytest.MonkeyPatch) -> No
     TorchEngine(replace(net, module=Recorded()), CPU).submit(cut(slide(), 32, 64))()
     assert allowed == [False]
     assert torch.backends.cudnn.allow_tf32
+
+
+@needs_openvino
+def test_openvino_reports_to_nobody():
+    pick_engine(load_backbone("resnet18", "random"), CPU, engine="openvino")
+    from openvino.tools.ovc import convert_impl, telemetry_stub
+
+    assert convert_impl.tm is telemetry_stub
+    assert convert_impl.init_ovc_telemetry().send_event("ovc", "test", "test") is None

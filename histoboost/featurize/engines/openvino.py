@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import sys
 import warnings
 from importlib.util import find_spec
 from typing import Any
@@ -38,6 +39,9 @@ class OpenVinoEngine:
     crop_threads: int | None = 1
 
     def __init__(self, backbone: Backbone, views: int, batch: int, threads: int) -> None:
+        # Importing OpenVINO and every conversion would report to Google Analytics, unasked, from a
+        # forked process: a fork while another thread computes in OpenBLAS deadlocks.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         import openvino
         from openvino.preprocess import PrePostProcessor
 
