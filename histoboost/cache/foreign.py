@@ -17,7 +17,7 @@ from histoboost.cache.layout import (
     is_foreign_document,
     slide_key,
 )
-from histoboost.cache.published import chunk_path, open_published
+from histoboost.cache.published_embedding import chunk_path, open_published
 from histoboost.cache.table import SlideRecord, embedding_names, open_slide, slide_names
 from histoboost.errors import BadInput
 from histoboost.names import is_embedding_name

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from histoboost.cache.embedding_writer import to_float16
 from histoboost.cache.layout import FORMAT_VERSION
 from histoboost.cache.patch_files import read_h5, read_pt
 from histoboost.cache.patch_stores import read_zarr
 from histoboost.cache.recipe import Recipe
-from histoboost.cache.writer import to_float16
 from histoboost.digests import digest_array, digest_spots
 from histoboost.errors import BadInput
 from histoboost.io import read_array

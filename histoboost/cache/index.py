@@ -22,7 +22,7 @@ from histoboost.cache.layout import (
     embedding_key,
     slide_key,
 )
-from histoboost.cache.published import open_published
+from histoboost.cache.published_embedding import open_published
 from histoboost.cache.table import is_embedding, open_slide
 from histoboost.digests import digest_bytes
 from histoboost.errors import BadInput

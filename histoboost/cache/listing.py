@@ -11,7 +11,7 @@ from histoboost.cache.backend import Backend
 from histoboost.cache.index import Index
 from histoboost.cache.layout import Damaged, chunk_count
 from histoboost.cache.pending import EMBEDDING_NOTE, staged_notes
-from histoboost.cache.published import open_published
+from histoboost.cache.published_embedding import open_published
 
 
 @dataclass

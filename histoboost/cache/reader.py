@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from histoboost.cache.layout import Damaged, embedding_key
 from histoboost.cache.listing import EmbeddingRow, list_embeddings
 from histoboost.cache.pending import damaged_store, pending_labels, pending_slides
-from histoboost.cache.published import Published, open_published, read_rows
+from histoboost.cache.published_embedding import Published, open_published, read_rows
 from histoboost.cache.recipe import Recipe
 from histoboost.cache.root import check_root, open_backend
 from histoboost.cache.source import read_source

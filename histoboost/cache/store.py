@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from histoboost.cache.embedding_writer import EmbeddingWriter
 from histoboost.cache.foreign import remove
 from histoboost.cache.gc import OLDER_THAN_S, Collected, collect
 from histoboost.cache.imports import read_arrays
@@ -24,7 +25,6 @@ from histoboost.cache.recipe import Recipe
 from histoboost.cache.root import make_root
 from histoboost.cache.source import write_source
 from histoboost.cache.table import next_orders, slide_names, write_table
-from histoboost.cache.writer import EmbeddingWriter
 from histoboost.errors import BadInput
 from histoboost.names import check_embedding_name
 from histoboost.spots import SpotTable

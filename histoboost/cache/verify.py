@@ -9,7 +9,7 @@ from typing import Any
 from histoboost.cache.backend import Backend
 from histoboost.cache.foreign import foreign_in_embedding, foreign_in_store, foreign_in_table
 from histoboost.cache.layout import Damaged, store_documents
-from histoboost.cache.published import damaged_chunks, open_published
+from histoboost.cache.published_embedding import damaged_chunks, open_published
 from histoboost.cache.spot_files import check_shapes
 from histoboost.cache.table import (
     SlideRecord,

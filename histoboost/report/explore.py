@@ -15,7 +15,7 @@ from histoboost.regress.neighbors import spot_graph
 from histoboost.report import statistics
 from histoboost.report.page import SUFFIXES, write_page
 from histoboost.report.projection import project, sample
-from histoboost.report.slide_maps import slide_payload
+from histoboost.report.slide_data import slide_payload
 from histoboost.report.source import Source, open_source
 from histoboost.spots import SpotTable
 

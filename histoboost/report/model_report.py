@@ -23,7 +23,7 @@ from histoboost.regress.units import to_units
 from histoboost.report.evaluation import Evaluation, evaluate
 from histoboost.report.page import SUFFIXES, write_page
 from histoboost.report.provenance import provenance, recipes
-from histoboost.report.slide_maps import slide_payload
+from histoboost.report.slide_data import slide_payload
 
 if TYPE_CHECKING:
     from histoboost.regress.layout import Layout

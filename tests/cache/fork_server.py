@@ -21,8 +21,8 @@ import numpy as np
 import torch
 
 from histoboost.cache import layout
+from histoboost.cache.embedding_writer import EmbeddingWriter
 from histoboost.cache.store import EmbeddingStore, Recipe, SpotTable
-from histoboost.cache.writer import EmbeddingWriter
 from histoboost.featurize import featurize
 
 # Small chunks, so that a small slide has several.

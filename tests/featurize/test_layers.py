@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
+from histoboost.cache.embedding_writer import EmbeddingWriter
 from histoboost.cache.store import EmbeddingStore
-from histoboost.cache.writer import EmbeddingWriter
 from histoboost.errors import HistoboostError
 from histoboost.featurize import featurize
 from histoboost.featurize.backbones.base import Architecture, Backbone

@@ -32,7 +32,12 @@ from histoboost.cache.layout import (
     seal,
 )
 from histoboost.cache.pending import EMBEDDING_NOTE
-from histoboost.cache.published import Published, chunk_path, damaged_chunks, open_published
+from histoboost.cache.published_embedding import (
+    Published,
+    chunk_path,
+    damaged_chunks,
+    open_published,
+)
 from histoboost.cache.recipe import Recipe
 from histoboost.digests import digest_bytes
 from histoboost.errors import BadInput

@@ -1,4 +1,4 @@
-"""Read and check a published embedding of one slide."""
+"""Read and check one published embedding of one slide, see `embedding_writer`."""
 
 from __future__ import annotations
 
