@@ -10,7 +10,7 @@ import torch
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError
-from histoboost.featurize import featurize, recipe
+from histoboost.featurize import featurize, recipe_fields
 from histoboost.featurize.backbones.weights import weights_digest
 from histoboost.phantom import phantom_slide
 from histoboost.slides.images.array import ArrayImage
@@ -58,7 +58,7 @@ def test_options_that_change_the_numbers_are_refused_under_the_same_name(stored,
 @pytest.mark.parametrize("name", ["RESIZE", "BORDER"])
 def test_another_way_to_crop_is_another_recipe(stored, slide, name, monkeypatch):
     another = {"bilinear": "another"} if name == "RESIZE" else "another"
-    monkeypatch.setattr(recipe, name, another)
+    monkeypatch.setattr(recipe_fields, name, another)
     with pytest.raises(HistoboostError, match=f"{name.lower()}: .*not .another"):
         run(stored, slide)
 
