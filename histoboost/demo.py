@@ -149,12 +149,14 @@ def _scores(store: EmbeddingStore, features: str) -> list[dict[str, Any]]:
 
 def _show(result: dict[str, Any], say: Callable[[str], None]) -> None:
     width = max(map(len, MODELS.values()))
-    say(f"\n{'Spearman, held-out slides':<{width}}{'per spot':>10}{'per type':>10}")
+    say("")
+    say(f"{'Spearman, held-out slides':<{width}}{'per spot':>10}{'per type':>10}")
     for row in result["rows"]:
         constant = row["model"] in CONSTANT
         per_type = "-" if constant else f"{row['type_spearman']:.3f}"
         say(f"{MODELS[row['model']]:<{width}}{row['spot_spearman']:>10.3f}{per_type:>10}")
-    say("Constant profiles score per spot, too: judge a model by the difference.\n")
+    say("Constant profiles score per spot, too: judge a model by the difference.")
+    say("")
     for name, path in result["paths"].items():
         say(f"{name:<12}{path}")
     say(f"Done in {result['seconds']:.0f} s. On your own slides: histoboost inspect DATA")

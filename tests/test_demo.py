@@ -26,6 +26,7 @@ def test_the_demo_clearly_beats_the_constant_baselines(demo):
 
 def test_the_demo_prints_its_backbone_aligned_scores_and_output_paths(demo):
     out, output = demo
+    assert "\\n" not in output
     assert "stain-texture (statistics of stain, colour and texture, which has no weights)" in output
     text = output[output.index("Spearman, held-out slides") :]
     header, *rows = text.split("Constant profiles")[0].strip().splitlines()

@@ -143,5 +143,5 @@ def evaluate(
     if predictions is not None:
         table = held_out_frame(scores, units)
         write_table(Path(predictions), table)
-        echo(f"Wrote {predictions}: {len(table):,} held-out spots, {units}.")
+        echo(f"Wrote {predictions}: {len(table):,} held-out spots, units {units}.")
     write_json(json_path, result)

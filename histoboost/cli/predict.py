@@ -131,7 +131,7 @@ def predict(
             echo(f"{prediction.slide}: {rows} spots")
         first += rows
     if units == "rank":
-        units = "rank within the spot in (0, 1], 1 = most abundant (or --units abundance)"
+        units = "rank (within the spot, 1 = most abundant; see --units)"
     pairs = zip(predictions, map(str, files), strict=True)
     write_json(json_path, {"slides": [slide_result(each, [file]) for each, file in pairs]})
-    echo(f"Wrote {output}: {first} rows, {len(predictions[0].cell_types)} types, {units}.")
+    echo(f"Wrote {output}: {first} spots, {len(predictions[0].cell_types)} types, units {units}.")

@@ -52,8 +52,8 @@ def print_scores(scores: CrossValidation, result: dict[str, Any]) -> None:
         interval = result["interval"]
         mean, folds = interval["coverage"]["mean"], interval["coverage"]["folds"]
         echo(
-            f"{interval['level']:.0%} prediction intervals cover {mean:.1%} of values in units "
-            f"{interval['units']}, {min(folds):.1%} to {max(folds):.1%} by fold."
+            f"{interval['level']:.0%} prediction intervals cover {mean:.1%} of the values (units: "
+            f"{interval['units']}), {min(folds):.1%} to {max(folds):.1%} by fold."
         )
 
 
@@ -67,7 +67,7 @@ def _against_baselines(result: dict[str, Any]) -> str:
     line = f"Against the best baseline: {', '.join(parts)}; coords knows only position."
     coords = others.get("coords")
     if coords and any(coords[k] >= result["mean"][k] for k in ("spot_spearman", "type_spearman")):
-        line += " Where it does as well, nothing shows that the images are informative."
+        line += " Where coords scores as high, nothing shows that the images are informative."
     return line
 
 

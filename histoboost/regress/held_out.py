@@ -94,8 +94,8 @@ def warn_where_nothing_was_learned(scores: CrossValidation) -> None:
     folds = scores.folds[: len(scores.folds) // len(scores.seeds)]
     for fold, own in zip(folds, scores.by_fold("spot_spearman"), strict=True):
         best = max(fold.baselines[name]["spot_spearman"] for name in CONSTANTS)
-        if own < best:
+        if round(own, 3) < round(best, 3):
             warn(
-                f"{fold.name}: scores {own:.3f} per spot, a constant profile {best:.3f}; what the "
-                "model learned does not generalise to it"
+                f"{fold.name}: {scores.setup.model} scores {own:.3f} per spot, a constant profile "
+                f"{best:.3f}; what the model learned does not generalise to {fold.name}"
             )

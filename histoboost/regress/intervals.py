@@ -137,8 +137,8 @@ def _warn_of_few(groups: int, level: float) -> None:
     enough = math.ceil(level / (1.0 - level) - 1e-9) if 0.0 < level < 1.0 else 0
     if groups < enough:
         warn(
-            f"interval {level:g}: there are {groups} held-out slides (or groups), and {enough} are "
-            "needed to guarantee it for the next one; coverage is calibrated on average over these"
+            f"interval {level:g}: calibrated on {groups} held-out slides (or groups), but {enough} "
+            "are needed to guarantee this level on a new one; train on more, or lower the level"
         )
 
 

@@ -51,7 +51,7 @@ def test_evaluate_writes_held_out_predictions(succeeds, store, tmp_path, suffix)
     more = ("--predictions", path, "--units", "share", "--model", "ridge", "--seeds", "2")
     printed = succeeds("evaluate", store, *more).output
     assert "mine+mine:area1+mine:area10+mine:area90" in printed  # the default features
-    assert f"Wrote {path}: 72 held-out spots, share." in printed
+    assert f"Wrote {path}: 72 held-out spots, units share." in printed
     table = pd.read_csv(path) if suffix == ".csv" else pd.read_parquet(path)
     assert list(table) == ["fold", "slide", "spot", "x", "y", "a", "b", "c", "d"]
     assert list(table.fold) == list(table.slide) == ["S_1"] * 36 + ["S_2"] * 36
@@ -112,7 +112,7 @@ def test_train_and_predict_write_a_submission(succeeds, refusal, store, tmp_path
     assert "mine" in succeeds("train", store, model, *features, *few).output
     printed = succeeds("predict", store, model, "-o", output).output
     assert "IDs 0 to 35: S_3" in printed
-    assert "rank within the spot in (0, 1], 1 = most abundant" in printed
+    assert "units rank (within the spot, 1 = most abundant" in printed
     lines = output.read_text().splitlines()
     assert lines[0] == "ID,a,b,c,d"
     assert [line.split(",")[0] for line in lines[1:]] == [str(i) for i in range(36)]

@@ -70,7 +70,7 @@ def test_what_is_predicted_worse_than_by_a_constant_profile_is_named(make_store)
     best = max(own.baselines[name]["spot_spearman"] for name in ("mean", "mean-rank"))
     [said] = [str(one.message) for one in heard if "p9" in str(one.message)]
     assert said.startswith(
-        f"p9 (E): scores {own.spot_spearman:.3f} per spot, a constant profile {best:.3f};"
+        f"p9 (E): ridge scores {own.spot_spearman:.3f} per spot, a constant profile {best:.3f};"
     )
 
 

@@ -64,7 +64,7 @@ def test_groups_count_the_same_however_many_slides_and_spots_they_have():
 
 
 def test_only_too_few_slides_for_a_level_are_warned_about():
-    with pytest.warns(HistoboostWarning, match="there are 3 held-out .*and 9 are needed") as heard:
+    with pytest.warns(HistoboostWarning, match="on 3 held-out .*but 9 are needed") as heard:
         Residuals.concatenate(phantom(3, 3)).half_width(0.9, "none", TARGET)
     assert len([w for w in heard if "interval" in str(w.message)]) == 1
     with warnings.catch_warnings(action="error"):
