@@ -73,11 +73,11 @@ def check_output(path: Path, suffixes: Sequence[str] = ()) -> None:
     """Refuse, before the work, a `path` that cannot be written or has none of the `suffixes`."""
     check_name(path)
     if path.is_dir():
-        raise BadInput(f"{path}: is a directory; choose another name")
+        raise BadInput(f"{path}: is a folder; choose another name")
     if suffixes and not path.name[1:].endswith(tuple(suffixes)):
         raise BadInput(f"{path}: unknown suffix {path.suffix!r}; give {', '.join(suffixes)}")
     if not path.parent.is_dir():
-        raise BadInput(f"{path}: no such directory {path.parent}; create it first")
+        raise BadInput(f"{path}: no such folder {path.parent}; create it first")
     if not os.access(path.parent, os.W_OK):
         raise BadInput(f"{path.parent}: is not writable; choose another folder")
 

@@ -179,7 +179,7 @@ def test_featurize_turns_slides_and_predict_reports_it(succeeds, folder, turned_
     done = succeeds("predict", store, model, "-o", tmp_path / "x.parquet", "--json", summary)
     [slide] = json.loads(summary.read_text())["slides"]
     assert slide["turn"] == "270"
-    assert "turned by 270 degrees counter-clockwise" in slide["warnings"][0]
+    assert "rotated by 270 degrees counterclockwise" in slide["warnings"][0]
     assert slide["warnings"][0] in " ".join(done.output.split())
 
 

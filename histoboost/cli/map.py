@@ -125,7 +125,7 @@ def map(
         if lattice := (prediction.spots.lattice or {}).get("found"):
             facts.append(str(lattice))
         if prediction.novel_share is not None:
-            facts.append(f"{prediction.novel_share:.0%} of them unlike the training spots")
+            facts.append(f"{prediction.novel_share:.0%} of spots are novel")
         echo(f"{prediction.slide}: {'; '.join(facts)}")
         echo(f"  wrote {', '.join(written)}")
         summaries.append(slide_result(prediction, written))
@@ -140,7 +140,7 @@ def _files(outputs: Sequence[str]) -> list[Path]:
         folder = output.endswith(("/", os.sep)) or (path.is_dir() and path.suffix != ".zarr")
         if folder and not path.is_dir():
             if not path.parent.is_dir():
-                raise BadInput(f"{path}: no such directory {path.parent}; create it first")
+                raise BadInput(f"{path}: no such folder {path.parent}; create it first")
             path.mkdir()
         files += [path / name for name in IN_FOLDER] if folder else [path]
     return files

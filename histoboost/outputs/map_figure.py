@@ -81,7 +81,7 @@ def map_figure(prediction: Prediction) -> Figure:
     left = _GAP + step
     if prediction.novelty is not None:
         axes = panel(left, down, _LARGER)
-        _title(axes, "novelty", step, "above 1: unlike the training spots")
+        _title(axes, "novelty", step, "novel above 1")
         canvas.show(axes, prediction.novelty, (0, 2), "novelty", _number)
         left += step
     if dominant is not None:
@@ -121,7 +121,7 @@ def _head(figure: Figure, prediction: Prediction, size: tuple[float, float]) -> 
     )
     facts = f"{len(prediction.spots):,} spots"
     if prediction.novel_share is not None:
-        facts += f", {_percent(prediction.novel_share)} of them unlike the training spots"
+        facts += f", {_percent(prediction.novel_share)} of spots are novel"
     if prediction.unlike:
         facts = f"Unlike the training slides: do not rely on this map ({facts})"
     colour = "#b3261e" if prediction.unlike else "#555555"

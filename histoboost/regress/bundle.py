@@ -1,4 +1,4 @@
-"""The model bundle: a directory with `model.json`, text models and arrays; nothing pickled.
+"""The model bundle: a folder with `model.json`, text models and arrays; nothing pickled.
 
 `model.json` lists every file with its SHA-256, so damage is detected before parsing. File names are
 built by this code, never taken from the content of a bundle.
@@ -124,16 +124,16 @@ def check_target(folder: Path) -> bool:
     """
     folder = Path(os.path.realpath(folder))
     if folder.exists() and not folder.is_dir():
-        raise BadInput(f"{folder}: is a file; a model is a directory, choose another name")
+        raise BadInput(f"{folder}: is a file; a model is a folder, choose another name")
     if folder.is_dir() and any(folder.iterdir()):
         if not (folder / INDEX).is_file():
-            raise BadInput(f"{folder}: is a directory but no model; choose another name")
+            raise BadInput(f"{folder}: is a folder but no model; choose another name")
         _parse(folder / INDEX, (folder / INDEX).read_bytes())
         place = folder
     else:
         place = folder.parent
     if not place.is_dir():
-        raise BadInput(f"{place}: no such directory; create it first")
+        raise BadInput(f"{place}: no such folder; create it first")
     if not os.access(place, os.W_OK):
         raise BadInput(f"{place}: cannot be written to; choose another place")
     return place == folder
@@ -180,7 +180,7 @@ def _read_files(folder: Path, document: dict[str, Any]) -> Files:
         except FileNotFoundError:  # replaced by a newer bundle
             data = None
         if data is None:
-            raise BadInput(f"{path}: is missing; copy the whole model directory again")
+            raise BadInput(f"{path}: is missing; copy the whole model folder again")
         if hashlib.sha256(data).hexdigest() != digest:
             raise BadInput(f"{path}: is damaged; copy the model again or train it again")
         stem = name.rpartition(".")[0]
@@ -199,7 +199,7 @@ def _read_index(folder: Path) -> bytes:
     if not folder.exists():
         raise BadInput(f"{folder}: no such model; train one with histoboost train")
     if not path.is_file():
-        raise BadInput(f"{folder}: is not a model (no model.json); give a model's directory")
+        raise BadInput(f"{folder}: is not a model (no model.json); give the folder of a model")
     if path.stat().st_size > MAX_JSON:
         raise BadInput(f"{path}: is too large for a model; train it again")
     return path.read_bytes()
@@ -212,7 +212,7 @@ def _parse(path: Path, data: bytes) -> dict[str, Any]:
         raise BadInput(f"{path}: not valid JSON ({error}); train it again") from error
     version = document.get("histoboost_model") if isinstance(document, dict) else None
     if not isinstance(version, int) or isinstance(version, bool):
-        raise BadInput(f"{path}: not a histoboost model; give a model's directory")
+        raise BadInput(f"{path}: not a histoboost model; give the folder of a model")
     if version > FORMAT:
         raise BadInput(
             f"{path}: model format {version} is newer than this histoboost knows ({FORMAT}); "

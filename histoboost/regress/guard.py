@@ -78,7 +78,7 @@ def turn_of(slide: str, recipes: Mapping[str, Mapping[str, Any]]) -> str | None:
 def warn_of_turn(slide: str, turn: str) -> None:
     """Warn that the patches of a slide are turned, and how."""
     quarters, mirrored = turn.removesuffix("mirrored").strip("-"), turn.endswith("mirrored")
-    ways = [f"turned by {quarters} degrees counter-clockwise"] if quarters else []
+    ways = [f"rotated by {quarters} degrees counterclockwise"] if quarters else []
     ways += ["mirrored left to right"] if mirrored else []
     warn(
         f"slide {slide}: is mounted differently from the training slides, so its patches are "

@@ -26,7 +26,7 @@ TURNS = {
 
 
 class TurnedImage(SlideImage):
-    """An image turned by 90 degrees anticlockwise, or mirrored left to right."""
+    """An image rotated by 90 degrees counterclockwise, or mirrored left to right."""
 
     def __init__(self, image: SlideImage, *, mirrored: bool) -> None:
         self._image, self._mirrored = image, mirrored

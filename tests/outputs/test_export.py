@@ -146,8 +146,8 @@ def test_what_cannot_be_exported_is_refused_before_writing(tmp_path, store):
     (tmp_path / "there.zarr").mkdir()
     for name, message in (
         ("out.csv", "unknown suffix '.csv'; give .h5ad, .zarr"),
-        ("there.zarr", "is a directory"),
-        ("absent/out.h5ad", "no such directory"),
+        ("there.zarr", "is a folder"),
+        ("absent/out.h5ad", "no such folder"),
     ):
         with pytest.raises(HistoboostError, match=message):
             export(store, tmp_path / name)

@@ -56,7 +56,7 @@ def test_the_figure_names_types_units_scale_and_novelty(mapped):
     for name in mapped[0].cell_types:
         assert f"\n{name}\n" in text
     assert "\nS_1: predicted share of the spot\n30 spots, " in text
-    assert "of them unlike the training spots" in text
+    assert "of spots are novel" in text
     assert "µm" in text
     assert f"mean {100 * mapped[0].values[:, 0].mean():.0f} %" in text
     assert "do not rely on this map" not in text

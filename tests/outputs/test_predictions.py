@@ -102,7 +102,7 @@ def test_a_format_for_one_slide_needs_a_slide_field(tmp_path, mapped, suffix):
     assert f"{{slide}}_out{suffix}" in str(caught.value)
     check_prediction_output(path, ["S_1"])
     (tmp_path / f"S_2{suffix}").mkdir()
-    with pytest.raises(HistoboostError, match="S_2.* is a directory"):
+    with pytest.raises(HistoboostError, match="S_2.* is a folder"):
         check_prediction_output(tmp_path / f"{{slide}}{suffix}", ["S_1", "S_2"])
 
 
@@ -114,8 +114,8 @@ def test_a_format_for_one_slide_needs_a_slide_field(tmp_path, mapped, suffix):
             "unknown suffix '.xlsx'; give .csv, .parquet, .h5ad, .zarr, .geojson, .ome.tif, .png, "
             ".html",
         ),
-        ("absent/out.h5ad", "no such directory"),
-        ("there.zarr", "is a directory"),
+        ("absent/out.h5ad", "no such folder"),
+        ("there.zarr", "is a folder"),
         ("n" * 252 + ".csv", "its name is longer than 255 bytes"),
     ],
 )

@@ -285,9 +285,9 @@ def test_what_is_no_bundle_is_neither_read_nor_replaced(store, bundle, tmp_path)
         (CompositionRegressor.load, "none", "no such model"),
         (CompositionRegressor.load, "notes", r"no model\.json"),
         (CompositionRegressor.load, "m", "not valid JSON"),
-        (model.save, "notes", "is a directory but no model"),
+        (model.save, "notes", "is a folder but no model"),
         (model.save, "notes/a.txt", "is a file"),
-        (model.save, "nowhere/m", "no such directory"),
+        (model.save, "nowhere/m", "no such folder"),
         (CompositionRegressor("net@32").save, "m", "is not trained"),
     ):
         with pytest.raises(HistoboostError, match=message):

@@ -169,7 +169,7 @@ def test_provenance_names_model_features_slides_and_recipes(data, model_path):
     ("model", "output", "complaint"),
     [
         ("nowhere", "r.html", "nowhere"),
-        ("model", "no/r.html", "no such directory"),
+        ("model", "no/r.html", "no such folder"),
         ("model", "r.txt", "unknown suffix '.txt'; give .html, .htm"),
     ],
 )

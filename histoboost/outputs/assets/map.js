@@ -286,7 +286,7 @@ function point(k) {
   if (/^\d+$/.test(view.show)) parts.push(`${DATA.types[view.show]} ${number(s.value(Number(view.show), k))}`);
   const most = DATA.types.map((_, t) => t).sort((a, b) => s.value(b, k) - s.value(a, k)).slice(0, 4);
   if (DATA.dominant) parts.push(`most: ${most.map((t) => `${DATA.types[t]} ${number(s.value(t, k))}`).join(", ")}`);
-  if (s.novelty) parts.push(`novelty ${s.novelty[k].toFixed(2)}${s.novelty[k] > 1 ? " (unlike the training spots)" : ""}`);
+  if (s.novelty) parts.push(`novelty ${s.novelty[k].toFixed(2)}${s.novelty[k] > 1 ? " (novel)" : ""}`);
   $("readout").textContent = parts.join("; ");
 }
 
@@ -318,7 +318,7 @@ function open(i) {
   $("readout").textContent = "";
   const s = slide();
   options();
-  const novel = s.novel_share === null ? "" : `, ${(100 * s.novel_share).toFixed(0)} % of them unlike the training spots`;
+  const novel = s.novel_share === null ? "" : `, ${(100 * s.novel_share).toFixed(0)} % of spots are novel`;
   $("subtitle").textContent = `${s.name}: ${s.n.toLocaleString("en")} spots${novel}. Predicted: ${DATA.units}.`;
   const lines = s.warnings;
   $("problems").hidden = !lines.length;
