@@ -24,6 +24,9 @@ _REFUSED = {
     "model": ("an embedding store", "a file"),
 }
 
+#: Commands whose STORE need not exist.
+MAKE_A_STORE = {"featurize", "import"}
+
 
 def check_arguments(ctx: click.Context) -> None:
     """Refuse swapped arguments, an output that would replace an input, NaN and infinity."""
@@ -31,10 +34,16 @@ def check_arguments(ctx: click.Context) -> None:
         if isinstance(value, float) and not math.isfinite(value):
             raise BadInput(f"--{name.replace('_', '-')}: not {value}; give a finite number")
     paths = {name: value for name, value in ctx.params.items() if isinstance(value, str)}
-    for param in ctx.command.params:
+    arguments = [param for param in ctx.command.params if isinstance(param, click.Argument)]
+    kinds = {param: _kind(paths.get(param.name or "", "")) for param in arguments}
+    for param, found in kinds.items():
         path = paths.get(param.name or "", "")
-        found = _kind(path)
-        if isinstance(param, click.Argument) and found in _REFUSED.get(param.name or "", ()):
+        if found in _REFUSED.get(param.name or "", ()):
+            needs_store = param.name == "store" and ctx.command.name not in MAKE_A_STORE
+            if needs_store and found == "a file" and "an embedding store" not in kinds.values():
+                raise BadInput(
+                    f"{path}: is a file, not a store; run histoboost featurize on it first"
+                )
             order = " ".join(ctx.command.collect_usage_pieces(ctx)[1:])
             raise BadInput(
                 f"{path}: is {found}, not {param.human_readable_name}; expected "

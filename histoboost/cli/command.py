@@ -175,7 +175,8 @@ def _usage_line(error: click.UsageError) -> str:
     """Describe an error of the command line in one line; click would print four."""
     command = error.ctx.command if error.ctx else click.Command(None)
     if isinstance(error, click.NoSuchOption) and error.ctx:
-        known = [flag for param in command.get_params(error.ctx) for flag in param.opts]
+        options = [p for p in command.get_params(error.ctx) if isinstance(p, click.Option)]
+        known = [flag for param in options for flag in param.opts if flag.startswith("--")]
         return f"no such option {error.option_name}{did_you_mean(error.option_name, known)}"
     if isinstance(error, click.MissingParameter) and error.param is not None:
         choices = ", ".join(_choices(error.param))

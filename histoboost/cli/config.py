@@ -14,6 +14,9 @@ import click
 
 from histoboost.errors import BadInput
 
+#: Minimum similarity of a name and the one suggested instead, from 0 to 1.
+SIMILAR = 0.7
+
 
 def read_config(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
     """Read default option values from a TOML file; the command line overrides them."""
@@ -33,18 +36,17 @@ def read_config(ctx: click.Context, param: click.Parameter, value: str | None) -
             below = ", ".join(f"[{name}]" for name, _ in sorted(_commands(group)))
             raise BadInput(f"{value}: [{table}] is a group of commands; write {below}")
         if table not in commands:
-            raise BadInput(
-                f"{value}: [{table}] is not a command{did_you_mean(table, commands)}; choose one "
-                f"of {', '.join(sorted(commands))}"
-            )
+            known_commands = ", ".join(sorted(commands))
+            remedy = did_you_mean(table, commands) or f"; choose one of {known_commands}"
+            raise BadInput(f"{value}: [{table}] is not a command{remedy}")
     known = _settable(ctx.command)
     own = tables[ctx.info_name] if ctx.info_name in tables.keys() - bare.keys() else {}
     for key in own:
         if _as_flag(key) not in known:
-            raise BadInput(
-                f"{value}: [{ctx.info_name}] has no option {key!r}"
-                f"{did_you_mean(_as_flag(key), known)}; options are {', '.join(sorted(known))}"
+            remedy = (
+                did_you_mean(_as_flag(key), known) or f"; options are {', '.join(sorted(known))}"
             )
+            raise BadInput(f"{value}: [{ctx.info_name}] has no option {key!r}{remedy}")
     anywhere = {flag for command in commands.values() for flag in _settable(command)}
     for key in bare:
         if _as_flag(key) not in anywhere:
@@ -83,11 +85,11 @@ def _commands(group: click.Command) -> Iterator[tuple[str, click.Command]]:
 
 def _settable(command: click.Command) -> dict[str, str]:
     """Map each option that a file may set, without dashes, to its parameter name."""
-    found = {}
-    for parameter in command.params:
-        flags = [flag[2:] for flag in parameter.opts if flag.startswith("--")]
-        for flag in flags or [parameter.human_readable_name.lower()]:
-            found[_as_flag(flag)] = parameter.name or ""
+    found: dict[str, str] = {}
+    for option in command.params:
+        if isinstance(option, click.Option):
+            flags = [flag[2:] for flag in option.opts if flag.startswith("--")]
+            found |= {_as_flag(flag): option.name or "" for flag in flags}
     found.pop("config", None)
     return found
 
@@ -104,4 +106,6 @@ def _as_list(item: Any) -> str:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Suggest the known name most similar to `name`, as the end of a line; empty if none is."""
-    return "".join(f"; did you mean {like}?" for like in get_close_matches(name, known, n=1))
+    bare = {each.strip("-"): each for each in known}  # equal dashes are no similarity
+    close = get_close_matches(name.strip("-"), bare, n=1, cutoff=SIMILAR)
+    return "".join(f"; did you mean {bare[like]}?" for like in close)

@@ -107,11 +107,14 @@ def predict(
         trained_on = ensemble.training_slides
     else:
         from histoboost.names import check_cell_type_names
+        from histoboost.regress.intervals import NO_INTERVALS
         from histoboost.regress.model import CompositionRegressor
         from histoboost.regress.scale import compared_in
         from histoboost.regress.slides import open_store, unlabelled_slides
 
         regressor = CompositionRegressor.load(model)
+        if interval is not None and regressor.residuals_ is None:
+            raise BadInput(f"{model}: {NO_INTERVALS}")
         check_cell_type_names(regressor.cell_types_, model)
         opened = open_store(source)
         slides = slides or unlabelled_slides(opened)

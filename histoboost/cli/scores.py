@@ -18,16 +18,16 @@ LEGEND = (
     "per-spot and per-type: Spearman correlation; Pearson, RMSE and JSD (Jensen-Shannon "
     "divergence, bits) are of shares; lower RMSE and JSD are better. Spot totals are not scored."
 )
-#: Maximum number of terms to print; `--json` has all of them.
+#: Maximum number of terms to print.
 MOST_TERMS = 12
 
 
-def brief(features: str) -> str:
-    """Shorten a feature-set expression with many terms."""
+def brief(features: str, complete: str = "--json") -> str:
+    """Shorten a feature-set expression with many terms; `complete` has all of them."""
     terms = features.split("+")
     if len(terms) <= MOST_TERMS:
         return features
-    return f"{'+'.join(terms[:3])}+... ({len(terms)} terms; --json has all)"
+    return f"{'+'.join(terms[:3])}+... ({len(terms)} terms; {complete} has all)"
 
 
 def print_scores(scores: CrossValidation, result: dict[str, Any]) -> None:

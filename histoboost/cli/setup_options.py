@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from histoboost.cli.config import did_you_mean
 from histoboost.cli.options import CommaList, in_order, jobs_option, names_option, scheduler_option
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -33,7 +34,13 @@ class NumberOption(click.ParamType):  # type: ignore[type-arg]  # generic from c
             parsed = math.nan
         if not math.isfinite(parsed):
             self.fail(f"{value!r} is not NAME=NUMBER, such as n_estimators=200", param, ctx)
-        return name.strip(), int(parsed) if parsed.is_integer() and "." not in number else parsed
+        name = name.strip()
+        from histoboost.regress.setup import OPTIONS
+
+        if name not in OPTIONS:
+            remedy = did_you_mean(name, OPTIONS) or f"; choose one of {', '.join(OPTIONS)}"
+            self.fail(f"unknown parameter {name}{remedy}", param, ctx)
+        return name, int(parsed) if parsed.is_integer() and "." not in number else parsed
 
 
 def _choice(flag: str, choices: Sequence[str], help: str) -> Callable[[F], F]:

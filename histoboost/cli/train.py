@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import click
@@ -48,7 +49,8 @@ def train(
         opened = EmbeddingStore(store, mode="r")
         model.fit(opened, slides, jobs=jobs, intervals=intervals, client=client)
     model.save(model_path)
-    echo(f"features  {brief(model.setup_.features)}")
+    complete = f"histoboost show {quote(model_path)} --json -"
+    echo(f"features  {brief(model.setup_.features, complete)}")
     if importances := model.importances():
         measure = find_model(model.setup_.model).importance
         echo(f"relies on (share of {measure}, over all cell types)")

@@ -76,8 +76,9 @@ def as_trained(
         found.append(arguments)
     used = {call["weights"] for call in found}
     for path in dict.fromkeys(path for path in weights if path not in used):
-        trained = ", ".join(dict.fromkeys(call["backbone"] for call in found)) or "no backbone"
-        warn(f"{path}: is not used; the model was trained with {trained}, of other weights or none")
+        names = ", ".join(dict.fromkeys(call["backbone"] for call in found))
+        why = f"no backbone of the model ({names}) has these weights" if names else ""
+        warn(f"{path}: is not used; {why or 'the model has no backbone'}; omit it")
     return found or [{"backbone": "none"}]
 
 

@@ -47,13 +47,16 @@ def group_keys(spots: Sequence[SpotTable], group_by: str) -> list[Key]:
 
 
 def make_folds(
-    spots: Sequence[SpotTable], group_by: str, held_out: str | Sequence[str] | None = None
+    spots: Sequence[SpotTable],
+    group_by: str,
+    held_out: str | Sequence[str] | None = None,
+    purpose: str = "cross-validation",
 ) -> list[Fold]:
     """One fold per group, see `group_keys`, in slide order; only those of `held_out`, if given."""
     keys, names = group_keys(spots, group_by), [table.slide for table in spots]
     if len(set(keys)) < 2:
         raise BadInput(
-            f"cross-validation: needs two labelled {keys[0][0]}s, one to hold out; there is only "
+            f"{purpose}: needs two labelled {keys[0][0]}s, one to hold out; there is only "
             f"{keys[0][1]}"
         )
     wanted = slide_names(held_out)

@@ -23,6 +23,18 @@ from histoboost.regress.heads.base import Array, group_members
 from histoboost.regress.targets import Target
 from histoboost.regress.units import UNITS, to_units
 
+#: Why a model has no intervals, and the remedy.
+NO_INTERVALS = (
+    "was trained without prediction intervals; train it again with --intervals (intervals=True in "
+    "Python)"
+)
+
+
+def check_level(level: float) -> None:
+    """Refuse a level of intervals that is not between 0 and 1."""
+    if not 0.0 < level < 1.0:
+        raise BadInput(f"interval {level}: must lie between 0 and 1, such as 0.9")
+
 
 @dataclass(frozen=True, eq=False)
 class Residuals:
@@ -53,8 +65,7 @@ class Residuals:
 
     def _half_width(self, level: float, units: str, target: Target) -> tuple[Array, bool]:
         """Half-width without warnings, and whether the level is reached."""
-        if not 0.0 < level < 1.0:
-            raise BadInput(f"interval {level}: must lie between 0 and 1, such as 0.9")
+        check_level(level)
         errors = [
             np.abs(to_units(p, units, target) - _truth(t, units, target))
             for p, t in zip(self.predicted, self.true, strict=True)

@@ -16,9 +16,10 @@ from histoboost.regress.compatibility import check_alike, trained_on
 from histoboost.regress.crossval import run_folds
 from histoboost.regress.distribute import fit_on_cluster
 from histoboost.regress.fitting import Predictor, features_for, fit_predictor
+from histoboost.regress.folds import make_folds
 from histoboost.regress.guard import Guard, fit_guard
 from histoboost.regress.heads.base import Files
-from histoboost.regress.intervals import Residuals
+from histoboost.regress.intervals import NO_INTERVALS, Residuals, check_level
 from histoboost.regress.layout import describe
 from histoboost.regress.predict_slide import predict_slide
 from histoboost.regress.predictions import Predictions
@@ -146,6 +147,7 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
         setup = replace(setup, features=layout.features)
         residuals = None
         if intervals:
+            make_folds(spots, setup.group_by, purpose="--intervals (intervals=True in Python)")
             title = "predict held-out slides, for intervals"
             folds = run_folds(opened, setup, spots, jobs=jobs, client=client, description=title)
             residuals = Residuals.concatenate(folds.residuals())
@@ -198,8 +200,10 @@ class CompositionRegressor(BaseEstimator):  # type: ignore[misc]
         """
         predictor, opened = self._trained(), open_store(store)
         residuals = self.residuals_
-        if interval is not None and residuals is None:
-            raise BadInput("interval: the model was trained without; train it with --intervals")
+        if interval is not None:
+            check_level(interval)
+            if residuals is None:
+                raise BadInput(f"model: {NO_INTERVALS}")
         names = unlabelled_slides(opened) if slides is None else stored_names(opened, slides)
         made = check_alike(self.recipes_, opened, names)
         pass_on(trained_on(names, self.training_slides_))

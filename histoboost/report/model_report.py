@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import BadInput, pass_on, warn, warnings_kept
+from histoboost.finetune.folder import is_ensemble
 from histoboost.io import check_output
 from histoboost.outputs.encode import floats, numbers
 from histoboost.regress.heads import find_model
@@ -70,6 +71,11 @@ def report(
         slide or group, or `output` cannot be written.
     """
     check_output(Path(output), SUFFIXES)
+    if is_ensemble(model):
+        raise BadInput(
+            f"{model}: is a fine-tuned model, which report does not support; use predict, or "
+            "finetune --cross-validate for its scores"
+        )
     regressor = CompositionRegressor.load(model)
     if len(regressor.training_slides_) < 2:
         raise BadInput(

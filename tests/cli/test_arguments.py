@@ -41,22 +41,40 @@ def folder(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("align m", "align DATA"),
         ("explore m", "explore DATA"),
         ("finetune s.zarr out", "finetune DATA OUT"),
-        ("evaluate data.h5", "evaluate STORE"),
         ("evaluate m", "evaluate STORE"),
-        ("ablate data.h5 --features a --features b", "ablate STORE"),
-        ("train data.h5 model", "train STORE MODEL"),
         ("train m s.zarr", "train STORE MODEL"),
         ("predict m s.zarr -o o.csv", "predict STORE MODEL"),
         ("predict s.zarr data.h5 -o o.csv", "predict STORE MODEL"),
         ("report m s.zarr", "report STORE MODEL"),
-        ("report data.h5 m", "report STORE MODEL"),
-        ("cache list data.h5", "cache list STORE"),
         ("cache verify m", "cache verify STORE"),
         ("cache relabel data.h5 s.zarr", "cache relabel STORE DATA"),
     ],
 )
 def test_swapped_arguments_are_told_the_order(refusal, command, order):
     assert refusal(*command.split()).endswith(f"; expected histoboost {order}")
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    "command",
+    [
+        "evaluate data.h5",
+        "ablate data.h5 --features a --features b",
+        "train data.h5 model",
+        "report data.h5 m",
+        "predict data.h5 m -o o.csv",
+        "cache list data.h5",
+    ],
+)
+def test_data_given_for_a_store_is_to_be_featurized_first(refusal, command):
+    line = refusal(*command.split())
+    assert "data.h5: is a file, not a store; run histoboost featurize on it first" in line
+
+
+@pytest.mark.usefixtures("folder")
+def test_predict_names_the_model_that_lacks_intervals(refusal):
+    line = refusal("predict", "s.zarr", "m", "-o", "o.csv", "--interval", 0.9)
+    assert "m: was trained without prediction intervals; train it again with --intervals" in line
 
 
 @pytest.mark.parametrize(

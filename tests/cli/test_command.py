@@ -174,6 +174,8 @@ def test_ctrl_c_ends_the_workers_and_a_second_one_the_process(monkeypatch):
             "pick here --fruit aple",
             "--fruit: 'aple' is not one of 'apple', 'pear'; did you mean apple?",
         ),
+        ("pick here --store x", "no such option --store"),
+        ("show --keep", "no such option --keep"),
         ("shwo", "no such command shwo; did you mean show?"),
         ("--name x show", "no such option --name"),
     ],
@@ -185,6 +187,35 @@ def test_a_usage_error_is_one_line_that_names_the_help(given, line):
     command = f"toy {name}" if name in toy.commands else "toy"
     assert result.stderr == f"Error: {line} ({command} --help)\n"
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        ("predict --store x", "no such option --store"),
+        ("featurize --source x", "no such option --source"),
+        ("evaluate s --keep", "no such option --keep"),
+        (
+            "evaluate s --set n_estimator=3",
+            "--set: unknown parameter n_estimator; did you mean n_estimators?",
+        ),
+    ],
+)
+def test_only_similar_options_are_suggested_as_typed(command, line):
+    stderr = CliRunner().invoke(main, command.split(), prog_name="histoboost").stderr
+    assert stderr == f"Error: {line} (histoboost {command.split()[0]} --help)\n"
+
+
+def test_a_config_file_is_told_of_options_only(tmp_path):
+    config = tmp_path / "histoboost.toml"
+    config.write_text("[train]\njson = 'x'\n")
+    line = CliRunner().invoke(main, ["train", "s", "m", "--config", str(config)]).stderr
+    options = line.partition("has no option 'json'; options are ")[2].strip().split(", ")
+    assert "features" in options
+    assert not {"store", "model-path"} & set(options)
+    config.write_text("[evaluat]\njson = 'x'\n")
+    line = CliRunner().invoke(main, ["train", "s", "m", "--config", str(config)]).stderr
+    assert line.endswith("[evaluat] is not a command; did you mean evaluate?\n")
 
 
 def test_a_group_without_a_command_shows_its_help():

@@ -56,6 +56,13 @@ def test_a_model_is_shown_with_what_it_predicts_and_how_to_use_it(shown, store, 
         assert part in text
 
 
+def test_train_tells_where_all_of_many_terms_are_shown(succeeds, store, tmp_path):
+    features = "+".join(f"pca:{width}(stain-texture@16)" for width in range(1, 14))
+    options = ("--model", "ridge", "--features", features)
+    text = succeeds("train", store.location, tmp_path / "m", *options).output
+    assert f"(13 terms; histoboost show {tmp_path / 'm'} --json - has all)" in text
+
+
 def test_scores_are_those_of_cross_validation_if_the_model_has_them(shown, store, tmp_path):
     model = CompositionRegressor("stain-texture@16", "ridge")
     model.fit(store, jobs=1, intervals=True).save(tmp_path / "m")

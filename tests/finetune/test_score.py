@@ -105,6 +105,22 @@ def test_intervals_are_refused(crossed: Path, small_h5: Path, tmp_path: Path) ->
     assert "is a fine-tuned model; omit --interval" in error
 
 
+def test_report_refuses_a_fine_tuned_model_and_show_describes_only_what_it_has(
+    crossed: Path, tmp_path: Path
+) -> None:
+    model = crossed / "cv" / "folds" / "S_1"
+    EmbeddingStore(tmp_path / "s.zarr")
+    page = tmp_path / "r.html"
+    error = run("report", tmp_path / "s.zarr", model, "-o", page, code=2)
+    assert f"{model}: is a fine-tuned model, which report does not support" in error
+    shown = CliRunner().invoke(main, ["show", str(model)]).stdout
+    print(shown)
+    assert " patch 24" in shown
+    assert "finetune with --cross-validate" in shown
+    for absent in ("[", "spot pitch", "train --intervals", "histoboost evaluate"):
+        assert absent not in shown
+
+
 def test_evaluate_warns_where_a_backbone_was_tuned_on_the_held_out_slide(
     crossed: Path, small_h5: Path, tmp_path: Path
 ) -> None:

@@ -126,8 +126,13 @@ def test_embeddings_made_differently_than_in_training_are_refused(store, tmp_pat
 
 
 def test_intervals_widen_with_their_level_and_need_a_model_trained_for_them(store, tmp_path):
-    with pytest.raises(HistoboostError, match="train it with --intervals"):
-        trained(store, "ridge").predict(store, interval=0.9)
+    without = trained(store, "ridge")
+    with pytest.raises(HistoboostError, match="without prediction intervals; train it again with"):
+        without.predict(store, interval=0.9)
+    with pytest.raises(HistoboostError, match="interval 2: must lie between 0 and 1"):
+        without.predict(store, interval=2)
+    with pytest.raises(HistoboostError, match="--intervals .*: needs two labelled slides"):
+        CompositionRegressor(model="ridge").fit(store, store.slides()[:1], intervals=True)
     model = trained(store, "ridge", intervals=True)
     model.save(tmp_path / "m")
     loaded = CompositionRegressor.load(tmp_path / "m")
