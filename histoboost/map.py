@@ -18,7 +18,8 @@ from histoboost.featurize.loaded_once import made_once
 from histoboost.progress import progress
 from histoboost.regress.model import CompositionRegressor
 from histoboost.regress.predictions import Prediction, Predictions
-from histoboost.regress.scale import COARSER
+from histoboost.regress.scale import ALIKE as ALIKE_PITCH
+from histoboost.regress.scale import COARSER, uses_rings
 from histoboost.slides.lattice import copy_names, whole_name
 from histoboost.slides.length import Length, parse_length
 from histoboost.slides.readers import open_dataset
@@ -84,12 +85,13 @@ def map_slide(
     ------
     HistoboostError
         If a slide cannot be read, has no tissue or is coarser than the training slides; if weights
-        are missing or not those of training.
+        are missing or not those of training; if `pitch` is not that of training and features have
+        rings.
 
     Warns
     -----
     HistoboostWarning
-        If a resolution is unknown or coarser, or the pitch differs from the model's.
+        If a resolution is unknown or coarser, or, with areas, the pitch differs from the model's.
     """
     require("map", "torch", "torch")
     from histoboost.featurize.embed import featurize
@@ -193,10 +195,11 @@ def _spot_pitch(slide: Slide, model: CompositionRegressor, given: str | float | 
         raise BadInput(f"--pitch: {given} is no length; give pixels such as 25.5, or 100um")
     if trained is not None:
         ratio = length.on(slide, "--pitch") / trained.on(slide, "--pitch")
-        if max(ratio, 1 / ratio) > ALIKE:
-            warn(
-                f"slide {slide.name}: spot pitch {ratio:.3g} times that of the training slides: "
-                "rings cover other distances; for a finer map give --finer K"
+        if max(ratio, 1 / ratio) > ALIKE_PITCH and uses_rings(model.setup_.features):
+            finer = "; for a finer map give --finer K" if ratio < 1 else ""
+            raise BadInput(
+                f"slide {slide.name}: --pitch {given} is {ratio:.3g} times the spot pitch of the "
+                f"training slides, so rings would span other distances; omit --pitch{finer}"
             )
     return length
 

@@ -170,11 +170,16 @@ _LATTICE = {"pitch_px": "pitch in px", "tissue": "tissue", "copies": "copies (--
 def _lattice_differences(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> list[str]:
     if a is None or b is None:
         return []
-    return [
-        f"its lattice's {words} is {a.get(key, 1)} in the store, {b.get(key, 1)} in the data"
-        for key, words in _LATTICE.items()
-        if a.get(key, 1) != b.get(key, 1)
-    ]
+    found = []
+    for key, words in _LATTICE.items():
+        own, other = a.get(key, 1), b.get(key, 1)
+        if own == other:
+            continue
+        here, there = (f"{v:.4g}" if isinstance(v, float) else f"{v}" for v in (own, other))
+        if here == there:  # to 4 digits
+            here, there = f"{own}", f"{other}"
+        found.append(f"its lattice's {words} is {here} in the store, {there} in the data")
+    return found
 
 
 def _difference(name: str, a: Any, b: Any) -> str:

@@ -159,6 +159,19 @@ def test_a_coarser_slide_and_one_without_tissue_are_refused(folder: Path, sectio
         map_slide(blank, folder / "model")
 
 
+def test_another_pitch_is_refused_with_rings_at_once_and_warned_of_with_areas(
+    folder: Path, section: Slide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    areas = CompositionRegressor(model="ridge", features="*+*:area1").fit(folder / "store.zarr")
+    plain = replace(section, xy=np.zeros((0, 2)), spot_ids=(), plain=True)
+    with pytest.warns(HistoboostWarning, match="smallest areas are other distances") as caught:
+        [found] = map_slide(plain, areas, pitch="200um")
+    assert len(caught) == len(found.warnings) == 1
+    monkeypatch.setattr("histoboost.featurize.recalled_lattice.lay_or_recall", None)
+    with pytest.raises(BadInput, match="2 times the spot pitch .*; omit --pitch$"):
+        map_slide(plain, folder / "model", pitch="200um")
+
+
 def test_weights_other_than_those_of_training_are_refused(folder, section, tmp_path, tiny_net):
     import torch
 
@@ -242,7 +255,7 @@ def test_maps_of_several_slides_are_written_to_a_folder(succeeds, folder: Path, 
         ("FOLDER/typo.svs -o m.csv", "typo.svs: no such file"),
         ("SLIDE -o m.xyz", "unknown suffix '.xyz'"),
         ("SLIDE -o m.csv --regions drawn.geojson", "drawn.geojson: No such file"),
-        ("SLIDE -o m.csv --pitch 2", "spots 2 px apart"),
+        ("SLIDE -o m.csv --pitch 2", "rings would span other distances; omit --pitch; for a finer"),
         ("SLIDE -o m.csv --tissue glass", "glass is neither auto, all nor"),
         ("SLIDE -o {Slide}.csv", "unknown field {Slide}; write {slide}"),
         ("SLIDE -o m.csv --weights no.pth", "no.pth"),

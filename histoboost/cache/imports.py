@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histoboost.cache.embedding_writer import to_float16
 from histoboost.cache.layout import FORMAT_VERSION
 from histoboost.cache.patch_files import read_h5, read_pt
 from histoboost.cache.patch_stores import read_zarr
@@ -67,7 +66,7 @@ def read_arrays(
                 f"{files[slide]}: has shape {array.shape}, not {expected}; "
                 "give one row per spot, in the order of the store"
             )
-        half = _round(array, files[slide])
+        half = _round(array, _to_float16(array, tables[slide], files[slide]), files[slide])
         found[slide] = half, _recipe(half, tables[slide])
     return found
 
@@ -97,9 +96,30 @@ def _recipe(array: NDArray[np.float16], table: SpotTable) -> Recipe:
     )
 
 
-def _round(array: NDArray[Any], path: Path) -> NDArray[np.float16]:
-    """Round to float16; refused if a feature loses its variation."""
-    half = to_float16(array, str(path))
+def _to_float16(array: NDArray[Any], table: SpotTable, path: Path) -> NDArray[np.float16]:
+    """Convert to float16; refused if a value is not finite, or too large."""
+    with np.errstate(over="ignore"):
+        half = np.asarray(array).astype(np.float16)
+    odd = np.asarray(~np.isfinite(half).all(axis=1))
+    if not odd.any():
+        return half
+    first = int(odd.argmax())
+    # Rows of other files are in another order.
+    which = f"row {first} from 0, " if path.suffix == ".npy" else ""
+    what = (
+        "above 65504, the largest of float16, the store's dtype; divide all values by a constant "
+        "before importing"
+        if np.isfinite(array[first]).all()
+        else "that are not finite; embed these spots again"
+    )
+    raise BadInput(
+        f"{path}: {odd.sum()} of {len(odd)} rows (first: {which}spot {table.spot_ids[first]}) have "
+        f"values {what}"
+    )
+
+
+def _round(array: NDArray[Any], half: NDArray[np.float16], path: Path) -> NDArray[np.float16]:
+    """Return `half`, `array` in float16; refused if a feature loses its variation."""
     exact = np.asarray(array, dtype=np.float64)
     spread = exact.std(axis=0)
     varies = spread > 1e-6 * np.abs(exact).max(axis=0)  # beyond rounding errors of float32

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from histoboost.cache.store import EmbeddingStore
-from histoboost.errors import BadInput
+from histoboost.errors import BadInput, warn
 from histoboost.featurize.backbones.base import parse_layers
 from histoboost.featurize.backbones.pathology import canonical_name, embedding_label
 from histoboost.featurize.opened_slide import QueuedSlide, remembered
@@ -20,9 +20,14 @@ from histoboost.featurize.request import Request, all_stored
 from histoboost.featurize.stain import check_method
 from histoboost.featurize.summary import FeaturizeSummary
 from histoboost.names import check_embedding_name, default_embedding_name
-from histoboost.slides.align.apply import AlignmentChoice, alignment_choices, move_spots
+from histoboost.slides.align.apply import (
+    AlignmentChoice,
+    alignment_choices,
+    check_moved,
+    move_spots,
+)
 from histoboost.slides.align.estimate import Alignment
-from histoboost.slides.checks import check_slide
+from histoboost.slides.checks import zero_labels
 from histoboost.slides.groups import with_groups
 from histoboost.slides.lattice import lay_lattices
 from histoboost.slides.readers import open_dataset
@@ -216,7 +221,9 @@ def _check_slides(
         choice = choices[slide.name]
         if choice != "auto":  # checked when the image is read
             moved = move_spots(slide, choice) if isinstance(choice, Alignment) else slide
-            check_slide(moved, f"{dataset.path}: ")
+            check_moved(moved, slide, choice, f"{dataset.path}: ")
+        for problem in zero_labels(slide):
+            warn(f"slide {slide.name}: {problem.message}")
         spots[slide.name] = len(slide.xy)
         yield slide
 

@@ -48,35 +48,39 @@ def measure_scale(tables: Sequence[SpotTable]) -> Scale:
     )
 
 
+def uses_rings(features: str) -> bool:
+    """Whether any term of the feature set is of rings, which need the pitch of training."""
+    return any(plain.rings for term in parse_features(features) for plain in term.plain)
+
+
 def check_scale(
     trained: Scale, table: SpotTable, features: str, recipes: Mapping[str, Mapping[str, Any]]
 ) -> None:
     """Refuse or warn if spot pitch or resolution of a slide differ from training.
 
     Pitches are compared in micrometres if both are known, else in pixels. With rings in `features`,
-    another pitch is refused, because rings would be other distances; with areas, whose smallest is
-    one pitch wide, it is warned about, as are coarser images and patches in pixels, see `recipes`,
-    that show another width of tissue.
+    another pitch is refused, because rings would span other distances; with areas, whose smallest
+    is one pitch wide, it is warned about, as are coarser images and patches in pixels, see
+    `recipes`, that show another width of tissue.
     """
     own = measure_scale([table])
     unit = "um" if own.pitch_um and trained.pitch_um else "px"
     here, known = (getattr(scale, f"pitch_{unit}") for scale in (own, trained))
-    terms = [plain for term in parse_features(features) for plain in term.plain]
     if here and known and max(here / known, known / here) > ALIKE:
         what = (
             f"slide {table.slide}: spots are {here:.3g} {unit} apart, those of the training slides "
             f"{known:.3g} {unit}"
         )
-        if any(term.rings for term in terms):
+        if uses_rings(features):
             raise BadInput(
-                f"{what}, so rings would be other distances; histoboost map spaces spots as in "
+                f"{what}, so rings would span other distances; histoboost map spaces spots as in "
                 f"training, as does featurize --pitch {known:.3g}{unit} on a slide without spots; "
                 "or train without rings"
             )
-        if any(term.area for term in terms):
+        if any(plain.area for term in parse_features(features) for plain in term.plain):
             warn(
                 f"{what}, so the smallest areas are other distances: expect slightly worse "
-                "predictions; histoboost map spaces spots as in training"
+                "predictions; histoboost map without --pitch spaces spots as in training"
             )
     # Recipes record the resolution that a slide was rescaled to before patches were cut.
     cut_at = [fields.get("slide_scale", {}).get("um_per_px") for fields in recipes.values()]
@@ -107,11 +111,10 @@ def compared_in(trained: Scale, tables: Sequence[SpotTable]) -> str | None:
         unknown = ["the training slides", *unknown]
     if not unknown:
         return None
-    more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
-    return (
-        f"Spot pitches were compared in pixels: um per px is unknown for "
-        f"{', '.join(unknown[:3])}{more}."
-    )
+    more = [f"{len(unknown) - 3} more"] if len(unknown) > 3 else []
+    *names, last = [*unknown[:3], *more]
+    which = f"{', '.join(names)} and {last}" if names else last
+    return f"Spot pitches were compared in pixels, because um per px is unknown for {which}."
 
 
 def _median(values: Sequence[float]) -> float | None:

@@ -29,8 +29,8 @@ class Problem:
     message: str
 
 
-def spot_problems(slide: Slide) -> list[Problem]:
-    """Reasons why the spots of a slide cannot be used."""
+def spot_problems(slide: Slide, remedy: str = "") -> list[Problem]:
+    """Reasons why the spots of a slide cannot be used; `remedy` is for those outside the image."""
     found = []
     height, width = slide.image.shape
     x, y = slide.xy[:, 0], slide.xy[:, 1]
@@ -52,7 +52,10 @@ def spot_problems(slide: Slide) -> list[Problem]:
         message = (
             f"{outside.sum()} of {len(bad)} spots lie outside the image of {width} x {height} px "
             f"(first: spot {slide.spot_ids[first]} at x = {x[first]:g}, y = {y[first]:g}); "
-            + ("x and y may be swapped" if swapped else "check that x and y are in its pixels")
+            + (
+                remedy
+                or ("x and y may be swapped" if swapped else "check that x and y are in its pixels")
+            )
         )
         found.append(Problem(slide.name, "outside", message))
     if slide.abundance is not None and not np.isfinite(slide.abundance).all():
@@ -66,10 +69,21 @@ def spot_problems(slide: Slide) -> list[Problem]:
     return found
 
 
-def check_slide(slide: Slide, source: str = "") -> None:
-    """Raise an error that starts with `source` if the spots of a slide cannot be used."""
-    for problem in spot_problems(slide):
+def check_slide(slide: Slide, source: str = "", remedy: str = "") -> None:
+    """Raise an error that starts with `source` if the spots of a slide cannot be used.
+
+    `remedy` is that for spots outside the image.
+    """
+    for problem in spot_problems(slide, remedy):
         raise BadInput(f"{source}slide {slide.name}: {problem.message}")
+
+
+def zero_labels(slide: Slide) -> list[Problem]:
+    """Report a slide with labels that are all 0."""
+    if slide.abundance is None or not slide.abundance.size or slide.abundance.any():
+        return []
+    message = "all its abundances are 0; correct them, or leave the slide without labels"
+    return [Problem(slide.name, "all-zero", message)]
 
 
 def implausible_spots(slide: Slide) -> list[Problem]:

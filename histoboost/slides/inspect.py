@@ -11,7 +11,13 @@ import numpy as np
 
 from histoboost.errors import HistoboostError
 from histoboost.slides.align.estimate import align, misalignment
-from histoboost.slides.checks import MIN_PITCH, Problem, implausible_spots, spot_problems
+from histoboost.slides.checks import (
+    MIN_PITCH,
+    Problem,
+    implausible_spots,
+    spot_problems,
+    zero_labels,
+)
 from histoboost.slides.images.base import bands
 from histoboost.slides.readers import open_dataset
 from histoboost.slides.scale import PITCH_UM
@@ -139,7 +145,9 @@ def _image_problems(slide: Slide) -> list[Problem]:
 def _label_problems(slide: Slide) -> list[Problem]:
     if slide.abundance is None:
         return []
-    found = []
+    found = zero_labels(slide)
+    if found:
+        return found
     with np.errstate(invalid="ignore"):
         negative = np.asarray((slide.abundance < 0).any(axis=0))
     constant = np.asarray((slide.abundance == slide.abundance[:1]).all(axis=0))

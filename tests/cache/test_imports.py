@@ -38,6 +38,20 @@ def test_an_array_that_does_not_fit_is_refused_by_file_name(tmp_path, table, arr
     assert fault in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("value", "fault"), [(np.nan, "not finite; embed these spots again"), (1e6, "above 65504")]
+)
+def test_a_value_that_float16_cannot_hold_is_refused_by_its_row(tmp_path, table, value, fault):
+    array = np.random.default_rng(0).random((5, 3))
+    array[3, 1] = value
+    np.save(tmp_path / "S_1.npy", array)
+    own = table("S_1", 5)
+    with pytest.raises(HistoboostError) as refused:
+        read_arrays(tmp_path, {"S_1": own})
+    assert f"1 of 5 rows (first: row 3 from 0, spot {own.spot_ids[3]}) have" in str(refused.value)
+    assert fault in str(refused.value)
+
+
 def test_a_file_of_no_slide_and_two_files_of_one_are_refused(tmp_path: Path, table: Any) -> None:
     np.save(tmp_path / "S_9.npy", np.zeros((5, 3)))
     with pytest.raises(HistoboostError, match=r"S_9\.npy: no slide 'S_9'; available: S_1"):

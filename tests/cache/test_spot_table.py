@@ -80,7 +80,15 @@ def test_a_table_round_trips(table, changes):
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        ({"pitch_px": 4.0}, "its lattice's pitch in px is 3.5 in the store, 4.0 in the data"),
+        ({"pitch_px": 4.0}, "its lattice's pitch in px is 3.5 in the store, 4 in the data"),
+        (
+            {"pitch_px": 3.50004},
+            "its lattice's pitch in px is 3.5 in the store, 3.50004 in the data",
+        ),
+        (
+            {"pitch_px": 400.80160320641284},
+            "its lattice's pitch in px is 3.5 in the store, 400.8 in the data",
+        ),
         ({"tissue": "all"}, "its lattice's tissue is auto in the store, all in the data"),
         ({"copies": 4}, "its lattice's copies (--finer) is 1 in the store, 4 in the data"),
     ],

@@ -146,6 +146,8 @@ def test_a_cnn_of_timm_has_deep_layers_of_the_same_strides():
     ("layers", "message"),
     [
         ("features.99", "no such layer; did you mean features.9"),
+        ("features.99:mean", "--layers features.99:mean: the network"),
+        ("default, features.99", "--layers features.99: the network"),
         ("features.3:max", "poolings are mean, std, class"),
         ("features.3:class", "of an output .* there is no such pooling"),
         ("deeper layer", "give default, deep"),
@@ -155,6 +157,12 @@ def test_a_cnn_of_timm_has_deep_layers_of_the_same_strides():
 def test_a_layer_that_does_not_exist_is_refused_with_the_remedy(layers: str, message: str):
     with pytest.raises(HistoboostError, match=message):
         with_layers(small("mobilenet_v2"), layers)
+
+
+def test_a_network_without_layers_refuses_any():
+    net = load_backbone("stain-texture", "pretrained")
+    with pytest.raises(HistoboostError, match="--layers deep2: stain-texture has no layers"):
+        with_layers(net, "deep2")
 
 
 def test_layers_are_parsed_in_order_without_repeats():

@@ -91,7 +91,9 @@ def test_comparisons_in_pixels_are_noted_if_micrometres_are_unknown():
     known, unknown = table(20, 0.5), table(20, None)
     scale = trained_at(20, 0.5)
     assert compared_in(scale, [known]) is None
-    assert "in pixels: um per px is unknown for S." in compared_in(scale, [unknown])
+    assert "in pixels, because um per px is unknown for S." in compared_in(scale, [unknown])
+    assert "for the training slides and S." in compared_in(trained_at(20, None), [unknown])
+    assert "for S, S, S and 2 more." in compared_in(scale, [unknown] * 5)
     assert "the training slides" in compared_in(trained_at(20, None), [known])
     assert "does not store" in compared_in(Scale(), [known])
 

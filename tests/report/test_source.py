@@ -67,5 +67,5 @@ def test_a_url_is_a_store_whatever_its_scheme():
 
 
 def test_a_folder_that_is_neither_store_nor_data_set_is_refused(tmp_path):
-    with pytest.raises(HistoboostError, match="in none of the formats"):
+    with pytest.raises(HistoboostError, match="is an empty folder"):
         open_source(tmp_path)

@@ -11,7 +11,7 @@ from histoboost.cache.store import EmbeddingStore
 from histoboost.errors import HistoboostError, HistoboostWarning
 from histoboost.featurize import featurize
 from histoboost.phantom import phantom_slide
-from histoboost.slides.align.apply import alignment_choices, alignment_of, move_spots
+from histoboost.slides.align.apply import aligned, alignment_choices, alignment_of, move_spots
 from histoboost.slides.align.estimate import align, misalignment
 from histoboost.slides.align.registration import Transform
 from histoboost.slides.align.table import COLUMNS, read_table, write_table
@@ -163,6 +163,7 @@ def test_a_table_that_was_written_is_read_back(tmp_path):
     [
         ("slide,dx,dy\nS_1,1,2\n", "no column 'scale'"),
         ("slide,dx,dy,scale\nS_1,1,two,1\n", "'two', which is not a number"),
+        ("slide,dx,dy,scale\nS_1,1,nan,1\n", "column 'dy' is empty or nan; give a number"),
         ("slide,dx,dy,scale\nS_1,1,inf,1\n", "'inf', which is not a number"),
         ("slide,dx,dy,scale\nS_1,1,2,0\n", "scale must be above 0"),
         ("slide,dx,dy,scale\nS_1,1,2,1\nS_1,1,2,1\n", "'S_1' twice"),
@@ -256,3 +257,23 @@ def test_shifts_applied_to_real_slides_are_found(shared):
             found = align(moved)
             if found.confident:
                 assert error_in_pitches(moved, found, slide.xy) < 0.5
+
+
+def test_spots_that_a_table_moves_outside_are_blamed_on_the_table(tmp_path):
+    slide, table = phantom_slide("S", spots=30), tmp_path / "al.csv"
+    table.write_text("slide,dx,dy,scale\nS,5000,0,1\n")
+    data, options = Dataset(tmp_path, [slide]), {"backbone": "stain-texture", "patch": 32}
+    with pytest.raises(HistoboostError, match="correct its dx, dy and scale, given in .*al.csv"):
+        featurize(data, tmp_path / "s.zarr", alignment=table, **options)
+    with pytest.raises(HistoboostError, match="given in .*al.csv"):
+        aligned(data, table)
+    outside = Dataset(tmp_path, [replace(slide, xy=slide.xy + 9000)])
+    with pytest.raises(HistoboostError, match="check that x and y are in its pixels"):
+        featurize(outside, tmp_path / "s.zarr", alignment=table, **options)
+
+
+def test_labels_that_are_all_0_are_warned_of(tmp_path):
+    slide = phantom_slide("S", spots=30)
+    data = Dataset(tmp_path, [replace(slide, abundance=np.zeros_like(slide.abundance))])
+    with pytest.warns(HistoboostWarning, match="slide S: all its abundances are 0; correct them"):
+        featurize(data, tmp_path / "s.zarr", backbone="none")

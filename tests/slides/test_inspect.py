@@ -83,6 +83,12 @@ def test_odd_labels_are_reported_but_not_refused():
     check_slide(slide(abundance=odd))
 
 
+def test_labels_that_are_all_0_are_one_problem():
+    (problem,) = inspect(dataset(slide(abundance=np.zeros((40, 2), np.float32))))["problems"]
+    assert problem["kind"] == "all-zero"
+    assert "all its abundances are 0; correct them" in problem["message"]
+
+
 def test_a_blank_image_is_a_problem():
     blank = ArrayImage(np.ones((60, 90, 3), np.uint8))
     (problem,) = inspect(dataset(slide(image=blank)))["problems"]

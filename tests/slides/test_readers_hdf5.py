@@ -120,6 +120,27 @@ def test_a_malformed_file_is_one_clear_line(write: Write, datasets: dict, messag
         open_dataset(write(**datasets))
 
 
+@pytest.mark.parametrize("format", ["spaceranger", "images", "anndata", "manifest", "spatialdata"])
+def test_a_file_of_another_format_than_requested_says_which(tmp_path: Path, format: str):
+    with h5py.File(tmp_path / "data.h5", "w"):
+        pass
+    message = f"data.h5: its format is hdf5, not {format}; omit --format"
+    with pytest.raises(HistoboostError, match=message):
+        open_dataset(tmp_path / "data.h5", format)
+
+
+def test_a_file_has_no_bins(tmp_path: Path):
+    (tmp_path / "data.h5").touch()
+    with pytest.raises(HistoboostError, match="--bin 8um: is for Visium HD folders, .*; omit it"):
+        open_dataset(tmp_path / "data.h5", "spaceranger:8um")
+
+
+@pytest.mark.parametrize("format", [None, "images", "spaceranger:8um"])
+def test_an_empty_folder_is_called_empty(tmp_path: Path, format: str | None):
+    with pytest.raises(HistoboostError, match="is an empty folder; give one with slides"):
+        open_dataset(tmp_path, format)
+
+
 def test_a_missing_file_and_one_of_no_known_format_say_so(tmp_path: Path):
     with pytest.raises(HistoboostError, match="notes.txt: no such file"):
         open_dataset(tmp_path / "notes.txt")

@@ -27,7 +27,19 @@ def with_layers(net: Backbone, layers: str) -> Backbone:
     if names == net.layers:
         return net
     widths(net, 64)
-    pooled = _Pooled(net.module, names).eval()
+    as_typed = {parse_layers(name, net.deep)[-1]: name.strip() for name in layers.split(",")}
+    try:
+        pooled = _Pooled(net.module, names).eval()
+    except _NoSuchLayer as missing:
+        name = as_typed.get(missing.name, missing.name)
+        if not missing.known:
+            raise BadInput(
+                f"--layers {name}: {net.name} has no layers to choose from; omit --layers"
+            ) from missing
+        close = difflib.get_close_matches(name.partition(":")[0], missing.known, n=1)
+        first = ", ".join(missing.known[:3])
+        hint = f"did you mean {close[0]}?" if close else f"it begins with {first}"
+        raise BadInput(f"--layers {name}: the network has no such layer; {hint}") from missing
     with torch.inference_mode():
         pooled(_blank(net.input_px or 64))
     return replace(net, module=pooled, layers=names)
@@ -53,6 +65,14 @@ def columns_of(net: Backbone) -> list[int]:
 
 def _blank(px: int) -> Tensor:
     return torch.zeros(1, 3, px, px)
+
+
+class _NoSuchLayer(LookupError):
+    """The network has no layer of this name; `known` are those that it has."""
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        super().__init__(name)
+        self.name, self.known = name, known
 
 
 class _Tap(nn.Module):
@@ -136,9 +156,7 @@ def _tapped(
         inside, steps = steps[0], steps[1:]
     elif inside not in module._modules:  # "network" is the inner module of a wrapper
         known = [p.removeprefix("network.") for p, _ in network.named_modules() if p]
-        close = difflib.get_close_matches(name.partition(":")[0], known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"it begins with {', '.join(known[:3])}"
-        raise BadInput(f"--layers {name}: the network has no such layer; {hint}")
+        raise _NoSuchLayer(name, known)
     child, tap = _tapped(cast(nn.Module, module._modules[inside]), steps, name, network)
     # A tap must not be copied: it is known by its identity.
     whole = module if isinstance(module, _Tap) else copy.copy(module)

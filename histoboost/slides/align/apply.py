@@ -8,7 +8,7 @@ from pathlib import Path
 from histoboost.errors import BadInput, warn
 from histoboost.slides.align.estimate import Alignment, align, misalignment
 from histoboost.slides.align.table import read_table
-from histoboost.slides.checks import check_slide, implausible_spots
+from histoboost.slides.checks import check_slide, implausible_spots, spot_problems
 from histoboost.slides.slide import Dataset, Slide
 
 #: With a larger share of spots on tissue, `featurize` does not search for misalignment.
@@ -74,6 +74,17 @@ def aligned(dataset: Dataset, alignment: str | Path) -> Dataset:
     moved = [
         move_spots(slide, alignment_of(slide, choices[slide.name])) for slide in dataset.slides
     ]
-    for slide in moved:
-        check_slide(slide, f"{dataset.path}: ")
+    for slide, before in zip(moved, dataset.slides, strict=True):
+        check_moved(slide, before, choices[slide.name], f"{dataset.path}: ")
     return Dataset(dataset.path, moved)
+
+
+def check_moved(moved: Slide, before: Slide, choice: AlignmentChoice, source: str) -> None:
+    """Check the spots of a moved slide, see `check_slide`.
+
+    Spots that only an alignment table put outside the image are blamed on it.
+    """
+    remedy = ""
+    if isinstance(choice, Alignment) and "outside" not in [p.kind for p in spot_problems(before)]:
+        remedy = f"correct its dx, dy and scale, {choice.reason}"
+    check_slide(moved, source, remedy)

@@ -61,10 +61,12 @@ def read_table(path: Path) -> dict[str, Alignment]:
 
 
 def _number(where: str, text: str) -> float:
+    if not text:  # as empty and nan are read
+        raise BadInput(f"{where} is empty or nan; give a number")
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise BadInput(f"{where} holds {text!r}, which is not a number")
+        raise BadInput(f"{where} holds {text!r}, which is not a number; give one")
     return value

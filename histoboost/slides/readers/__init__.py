@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from histoboost.errors import BadInput, warn
+from histoboost.errors import BadInput, HistoboostError, warn
 from histoboost.names import check_cell_type_names, check_slide_name, nfc
 from histoboost.slides.readers import spaceranger
 from histoboost.slides.readers.anndata import zarr_kind
@@ -50,7 +50,11 @@ def open_dataset(path: str | Path, format: str | None = None) -> Dataset:
     name, _, bin = (format or "").partition(":")
     if bin and name != "spaceranger":
         raise BadInput(f"format {format!r}: only spaceranger has bins; give spaceranger:{bin}")
-    dataset = spaceranger.read(path, bin) if bin else _reader(path, name or None).read(path)
+    if path.is_dir() and not any(path.iterdir()):
+        raise BadInput(f"{path}: is an empty folder; give one with slides")
+    if bin and path.is_file():
+        raise BadInput(f"--bin {bin}: is for Visium HD folders, and {path} is a file; omit it")
+    dataset = spaceranger.read(path, bin) if bin else _read(path, name or None)
     # macOS encodes the same name in other bytes.
     dataset = dataset.each(lambda name: partial(_rename, nfc(name)))
     slides = dataset.slides
@@ -72,6 +76,28 @@ def open_dataset(path: str | Path, format: str | None = None) -> Dataset:
 
 def _rename(name: str, slide: Slide) -> Slide:
     return slide if slide.name == name else replace(slide, name=name)
+
+
+def _read(path: Path, format: str | None) -> Dataset:
+    """Read slides; a file that is of another format than the requested one is refused."""
+    reader = _reader(path, format)
+    dataset: Dataset | None = None
+    failure: HistoboostError | None = None
+    try:
+        dataset = reader.read(path)
+    except HistoboostError as error:
+        failure = error
+    if format is not None and path.is_file() and (dataset is None or not dataset.slides):
+        modules = ((name, import_module(module)) for name, module in FORMATS.items())
+        found = next((name for name, module in modules if module.detect(path)), format)
+        if found != format:
+            raise BadInput(
+                f"{path}: its format is {found}, not {format}; omit --format"
+            ) from failure
+    if dataset is None:
+        assert failure is not None
+        raise failure
+    return dataset
 
 
 def _reader(path: Path, format: str | None) -> ModuleType:

@@ -88,7 +88,9 @@ def _read_slide(path: Path, entry: dict[str, str]) -> Slide:
     try:
         return _slide(path.parent, entry)
     except HistoboostError as error:
-        raise BadInput(f"{path}: slide {entry.get('slide', '?')}: {error}") from error
+        name = entry.get("slide", "?")
+        message = str(error).removeprefix(f"{name}: ")
+        raise BadInput(f"{path}: slide {name}: {message}") from error
 
 
 def _check_sections(path: Path, entries: Sequence[dict[str, str]]) -> None:

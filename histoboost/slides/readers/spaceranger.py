@@ -228,6 +228,8 @@ def _bins(outs: Path) -> dict[str, Path]:
 
 def _samples(path: Path) -> dict[str, Path]:
     """Name and ``outs`` folder of every sample in `path`."""
+    if not path.is_dir():
+        return {}
     full = path.resolve()
     if full.name == "spatial" and _has_spots(full.parent):
         path, full = path.parent if path.name == "spatial" else full.parent, full.parent

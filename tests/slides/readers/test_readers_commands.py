@@ -24,7 +24,7 @@ def test_a_space_ranger_folder_is_embedded_in_micrometres(tmp_path, write_outs, 
     ("more", "message"),
     [
         (["--format", "spacranger"], "format 'spacranger': unknown; known are spaceranger"),
-        (["--format", "manifest"], "a table of unknown format"),
+        (["--format", "manifest"], "its format is images, not manifest; omit --format"),
         (["--patch", "0.5um"], "less than one of its pixels"),
         (["--backbone", "timm:resnet_18"], "did you mean timm:resnet18"),
         (["--backbone", "no_such_module:net"], "No module named 'no_such_module'"),

@@ -139,3 +139,9 @@ def test_a_wrong_header_is_one_clear_line(folder: Path, header: str, message: st
 def test_a_manifest_without_rows_holds_no_slides(folder: Path):
     with pytest.raises(HistoboostError, match="holds no slides"):
         open_dataset(manifest(folder, ""))
+
+
+def test_a_slide_is_named_once_in_an_error(folder: Path):
+    (folder / "other.csv").write_text("spot,C1\nz,1\n")
+    with pytest.raises(HistoboostError, match="slide P_1: other.csv: none of the 1 ids"):
+        open_dataset(manifest(folder, "P_1,he.png,spots.csv,other.csv,,")).slides[0]

@@ -180,6 +180,7 @@ def test_a_truncated_image_is_one_clear_line_when_read(write_outs: Write):
         slide.image.read_rows(0, slide.image.shape[0])
 
 
-def test_an_empty_folder_is_not_space_ranger_output(tmp_path: Path):
+def test_another_folder_is_not_space_ranger_output(tmp_path: Path):
+    (tmp_path / "notes.txt").touch()
     with pytest.raises(HistoboostError, match="no Space Ranger output"):
         open_dataset(tmp_path, format="spaceranger")
