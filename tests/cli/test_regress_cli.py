@@ -146,7 +146,7 @@ def test_predict_writes_tables_with_spots_and_one_map_per_slide(succeeds, refusa
         ("evaluate STORE --slides S_9", "no slide 'S_9'"),
         ("evaluate STORE --slides S_3", "S_3: has no abundances"),
         ("evaluate STORE --group-by group", "has no group"),
-        ("evaluate STORE --model lightgbm --set depth=3", "'depth': unknown"),
+        ("evaluate STORE --model lightgbm --set depth=3", "unknown parameter depth"),
         ("evaluate STORE --set n_estimators", "is not NAME=NUMBER"),
         ("evaluate STORE --json .", "is a folder"),
         ("evaluate STORE --predictions x.h5ad", "give .csv, .parquet"),
