@@ -43,9 +43,7 @@ def read_config(ctx: click.Context, param: click.Parameter, value: str | None) -
     own = tables[ctx.info_name] if ctx.info_name in tables.keys() - bare.keys() else {}
     for key in own:
         if _as_flag(key) not in known:
-            remedy = (
-                did_you_mean(_as_flag(key), known) or f"; options are {', '.join(sorted(known))}"
-            )
+            remedy = did_you_mean(_as_flag(key), known) or f"; it has {', '.join(sorted(known))}"
             raise BadInput(f"{value}: [{ctx.info_name}] has no option {key!r}{remedy}")
     anywhere = {flag for command in commands.values() for flag in _settable(command)}
     for key in bare:
@@ -84,12 +82,12 @@ def _commands(group: click.Command) -> Iterator[tuple[str, click.Command]]:
 
 
 def _settable(command: click.Command) -> dict[str, str]:
-    """Map each option that a file may set, without dashes, to its parameter name."""
-    found: dict[str, str] = {}
-    for option in command.params:
-        if isinstance(option, click.Option):
-            flags = [flag[2:] for flag in option.opts if flag.startswith("--")]
-            found |= {_as_flag(flag): option.name or "" for flag in flags}
+    """Map each option or argument that a file may set, without dashes, to its parameter name."""
+    found = {}
+    for parameter in command.params:
+        flags = [flag[2:] for flag in parameter.opts if flag.startswith("--")]
+        for flag in flags or [parameter.human_readable_name.lower()]:
+            found[_as_flag(flag)] = parameter.name or ""
     found.pop("config", None)
     return found
 
