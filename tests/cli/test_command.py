@@ -176,7 +176,7 @@ def test_ctrl_c_ends_the_workers_and_a_second_one_the_process(monkeypatch):
         ),
         ("pick here --store x", "no such option --store"),
         ("show --keep", "no such option --keep"),
-        ("shwo", "no such command shwo; did you mean show?"),
+        ("showw", "no such command showw; did you mean show?"),
         ("--name x show", "no such option --name"),
     ],
 )
