@@ -246,10 +246,15 @@ class EmbeddingWriter:
 
 def to_float16(array: NDArray[np.floating[Any]], what: str) -> NDArray[np.float16]:
     """Convert to float16; refused if a value overflows."""
-    with np.errstate(over="ignore"):
-        half = np.asarray(array).astype(np.float16)
+    half = round_to_float16(array)
     if not np.isfinite(half).all():
         raise BadInput(
             f"{what}: values are not finite in float16; check the images and the weights"
         )
     return half
+
+
+def round_to_float16(array: NDArray[Any]) -> NDArray[np.float16]:
+    """Convert to float16; values too large become infinite."""
+    with np.errstate(over="ignore"):
+        return np.asarray(array).astype(np.float16)

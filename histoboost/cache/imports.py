@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from histoboost.cache.embedding_writer import round_to_float16
 from histoboost.cache.layout import FORMAT_VERSION
 from histoboost.cache.patch_files import read_h5, read_pt
 from histoboost.cache.patch_stores import read_zarr
@@ -66,7 +67,8 @@ def read_arrays(
                 f"{files[slide]}: has shape {array.shape}, not {expected}; "
                 "give one row per spot, in the order of the store"
             )
-        half = _round(array, _to_float16(array, tables[slide], files[slide]), files[slide])
+        half = _to_float16(array, tables[slide], files[slide])
+        _check_rounding(array, half, files[slide])
         found[slide] = half, _recipe(half, tables[slide])
     return found
 
@@ -98,8 +100,7 @@ def _recipe(array: NDArray[np.float16], table: SpotTable) -> Recipe:
 
 def _to_float16(array: NDArray[Any], table: SpotTable, path: Path) -> NDArray[np.float16]:
     """Convert to float16; refused if a value is not finite, or too large."""
-    with np.errstate(over="ignore"):
-        half = np.asarray(array).astype(np.float16)
+    half = round_to_float16(array)
     odd = np.asarray(~np.isfinite(half).all(axis=1))
     if not odd.any():
         return half
@@ -118,8 +119,8 @@ def _to_float16(array: NDArray[Any], table: SpotTable, path: Path) -> NDArray[np
     )
 
 
-def _round(array: NDArray[Any], half: NDArray[np.float16], path: Path) -> NDArray[np.float16]:
-    """Return `half`, `array` in float16; refused if a feature loses its variation."""
+def _check_rounding(array: NDArray[Any], half: NDArray[np.float16], path: Path) -> None:
+    """Refuse an array with a feature that loses its variation in float16."""
     exact = np.asarray(array, dtype=np.float64)
     spread = exact.std(axis=0)
     varies = spread > 1e-6 * np.abs(exact).max(axis=0)  # beyond rounding errors of float32
@@ -131,4 +132,3 @@ def _round(array: NDArray[Any], half: NDArray[np.float16], path: Path) -> NDArra
             f"{half.shape[1]} features; subtract each feature's mean, or divide all by their "
             "largest value, before importing"
         )
-    return half

@@ -28,9 +28,14 @@ def open_backend(location: str) -> Backend:
     path = Path(location)
     if path.is_symlink() and not path.exists():
         raise BadInput(f"{path}: is a dangling link; remove or repair it")
+    refuse_file(path)
+    return LocalBackend(path)
+
+
+def refuse_file(path: Path) -> None:
+    """Refuse a file given as a store."""
     if path.exists() and not path.is_dir():
         raise BadInput(f"{path}: is a file, not a store; run histoboost featurize on it first")
-    return LocalBackend(path)
 
 
 def check_root(backend: Backend, mode: str) -> None:

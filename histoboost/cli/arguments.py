@@ -41,9 +41,9 @@ def check_arguments(ctx: click.Context) -> None:
         if found in _REFUSED.get(param.name or "", ()):
             needs_store = param.name == "store" and ctx.command.name not in MAKE_A_STORE
             if needs_store and found == "a file" and "an embedding store" not in kinds.values():
-                raise BadInput(
-                    f"{path}: is a file, not a store; run histoboost featurize on it first"
-                )
+                from histoboost.cache.root import refuse_file
+
+                refuse_file(Path(path))
             order = " ".join(ctx.command.collect_usage_pieces(ctx)[1:])
             raise BadInput(
                 f"{path}: is {found}, not {param.human_readable_name}; expected "

@@ -100,9 +100,10 @@ class PinnedCopies:
     def begin(self, out: Tensor) -> Pending:
         """Start copying `out`, (B, D) float32."""
         rows, columns = out.shape
-        sizes = [(len(buffer) >= rows, buffer.shape[1] == columns) for buffer in self._free]
-        if (True, True) in sizes:
-            target = self._free.pop(sizes.index((True, True)))
+        fits = (len(each) >= rows and each.shape[1] == columns for each in self._free)
+        at = next((at for at, fit in enumerate(fits) if fit), None)
+        if at is not None:
+            target = self._free.pop(at)
         else:
             target = torch.empty(out.shape, pin_memory=True)
         self._stream.wait_stream(torch.cuda.current_stream(self._device))

@@ -81,32 +81,33 @@ def _rename(name: str, slide: Slide) -> Slide:
 def _read(path: Path, format: str | None) -> Dataset:
     """Read slides; a file that is of another format than the requested one is refused."""
     reader = _reader(path, format)
-    dataset: Dataset | None = None
-    failure: HistoboostError | None = None
     try:
-        dataset = reader.read(path)
+        dataset: Dataset = reader.read(path)
     except HistoboostError as error:
-        failure = error
-    if format is not None and path.is_file() and (dataset is None or not dataset.slides):
-        modules = ((name, import_module(module)) for name, module in FORMATS.items())
-        found = next((name for name, module in modules if module.detect(path)), format)
-        if found != format:
-            raise BadInput(
-                f"{path}: its format is {found}, not {format}; omit --format"
-            ) from failure
-    if dataset is None:
-        assert failure is not None
-        raise failure
+        _check_format(path, format, error)
+        raise
+    if not dataset.slides:
+        _check_format(path, format)
     return dataset
+
+
+def _check_format(path: Path, format: str | None, cause: HistoboostError | None = None) -> None:
+    if format is None or not path.is_file():
+        return
+    found = _detected(path) or format
+    if found != format:
+        raise BadInput(f"{path}: its format is {found}, not {format}; omit --format") from cause
+
+
+def _detected(path: Path) -> str | None:
+    return next((name for name, each in FORMATS.items() if import_module(each).detect(path)), None)
 
 
 def _reader(path: Path, format: str | None) -> ModuleType:
     if format is not None and format not in FORMATS:
         raise BadInput(f"format {format!r}: unknown; known are {', '.join(FORMATS)}")
-    for name, module in FORMATS.items():
-        reader = import_module(module)
-        if format == name or (format is None and reader.detect(path)):
-            return reader
+    if name := format or _detected(path):
+        return import_module(FORMATS[name])
     if path.is_dir() and zarr_kind(path) == "histoboost":
         raise BadInput(
             f"{path}: is an embedding store, not slides; give the data that it was made from"
